@@ -1,0 +1,73 @@
+"""What a measurement ran on, as plain facts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+
+class Machine(TypedDict):
+    """Facts of the machine and its software; None where they do not apply or could not be read."""
+
+    device_kind: str
+    device_name: str
+    torch: str
+    python: str
+    cuda: str | None
+    cudnn: int | None
+    driver: str | None
+    num_threads: int
+    platform: str
+
+
+def describe_machine(device: torch.device) -> Machine:
+    """Facts of ``device`` and of this process."""
+    on_cuda = device.type == "cuda"
+    return Machine(
+        device_kind="cuda" if on_cuda else "cpu",
+        device_name=torch.cuda.get_device_name(device) if on_cuda else _cpu_name(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        cuda=torch.version.cuda if on_cuda else None,
+        cudnn=torch.backends.cudnn.version() if on_cuda else None,
+        driver=_driver_version() if on_cuda else None,
+        num_threads=torch.get_num_threads(),
+        platform=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown CPU"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({os.cpu_count()} cores)" if names else platform.processor() or "unknown CPU"
+
+
+def _driver_version() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.splitlines()[0].strip() or None
+
+
+def git_revision(directory: Path) -> tuple[str | None, bool | None]:
+    """Short commit of the checkout that holds ``directory``, and whether it has uncommitted changes; None outside one."""
+    try:
+        commit = _git(directory, "rev-parse", "--short=7", "HEAD")
+        return commit, bool(_git(directory, "status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(directory), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

@@ -1,0 +1,145 @@
+"""Runs a subject stage by stage and takes its time.
+
+A subject is a pipeline of stages, each a function of what the one before it returned. The harness knows nothing else of it, so
+the same code times BAGEL, another model, or the scripted subject of its own tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from bagel_perf.harness.regions import region
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A named step of a subject; ``run`` takes the output of the stage before it (the first takes None)."""
+
+    name: str
+    run: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Something to measure: stages in order; the output of the last is the subject's output."""
+
+    stages: tuple[Stage, ...]
+
+
+class Clock(Protocol):
+    """A wall clock and the means to wait for the device."""
+
+    def now_ms(self) -> float:
+        """Milliseconds since some fixed moment."""
+        ...
+
+    def synchronize(self) -> None:
+        """Returns when the device has finished all queued work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WallClock:
+    """The real clock of one device; off CUDA there is nothing to wait for."""
+
+    device: torch.device
+
+    def now_ms(self) -> float:
+        return time.perf_counter_ns() / 1e6
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@dataclass(slots=True, kw_only=True)
+class ScriptedClock:
+    """A clock for tests: moves only when told to, and logs each synchronization as ("sync", time)."""
+
+    time_ms: float = 0.0
+    log: list[tuple[str, float]] = field(default_factory=list)
+
+    def advance(self, milliseconds: float) -> None:
+        self.time_ms += milliseconds
+
+    def now_ms(self) -> float:
+        return self.time_ms
+
+    def synchronize(self) -> None:
+        self.log.append(("sync", self.time_ms))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Output of a subject, and the latency of what was timed by name, in ms."""
+
+    output: Any
+    latency_ms: dict[str, float]
+
+
+def run_stages(subject: Subject, each: Callable[[Stage], Callable[[Any], Any]] = lambda stage: stage.run) -> Any:
+    """Runs all stages in their regions, through ``each``'s view of them; gives the last output."""
+    value: Any = None
+    for stage in subject.stages:
+        with region(stage.name):
+            value = each(stage)(value)
+    return value
+
+
+def time_stages(subject: Subject, clock: Clock) -> Outcome:
+    """Times each stage between two synchronizations, with none inside it."""
+    latency_ms: dict[str, float] = {}
+
+    def timed(stage: Stage) -> Callable[[Any], Any]:
+        def run(value: Any) -> Any:
+            clock.synchronize()
+            start = clock.now_ms()
+            output = stage.run(value)
+            clock.synchronize()
+            latency_ms[stage.name] = clock.now_ms() - start
+            return output
+
+        return run
+
+    return Outcome(output=run_stages(subject, timed), latency_ms=latency_ms)
+
+
+def time_whole(subject: Subject, clock: Clock, name: str = "e2e") -> Outcome:
+    """Times all stages together, with a synchronization at either end only."""
+    clock.synchronize()
+    start = clock.now_ms()
+    output = run_stages(subject)
+    clock.synchronize()
+    return Outcome(output=output, latency_ms={name: clock.now_ms() - start})
+
+
+def peak_bytes_by_stage(subject: Subject, device: torch.device) -> tuple[Any, dict[str, int]]:
+    """Output of a subject and the most memory that the allocator held during each stage; empty off CUDA."""
+    if device.type != "cuda":
+        return run_stages(subject), {}
+    peaks: dict[str, int] = {}
+
+    def observed(stage: Stage) -> Callable[[Any], Any]:
+        def run(value: Any) -> Any:
+            torch.cuda.reset_peak_memory_stats(device)
+            output = stage.run(value)
+            torch.cuda.synchronize(device)
+            peaks[stage.name] = torch.cuda.max_memory_allocated(device)
+            return output
+
+        return run
+
+    return run_stages(subject, observed), peaks
+
+
+def shuffled_rounds(arms: Sequence[str], num_rounds: int, seed: int) -> Iterator[tuple[int, str]]:
+    """(round, arm) for every arm once a round, in an order drawn anew each round from ``seed``."""
+    generator = torch.Generator().manual_seed(seed)
+    for index in range(num_rounds):
+        for arm in torch.randperm(len(arms), generator=generator).tolist():
+            yield index, arms[arm]

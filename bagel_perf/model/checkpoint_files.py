@@ -1,0 +1,78 @@
+"""Which files make up a checkpoint directory, and what their headers hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from bagel_perf.schema.errors import UsageError
+
+Json = dict[str, Any]
+
+AE_FILE = "ae.safetensors"
+DECODER_FILE = "ema.safetensors"
+INDEX_FILES = ("ema.safetensors.index.json", "model.safetensors.index.json")
+
+_REMEDY = "point --weights at a BAGEL checkpoint directory"
+
+
+def read_json(path: Path) -> Json:
+    """The object in a json file. Raises ``UsageError`` where there is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"{path.name} is missing", value=str(path.parent), remedy=_REMEDY) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path.name}: {error.strerror}", value=str(path.parent)) from error
+    except ValueError as error:
+        raise UsageError(f"{path.name} is not json", value=str(path.parent), remedy=_REMEDY) from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path.name} holds no json object", value=str(path.parent), remedy=_REMEDY)
+    return data
+
+
+def decoder_files(directory: Path) -> tuple[Path, ...]:
+    """``ema.safetensors``, or the shards that an index names; the autoencoder is not among them."""
+    if (directory / DECODER_FILE).is_file():
+        return (directory / DECODER_FILE,)
+    index = next((directory / name for name in INDEX_FILES if (directory / name).is_file()), None)
+    if index is None:
+        what = "is missing, and so is an index of shards" if directory.is_dir() else "cannot be read: no such directory"
+        raise UsageError(f"{DECODER_FILE} {what}", value=str(directory), remedy=_REMEDY)
+    shards = read_json(index).get("weight_map")
+    names = sorted(set(map(str, shards.values())) - {AE_FILE}) if isinstance(shards, dict) else []
+    if not names or any(Path(name).name != name for name in names):
+        raise UsageError(f"{index.name} names no shards", value=str(directory), allowed="file names in weight_map")
+    return tuple(directory / name for name in names)
+
+
+@contextmanager
+def reading(path: Path, device: str = "cpu") -> Iterator[Any]:
+    """An open safetensors file whose tensors go straight to ``device``; what is wrong with it becomes a ``UsageError``."""
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise UsageError(f"{path.name} is missing", value=str(path.parent), remedy=_REMEDY) from error
+    except SafetensorError as error:
+        what = f"{path.name} is truncated, corrupt or no safetensors file: {error}"
+        raise UsageError(what, value=str(path.parent), remedy="download it again") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path.name}: {error.strerror or error}", value=str(path.parent)) from error
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Key and shape of every tensor in a safetensors file, from its header alone."""
+    with reading(path) as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def tensor_dtypes(path: Path) -> dict[str, str]:
+    """Key and dtype, as safetensors names it, of every tensor in a safetensors file."""
+    with reading(path) as file:
+        return {key: str(file.get_slice(key).get_dtype()) for key in file.keys()}  # noqa: SIM118 (not a mapping)

@@ -1,0 +1,310 @@
+"""Sizes of a BAGEL model: two presets, and what a checkpoint directory says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bagel_perf.model.checkpoint_files import AE_FILE, Json, decoder_files, read_json, tensor_shapes
+from bagel_perf.schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import Qwen2Config, SiglipVisionConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmConfig:
+    """Sizes of the Qwen2 mixture-of-transformers decoder; the defaults are those of the released checkpoint."""
+
+    hidden: int = 3584
+    num_layers: int = 28
+    num_heads: int = 28
+    num_kv_heads: int = 4
+    intermediate: int = 18944
+    vocab: int = 152064
+    rms_eps: float = 1e-6
+    rope_theta: float = 1e6
+
+    def __post_init__(self) -> None:
+        _require_positive("decoder", self.hidden, self.num_layers, self.num_kv_heads, self.intermediate, self.vocab)
+        _require_divisible("decoder width", self.hidden, self.num_heads)
+        _require_divisible("number of query heads", self.num_heads, self.num_kv_heads)
+        _require_divisible("decoder head size", self.head_dim, 2)
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden // self.num_heads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VitConfig:
+    """Sizes of the SigLIP image encoder; ``image_size`` in pixels fixes the side of the position table."""
+
+    hidden: int = 1152
+    num_layers: int = 26
+    num_heads: int = 16
+    intermediate: int = 4304
+    patch: int = 14
+    channels: int = 3
+    layer_norm_eps: float = 1e-6
+    image_size: int = 980
+
+    def __post_init__(self) -> None:
+        _require_positive("image encoder", self.hidden, self.num_layers, self.intermediate, self.patch, self.channels)
+        _require_divisible("image encoder width", self.hidden, self.num_heads)
+        _require_divisible("image size of the image encoder", self.image_size, self.patch)
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden // self.num_heads
+
+    @property
+    def max_patches_per_side(self) -> int:
+        return self.image_size // self.patch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderConfig:
+    """Sizes of the FLUX autoencoder; latents are ``scale * (z - shift)``."""
+
+    base_channels: int = 128
+    channel_multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    z_channels: int = 16
+    in_channels: int = 3
+    out_channels: int = 3
+    scale: float = 0.3611
+    shift: float = 0.1159
+    num_groups: int = field(default=32, init=False)
+    group_norm_eps: float = field(default=1e-6, init=False)
+
+    def __post_init__(self) -> None:
+        sizes = (self.base_channels, self.num_res_blocks, self.z_channels, self.in_channels, self.out_channels)
+        _require_positive("autoencoder", *sizes, *self.channel_multipliers)
+        _require_divisible("channels of the autoencoder", self.base_channels, self.num_groups)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each level, from the pixels inwards."""
+        return tuple(self.base_channels * multiplier for multiplier in self.channel_multipliers)
+
+    @property
+    def downsample(self) -> int:
+        """Pixels per latent position, along each side."""
+        return 2 ** (len(self.channel_multipliers) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecialTokens:
+    """Token ids that delimit text and images; the defaults are Qwen2's im_start, im_end, vision_start, vision_end."""
+
+    bos: int = 151644
+    eos: int = 151645
+    start_of_image: int = 151652
+    end_of_image: int = 151653
+
+    @property
+    def first(self) -> int:
+        """The smallest of the ids: every id below it is ordinary text."""
+        return min(self.bos, self.eos, self.start_of_image, self.end_of_image)
+
+    @property
+    def last(self) -> int:
+        return max(self.bos, self.eos, self.start_of_image, self.end_of_image)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BagelConfig:
+    """Sizes of the whole model. ``max_latent_size`` is the side of the latent position table, in latent patches."""
+
+    llm: LlmConfig = field(default_factory=LlmConfig)
+    vit: VitConfig = field(default_factory=VitConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    tokens: SpecialTokens = field(default_factory=SpecialTokens)
+    latent_patch: int = 2
+    max_latent_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.tokens.last >= self.llm.vocab:
+            raise UsageError(
+                "a special token lies outside the vocabulary", value=self.tokens.last, allowed=f"below {self.llm.vocab}"
+            )
+
+
+PRESETS = ("7b", "tiny")
+
+
+def preset(name: str) -> BagelConfig:
+    """``7b``, the released shape, or ``tiny``, which takes every code path and runs on two CPU cores."""
+    if name == "7b":
+        return BagelConfig()
+    if name == "tiny":
+        return BagelConfig(
+            llm=LlmConfig(hidden=32, num_layers=2, num_heads=2, num_kv_heads=1, intermediate=64, vocab=512),
+            vit=VitConfig(hidden=32, num_layers=2, num_heads=2, intermediate=64),
+            autoencoder=AutoencoderConfig(base_channels=32, channel_multipliers=(1, 1, 1, 1), num_res_blocks=1),
+            tokens=_top_four(512),
+        )
+    raise UsageError("unknown preset", value=name, allowed=", ".join(PRESETS))
+
+
+def config_from_directory(path: Path) -> BagelConfig:
+    """Reads the sizes of a checkpoint directory.
+
+    The two json files give the decoder and the image encoder, the tensors' shapes give the rest. ``meta.json``, which
+    golden directories have, may name the special tokens and the scale and shift of the autoencoder. Raises ``UsageError``.
+    """
+    meta = read_json(path / "meta.json") if (path / "meta.json").is_file() else {}
+    llm = _llm_config(path / "llm_config.json")
+    return BagelConfig(
+        llm=llm,
+        vit=_vit_config(path / "vit_config.json"),
+        autoencoder=_autoencoder_config(path / AE_FILE, meta),
+        tokens=_special_tokens(llm.vocab, meta),
+        max_latent_size=_max_latent_size(path, llm.hidden),
+    )
+
+
+def _llm_config(path: Path) -> LlmConfig:
+    data = read_json(path)
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
+    hidden, num_layers, num_heads, num_kv_heads, intermediate, vocab = _positive_ints(path, data, names)
+    parsed = _qwen2_config(path, data)
+    return LlmConfig(
+        hidden=hidden,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        intermediate=intermediate,
+        vocab=vocab,
+        rms_eps=float(parsed.rms_norm_eps),
+        rope_theta=_rope_theta(parsed),
+    )
+
+
+def _rope_theta(parsed: Qwen2Config) -> float:
+    # transformers 5 moved the field into a dictionary.
+    parameters: Json | None = getattr(parsed, "rope_parameters", None)
+    theta = parameters["rope_theta"] if parameters else parsed.rope_theta
+    assert isinstance(theta, int | float)
+    return float(theta)
+
+
+def _vit_config(path: Path) -> VitConfig:
+    data = read_json(path)
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size", "image_size")
+    hidden, num_layers, num_heads, intermediate, patch, image_size = _positive_ints(path, data, names)
+    parsed = _siglip_config(path, data)
+    return VitConfig(
+        hidden=hidden,
+        # BAGEL drops SigLIP's last layer.
+        num_layers=num_layers - 1,
+        num_heads=num_heads,
+        intermediate=intermediate,
+        patch=patch,
+        channels=int(parsed.num_channels),
+        layer_norm_eps=float(parsed.layer_norm_eps),
+        image_size=image_size,
+    )
+
+
+def _qwen2_config(path: Path, data: Json) -> Qwen2Config:
+    from transformers import Qwen2Config  # seconds to import, and presets do without
+
+    try:
+        return Qwen2Config(**data)
+    except Exception as error:  # transformers raises whatever its validators raise
+        raise UsageError("not a Qwen2 configuration", value=path.name, remedy=_first_line(error)) from error
+
+
+def _siglip_config(path: Path, data: Json) -> SiglipVisionConfig:
+    from transformers import SiglipVisionConfig  # as above
+
+    try:
+        return SiglipVisionConfig(**data)
+    except Exception as error:  # transformers raises whatever its validators raise
+        raise UsageError("not a SigLIP vision configuration", value=path.name, remedy=_first_line(error)) from error
+
+
+def _autoencoder_config(path: Path, meta: Json) -> AutoencoderConfig:
+    shapes = tensor_shapes(path)
+
+    def size(key: str, axis: int) -> int:
+        if key not in shapes or len(shapes[key]) <= axis:
+            raise UsageError(f"{path.name} is not BAGEL's autoencoder: it lacks {key}", value=str(path.parent))
+        return shapes[key][axis]
+
+    base = size("encoder.conv_in.weight", 0)
+    levels = _count(shapes, "encoder.down.{}.block.0.conv1.weight")
+    extra = meta.get("vae_config")
+    known = {"scale_factor": "scale", "shift_factor": "shift"}
+    factors = {known[k]: float(v) for k, v in extra.items() if k in known} if isinstance(extra, dict) else {}
+    return AutoencoderConfig(
+        base_channels=base,
+        channel_multipliers=tuple(size(f"encoder.down.{i}.block.0.conv1.weight", 0) // base for i in range(max(levels, 1))),
+        num_res_blocks=_count(shapes, "encoder.down.0.block.{}.conv1.weight"),
+        z_channels=size("encoder.conv_out.weight", 0) // 2,
+        in_channels=size("encoder.conv_in.weight", 1),
+        out_channels=size("decoder.conv_out.weight", 0),
+        **factors,
+    )
+
+
+def _count(shapes: dict[str, tuple[int, ...]], template: str) -> int:
+    """How many of template.format(0), template.format(1), ... are there in a row."""
+    number = 0
+    while template.format(number) in shapes:
+        number += 1
+    return number
+
+
+def _max_latent_size(path: Path, hidden: int) -> int:
+    key = "latent_pos_embed.pos_embed"
+    shape = next((shapes[key] for shapes in map(tensor_shapes, decoder_files(path)) if key in shapes), None)
+    if shape is None:
+        raise UsageError(f"the checkpoint lacks {key}", value=str(path), remedy="point --weights at a BAGEL checkpoint")
+    side = int(shape[0] ** 0.5 + 0.5)
+    if shape != (side * side, hidden):
+        raise UsageError(f"{key} is not a square table of the decoder's width", value=shape, allowed=f"[side^2, {hidden}]")
+    return side
+
+
+def _special_tokens(vocab: int, meta: Json) -> SpecialTokens:
+    released = SpecialTokens()
+    if released.last < vocab:
+        return released
+    ids = meta.get("ids")
+    if not isinstance(ids, dict):
+        return _top_four(vocab)
+    names = ("bos_token_id", "eos_token_id", "start_of_image", "end_of_image")
+    bos, eos, start_of_image, end_of_image = _positive_ints(Path("meta.json"), ids, names)
+    return SpecialTokens(bos=bos, eos=eos, start_of_image=start_of_image, end_of_image=end_of_image)
+
+
+def _top_four(vocab: int) -> SpecialTokens:
+    return SpecialTokens(bos=vocab - 4, eos=vocab - 3, start_of_image=vocab - 2, end_of_image=vocab - 1)
+
+
+def _positive_ints(path: Path, data: Json, names: tuple[str, ...]) -> tuple[int, ...]:
+    values = []
+    for name in names:
+        value = data.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{path.name} does not describe BAGEL: {name}", value=value, allowed="a positive integer")
+        values.append(value)
+    return tuple(values)
+
+
+def _require_positive(what: str, *sizes: int) -> None:
+    if min(sizes) < 1:
+        raise UsageError(f"a size of the {what} is not positive", value=min(sizes), allowed="1 or more")
+
+
+def _require_divisible(what: str, value: int, divisor: int) -> None:
+    if divisor < 1 or value < 1 or value % divisor:
+        raise UsageError(f"unusable {what}", value=value, allowed=f"a positive multiple of {divisor}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

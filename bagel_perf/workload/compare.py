@@ -1,0 +1,188 @@
+"""Runs every variant of a plan on every request: counted, proved against itself, warmed up, timed."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bagel_perf.harness.measure import (
+    Subject,
+    WallClock,
+    peak_bytes_by_stage,
+    run_stages,
+    shuffled_rounds,
+    time_stages,
+    time_whole,
+)
+from bagel_perf.harness.regions import NvtxSink, RecordFunctionSink, recording
+from bagel_perf.model.bagel import Bagel
+from bagel_perf.schema.errors import OutputsDiffer, RunFailed
+from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.requests import Request
+from bagel_perf.schema.runs import Measurement, Picture, Purpose, Run, SyncDevice
+from bagel_perf.workload.bind import bind, with_regions
+from bagel_perf.workload.counting import count_stages
+from bagel_perf.workload.edit import RequestInputs, describe_picture, edit_subject, request_inputs
+from bagel_perf.workload.loading import Loaded
+
+DEFAULT_ROUNDS = {"cuda": 5, "cpu": 1}
+DEFAULT_WARMUPS = {"cuda": 1, "cpu": 0}
+FLAT_SPREAD = 1.0
+"""Grey levels; a picture that spreads less shows nothing, and a wrong kernel would pass for a right one."""
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One plan under way. ``paths`` maps the md5 of each picture already written to its file."""
+
+    plan: Plan
+    model: Bagel
+    emit: Emit
+    num_rounds: int
+    num_warmups: int
+    paths: dict[str, str] = field(default_factory=dict)
+    num_done: int = 0
+
+    def progress(self, text: str) -> None:
+        """Announces the next run, of all that the plan holds."""
+        per_variant = 3 + self.num_warmups + 2 * self.num_rounds
+        total = len(self.plan.requests) * len(self.plan.variants) * per_variant
+        self.emit(ProgressEvent(text=text, done=self.num_done, total=total))
+        self.num_done += 1
+
+    def keep(self, png: bytes, variant: str) -> Picture:
+        """Describes a picture, and writes the first of each md5 into the plan's folder."""
+        picture = describe_picture(png)
+        if picture.md5 not in self.paths:
+            path = Path(self.plan.image_dir) / f"{picture.width}x{picture.height}_{variant}_{picture.md5[:8]}.png"
+            _write(path, png)
+            self.paths[picture.md5] = path.name
+        return describe_picture(png, self.paths[picture.md5])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One request of a session, with its host inputs for the request's own seed and for another."""
+
+    session: Session
+    request: Request
+    inputs: RequestInputs
+    other_inputs: RequestInputs
+
+    @property
+    def label(self) -> str:
+        return f"{self.request.width}x{self.request.height}"
+
+    def subject(self, variant: str, *, other_seed: bool = False) -> Subject:
+        inputs = self.other_inputs if other_seed else self.inputs
+        return edit_subject(self.session.model, inputs, bind(variant))
+
+    def marked_subject(self, model: Bagel, variant: str) -> Subject:
+        """The subject with a region around each slot, on this model or another copy of its tensors."""
+        return edit_subject(model, self.inputs, with_regions(bind(variant)))
+
+    def record(
+        self,
+        purpose: Purpose,
+        variant: str,
+        png: bytes,
+        measurements: tuple[Measurement, ...] = (),
+        *,
+        round: int | None = None,
+        sync_device: SyncDevice | None = None,
+    ) -> Run:
+        """Sends off one run."""
+        run = Run(
+            purpose=purpose,
+            variant=variant,
+            width=self.request.width,
+            height=self.request.height,
+            seed=self.request.seed + (purpose == "other_seed"),
+            round=round,
+            sync_device=sync_device,
+            measurements=measurements,
+            picture=self.session.keep(png, variant),
+        )
+        self.session.emit(RunEvent(run=run))
+        return run
+
+
+def run_compare(plan: Plan, loaded: Loaded, emit: Emit) -> None:
+    """Measures a plan; raises OutputsDiffer before anything is timed when a variant disproves itself."""
+    kind = loaded.environment.device_kind
+    num_rounds = DEFAULT_ROUNDS[kind] if plan.pairs is None else plan.pairs
+    num_warmups = DEFAULT_WARMUPS[kind] if plan.warmup is None else plan.warmup
+    emit(EnvironmentEvent(environment=loaded.environment, pairs=num_rounds, warmup=num_warmups))
+    session = Session(plan=plan, model=loaded.model, emit=emit, num_rounds=num_rounds, num_warmups=num_warmups)
+    directory = Path(plan.weights) if plan.weights else None
+    for request in plan.requests:
+        inputs, other_inputs = (
+            request_inputs(request, loaded.model.config, directory, seed) for seed in (request.seed, request.seed + 1)
+        )
+        case = Case(session=session, request=request, inputs=inputs, other_inputs=other_inputs)
+        for variant in plan.variants:
+            prove(case, variant)
+        time_variants(case)
+
+
+def prove(case: Case, variant: str) -> None:
+    """Counts a variant's waits, and shows that its picture repeats, depends on the seed and is not flat."""
+    session = case.session
+    session.progress(f"{case.label} {variant}: counting host syncs")
+    counts = count_stages(session.model, lambda model: case.marked_subject(model, variant))
+    counted = case.record("count", variant, counts.output, counts.measurements, sync_device=counts.device)
+
+    session.progress(f"{case.label} {variant}: same seed again")
+    with recording(NvtxSink(), RecordFunctionSink()):  # untimed: the pass that a profiler around this process should read
+        png, peaks = peak_bytes_by_stage(case.marked_subject(session.model, variant), session.model.device)
+    repeated = case.record("repeat", variant, png, tuple(_peak(stage, peak) for stage, peak in peaks.items()))
+
+    session.progress(f"{case.label} {variant}: another seed")
+    other = case.record("other_seed", variant, run_stages(case.subject(variant, other_seed=True)))
+    _check(case.label, variant, counted.picture, repeated.picture, other.picture)
+
+
+def _peak(stage: str, peak_bytes: int) -> Measurement:
+    return Measurement(stage=stage, peak_bytes=peak_bytes)
+
+
+def _check(label: str, variant: str, counted: Picture, repeated: Picture, other: Picture) -> None:
+    def refuse(what: str, remedy: str) -> None:
+        raise OutputsDiffer(what, value=f"{variant} at {label}", remedy=remedy)
+
+    if counted.md5 != repeated.md5:
+        refuse("a variant's picture differs from itself on a second run", "nothing was timed; look for unseeded noise")
+    if other.md5 == repeated.md5:
+        refuse("another seed gives the same picture", "nothing was timed; look for an output that is cached")
+    if not repeated.spread >= FLAT_SPREAD:
+        refuse(f"the picture is flat (grey levels spread {repeated.spread:.2f})", "nothing was timed; check the weights")
+
+
+def time_variants(case: Case) -> None:
+    """Warms up, then times every variant once a round, in random order, by stages and as a whole."""
+    session = case.session
+    clock = WallClock(device=session.model.device)
+    for _ in range(session.num_warmups):
+        for variant in session.plan.variants:
+            session.progress(f"{case.label} {variant}: warm-up")
+            case.record("warmup", variant, run_stages(case.subject(variant)))
+    for index, variant in shuffled_rounds(session.plan.variants, session.num_rounds, session.plan.order_seed):
+        for timing, text in ((time_stages, "stages"), (time_whole, "end to end")):
+            session.progress(f"{case.label} {variant}: round {index + 1} of {session.num_rounds}, {text}")
+            outcome = timing(case.subject(variant), clock)
+            latencies = tuple(Measurement(stage=s, latency_ms=ms) for s, ms in outcome.latency_ms.items())
+            case.record("timed", variant, outcome.output, latencies, round=index)
+
+
+def _write(path: Path, png: bytes) -> None:
+    try:
+        path.write_bytes(png)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise RunFailed("no room on disk", value=path.name, remedy="free some space or choose another --out") from error
+        raise RunFailed("cannot write a picture", value=f"{path.name}: {error.strerror}", remedy="check --out") from error

@@ -1,0 +1,61 @@
+"""Counts the host syncs of a request, on CUDA by callbacks and elsewhere on the simulated device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from bagel_perf.harness.measure import Subject, run_stages
+from bagel_perf.harness.simulated import SimulatedDevice
+from bagel_perf.harness.syncs import SyncCensus, count_host_syncs
+from bagel_perf.model.bagel import Bagel
+from bagel_perf.model.parameters import map_tensors
+from bagel_perf.schema.runs import Measurement, SyncDevice
+from bagel_perf.schema.slots import SLOTS, Stage
+
+ELSEWHERE = ""
+"""Key of the waits that happen outside every slot."""
+
+MakeSubject = Callable[[Bagel], Subject]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Output of a counted run, and its host syncs per stage."""
+
+    output: bytes
+    device: SyncDevice
+    measurements: tuple[Measurement, ...]
+
+
+def count_stages(model: Bagel, make_subject: MakeSubject) -> Counts:
+    """Counts one run of the subject that ``make_subject`` makes of the model, whose slots must be in regions."""
+    if model.device.type == "cuda":
+        return _counted(make_subject(model), model.device, "cuda")
+    with SimulatedDevice() as simulated:
+        return _counted(make_subject(map_tensors(model, simulated.wrap)), simulated.device, "simulated")
+
+
+def _counted(subject: Subject, device: torch.device, name: SyncDevice) -> Counts:
+    with count_host_syncs(device) as collector:
+        output = run_stages(subject)
+    census = collector.census()
+    measurements = tuple(_measurement(stage.name, census) for stage in subject.stages)
+    assert sum(m.host_syncs or 0 for m in measurements) == census.total(), "a wait happened outside every stage"
+    return Counts(output=output, device=name, measurements=measurements)
+
+
+def _measurement(stage: Stage, census: SyncCensus) -> Measurement:
+    by_slot: Counter[str] = Counter()
+    for site in census.sites:
+        if site.event.region[:1] == (stage,):
+            by_slot[slot_of(site.event.region)] += site.count
+    return Measurement(stage=stage, host_syncs=by_slot.total(), syncs_by_slot=dict(sorted(by_slot.items())))
+
+
+def slot_of(region: tuple[str, ...]) -> str:
+    """The innermost slot of a region path; the loop's own slot encloses those that it calls."""
+    return next((name for name in reversed(region) if name in SLOTS), ELSEWHERE)

@@ -1,0 +1,118 @@
+"""A BAGEL request as a subject of the harness: host inputs, stage ``ar``, stage ``dit``, PNG bytes.
+
+Suffixes: N latent tokens, C latent channels (64).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bagel_perf.harness.measure import Stage, Subject
+from bagel_perf.model.bagel import Bagel
+from bagel_perf.model.config import BagelConfig
+from bagel_perf.model.contracts import Slots
+from bagel_perf.model.denoise import Sampling, prepare, render
+from bagel_perf.model.guidance import GuidanceScales
+from bagel_perf.model.prefill import ContextCache, PictureInput, prefill
+from bagel_perf.model.preprocess import draw_default_picture, load_picture, vae_pixels, vit_pixels
+from bagel_perf.model.tokenizer import tokenize
+from bagel_perf.schema.requests import Guidance, Request
+from bagel_perf.schema.runs import Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestInputs:
+    """Everything a request brings along, on the host."""
+
+    prompt_ids: list[int]
+    picture: PictureInput | None
+    noise_NC: Tensor
+    sampling: Sampling
+
+
+def request_inputs(request: Request, config: BagelConfig, weights: Path | None, seed: int) -> RequestInputs:
+    """Tokens, pixels and noise of a request; the noise of the encoding is drawn before that of the latents."""
+    generator = torch.Generator().manual_seed(seed)
+    picture = _picture_input(request, config, generator) if request.task == "i2i" else None
+    num_channels = config.autoencoder.z_channels * config.latent_patch**2
+    grid = _grid(request, config)
+    return RequestInputs(
+        prompt_ids=tokenize(request.prompt, config, weights),
+        picture=picture,
+        noise_NC=torch.randn(grid[0] * grid[1], num_channels, generator=generator),
+        sampling=Sampling(
+            grid=grid, num_timesteps=request.steps, shift=request.timestep_shift, scales=_scales(request.guidance)
+        ),
+    )
+
+
+def _picture_input(request: Request, config: BagelConfig, generator: torch.Generator) -> PictureInput:
+    width, height = request.width, request.height
+    image = load_picture(Path(request.image)) if request.image else draw_default_picture(width, height)
+    down = config.autoencoder.downsample
+    shape = (1, config.autoencoder.z_channels, height // down, width // down)
+    return PictureInput(
+        vae_pixels=vae_pixels(image, width, height),
+        vit_pixels=vit_pixels(image),
+        noise=torch.randn(shape, generator=generator),
+    )
+
+
+def _grid(request: Request, config: BagelConfig) -> tuple[int, int]:
+    pixels = config.autoencoder.downsample * config.latent_patch
+    return request.height // pixels, request.width // pixels
+
+
+def _scales(guidance: Guidance) -> GuidanceScales:
+    return GuidanceScales(
+        text_scale=guidance.text_scale,
+        image_scale=guidance.image_scale,
+        interval=guidance.interval,
+        renorm=guidance.renorm,
+        renorm_min=guidance.renorm_min,
+    )
+
+
+def edit_subject(model: Bagel, inputs: RequestInputs, slots: Slots) -> Subject:
+    """Stage ``ar`` from host inputs to KV ready, stage ``dit`` from noise to PNG bytes."""
+
+    def ar(_: None) -> ContextCache:
+        with torch.no_grad(), model.attention.scope():
+            return prefill(model, inputs.prompt_ids, inputs.picture, slots)
+
+    def dit(cache: ContextCache) -> bytes:
+        with torch.no_grad(), model.attention.scope():
+            state = prepare(model, cache, inputs.noise_NC, inputs.sampling, slots)
+            latents_NC = slots.denoise_loop(state, slots)
+            pixels = render(model, latents_NC, inputs.sampling.grid)
+            return encode_png(pixels.cpu())  # the one wait that a request cannot do without
+
+    return Subject(stages=(Stage(name="ar", run=ar), Stage(name="dit", run=dit)))
+
+
+def encode_png(pixels_HW3: Tensor) -> bytes:
+    """PNG bytes of host pixels uint8 [H, W, 3]; lightly compressed, because the encoder is part of the timed stage."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_HW3.numpy()).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def describe_picture(png: bytes, path: str | None = None) -> Picture:
+    """Hashes and spread (standard deviation in grey levels) of a PNG."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)))
+    return Picture(
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        md5=hashlib.md5(png).hexdigest(),
+        pixels_sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
+        spread=float(pixels.std()),
+        path=path,
+    )

@@ -1,0 +1,102 @@
+"""Resolves a plan's choices (device, preset, attention) and puts the model on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bagel_perf.harness.environment import describe_machine, git_revision
+from bagel_perf.model.attention import Attention, Backend, default_backend
+from bagel_perf.model.bagel import Bagel, build_bagel
+from bagel_perf.model.config import BagelConfig, config_from_directory, preset
+from bagel_perf.model.parameters import map_tensors
+from bagel_perf.model.weights import RandomSource, checkpoint_sources
+from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.runs import Environment
+
+WEIGHT_SEED = 0
+
+Report = Callable[[str, int, int], None]
+"""(text, done, total): progress for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model on its device, and what it was made from."""
+
+    model: Bagel
+    environment: Environment
+
+
+def resolve_device(choice: str) -> torch.device:
+    """The device of ``auto``, ``cuda`` or ``cpu``; EnvironmentUnfit where CUDA is asked for and absent."""
+    available = torch.cuda.is_available()
+    if choice == "cuda" and not available:
+        raise EnvironmentUnfit(
+            "no CUDA device is available",
+            value=f"--device cuda, torch {torch.__version__}",
+            allowed="this machine has a CPU only, or torch has no CUDA build",
+            remedy="use --device cpu, or install a CUDA build of torch",
+        )
+    return torch.device("cuda" if choice != "cpu" and available else "cpu")
+
+
+def resolve_attention(choice: str, device: torch.device) -> Attention:
+    """The attention backend; UsageError where the device cannot run it."""
+    backend: Backend = default_backend(device) if choice == "auto" else choice  # type: ignore[assignment]
+    if device.type != "cuda" and backend != "math":
+        raise UsageError(
+            "attention backend needs CUDA", value=backend, allowed="math or auto on a CPU", remedy="use --attention auto"
+        )
+    return Attention(backend=backend, on_cuda=device.type == "cuda")
+
+
+def load(plan: Plan, report: Report) -> Loaded:
+    """Builds the model of a plan with random or released weights."""
+    device = resolve_device(plan.device)
+    attention = resolve_attention(plan.attention, device)
+    directory = Path(plan.weights) if plan.weights else None
+    name = plan.preset if plan.preset != "auto" else "7b" if device.type == "cuda" else "tiny"
+    config = config_from_directory(directory) if directory else preset(name)
+    model = _build(config, directory, device, attention, report)
+    return Loaded(model=model, environment=_environment(model, device, directory, name))
+
+
+def _build(config: BagelConfig, directory: Path | None, device: torch.device, attention: Attention, report: Report) -> Bagel:
+    if directory is None:
+        report("making random weights", 0, 1)
+        source = RandomSource(device=device, seed=WEIGHT_SEED)
+        return build_bagel(source, source, config, attention)
+    with checkpoint_sources(directory, config, device, report) as (source, autoencoder_source):
+        return build_bagel(source, autoencoder_source, config, attention)
+
+
+def _environment(model: Bagel, device: torch.device, directory: Path | None, preset_name: str) -> Environment:
+    commit, dirty = git_revision(Path(__file__).parent)
+    return Environment(
+        **describe_machine(device),
+        preset="checkpoint" if directory else preset_name,
+        attention=model.attention.backend,
+        commit=commit,
+        dirty=dirty,
+        weights=directory.resolve().name if directory else f"random seed {WEIGHT_SEED}",
+        params=count_parameters(model),
+        layers=model.config.llm.num_layers,
+    )
+
+
+def count_parameters(model: Bagel) -> int:
+    """Elements of all tensors of the model; the language model's output head is not among them."""
+    counts: list[int] = []
+
+    def count(tensor: Tensor) -> Tensor:
+        counts.append(tensor.numel())
+        return tensor
+
+    map_tensors(model, count)
+    return sum(counts)

@@ -1,0 +1,20 @@
+"""Upstream's control flow, slot by slot, with every wait kept and marked with its place upstream."""
+
+from bagel_perf.model.contracts import Slots
+from kernels_baseline.lengths import attention_lengths
+from kernels_baseline.loop import denoise_loop
+from kernels_baseline.merge import merge_kv
+from kernels_baseline.positions import adjust_positions
+from kernels_baseline.routing import route_experts
+from kernels_baseline.schedule import timestep_schedule
+from kernels_baseline.step_input import step_input
+
+SLOTS = Slots(
+    adjust_positions=adjust_positions,
+    route_experts=route_experts,
+    attention_lengths=attention_lengths,
+    merge_kv=merge_kv,
+    timestep_schedule=timestep_schedule,
+    step_input=step_input,
+    denoise_loop=denoise_loop,
+)

@@ -1,0 +1,20 @@
+"""Slot ``denoise_loop`` as upstream: the result is split into pictures by lengths read from the device.
+
+Places name vLLM-Omni's vllm_omni/diffusion/models/bagel/bagel_transformer.py at commit eb4e60ee ("bt").
+Suffixes: N latent tokens, C latent channels (64).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bagel_perf.model.contracts import Denoising, Slots
+
+
+def denoise_loop(state: Denoising, slots: Slots) -> Tensor:
+    """Clean latents, fp32 [N, 64]; waits once at its end."""
+    latents_NC = state.noise_NC
+    for step in state.steps(slots):
+        latents_NC = state.advance(latents_NC, step, slots)
+    lengths = state.sequence.device_B - 2
+    return latents_NC.split(lengths.tolist())[0]  # wait (bt:2044)

@@ -1,0 +1,1 @@
+"""The rungs above the baseline, each holding only the slots it changes."""

@@ -1,0 +1,19 @@
+"""Slot ``denoise_loop`` without waits: the result is split into pictures by the host's copy of the lengths.
+
+Suffixes: N latent tokens, C latent channels (64).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bagel_perf.model.contracts import Denoising, Slots
+
+
+def denoise_loop(state: Denoising, slots: Slots) -> Tensor:
+    """Clean latents, fp32 [N, 64]."""
+    latents_NC = state.noise_NC
+    for step in state.steps(slots):
+        latents_NC = state.advance(latents_NC, step, slots)
+    lengths = [length - 2 for length in state.sequence.host]
+    return latents_NC.split(lengths)[0]

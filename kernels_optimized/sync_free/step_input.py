@@ -1,0 +1,20 @@
+"""Slot ``step_input`` without waits: the host knows how long the packed sequence is, and that a step has one time.
+
+Suffixes: N latent tokens, C latent channels (64), T rows of the query block, D model width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bagel_perf.model.contracts import Embedder, Step
+from bagel_perf.model.layout import QueryLayout
+
+
+def step_input(model: Embedder, latents_NC: Tensor, step: Step, layout: QueryLayout) -> Tensor:
+    """Start marker, noisy latents, end marker, embedded as bf16 [N + 2, D]."""
+    markers_2D = model.embed_markers()
+    packed_TD = markers_2D.new_zeros((sum(layout.sequence.host), markers_2D.shape[1]))
+    packed_TD[layout.marker_rows] = markers_2D
+    packed_TD[layout.latent_rows] = model.embed_latents(latents_NC, step.t_N, layout.latent_position_ids_N)
+    return packed_TD

@@ -1,0 +1,72 @@
+"""Stages are timed between two synchronizations, on a scripted clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+
+from bagel_perf.harness.measure import (
+    ScriptedClock,
+    Stage,
+    Subject,
+    peak_bytes_by_stage,
+    run_stages,
+    shuffled_rounds,
+    time_stages,
+    time_whole,
+)
+
+
+def scripted_subject(clock: ScriptedClock) -> Subject:
+    """Two stages of 30 and 50 ms, the first of which outputs 1 and the second adds 10."""
+
+    def first(_: Any) -> int:
+        clock.advance(30)
+        return 1
+
+    def second(value: int) -> int:
+        clock.advance(50)
+        return value + 10
+
+    return Subject(stages=(Stage(name="first", run=first), Stage(name="second", run=second)))
+
+
+def test_each_stage_has_its_time_and_the_last_output_is_the_subjects() -> None:
+    clock = ScriptedClock()
+    outcome = time_stages(scripted_subject(clock), clock)
+    assert outcome.output == 11
+    assert outcome.latency_ms == {"first": 30, "second": 50}
+
+
+def test_a_stage_is_synchronized_at_either_end_and_not_inside() -> None:
+    clock = ScriptedClock()
+    time_stages(scripted_subject(clock), clock)
+    assert clock.log == [("sync", 0), ("sync", 30), ("sync", 30), ("sync", 80)]
+
+
+def test_the_whole_is_synchronized_at_its_two_ends_only() -> None:
+    clock = ScriptedClock()
+    outcome = time_whole(scripted_subject(clock), clock)
+    assert outcome.latency_ms == {"e2e": 80}
+    assert clock.log == [("sync", 0), ("sync", 80)]
+
+
+def test_running_stages_untimed_gives_the_same_output() -> None:
+    assert run_stages(scripted_subject(ScriptedClock())) == 11
+
+
+def test_a_cpu_has_no_peak_memory_to_report() -> None:
+    assert peak_bytes_by_stage(scripted_subject(ScriptedClock()), torch.device("cpu")) == (11, {})
+
+
+def test_every_arm_runs_once_a_round_in_an_order_drawn_from_the_seed() -> None:
+    arms = ("a", "b", "c")
+    order = list(shuffled_rounds(arms, 50, seed=3))
+    assert order == list(shuffled_rounds(arms, 50, seed=3))
+    assert order != list(shuffled_rounds(arms, 50, seed=4))
+    for index in range(50):
+        assert Counter(arm for number, arm in order if number == index) == Counter(arms)
+    first = Counter(order[3 * index][1] for index in range(50))
+    assert min(first[arm] for arm in arms) > 5, "no arm may own the first place"

@@ -1,0 +1,115 @@
+"""Every mixture of slots gives the baseline's picture; a slot that decides wrongly gives another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import kernels_baseline
+from bagel_perf.model.contracts import Slots
+from bagel_perf.model.layout import PrefillLayout, Routing
+from bagel_perf.schema.slots import SLOTS
+from bagel_perf.workload.bind import RUNGS, bind
+
+MakeRequest = Callable[..., Any]
+
+
+def mixtures(base: str, sign: str) -> Iterator[str]:
+    for size in range(1, len(SLOTS) + 1):
+        for slots in combinations(SLOTS, size):
+            yield base + "".join(sign + slot for slot in slots)
+
+
+@pytest.mark.parametrize("picture", [True, False], ids=["i2i", "t2i"])
+def test_every_mixture_of_baseline_and_best_rung_gives_the_baselines_picture(make_request: MakeRequest, picture: bool) -> None:
+    request = make_request(picture=picture)
+    reference = request.png(bind("baseline"))
+    different = [name for name in mixtures("baseline", "+") if request.png(bind(name)) != reference]
+    assert different == []
+
+
+def test_the_two_grammars_meet_in_the_middle() -> None:
+    plus = {tuple(bind(name).__getattribute__(slot) for slot in SLOTS) for name in mixtures("baseline", "+")}
+    minus = {tuple(bind(name).__getattribute__(slot) for slot in SLOTS) for name in mixtures("sync_free", "-")}
+    assert len(plus) == len(minus) == 127
+    assert len(plus | minus) == 128
+
+
+@pytest.mark.parametrize("sign", ["+", "-"])
+def test_mixtures_with_the_pull_request_give_the_baselines_picture(make_request: MakeRequest, sign: str) -> None:
+    request = make_request()
+    reference = request.png(bind("baseline"))
+    changed = [slot for slot in SLOTS if getattr(RUNGS["pr3987"], slot) is not getattr(RUNGS["baseline"], slot)]
+    names = [f"pr3987{sign}{slot}" for slot in (SLOTS if sign == "+" else changed)]
+    assert [name for name in names if request.png(bind(name)) != reference] == []
+
+
+@pytest.mark.parametrize("rung", ["pr3987", "sync_free"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"interval": (0.4, 1.0), "renorm": "global"},
+        {"interval": (0.4, 1.0), "renorm": "channel"},
+        {"image": 1.0},
+        {"text": 1.0},
+        {"picture": False, "image": 1.0, "interval": (0.4, 1.0)},
+        {"num_timesteps": 2},
+    ],
+    ids=str,
+)
+def test_rungs_agree_with_the_baseline_under_other_guidance(
+    make_request: MakeRequest, rung: str, options: dict[str, Any]
+) -> None:
+    request = make_request(**options)
+    assert request.png(RUNGS[rung]) == request.png(RUNGS["baseline"])
+
+
+def test_another_seed_gives_another_picture(make_request: MakeRequest) -> None:
+    assert make_request(seed=8).png(RUNGS["sync_free"]) != make_request(seed=7).png(RUNGS["sync_free"])
+
+
+def wrong_weight_set(slots: Slots) -> Slots:
+    def route(x: Tensor, routing: Routing, und: Any, gen: Any, *, check_und: bool = False) -> Tensor:
+        return slots.route_experts(x, routing, gen, und, check_und=check_und)
+
+    return replace(slots, route_experts=route)
+
+
+def wrong_position(slots: Slots) -> Slots:
+    def adjust(positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor, Routing]:
+        adjusted_P, routing = slots.adjust_positions(positions_P, layout)
+        adjusted_P[-1] = adjusted_P[-1] + 1
+        return adjusted_P, routing
+
+    return replace(slots, adjust_positions=adjust)
+
+
+def mask_one_row_short(slots: Slots) -> Slots:
+    def adjust(positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor, Routing]:
+        adjusted_P, routing = slots.adjust_positions(positions_P, layout)
+        mask = routing.vae_mask_T
+        assert mask is not None
+        mask[layout.latent_spans[0][1] - 1] = False
+        return adjusted_P, routing
+
+    return replace(slots, adjust_positions=adjust)
+
+
+def cache_rows_swapped(slots: Slots) -> Slots:
+    def merge(cache: Any, key: Tensor, value: Tensor, layout: Any) -> tuple[Tensor, Tensor]:
+        keys, values = slots.merge_kv(cache, key, value, layout)
+        return keys.index_select(0, torch.arange(keys.shape[0] - 1, -1, -1)), values
+
+    return replace(slots, merge_kv=merge)
+
+
+@pytest.mark.parametrize("mutate", [wrong_weight_set, wrong_position, mask_one_row_short, cache_rows_swapped])
+def test_a_wrong_decision_in_a_slot_changes_the_picture(make_request: MakeRequest, mutate: Callable[[Slots], Slots]) -> None:
+    request = make_request()
+    assert request.png(mutate(kernels_baseline.SLOTS)) != request.png(kernels_baseline.SLOTS)

@@ -1,0 +1,145 @@
+"""Host syncs of every slot are exact: closed forms, on the simulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from bagel_perf.model.bagel import Bagel
+from bagel_perf.schema.requests import Request
+from bagel_perf.workload.bind import bind, with_regions
+from bagel_perf.workload.counting import count_stages
+from bagel_perf.workload.edit import edit_subject, request_inputs
+
+MakeRequest = Callable[..., Any]
+Counts = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """L layers, N latent tokens, B branches, P packed positions, guided and plain steps, contexts with a picture and of text."""
+
+    layers: int = 2
+    latents: int
+    branches: int = 3
+    positions: int
+    guided: int
+    plain: int = 0
+    pictures: int = 2
+    texts: int = 1
+
+    @property
+    def steps(self) -> int:
+        return self.guided + self.plain
+
+    def per_layer_and_step(self, guided: int, plain: int) -> int:
+        return self.layers * (self.guided * guided + self.plain * plain)
+
+
+def baseline(s: Sizes) -> Counts:
+    """Upstream's waits; a plain step fails the interval's first comparison and runs one branch."""
+    routing = 35 * s.layers + 6 if s.pictures else 7 * s.layers + 1
+    return {
+        "ar": {
+            "adjust_positions": s.positions - 1 + 2 * s.pictures + s.texts + 1,
+            "route_experts": routing,
+        },
+        "dit": {
+            "timestep_schedule": s.steps * (s.latents + 1) + 2 * s.guided + s.plain,
+            "step_input": 2 * s.steps,
+            "merge_kv": s.per_layer_and_step(2, 2),
+            "attention_lengths": s.per_layer_and_step(2 * s.branches, 2),
+            "denoise_loop": 1,
+            "": 1,
+        },
+    }
+
+
+def pr3987(s: Sizes) -> Counts:
+    """What the pull request leaves."""
+    return {
+        "ar": {
+            "adjust_positions": 1 + 2 * s.pictures + s.texts + 2,
+            "route_experts": 28 * s.layers + 4 if s.pictures else 0,
+        },
+        "dit": {
+            "timestep_schedule": 1 + s.steps,
+            "step_input": 2 * s.steps,
+            "merge_kv": s.per_layer_and_step(2, 2),
+            "attention_lengths": s.per_layer_and_step(2, 2),
+            "denoise_loop": 1,
+            "": 1,
+        },
+    }
+
+
+def sync_free(_: Sizes) -> Counts:
+    """The picture's copy to the host alone."""
+    return {"ar": {}, "dit": {"": 1}}
+
+
+FORMULAS = {"baseline": baseline, "pr3987": pr3987, "sync_free": sync_free}
+
+
+def measured(model: Bagel, inputs: Any, variant: str) -> Counts:
+    counts = count_stages(model, lambda copy: edit_subject(copy, inputs, with_regions(bind(variant))))
+    assert counts.device == "simulated"
+    by_stage = {m.stage: (m.host_syncs, m.syncs_by_slot or {}) for m in counts.measurements}
+    for total, by_slot in by_stage.values():
+        assert total == sum(by_slot.values())
+    return {stage: {slot: count for slot, count in by_slot.items() if count} for stage, (_, by_slot) in by_stage.items()}
+
+
+def nonzero(counts: Counts) -> Counts:
+    return {stage: {slot: count for slot, count in by_slot.items() if count} for stage, by_slot in counts.items()}
+
+
+SMALL = Sizes(latents=6, positions=48, guided=3)
+
+
+@pytest.mark.parametrize("variant", FORMULAS)
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ({}, SMALL),
+        ({"image": 1.0}, Sizes(latents=6, positions=48, guided=3, branches=2)),
+        ({"text": 1.0}, Sizes(latents=6, positions=48, guided=3, branches=1)),
+        ({"interval": (0.4, 1.0), "num_timesteps": 6}, Sizes(latents=6, positions=48, guided=4, plain=1)),
+        ({"picture": False}, Sizes(latents=6, positions=10, guided=3, pictures=0, texts=2)),
+    ],
+    ids=["edit", "two branches", "one branch", "interval", "text to image"],
+)
+def test_each_slot_waits_as_its_formula_says(
+    make_request: MakeRequest, variant: str, options: dict[str, Any], sizes: Sizes
+) -> None:
+    request = make_request(**options)
+    assert measured(request.model, request.inputs, variant) == nonzero(FORMULAS[variant](sizes))
+
+
+@pytest.mark.parametrize("resolution", [256, 1024])
+@pytest.mark.parametrize("variant", FORMULAS)
+def test_at_full_token_counts_the_totals_are_the_issues_formulas(tiny_model: Bagel, variant: str, resolution: int) -> None:
+    request = Request(width=resolution, height=resolution)
+    inputs = request_inputs(request, tiny_model.config, None, request.seed)
+    latents, text = (resolution // 16) ** 2, len(inputs.prompt_ids)
+    positions = 2 * (latents + 2 + 4900 + 2) + 2 * text
+    sizes = Sizes(latents=latents, positions=positions, guided=14)
+    assert measured(tiny_model, inputs, variant) == nonzero(FORMULAS[variant](sizes))
+
+
+def test_a_guided_step_of_the_released_shape_waits_n_plus_229_times() -> None:
+    for latents in (256, 4096):
+        one, two = (baseline(Sizes(layers=28, latents=latents, positions=1, guided=steps))["dit"] for steps in (1, 2))
+        assert sum(two.values()) - sum(one.values()) == latents + 229
+
+
+def test_mixing_one_slot_in_removes_that_slots_waits_and_no_others(make_request: MakeRequest) -> None:
+    request = make_request()
+    before = measured(request.model, request.inputs, "baseline")
+    for slot in ("timestep_schedule", "step_input", "merge_kv", "attention_lengths", "denoise_loop"):
+        after = measured(request.model, request.inputs, f"baseline+{slot}")
+        expected = {name: count for name, count in before["dit"].items() if name != slot}
+        assert after == {"ar": before["ar"], "dit": expected}
