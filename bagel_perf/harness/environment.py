@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 
@@ -14,7 +14,7 @@ import torch
 class Machine(TypedDict):
     """Facts of the machine and its software; None where they do not apply or could not be read."""
 
-    device_kind: str
+    device_kind: Literal["cuda", "cpu"]
     device_name: str
     torch: str
     python: str
@@ -60,12 +60,15 @@ def _driver_version() -> str | None:
 
 
 def git_revision(directory: Path) -> tuple[str | None, bool | None]:
-    """Short commit of the checkout that holds ``directory``, and whether it has uncommitted changes; None outside one."""
+    """Short commit of the checkout that holds ``directory``, and whether it has uncommitted changes.
+
+    Outside a checkout (a copy of the tree on a GPU machine, say) the commit is that of ``BAGEL_PERF_COMMIT``, or None.
+    """
     try:
         commit = _git(directory, "rev-parse", "--short=7", "HEAD")
         return commit, bool(_git(directory, "status", "--porcelain"))
     except (OSError, subprocess.SubprocessError):
-        return None, None
+        return os.environ.get("BAGEL_PERF_COMMIT") or None, None
 
 
 def _git(directory: Path, *arguments: str) -> str:

@@ -1,0 +1,151 @@
+"""Names the part of a program that runs now, for counters and profilers that want to know.
+
+Nothing is recorded until someone asks with ``recording``: until then ``region`` returns one shared object that does
+nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, Protocol, TypeVar, cast
+
+import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_path: ContextVar[tuple[str, ...]] = ContextVar("bagel_perf_region", default=())
+
+
+class Sink(Protocol):
+    """Something that marks regions in a profile."""
+
+    def open(self, name: str) -> AbstractContextManager[object]:
+        """A context manager that marks one region from entry to exit."""
+        ...
+
+
+class NvtxSink:
+    """Marks regions as NVTX ranges, which Nsight Systems shows; needs the package ``nvtx``."""
+
+    def __init__(self) -> None:
+        import nvtx
+
+        self._annotate = nvtx.annotate
+
+    def open(self, name: str) -> AbstractContextManager[object]:
+        return cast(AbstractContextManager[object], self._annotate(name))
+
+
+class RecordFunctionSink:
+    """Marks regions as user annotations of ``torch.profiler``."""
+
+    def open(self, name: str) -> AbstractContextManager[object]:
+        return torch.profiler.record_function(name)
+
+
+class _Recorders:
+    """Who records in this process; ``sinks`` is None while nobody does."""
+
+    def __init__(self) -> None:
+        self.sinks: tuple[Sink, ...] | None = None
+        self._asked: dict[object, tuple[Sink, ...]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, who: object, sinks: tuple[Sink, ...]) -> None:
+        with self._lock:
+            self._asked[who] = sinks
+            self._refresh()
+
+    def remove(self, who: object) -> None:
+        with self._lock:
+            del self._asked[who]
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self.sinks = tuple(sink for sinks in self._asked.values() for sink in sinks) if self._asked else None
+
+
+_recorders = _Recorders()
+
+
+class _Region:
+    __slots__ = ("_name", "_open", "_outer", "_sinks")
+
+    def __init__(self, name: str, sinks: tuple[Sink, ...]) -> None:
+        self._name = name
+        self._sinks = sinks
+
+    def __enter__(self) -> None:
+        self._outer = _path.get()
+        self._open = ExitStack()
+        for sink in self._sinks:
+            self._open.enter_context(sink.open(self._name))
+        _path.set((*self._outer, self._name))
+
+    def __exit__(self, *raised: object) -> None:
+        # Set, not reset with a token: a generator may leave its region in another context than it entered.
+        _path.set(self._outer)
+        self._open.close()
+
+
+class _Nothing:
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *raised: object) -> None:
+        return None
+
+
+_NOTHING = _Nothing()
+
+
+def region(name: str) -> AbstractContextManager[None]:
+    """Marks the statements under ``with`` as ``name``, inside the regions that are open already."""
+    sinks = _recorders.sinks
+    return _NOTHING if sinks is None else _Region(name, sinks)
+
+
+def current_region() -> tuple[str, ...]:
+    """Names of the open regions, outermost first; empty while nothing records."""
+    return _path.get()
+
+
+@contextmanager
+def recording(*sinks: Sink) -> Iterator[None]:
+    """Keeps track of the regions of every thread, and marks them in ``sinks``, until the end of the context."""
+    who = object()
+    _recorders.add(who, sinks)
+    try:
+        yield
+    finally:
+        _recorders.remove(who)
+
+
+def traced(name: str, function: Callable[P, R]) -> Callable[P, R]:
+    """``function`` in a region; if it gives an iterator, each of its steps is in the region as well."""
+
+    @wraps(function)
+    def in_region(*args: P.args, **kwargs: P.kwargs) -> R:
+        with region(name):
+            result = function(*args, **kwargs)
+        return cast(R, _TracedIterator(name, result)) if isinstance(result, Iterator) else result
+
+    return in_region
+
+
+class _TracedIterator(Iterator[T]):
+    def __init__(self, name: str, steps: Iterator[T]) -> None:
+        self._name = name
+        self._steps = steps
+
+    def __next__(self) -> T:
+        with region(self._name):
+            return next(self._steps)

@@ -1,0 +1,7 @@
+"""A device without hardware: runs real values on the CPU and tells where a CUDA program's host would wait."""
+
+from bagel_perf.harness.simulated.device import SimulatedDevice, active_device
+from bagel_perf.harness.simulated.tensor import SimulatedTensor
+from bagel_perf.harness.simulated.verdicts import KINDS, Kind
+
+__all__ = ["KINDS", "Kind", "SimulatedDevice", "SimulatedTensor", "active_device"]

@@ -1,0 +1,163 @@
+"""Chooses how a torch function runs on the simulated device, and runs the ordinary ones.
+
+Functions known not to wait go straight to the CPU. All others run under ``Watch``, which costs some 10 us a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload, OpOverloadPacket
+from torch.utils import _device as default_device
+
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
+from bagel_perf.harness.simulated.verdicts import READS_SIZES, accepts_host_scalars
+
+if TYPE_CHECKING:
+    from bagel_perf.harness.simulated.device import SimulatedDevice
+
+Func = Callable[..., Any]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+Handler = Callable[["SimulatedDevice", Func, Any, Args, Kwargs], Any]
+
+CPU = torch.device("cpu")
+
+_ARITHMETIC = """
+add add_ sub sub_ mul mul_ div div_ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__
+__truediv__ __rtruediv__ __itruediv__ __neg__ __pow__ __rpow__ __and__ __or__ __xor__ __invert__ __matmul__ __lt__
+__le__ __gt__ __ge__ __eq__ __ne__ lt le gt ge eq ne neg pow square sqrt rsqrt reciprocal exp log sin cos tanh
+sigmoid erf abs round floor logical_and logical_or logical_not maximum minimum clamp clamp_ lerp addcmul rsub
+true_divide bitwise_not
+"""
+_TENSORS = """
+matmul mm bmm addmm baddbmm linear conv2d conv_transpose2d scaled_dot_product_attention layer_norm group_norm
+rms_norm silu gelu relu softmax log_softmax embedding cat concat stack sum mean amax amin max min any all cumsum var
+clone contiguous empty_like zeros_like ones_like randn_like rand_like exponential_ normal_ uniform_ zero_ fill_ tril
+triu gather index_select detach requires_grad_ interpolate pad bfloat16 float half double int long bool
+"""
+_SHAPES = """
+view reshape expand expand_as transpose permute t squeeze unsqueeze flatten unflatten narrow split chunk unbind
+repeat dim size numel stride storage_offset is_contiguous is_floating_point is_complex element_size data_ptr
+untyped_storage __len__ __hash__ nelement ndimension new_zeros new_empty new_ones new_full roll flip movedim select
+"""
+_TENSORS_ONLY = frozenset(f"{_ARITHMETIC} {_TENSORS}".split())
+_FIRST_ONLY = frozenset(_SHAPES.split())
+_SCALARS = ("alpha", "beta", "value", "scale", "eps", "p", "min", "max", "dim", "correction")
+
+
+def handler_of(func: Func) -> Handler:
+    """The handler of a torch function, which does not depend on its arguments."""
+    from bagel_perf.harness.simulated import creation, indexing, reads, transfers
+
+    special = {**reads.HANDLERS, **transfers.HANDLERS, **indexing.HANDLERS, **creation.HANDLERS}
+    name = name_of(func)
+    if name in special:
+        return special[name]
+    if name.startswith(("get ", "set ")):
+        return _property
+    if isinstance(func, OpOverload | OpOverloadPacket):
+        return watched
+    if func in default_device._device_constructors():
+        return creation.create
+    if name in _TENSORS_ONLY:
+        return _among_tensors
+    return _of_first if name in _FIRST_ONLY else watched
+
+
+def name_of(func: Func) -> str:
+    """Name without overload; "get x" and "set x" for a property."""
+    if isinstance(func, OpOverload):
+        namespace, name = func._schema.name.split("::")
+        return name if namespace == "aten" else func._schema.name
+    name = getattr(func, "__name__", str(func))
+    if name in ("__get__", "__set__", "__delete__"):
+        getter_of: Any = getattr(func, "__self__", None)
+        return f"{'get' if name == '__get__' else 'set'} {getter_of.__name__}"
+    return name
+
+
+def holds_simulated(values: Iterable[Any]) -> bool:
+    """Whether a tensor of the device is among ``values``, or in a sequence among them."""
+    for value in values:
+        kind = type(value)
+        if kind is SimulatedTensor:
+            return True
+        if kind in (list, tuple, torch.Size) and SimulatedTensor in map(type, value):
+            return True
+    return False
+
+
+def check_devices(device: SimulatedDevice, func: Func, values: Iterable[Any]) -> None:
+    """Raises RuntimeError if a host tensor is among ``values`` that CUDA would not take beside device tensors."""
+    for value in values:
+        kind = type(value)
+        if kind is SimulatedTensor:
+            continue
+        if kind is list or kind is tuple:
+            check_devices(device, func, value)
+        elif isinstance(value, Tensor):
+            if value.dim():
+                raise devices_differ(device, func)
+            if not accepts_host_scalars(name_of(func)):
+                device.unjudged.add(f"{name_of(func)} with a host scalar")
+
+
+def devices_differ(device: SimulatedDevice, func: Func) -> RuntimeError:
+    """The error that CUDA raises, with its words."""
+    found = f"found at least two devices, {device.device} and cpu! (in {name_of(func)})"
+    return RuntimeError(f"Expected all tensors to be on the same device, but {found}")
+
+
+def plain(device: SimulatedDevice, func: Func, args: Args, kwargs: Kwargs) -> Any:
+    """Runs on device tensors a function that does not wait; gives device tensors."""
+    check_devices(device, func, args)
+    if kwargs:
+        check_devices(device, func, kwargs.values())
+    with hidden():
+        return wrap(func(*args, **kwargs))
+
+
+def watched(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Runs a function and reports the waits of the operators it is made of."""
+    from bagel_perf.harness.simulated.creation import create
+
+    if "device" in kwargs:
+        return create(device, func, types, args, kwargs)
+    is_on_device = SimulatedTensor in types
+    if not is_on_device and not holds_simulated((*args, *kwargs.values())):
+        return func(*args, **kwargs)
+    if is_on_device:
+        check_devices(device, func, (*args, *kwargs.values()))
+    return run_watched(device, func, args, kwargs, is_on_device=is_on_device)
+
+
+def run_watched(device: SimulatedDevice, func: Func, args: Args, kwargs: Kwargs, *, is_on_device: bool) -> Any:
+    """Runs under ``Watch``; the results are on the device or on the host."""
+    reads_sizes = name_of(func).startswith(READS_SIZES)
+    with hidden(), device.watch("tensor_as_size" if reads_sizes else "scalar_read"):
+        result = func(*args, **kwargs)
+    with hidden():
+        return wrap(result) if is_on_device else result
+
+
+def _among_tensors(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    if SimulatedTensor not in types or (kwargs and ("device" in kwargs or holds_simulated(map(kwargs.get, _SCALARS)))):
+        return watched(device, func, types, args, kwargs)
+    return plain(device, func, args, kwargs)
+
+
+def _of_first(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    if SimulatedTensor not in types or holds_simulated(args[1:]) or holds_simulated(kwargs.values()):
+        return watched(device, func, types, args, kwargs)
+    return plain(device, func, args, kwargs)
+
+
+def _property(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    if type(args[0]) is not SimulatedTensor:
+        return func(*args, **kwargs)
+    with hidden():
+        return wrap(func(*args, **kwargs))

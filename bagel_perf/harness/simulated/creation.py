@@ -1,0 +1,96 @@
+"""Tensors made from host values: data is uploaded from pageable memory, fills and ranges are made on the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _device as default_device
+
+from bagel_perf.harness.simulated.calls import CPU, Args, Func, Handler, Kwargs, holds_simulated, name_of, run_watched
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
+from bagel_perf.harness.simulated.transfers import move
+
+if TYPE_CHECKING:
+    from bagel_perf.harness.simulated.device import SimulatedDevice
+
+
+def create(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """A factory of a size, such as ``zeros``, ``arange``, ``randn`` or ``zeros_like``; sizes may be device scalars."""
+    kwargs = dict(kwargs)
+    target = kwargs.pop("device", None)
+    if target is None and SimulatedTensor not in types:
+        target = default_device.CURRENT_DEVICE
+    goes_to_device = SimulatedTensor in types if target is None else device.owns(target)
+    if target is not None and not goes_to_device and torch.device(target).type != "cpu":
+        return func(*args, **kwargs, device=target)
+    is_pinned = bool(kwargs.pop("pin_memory", False)) and not goes_to_device
+    if target is not None:
+        kwargs["device"] = CPU
+    if holds_simulated((*args, *kwargs.values())):
+        made = run_watched(device, func, args, kwargs, is_on_device=goes_to_device)
+    else:
+        with hidden():
+            made = func(*args, **kwargs)
+            made = wrap(made) if goes_to_device else made
+    return device.pinned.add(made) if is_pinned else made
+
+
+def _from_data(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """``torch.tensor`` and its kin: reads each device scalar in the data, then uploads the whole."""
+    kwargs = dict(kwargs)
+    target, is_pinned = kwargs.pop("device", None), bool(kwargs.pop("pin_memory", False))
+    is_method = name_of(func) == "new_tensor"
+    data = _data_of(args[is_method:], kwargs)
+    if target is None:
+        target = _device_like(device, args[0] if is_method else data)
+    goes_to_device = device.owns(target)
+    if target is not None and not goes_to_device and torch.device(target).type != "cpu":
+        return func(*args, **kwargs, device=target)
+    if isinstance(data, Tensor):
+        return _from_tensor(device, func, data, goes_to_device, kwargs)
+    device.waits("list_of_scalars", _num_scalars(data))
+    with hidden():
+        made: Tensor = func(*args, **kwargs, device=CPU)
+        if not goes_to_device:
+            return device.pinned.add(made) if is_pinned else made
+    # The upload copies: as_tensor may have given a view of the caller's memory.
+    if made.numel():
+        device.waits("pageable_upload")
+    with hidden():
+        return wrap(made.clone() if name_of(func) != "tensor" else made)
+
+
+def _data_of(args: Args, kwargs: Kwargs) -> Any:
+    return args[0] if args else kwargs.get("data", kwargs.get("obj"))
+
+
+def _device_like(device: SimulatedDevice, source: Any) -> torch.device | None:
+    """Where data goes that is made from, or like, ``source``, if no device is given."""
+    if type(source) is SimulatedTensor:
+        return device.device
+    return CPU if isinstance(source, Tensor) else default_device.CURRENT_DEVICE
+
+
+def _from_tensor(device: SimulatedDevice, func: Func, data: Tensor, goes_to_device: bool, kwargs: Kwargs) -> Tensor:
+    copies = name_of(func) in ("tensor", "new_tensor") or bool(kwargs.get("copy"))
+    moved = move(device, data, goes_to_device, {"dtype": kwargs.get("dtype") or data.dtype, "copy": copies})
+    moved = moved.detach() if name_of(func) in ("tensor", "new_tensor") else moved
+    return moved.requires_grad_() if kwargs.get("requires_grad") else moved
+
+
+def _num_scalars(data: Any) -> int:
+    """Device scalars in nested sequences: each is read by itself."""
+    if type(data) is SimulatedTensor:
+        with hidden():
+            return data.numel()
+    if not isinstance(data, list | tuple):
+        return 0
+    kinds = set(map(type, data))
+    if kinds.isdisjoint((SimulatedTensor, list, tuple)):
+        return 0
+    return sum(map(_num_scalars, data))
+
+
+HANDLERS: dict[str, Handler] = dict.fromkeys(("tensor", "as_tensor", "asarray", "new_tensor"), _from_data)
