@@ -17,4 +17,5 @@ def denoise_loop(state: Denoising, slots: Slots) -> Tensor:
     for step in state.steps(slots):
         latents_NC = state.advance(latents_NC, step, slots)
     lengths = state.sequence.device_B - 2
-    return latents_NC.split(lengths.tolist())[0]  # wait (bt:2044)
+    pictures: tuple[Tensor, ...] = latents_NC.split(lengths.tolist())  # wait (bt:2044)
+    return pictures[0]

@@ -15,9 +15,9 @@ from bagel_perf.model.layout import QueryLayout
 def merge_kv(cache: LayerCache, key_TKE: Tensor, value_TKE: Tensor, layout: QueryLayout) -> tuple[Tensor, Tensor]:
     """Keys and values of all branches, context before query; waits twice."""
     num_rows = sum(layout.past.device_B) + sum(layout.queries.device_B)
-    merged_SKE = key_TKE.new_zeros((num_rows, *key_TKE.shape[1:]))  # type: ignore[arg-type]  # wait (bt:603)
+    merged_SKE = key_TKE.new_zeros((num_rows, *key_TKE.shape[1:]))  # wait (bt:603)
     key_SKE = fill(merged_SKE, cache.key_PKE, key_TKE, layout)
-    merged_SKE = value_TKE.new_zeros((num_rows, *value_TKE.shape[1:]))  # type: ignore[arg-type]  # wait (bt:605)
+    merged_SKE = value_TKE.new_zeros((num_rows, *value_TKE.shape[1:]))  # wait (bt:605)
     return key_SKE, fill(merged_SKE, cache.value_PKE, value_TKE, layout)
 
 

@@ -1,4 +1,4 @@
-"""Slot ``adjust_positions`` as upstream: the device tensor of positions is searched for request boundaries element by element.
+"""Slot ``adjust_positions`` as upstream: boundaries are searched in a device tensor, element by element.
 
 Places name vLLM-Omni's vllm_omni/model_executor/models/bagel/bagel.py at commit eb4e60ee ("ar").
 Suffix: P packed prefill positions.
@@ -13,7 +13,7 @@ from bagel_perf.model.layout import PLACEHOLDER_ID, Block, Context, PrefillLayou
 
 
 def adjust_positions(positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor, Routing]:
-    """Rotary positions and the VAE mask; waits P - 1 times, twice per context with a picture, once per text, and once."""
+    """Rotary positions and the VAE mask; waits P - 1 times, 2 per context with a picture, 1 per text, and once."""
     boundaries = [0]
     for i in range(1, positions_P.shape[0]):
         if positions_P[i] < positions_P[i - 1]:  # wait: one per pair of positions (ar:791-793)
@@ -62,6 +62,6 @@ def rewrite_context(adjusted_P: Tensor, vae_mask_P: Tensor, context: Context, st
 
 
 def mark_latents(vae_mask_P: Tensor, block: Block, row: int) -> None:
-    """Sets the mask over the patches of a block of latents at ``row``; its two markers take the understanding weights."""
+    """Sets the mask over the patches of a block of latents at ``row``; markers take the understanding weights."""
     if block.kind == "latent":
         vae_mask_P[row + 1 : row + block.length - 1] = True

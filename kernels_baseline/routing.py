@@ -1,7 +1,7 @@
-"""Slot ``route_experts`` as upstream: the prefill asks the device whether it has latent rows, then gathers by bool mask.
+"""Slot ``route_experts`` as upstream: the prefill asks the device for latent rows, then gathers by bool mask.
 
-Upstream asks once per layer, once for queries and keys together, and once per remaining linear or norm; here queries and keys
-ask for themselves, which gives the same seven questions and 28 gathers and scatters a layer.
+Upstream asks once per layer, once for queries and keys together, and once per remaining linear or norm; here queries
+and keys ask for themselves, which gives the same seven questions and 28 gathers and scatters a layer.
 Places name vLLM-Omni's vllm_omni/model_executor/models/bagel/bagel.py at commit eb4e60ee ("ar").
 """
 

@@ -22,5 +22,7 @@ def timestep_schedule(
     deltas = times[:-1] - times[1:]
     for i, t in enumerate(times[:-1]):
         t_N = torch.tensor([t] * num_latents, device=device)  # wait: N reads and an upload (bt:2006)
-        in_window = bool(t > interval[0] and t <= interval[1])  # wait: each comparison made (bt:2007)
+        in_window = False
+        if t > interval[0] and t <= interval[1]:  # wait: each comparison made (bt:2007)
+            in_window = True
         yield Step(t_N=t_N, dt=deltas[i], in_window=in_window)

@@ -65,7 +65,9 @@ class Attention:
         num_queries, num_keys = q_QHE.shape[0], k_SKE.shape[0]
         mask_QS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=q_QHE.device).tril(num_keys - num_queries)
         if self.backend == "flash":
-            offsets = [torch.arange(0, 2 * num, num, dtype=torch.int32, device=q_QHE.device) for num in (num_queries, num_keys)]
+            offsets = [
+                torch.arange(0, 2 * num, num, dtype=torch.int32, device=q_QHE.device) for num in (num_queries, num_keys)
+            ]
             return _flash_varlen(q_QHE, k_SKE, v_SKE, offsets[0], offsets[1], num_queries, num_keys, causal=True)
         return _rows_first(self.heads_first(_heads_first(q_QHE), _heads_first(k_SKE), _heads_first(v_SKE), mask_QS))
 

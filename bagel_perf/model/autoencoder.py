@@ -1,8 +1,9 @@
-"""The FLUX autoencoder: pixels to latents and back.
+"""The FLUX autoencoder: pixels to moments, latents to pixels.
 
-Convolutions run in bf16 and normalizations in fp32, as autocast runs them (reference/bagel.md A7); the weights of the
-convolutions are rounded to bf16 once, when they are taken, which gives the bits that autocast gives.
-Suffixes: C channels, h and w a level's height and width.
+Under bf16 autocast convolutions round their input and weight to bf16, so the weights are rounded once, when they are
+loaded; GroupNorm computes and returns fp32, and SiLU keeps that.
+
+Suffixes: C channels, H and W rows and columns, P positions (H W), 1 for a batch of one.
 """
 
 from __future__ import annotations
@@ -12,29 +13,36 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bagel_perf.harness.regions import region
 from bagel_perf.model.attention import Attention
-from bagel_perf.model.config import AutoencoderConfig
-from bagel_perf.model.parameters import BF16, Norm, Source, take_norm
+from bagel_perf.model.config import GROUP_NORM_GROUPS, AutoencoderConfig
+from bagel_perf.model.parameters import Norm, Source, take_norm
+
+GROUP_NORM_EPS = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv:
-    """A convolution in bf16 that keeps the size at stride 1."""
+    """A convolution with odd kernel in the dtype of its weight [out, in, k, k]."""
 
     weight: Tensor
     bias: Tensor
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.conv2d(x.to(BF16), self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+    def __call__(self, x_1CHW: Tensor) -> Tensor:
+        """Keeps H and W."""
+        return F.conv2d(x_1CHW.to(self.weight.dtype), self.weight, self.bias, padding=self.weight.shape[-1] // 2)
 
-    def halve(self, x: Tensor) -> Tensor:
-        """Stride 2 after one zero row below and one zero column to the right."""
-        return F.conv2d(F.pad(x, (0, 1, 0, 1)).to(BF16), self.weight, self.bias, stride=2)
+    def halve(self, x_1CHW: Tensor) -> Tensor:
+        """Every second position, padded below and on the right only."""
+        return F.conv2d(F.pad(x_1CHW.to(self.weight.dtype), (0, 1, 0, 1)), self.weight, self.bias, stride=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResnetBlock:
+class ResBlock:
+    """Two normed convolutions beside a shortcut, which is a 1x1 convolution where the channels change."""
+
     norm1: Norm
     conv1: Conv
     norm2: Norm
@@ -43,36 +51,33 @@ class ResnetBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionBlock:
+class AttnBlock:
+    """Single-head attention over all positions, with 1x1 convolutions as projections."""
+
     norm: Norm
-    query: Conv
-    key: Conv
-    value: Conv
-    output: Conv
+    q: Conv
+    k: Conv
+    v: Conv
+    out: Conv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """Blocks of one resolution, and the convolution that leads to the next one."""
+    """Residual blocks of one resolution, and the convolution of the step to the next one."""
 
-    blocks: tuple[ResnetBlock, ...]
+    blocks: tuple[ResBlock, ...]
     resample: Conv | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Middle:
-    block1: ResnetBlock
-    attention: AttentionBlock
-    block2: ResnetBlock
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Half:
-    """Encoder or decoder; levels in the order in which data pass them."""
+class Coder:
+    """One half of the autoencoder, levels in the order of their use."""
 
     conv_in: Conv
     levels: tuple[Level, ...]
-    middle: Middle
+    mid_first: ResBlock
+    mid_attention: AttnBlock
+    mid_second: ResBlock
     norm_out: Norm
     conv_out: Conv
 
@@ -80,142 +85,159 @@ class Half:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autoencoder:
     config: AutoencoderConfig
-    encoder: Half
-    decoder: Half
+    encoder: Coder
+    decoder: Coder
 
 
 def encode_moments(autoencoder: Autoencoder, pixels_13HW: Tensor, attention: Attention) -> Tensor:
-    """Mean and log variance, bf16 [1, 2 z, H / 8, W / 8], of fp32 pixels in [-1, 1]."""
-    half, config = autoencoder.encoder, autoencoder.config
-    x = half.conv_in(pixels_13HW)
-    for level in half.levels:
-        for block in level.blocks:
-            x = _resnet(x, block, config)
-        x = level.resample.halve(x) if level.resample else x
-    x = _middle(x, half.middle, config, attention)
-    return half.conv_out(F.silu(group_norm(x, half.norm_out, config)))
+    """Pixels in [-1, 1] -> mean and log variance, bf16 [1, 2z, H/8, W/8] (8: ``config.downsample``)."""
+    coder = autoencoder.encoder
+    with region("vae_encode"):
+        x = coder.conv_in(pixels_13HW)
+        for level in coder.levels:
+            for block in level.blocks:
+                x = _residual(block, x)
+            x = level.resample.halve(x) if level.resample else x
+        return coder.conv_out(_norm_silu(_middle(coder, x, attention), coder.norm_out))
 
 
 def sample_latent(config: AutoencoderConfig, moments: Tensor, noise: Tensor) -> Tensor:
-    """scale (mean + exp(logvar / 2) noise - shift), fp32 [1, z, h, w], from bf16 moments and fp32 noise."""
+    """Latent fp32 [1, z, h, w] of bf16 moments and fp32 noise (reference/bagel.md A5).
+
+    scale * (mean + exp(logvar / 2) * noise - shift); the standard deviation is rounded to bf16, as the golden vectors'.
+    """
     mean, logvar = moments.chunk(2, dim=1)
-    return config.scale * (mean + torch.exp(0.5 * logvar) * noise - config.shift)
+    z = mean + torch.exp(0.5 * logvar) * noise
+    return config.scale * (z - config.shift)
 
 
 def decode(autoencoder: Autoencoder, latent: Tensor, attention: Attention) -> Tensor:
-    """Pixels about [-1, 1], bf16 [1, 3, 8 h, 8 w], of latents fp32 [1, z, h, w]."""
-    half, config = autoencoder.decoder, autoencoder.config
-    x = half.conv_in(latent / config.scale + config.shift)
-    x = _middle(x, half.middle, config, attention)
-    for level in half.levels:
-        for block in level.blocks:
-            x = _resnet(x, block, config)
-        x = level.resample(F.interpolate(x, scale_factor=2.0, mode="nearest")) if level.resample else x
-    return half.conv_out(F.silu(group_norm(x, half.norm_out, config)))
+    """Latent fp32 [1, z, h, w] -> pixels around [-1, 1], bf16 [1, 3, 8h, 8w]."""
+    config, coder = autoencoder.config, autoencoder.decoder
+    with region("vae_decode"):
+        x = _middle(coder, coder.conv_in(latent / config.scale + config.shift), attention)
+        for level in coder.levels:
+            for block in level.blocks:
+                x = _residual(block, x)
+            x = level.resample(F.interpolate(x, scale_factor=2.0, mode="nearest")) if level.resample else x
+        return coder.conv_out(_norm_silu(x, coder.norm_out))
 
 
 def to_uint8(decoded_13HW: Tensor) -> Tensor:
-    """uint8 [H, W, 3]: to [0, 1], clamped, times 255, truncated (not rounded: reference/bagel.md D4)."""
-    unit = (decoded_13HW * 0.5 + 0.5).clamp(0, 1)
-    return (unit[0].permute(1, 2, 0) * 255).to(torch.uint8)
+    """Pixels in [-1, 1] -> uint8 [H, W, 3] on the same device, truncated, not rounded (reference/bagel.md D4)."""
+    unit = (decoded_13HW * 0.5 + 0.5).clamp(0, 1)[0]
+    return (unit.permute(1, 2, 0) * 255).to(torch.uint8)
 
 
-def group_norm(x: Tensor, norm: Norm, config: AutoencoderConfig) -> Tensor:
-    """GroupNorm in fp32; gives fp32."""
-    return F.group_norm(x.float(), config.num_groups, norm.weight, norm.bias, config.group_norm_eps)
+def _norm_silu(x_1CHW: Tensor, norm: Norm) -> Tensor:
+    return F.silu(_group_norm(x_1CHW, norm), inplace=True)
 
 
-def _resnet(x: Tensor, block: ResnetBlock, config: AutoencoderConfig) -> Tensor:
-    hidden = block.conv1(F.silu(group_norm(x, block.norm1, config)))
-    hidden = block.conv2(F.silu(group_norm(hidden, block.norm2, config)))
-    return (block.shortcut(x) if block.shortcut else x) + hidden
+def _group_norm(x_1CHW: Tensor, norm: Norm) -> Tensor:
+    return F.group_norm(x_1CHW.float(), GROUP_NORM_GROUPS, norm.weight, norm.bias, GROUP_NORM_EPS)
 
 
-def _middle(x: Tensor, middle: Middle, config: AutoencoderConfig, attention: Attention) -> Tensor:
-    x = _resnet(x, middle.block1, config)
-    x = x + _attend(x, middle.attention, config, attention)
-    return _resnet(x, middle.block2, config)
+def _residual(block: ResBlock, x_1CHW: Tensor) -> Tensor:
+    inner = block.conv1(_norm_silu(x_1CHW, block.norm1))
+    inner = block.conv2(_norm_silu(inner, block.norm2))
+    return inner.add_(block.shortcut(x_1CHW) if block.shortcut else x_1CHW)
 
 
-def _attend(x_1Chw: Tensor, block: AttentionBlock, config: AutoencoderConfig, attention: Attention) -> Tensor:
-    """One head over all positions, as wide as there are channels."""
-    normed = group_norm(x_1Chw, block.norm, config)
-    q, k, v = (conv(normed).flatten(2).transpose(1, 2)[:, None] for conv in (block.query, block.key, block.value))
-    out = attention.heads_first(q, k, v)[:, 0].transpose(1, 2).unflatten(2, x_1Chw.shape[2:])
-    return block.output(out)
+def _middle(coder: Coder, x_1CHW: Tensor, attention: Attention) -> Tensor:
+    x_1CHW = _residual(coder.mid_first, x_1CHW)
+    x_1CHW = x_1CHW + _attend(coder.mid_attention, x_1CHW, attention)
+    return _residual(coder.mid_second, x_1CHW)
+
+
+def _attend(block: AttnBlock, x_1CHW: Tensor, attention: Attention) -> Tensor:
+    normed = _group_norm(x_1CHW, block.norm)
+    # Contiguous rows: the kernels that do not build the P x P matrix ask for them.
+    q, k, v = (conv(normed).flatten(2).transpose(1, 2).contiguous()[None] for conv in (block.q, block.k, block.v))
+    return block.out(_attend_one_head(attention, q, k, v)[0].transpose(1, 2).reshape(x_1CHW.shape))
+
+
+def _attend_one_head(attention: Attention, q_11PC: Tensor, k_11PC: Tensor, v_11PC: Tensor) -> Tensor:
+    if attention.backend == "math":
+        return attention.heads_first(q_11PC, k_11PC, v_11PC)
+    # Neither cuDNN nor flash takes a head of 512, the width of the released autoencoder.
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION]):
+        return F.scaled_dot_product_attention(q_11PC, k_11PC, v_11PC)
 
 
 def build_autoencoder(source: Source, config: AutoencoderConfig) -> Autoencoder:
-    """Encoder and decoder under the released key names, which have no prefix."""
+    """Takes ``encoder.*`` and ``decoder.*`` of ae.safetensors."""
     return Autoencoder(config=config, encoder=_build_encoder(source, config), decoder=_build_decoder(source, config))
 
 
-def _build_encoder(source: Source, config: AutoencoderConfig) -> Half:
-    levels, channels, last = [], config.channels[0], len(config.channels) - 1
-    for index, width in enumerate(config.channels):
+def _build_encoder(source: Source, config: AutoencoderConfig) -> Coder:
+    channels = config.channels
+    levels, width = [], channels[0]
+    for index, num_out in enumerate(channels):
         key = f"encoder.down.{index}"
-        blocks = _build_blocks(source, key, channels, width, config.num_res_blocks)
-        levels.append(Level(blocks=blocks, resample=None if index == last else _conv(source, f"{key}.downsample.conv", width, width)))
-        channels = width
-    return Half(
-        conv_in=_conv(source, "encoder.conv_in", config.channels[0], config.in_channels),
+        blocks = _build_blocks(source, f"{key}.block", config.num_res_blocks, width, num_out)
+        is_last = index == len(channels) - 1
+        resample = None if is_last else _take_conv(source, f"{key}.downsample.conv", num_out, num_out, 3)
+        levels.append(Level(blocks=blocks, resample=resample))
+        width = num_out
+    return Coder(
+        conv_in=_take_conv(source, "encoder.conv_in", channels[0], config.in_channels, 3),
         levels=tuple(levels),
-        middle=_build_middle(source, "encoder.mid", channels),
-        norm_out=take_norm(source, "encoder.norm_out", channels, dtype=torch.float32),
-        conv_out=_conv(source, "encoder.conv_out", 2 * config.z_channels, channels),
+        mid_first=_build_residual(source, "encoder.mid.block_1", width, width),
+        mid_attention=_build_attention(source, "encoder.mid.attn_1", width),
+        mid_second=_build_residual(source, "encoder.mid.block_2", width, width),
+        norm_out=take_norm(source, "encoder.norm_out", width, dtype=torch.float32),
+        conv_out=_take_conv(source, "encoder.conv_out", 2 * config.z_channels, width, 3),
     )
 
 
-def _build_decoder(source: Source, config: AutoencoderConfig) -> Half:
-    levels, top = [], config.channels[-1]
-    channels = top
-    for index in reversed(range(len(config.channels))):
-        key, width = f"decoder.up.{index}", config.channels[index]
-        blocks = _build_blocks(source, key, channels, width, config.num_res_blocks + 1)
-        levels.append(Level(blocks=blocks, resample=_conv(source, f"{key}.upsample.conv", width, width) if index else None))
-        channels = width
-    return Half(
-        conv_in=_conv(source, "decoder.conv_in", top, config.z_channels),
+def _build_decoder(source: Source, config: AutoencoderConfig) -> Coder:
+    channels = config.channels
+    levels, width = [], channels[-1]
+    for index, num_out in reversed(list(enumerate(channels))):
+        key = f"decoder.up.{index}"
+        blocks = _build_blocks(source, f"{key}.block", config.num_res_blocks + 1, width, num_out)
+        resample = None if index == 0 else _take_conv(source, f"{key}.upsample.conv", num_out, num_out, 3)
+        levels.append(Level(blocks=blocks, resample=resample))
+        width = num_out
+    return Coder(
+        conv_in=_take_conv(source, "decoder.conv_in", channels[-1], config.z_channels, 3),
         levels=tuple(levels),
-        middle=_build_middle(source, "decoder.mid", top),
-        norm_out=take_norm(source, "decoder.norm_out", channels, dtype=torch.float32),
-        conv_out=_conv(source, "decoder.conv_out", config.out_channels, channels),
+        mid_first=_build_residual(source, "decoder.mid.block_1", channels[-1], channels[-1]),
+        mid_attention=_build_attention(source, "decoder.mid.attn_1", channels[-1]),
+        mid_second=_build_residual(source, "decoder.mid.block_2", channels[-1], channels[-1]),
+        norm_out=take_norm(source, "decoder.norm_out", width, dtype=torch.float32),
+        conv_out=_take_conv(source, "decoder.conv_out", config.out_channels, width, 3),
     )
 
 
-def _build_blocks(source: Source, key: str, num_in: int, num_out: int, num_blocks: int) -> tuple[ResnetBlock, ...]:
-    widths = [num_in, *[num_out] * num_blocks]
-    return tuple(_resnet_block(source, f"{key}.block.{i}", widths[i], num_out) for i in range(num_blocks))
+def _build_blocks(source: Source, key: str, number: int, num_in: int, num_out: int) -> tuple[ResBlock, ...]:
+    return tuple(_build_residual(source, f"{key}.{i}", num_out if i else num_in, num_out) for i in range(number))
 
 
-def _resnet_block(source: Source, key: str, num_in: int, num_out: int) -> ResnetBlock:
-    return ResnetBlock(
+def _build_residual(source: Source, key: str, num_in: int, num_out: int) -> ResBlock:
+    return ResBlock(
         norm1=take_norm(source, f"{key}.norm1", num_in, dtype=torch.float32),
-        conv1=_conv(source, f"{key}.conv1", num_out, num_in),
+        conv1=_take_conv(source, f"{key}.conv1", num_out, num_in, 3),
         norm2=take_norm(source, f"{key}.norm2", num_out, dtype=torch.float32),
-        conv2=_conv(source, f"{key}.conv2", num_out, num_out),
-        shortcut=None if num_in == num_out else _conv(source, f"{key}.nin_shortcut", num_out, num_in, side=1),
+        conv2=_take_conv(source, f"{key}.conv2", num_out, num_out, 3),
+        shortcut=None if num_in == num_out else _take_conv(source, f"{key}.nin_shortcut", num_out, num_in, 1),
     )
 
 
-def _build_middle(source: Source, key: str, channels: int) -> Middle:
-    attention = f"{key}.attn_1"
-    query, key_conv, value, output = (
-        _conv(source, f"{attention}.{name}", channels, channels, side=1) for name in ("q", "k", "v", "proj_out")
-    )
-    return Middle(
-        block1=_resnet_block(source, f"{key}.block_1", channels, channels),
-        attention=AttentionBlock(
-            norm=take_norm(source, f"{attention}.norm", channels, dtype=torch.float32),
-            query=query,
-            key=key_conv,
-            value=value,
-            output=output,
-        ),
-        block2=_resnet_block(source, f"{key}.block_2", channels, channels),
+def _build_attention(source: Source, key: str, width: int) -> AttnBlock:
+    return AttnBlock(
+        norm=take_norm(source, f"{key}.norm", width, dtype=torch.float32),
+        q=_take_conv(source, f"{key}.q", width, width, 1),
+        k=_take_conv(source, f"{key}.k", width, width, 1),
+        v=_take_conv(source, f"{key}.v", width, width, 1),
+        out=_take_conv(source, f"{key}.proj_out", width, width, 1),
     )
 
 
-def _conv(source: Source, key: str, num_out: int, num_in: int, *, side: int = 3) -> Conv:
-    weight = source.take(f"{key}.weight", (num_out, num_in, side, side), std=(num_in * side * side) ** -0.5)
-    return Conv(weight=weight, bias=source.take(f"{key}.bias", (num_out,), std=0.02))
+def _take_conv(source: Source, key: str, num_out: int, num_in: int, kernel: int) -> Conv:
+    """Random weights keep the variance of their input; channels last is the order the kernels are fastest in."""
+    weight = source.take(f"{key}.weight", (num_out, num_in, kernel, kernel), std=(num_in * kernel**2) ** -0.5)
+    return Conv(
+        weight=weight.contiguous(memory_format=torch.channels_last),
+        bias=source.take(f"{key}.bias", (num_out,), std=0.02),
+    )

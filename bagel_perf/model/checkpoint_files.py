@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,26 +54,45 @@ def decoder_files(directory: Path) -> tuple[Path, ...]:
 
 @contextmanager
 def reading(path: Path, device: str = "cpu") -> Iterator[Any]:
-    """An open safetensors file whose tensors go straight to ``device``; what is wrong with it becomes a ``UsageError``."""
-    try:
-        with safe_open(path, framework="pt", device=device) as file:
+    """An open safetensors file whose tensors go straight to ``device``. Raises ``UsageError`` for a broken one."""
+    with _open(path, device) as file:
+        try:
             yield file
+        except SafetensorError as error:
+            raise _corrupt(path, error) from error
+
+
+def _open(path: Path, device: str) -> Any:
+    try:
+        return safe_open(path, framework="pt", device=device)
+    except SafetensorError as error:
+        raise _corrupt(path, error) from error
     except FileNotFoundError as error:
         raise UsageError(f"{path.name} is missing", value=str(path.parent), remedy=_REMEDY) from error
-    except SafetensorError as error:
-        what = f"{path.name} is truncated, corrupt or no safetensors file: {error}"
-        raise UsageError(what, value=str(path.parent), remedy="download it again") from error
     except OSError as error:
         raise UsageError(f"cannot read {path.name}: {error.strerror or error}", value=str(path.parent)) from error
 
 
+def _corrupt(path: Path, error: SafetensorError) -> UsageError:
+    what = f"{path.name} is truncated, corrupt or no safetensors file: {error}"
+    return UsageError(what, value=str(path.parent), remedy="download it again")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorHeader:
+    """What a safetensors header says of a tensor; ``dtype`` in its own spelling (``BF16``, ``F32``)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def tensor_headers(path: Path) -> dict[str, TensorHeader]:
+    """The tensors of a safetensors file by key, from its header alone. Raises ``UsageError``."""
+    with reading(path) as file:
+        slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        return {k: TensorHeader(shape=tuple(s.get_shape()), dtype=str(s.get_dtype())) for k, s in slices.items()}
+
+
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Key and shape of every tensor in a safetensors file, from its header alone."""
-    with reading(path) as file:
-        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-
-
-def tensor_dtypes(path: Path) -> dict[str, str]:
-    """Key and dtype, as safetensors names it, of every tensor in a safetensors file."""
-    with reading(path) as file:
-        return {key: str(file.get_slice(key).get_dtype()) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    """The shapes of a safetensors file by key, from its header alone. Raises ``UsageError``."""
+    return {key: header.shape for key, header in tensor_headers(path).items()}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bagel_perf.model.checkpoint_files import AE_FILE, Json, decoder_files, read_json, tensor_shapes
 from bagel_perf.schema.errors import UsageError
 
-if TYPE_CHECKING:
-    from transformers import Qwen2Config, SiglipVisionConfig
+GROUP_NORM_GROUPS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +76,11 @@ class AutoencoderConfig:
     out_channels: int = 3
     scale: float = 0.3611
     shift: float = 0.1159
-    num_groups: int = field(default=32, init=False)
-    group_norm_eps: float = field(default=1e-6, init=False)
 
     def __post_init__(self) -> None:
         sizes = (self.base_channels, self.num_res_blocks, self.z_channels, self.in_channels, self.out_channels)
         _require_positive("autoencoder", *sizes, *self.channel_multipliers)
-        _require_divisible("channels of the autoencoder", self.base_channels, self.num_groups)
+        _require_divisible("number of channels of the autoencoder", self.base_channels, GROUP_NORM_GROUPS)
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -92,7 +90,7 @@ class AutoencoderConfig:
     @property
     def downsample(self) -> int:
         """Pixels per latent position, along each side."""
-        return 2 ** (len(self.channel_multipliers) - 1)
+        return 1 << len(self.channel_multipliers) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +151,11 @@ def config_from_directory(path: Path) -> BagelConfig:
     """Reads the sizes of a checkpoint directory.
 
     The two json files give the decoder and the image encoder, the tensors' shapes give the rest. ``meta.json``, which
-    golden directories have, may name the special tokens and the scale and shift of the autoencoder. Raises ``UsageError``.
+    golden directories have, may name the special tokens and the autoencoder's scale and shift. Raises ``UsageError``.
     """
-    meta = read_json(path / "meta.json") if (path / "meta.json").is_file() else {}
+    if not path.is_dir():
+        raise UsageError("no such checkpoint directory", value=str(path))
+    meta = _read_meta(path / "meta.json")
     llm = _llm_config(path / "llm_config.json")
     return BagelConfig(
         llm=llm,
@@ -167,10 +167,18 @@ def config_from_directory(path: Path) -> BagelConfig:
 
 
 def _llm_config(path: Path) -> LlmConfig:
+    from transformers import Qwen2Config  # seconds to import, and presets do without
+
     data = read_json(path)
-    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
-    hidden, num_layers, num_heads, num_kv_heads, intermediate, vocab = _positive_ints(path, data, names)
-    parsed = _qwen2_config(path, data)
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    hidden, num_layers, num_heads, num_kv_heads = _positive_ints(path.name, data, names)
+    intermediate, vocab = _positive_ints(path.name, data, ("intermediate_size", "vocab_size"))
+    with _foreign(path):
+        parsed = Qwen2Config(**data)
+        # transformers 5 moved the field into a dictionary.
+        parameters = getattr(parsed, "rope_parameters", None)
+        rope_theta = float(parameters["rope_theta"] if parameters else parsed.rope_theta)
+        rms_eps = float(parsed.rms_norm_eps)
     return LlmConfig(
         hidden=hidden,
         num_layers=num_layers,
@@ -178,53 +186,41 @@ def _llm_config(path: Path) -> LlmConfig:
         num_kv_heads=num_kv_heads,
         intermediate=intermediate,
         vocab=vocab,
-        rms_eps=float(parsed.rms_norm_eps),
-        rope_theta=_rope_theta(parsed),
+        rms_eps=rms_eps,
+        rope_theta=rope_theta,
     )
 
 
-def _rope_theta(parsed: Qwen2Config) -> float:
-    # transformers 5 moved the field into a dictionary.
-    parameters: Json | None = getattr(parsed, "rope_parameters", None)
-    theta = parameters["rope_theta"] if parameters else parsed.rope_theta
-    assert isinstance(theta, int | float)
-    return float(theta)
-
-
 def _vit_config(path: Path) -> VitConfig:
+    from transformers import SiglipVisionConfig  # as above
+
     data = read_json(path)
-    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size", "image_size")
-    hidden, num_layers, num_heads, intermediate, patch, image_size = _positive_ints(path, data, names)
-    parsed = _siglip_config(path, data)
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    hidden, num_layers, num_heads, intermediate = _positive_ints(path.name, data, names)
+    patch, image_size = _positive_ints(path.name, data, ("patch_size", "image_size"))
+    with _foreign(path):
+        parsed = SiglipVisionConfig(**data)
+        channels, layer_norm_eps = int(parsed.num_channels), float(parsed.layer_norm_eps)
     return VitConfig(
         hidden=hidden,
-        # BAGEL drops SigLIP's last layer.
-        num_layers=num_layers - 1,
+        num_layers=num_layers - 1,  # BAGEL drops SigLIP's last layer
         num_heads=num_heads,
         intermediate=intermediate,
         patch=patch,
-        channels=int(parsed.num_channels),
-        layer_norm_eps=float(parsed.layer_norm_eps),
+        channels=channels,
+        layer_norm_eps=layer_norm_eps,
         image_size=image_size,
     )
 
 
-def _qwen2_config(path: Path, data: Json) -> Qwen2Config:
-    from transformers import Qwen2Config  # seconds to import, and presets do without
-
+@contextmanager
+def _foreign(path: Path) -> Iterator[None]:
+    """What transformers raises on a configuration of something else becomes a ``UsageError``."""
     try:
-        return Qwen2Config(**data)
-    except Exception as error:  # transformers raises whatever its validators raise
-        raise UsageError("not a Qwen2 configuration", value=path.name, remedy=_first_line(error)) from error
-
-
-def _siglip_config(path: Path, data: Json) -> SiglipVisionConfig:
-    from transformers import SiglipVisionConfig  # as above
-
-    try:
-        return SiglipVisionConfig(**data)
-    except Exception as error:  # transformers raises whatever its validators raise
-        raise UsageError("not a SigLIP vision configuration", value=path.name, remedy=_first_line(error)) from error
+        yield
+    except Exception as error:  # its validators raise nearly anything
+        detail = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path.name} does not describe BAGEL: {detail}", value=str(path.parent)) from error
 
 
 def _autoencoder_config(path: Path, meta: Json) -> AutoencoderConfig:
@@ -235,20 +231,39 @@ def _autoencoder_config(path: Path, meta: Json) -> AutoencoderConfig:
             raise UsageError(f"{path.name} is not BAGEL's autoencoder: it lacks {key}", value=str(path.parent))
         return shapes[key][axis]
 
-    base = size("encoder.conv_in.weight", 0)
-    levels = _count(shapes, "encoder.down.{}.block.0.conv1.weight")
-    extra = meta.get("vae_config")
-    known = {"scale_factor": "scale", "shift_factor": "shift"}
-    factors = {known[k]: float(v) for k, v in extra.items() if k in known} if isinstance(extra, dict) else {}
+    base, num_levels = size("encoder.conv_in.weight", 0), _count(shapes, "encoder.down.{}.block.0.conv1.weight")
+    _require_divisible("number of channels of the autoencoder", base, GROUP_NORM_GROUPS)
+    widths = [size(f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(max(num_levels, 1))]
+    scale, shift = _scale_and_shift(meta)
     return AutoencoderConfig(
         base_channels=base,
-        channel_multipliers=tuple(size(f"encoder.down.{i}.block.0.conv1.weight", 0) // base for i in range(max(levels, 1))),
+        channel_multipliers=tuple(width // base for width in widths),
         num_res_blocks=_count(shapes, "encoder.down.0.block.{}.conv1.weight"),
         z_channels=size("encoder.conv_out.weight", 0) // 2,
         in_channels=size("encoder.conv_in.weight", 1),
         out_channels=size("decoder.conv_out.weight", 0),
-        **factors,
+        scale=scale,
+        shift=shift,
     )
+
+
+def _read_meta(path: Path) -> Json:
+    meta = read_json(path) if path.is_file() else {}
+    for name in ("vae_config", "ids"):
+        if not isinstance(meta.get(name, {}), dict):
+            raise UsageError(f"meta.json does not describe BAGEL: {name}", value=meta[name], allowed="an object")
+    return meta
+
+
+def _scale_and_shift(meta: Json) -> tuple[float, float]:
+    given = meta.get("vae_config", {})
+    released = AutoencoderConfig()
+    values = (given.get("scale_factor", released.scale), given.get("shift_factor", released.shift))
+    if not all(isinstance(value, int | float) for value in values) or not values[0]:
+        raise UsageError(
+            "meta.json does not describe BAGEL: scale_factor, shift_factor", value=values, allowed="numbers"
+        )
+    return float(values[0]), float(values[1])
 
 
 def _count(shapes: dict[str, tuple[int, ...]], template: str) -> int:
@@ -266,7 +281,8 @@ def _max_latent_size(path: Path, hidden: int) -> int:
         raise UsageError(f"the checkpoint lacks {key}", value=str(path), remedy="point --weights at a BAGEL checkpoint")
     side = int(shape[0] ** 0.5 + 0.5)
     if shape != (side * side, hidden):
-        raise UsageError(f"{key} is not a square table of the decoder's width", value=shape, allowed=f"[side^2, {hidden}]")
+        allowed = f"[side^2, {hidden}]"
+        raise UsageError(f"{key} is not a square table of the decoder's width", value=shape, allowed=allowed)
     return side
 
 
@@ -275,10 +291,10 @@ def _special_tokens(vocab: int, meta: Json) -> SpecialTokens:
     if released.last < vocab:
         return released
     ids = meta.get("ids")
-    if not isinstance(ids, dict):
+    if ids is None:
         return _top_four(vocab)
     names = ("bos_token_id", "eos_token_id", "start_of_image", "end_of_image")
-    bos, eos, start_of_image, end_of_image = _positive_ints(Path("meta.json"), ids, names)
+    bos, eos, start_of_image, end_of_image = _positive_ints("meta.json", ids, names)
     return SpecialTokens(bos=bos, eos=eos, start_of_image=start_of_image, end_of_image=end_of_image)
 
 
@@ -286,12 +302,12 @@ def _top_four(vocab: int) -> SpecialTokens:
     return SpecialTokens(bos=vocab - 4, eos=vocab - 3, start_of_image=vocab - 2, end_of_image=vocab - 1)
 
 
-def _positive_ints(path: Path, data: Json, names: tuple[str, ...]) -> tuple[int, ...]:
+def _positive_ints(file_name: str, data: Json, names: tuple[str, ...]) -> tuple[int, ...]:
     values = []
     for name in names:
         value = data.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{path.name} does not describe BAGEL: {name}", value=value, allowed="a positive integer")
+            raise UsageError(f"{file_name} does not describe BAGEL: {name}", value=value, allowed="a positive integer")
         values.append(value)
     return tuple(values)
 
@@ -304,7 +320,3 @@ def _require_positive(what: str, *sizes: int) -> None:
 def _require_divisible(what: str, value: int, divisor: int) -> None:
     if divisor < 1 or value < 1 or value % divisor:
         raise UsageError(f"unusable {what}", value=value, allowed=f"a positive multiple of {divisor}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,10 +1,10 @@
 """The seven slots: one typed signature each, which every rung implements.
 
-A slot is a named piece of BAGEL's control flow. The model calls slots and never asks which rung they come from, so one copy
-of the weights serves all of them.
+A slot is a named piece of BAGEL's control flow. The model calls slots and never asks which rung they come from, so one
+copy of the weights serves all of them.
 
-Suffixes: P packed prefill positions, T rows of a query batch, N latent tokens, S merged KV rows, K KV heads, E head size,
-B branches, D model width.
+Suffixes: P packed prefill positions, T rows of a query batch, N latent tokens, S merged KV rows, K KV heads, E head
+size, B branches, C latent channels (64), D model width.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ class Denoising(Protocol):
 
 class AdjustPositions(Protocol):
     def __call__(self, positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor, Routing]:
-        """Rotary positions (int64 [P]) and routing of the prefill, from positions that count each context up from zero."""
+        """Rotary positions (int64 [P]) and routing of the prefill, from positions that count each context from zero."""
         ...
 
 
 class RouteExperts(Protocol):
     def __call__(self, x: Tensor, routing: Routing, und: Expert, gen: Expert, *, check_und: bool = False) -> Tensor:
-        """Applies ``und`` to understanding rows and ``gen`` to latent rows of x [T, ...]; gives y [T, ...] in their dtype.
+        """Applies ``und`` to understanding rows and ``gen`` to latent rows of x [T, ...]; gives y [T, ...].
 
         ``check_und`` marks the place where upstream also asks whether there are understanding rows at all.
         """
@@ -105,7 +105,9 @@ class AttentionLengths(Protocol):
 
 
 class MergeKv(Protocol):
-    def __call__(self, cache: LayerCache, key_TKE: Tensor, value_TKE: Tensor, layout: QueryLayout) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, cache: LayerCache, key_TKE: Tensor, value_TKE: Tensor, layout: QueryLayout
+    ) -> tuple[Tensor, Tensor]:
         """Keys and values [S, K, E] of all branches: each branch's context rows, then its query rows."""
         ...
 

@@ -1,8 +1,7 @@
 """The Qwen2 decoder with two weight sets (mixture of transformers), from embedded rows to final norm.
 
-Queries and keys of a block of latents, its two markers included, are normed and rotated in fp32; those of text and ViT rows in
-bf16 (reference/bagel.md A7). In a packed prefill both occur in one forward, so rows carry a precision, as spans known on the
-host.
+Queries and keys of a block of latents, its two markers included, are normed and rotated in fp32, those of text and ViT
+rows in bf16. In a packed prefill both occur in one forward, so rows carry a precision, as spans known on the host.
 
 Suffixes: T rows, D model width, H query heads, K KV heads, E head size.
 """

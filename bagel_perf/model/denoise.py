@@ -29,7 +29,7 @@ from bagel_perf.model.transfer import upload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How one picture is sampled: ``grid`` is rows and columns of latent tokens, times are as in ``TimestepSchedule``."""
+    """How one picture is sampled; ``grid`` is rows and columns of latent tokens."""
 
     grid: tuple[int, int]
     num_timesteps: int
@@ -96,7 +96,9 @@ def prepare(model: Bagel, cache: ContextCache, noise_NC: Tensor, sampling: Sampl
     plain = _branches(model, cache, 1, position_ids, slots)
     num_branches = sampling.scales.num_branches
     guided = plain if num_branches == 1 else _branches(model, cache, num_branches, position_ids, slots)
-    return DenoiseState(model=model, sampling=sampling, noise_NC=upload(noise_NC, model.device), guided=guided, plain=plain)
+    return DenoiseState(
+        model=model, sampling=sampling, noise_NC=upload(noise_NC, model.device), guided=guided, plain=plain
+    )
 
 
 def _branches(model: Bagel, cache: ContextCache, num_branches: int, position_ids_N: Tensor, slots: Slots) -> Branches:

@@ -35,7 +35,7 @@ class GuidanceScales:
 def guide(v_BNC: Tensor, scales: GuidanceScales) -> Tensor:
     """The guided velocity [N, C] of bf16 velocities in the order main, cfg_text, cfg_img.
 
-    "global" scales by one number and stays bf16; the per-token renormalizations promote to fp32 (reference/bagel.md A7).
+    "global" scales by one number and stays bf16; the per-token renormalizations promote to fp32.
     """
     main = v_BNC[0]
     if v_BNC.shape[0] == 1:
@@ -53,4 +53,5 @@ def guide(v_BNC: Tensor, scales: GuidanceScales) -> Tensor:
 def _renormalize(guided: Tensor, main: Tensor, scales: GuidanceScales, dim: int | None) -> Tensor:
     """Shrinks ``guided`` to the norm of ``main``, per token (dim -1) or over all elements (None); norms in fp32."""
     norms = [torch.linalg.vector_norm(v.float(), dim=dim, keepdim=dim is not None) for v in (main, guided)]
-    return guided * (norms[0] / (norms[1] + 1e-8)).clamp(min=scales.renorm_min, max=1.0)
+    shrink: Tensor = (norms[0] / (norms[1] + 1e-8)).clamp(min=scales.renorm_min, max=1.0)
+    return guided * shrink

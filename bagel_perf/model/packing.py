@@ -82,7 +82,9 @@ def pack_queries(contexts: Sequence[Context], positions: Sequence[int], latent_p
         queries=_lengths([num_rows] * num_branches, device),
         past=_lengths(past, device),
         positions_T=upload(_cat([torch.full((num_rows,), position) for position in positions]), device),
-        query_kv_rows_T=upload(_cat([torch.arange(num_rows) + s + p for s, p in zip(starts, past, strict=False)]), device),
+        query_kv_rows_T=upload(
+            _cat([torch.arange(num_rows) + s + p for s, p in zip(starts, past, strict=False)]), device
+        ),
         past_kv_rows=upload(_cat([torch.arange(p) + s for s, p in zip(starts, past, strict=False)]), device),
         routing=Routing(
             num_rows=num_branches * num_rows,

@@ -23,7 +23,9 @@ _M = TypeVar("_M")
 class Source(Protocol):
     """Where parameters come from."""
 
-    def take(self, key: str, shape: tuple[int, ...], *, dtype: torch.dtype = BF16, std: float, mean: float = 0.0) -> Tensor:
+    def take(
+        self, key: str, shape: tuple[int, ...], *, dtype: torch.dtype = BF16, std: float, mean: float = 0.0
+    ) -> Tensor:
         """The tensor of a checkpoint key.
 
         ``shape`` is what the model needs, ``dtype`` what it computes in. ``mean`` and ``std`` describe the normal
@@ -61,7 +63,9 @@ def take_linear(source: Source, key: str, num_out: int, num_in: int, *, bias: bo
     return Linear(weight=weight, bias=source.take(f"{key}.bias", (num_out,), std=0.02) if bias else None)
 
 
-def take_fused_linear(source: Source, keys: tuple[str, ...], nums_out: tuple[int, ...], num_in: int, *, bias: bool) -> Linear:
+def take_fused_linear(
+    source: Source, keys: tuple[str, ...], nums_out: tuple[int, ...], num_in: int, *, bias: bool
+) -> Linear:
     """Several linear layers of one input as a single one; their outputs lie side by side in the order of ``keys``."""
     parts = [take_linear(source, key, num_out, num_in, bias=bias) for key, num_out in zip(keys, nums_out, strict=True)]
     biases = [part.bias for part in parts if part.bias is not None]
@@ -79,7 +83,7 @@ def map_tensors(module: _M, fn: Callable[[Tensor], Tensor]) -> _M:
     if isinstance(module, Tensor):
         return fn(module)  # type: ignore[return-value]
     if isinstance(module, tuple):
-        return type(module)(map_tensors(item, fn) for item in module)  # type: ignore[return-value]
+        return type(module)(map_tensors(item, fn) for item in module)
     if dataclasses.is_dataclass(module) and not isinstance(module, type):
         fields = {f.name: map_tensors(getattr(module, f.name), fn) for f in dataclasses.fields(module) if f.init}
         return dataclasses.replace(module, **fields)

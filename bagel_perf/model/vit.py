@@ -1,6 +1,9 @@
-"""The SigLIP image encoder over one picture, and the connector into the decoder's width.
+"""The SigLIP image encoder and its connector to the decoder's width.
 
-Suffixes: M patches, V encoder width, D decoder width, H heads, E head size.
+Under bf16 autocast, which BAGEL's numerics are defined by, LayerNorm computes and returns fp32 while every linear layer
+rounds its input to bf16; the residual stream stays bf16.
+
+Suffixes: M patches, F values of a patch, D width of the encoder, H heads, E head size, L width of the decoder.
 """
 
 from __future__ import annotations
@@ -11,92 +14,102 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bagel_perf.harness.regions import region
 from bagel_perf.model.attention import Attention
 from bagel_perf.model.config import VitConfig
 from bagel_perf.model.parameters import Linear, Norm, Source, take_fused_linear, take_linear, take_norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VitLayer:
-    norm1: Norm
+class VitBlock:
+    """A pre-LayerNorm transformer block; ``qkv`` is the three projections side by side."""
+
+    attention_norm: Norm
     qkv: Linear
-    output: Linear
-    norm2: Norm
-    first: Linear
-    second: Linear
+    attention_out: Linear
+    mlp_norm: Norm
+    mlp_in: Linear
+    mlp_out: Linear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vit:
-    """``positions`` is learned [max_patches_per_side^2, V], ``connector_positions`` fixed [.., D], both by row and column."""
+    """Encoder, connector, and two position tables bf16 [side^2, D] (learned) and [side^2, L] (fixed)."""
 
     config: VitConfig
-    patches: Linear
+    patch_embedding: Linear
     positions: Tensor
-    layers: tuple[VitLayer, ...]
+    blocks: tuple[VitBlock, ...]
     post_norm: Norm
-    connector_first: Linear
-    connector_second: Linear
-    connector_positions: Tensor
+    connector_in: Linear
+    connector_out: Linear
+    decoder_positions: Tensor
 
 
 def encode_image(vit: Vit, pixels_3HW: Tensor, attention: Attention) -> Tensor:
-    """Decoder rows of a picture, bf16 [M, D], from fp32 pixels in [-1, 1] whose sides are multiples of the patch."""
-    patches, position_ids_M = _patchify(pixels_3HW, vit.config)
-    x_MV = vit.patches(patches) + vit.positions[position_ids_M]
-    for layer in vit.layers:
-        x_MV = x_MV + _self_attention(layer, layer_norm(x_MV, layer.norm1, vit.config), vit.config, attention)
-        hidden = F.gelu(layer.first(layer_norm(x_MV, layer.norm2, vit.config)), approximate="tanh")
-        x_MV = x_MV + layer.second(hidden)
-    hidden = F.gelu(vit.connector_first(layer_norm(x_MV, vit.post_norm, vit.config)), approximate="tanh")
-    return vit.connector_second(hidden) + vit.connector_positions[position_ids_M]
+    """Pixels in [-1, 1], fp32 [3, H, W], become decoder rows, bf16 [M, L]; sides are multiples of the patch."""
+    config = vit.config
+    rows, cols = pixels_3HW.shape[1] // config.patch, pixels_3HW.shape[2] // config.patch
+    assert max(rows, cols) <= config.max_patches_per_side
+    with region("vit"):
+        x_MD = vit.patch_embedding(patchify_pixels(pixels_3HW, config.patch)) + _positions(vit.positions, rows, cols)
+        for block in vit.blocks:
+            x_MD = x_MD + _attend(block, _layer_norm(x_MD, block.attention_norm, config), config, attention)
+            x_MD = x_MD + _mlp(block.mlp_in, block.mlp_out, _layer_norm(x_MD, block.mlp_norm, config))
+        x_ML = _mlp(vit.connector_in, vit.connector_out, _layer_norm(x_MD, vit.post_norm, config))
+        return x_ML + _positions(vit.decoder_positions, rows, cols)
 
 
-def _patchify(pixels_3HW: Tensor, config: VitConfig) -> tuple[Tensor, Tensor]:
-    """Patches [M, patch patch channels], channels fastest, and their rows in the position tables."""
-    channels, height, width = pixels_3HW.shape
-    rows, columns, side = height // config.patch, width // config.patch, config.patch
-    patches = pixels_3HW.view(channels, rows, side, columns, side).permute(1, 3, 2, 4, 0)
-    row_ids, column_ids = (torch.arange(num, device=pixels_3HW.device) for num in (rows, columns))
-    position_ids_M = (row_ids[:, None] * config.max_patches_per_side + column_ids).flatten()
-    return patches.reshape(rows * columns, -1), position_ids_M
+def patchify_pixels(pixels_CHW: Tensor, patch: int) -> Tensor:
+    """[C, H, W] -> [M, patch * patch * C], patches row by row, channel fastest (reference/bagel.md A3)."""
+    num_channels, height, width = pixels_CHW.shape
+    pixels_CHPWQ = pixels_CHW.reshape(num_channels, height // patch, patch, width // patch, patch)
+    return pixels_CHPWQ.permute(1, 3, 2, 4, 0).reshape(-1, patch * patch * num_channels)
 
 
-def _self_attention(layer: VitLayer, x_MV: Tensor, config: VitConfig, attention: Attention) -> Tensor:
-    q_MHE, k_MHE, v_MHE = layer.qkv(x_MV).unflatten(-1, (3, config.num_heads, config.head_dim)).unbind(1)
-    return layer.output(attention.full(q_MHE, k_MHE, v_MHE).flatten(1))
+def _positions(table: Tensor, rows: int, cols: int) -> Tensor:
+    """The rows h * side + w of a table [side^2, width]: not interpolated, a smaller image uses the top left corner."""
+    side = int(table.shape[0] ** 0.5 + 0.5)
+    return table.reshape(side, side, -1)[:rows, :cols].flatten(0, 1)
 
 
-def layer_norm(x: Tensor, norm: Norm, config: VitConfig) -> Tensor:
-    """LayerNorm in fp32, as autocast runs it; gives fp32."""
-    weight, bias = norm.weight.float(), norm.bias.float()
-    return F.layer_norm(x.float(), weight.shape, weight, bias, config.layer_norm_eps)
+def _layer_norm(x_MD: Tensor, norm: Norm, config: VitConfig) -> Tensor:
+    return F.layer_norm(x_MD.float(), (config.hidden,), norm.weight, norm.bias, config.layer_norm_eps)
+
+
+def _attend(block: VitBlock, x_MD: Tensor, config: VitConfig, attention: Attention) -> Tensor:
+    q_MHE, k_MHE, v_MHE = block.qkv(x_MD).reshape(-1, 3, config.num_heads, config.head_dim).unbind(1)
+    return block.attention_out(attention.full(q_MHE, k_MHE, v_MHE).flatten(1))
+
+
+def _mlp(first: Linear, second: Linear, x: Tensor) -> Tensor:
+    return second(F.gelu(first(x), approximate="tanh"))
 
 
 def build_vit(source: Source, config: VitConfig, decoder_width: int) -> Vit:
-    """The encoder and connector under the released key names."""
-    root, width = "vit_model.vision_model", config.hidden
-    num_positions = config.max_patches_per_side**2
+    """Takes ``vit_model.*``, ``connector.*`` and ``vit_pos_embed.*``."""
+    root, width, side = "vit_model.vision_model", config.hidden, config.max_patches_per_side
+    num_values = config.channels * config.patch**2
     return Vit(
         config=config,
-        patches=take_linear(source, f"{root}.embeddings.patch_embedding", width, config.channels * config.patch**2),
-        positions=source.take(f"{root}.embeddings.position_embedding.weight", (num_positions, width), std=0.5),
-        layers=tuple(_build_layer(source, config, f"{root}.encoder.layers.{i}") for i in range(config.num_layers)),
-        post_norm=take_norm(source, f"{root}.post_layernorm", width),
-        connector_first=take_linear(source, "connector.fc1", decoder_width, width),
-        connector_second=take_linear(source, "connector.fc2", decoder_width, decoder_width),
-        connector_positions=source.take_table("vit_pos_embed.pos_embed", config.max_patches_per_side, decoder_width),
+        patch_embedding=take_linear(source, f"{root}.embeddings.patch_embedding", width, num_values),
+        positions=source.take(f"{root}.embeddings.position_embedding.weight", (side**2, width), std=0.3),
+        blocks=tuple(_build_block(source, config, f"{root}.encoder.layers.{i}") for i in range(config.num_layers)),
+        post_norm=take_norm(source, f"{root}.post_layernorm", width, dtype=torch.float32),
+        connector_in=take_linear(source, "connector.fc1", decoder_width, width),
+        connector_out=take_linear(source, "connector.fc2", decoder_width, decoder_width),
+        decoder_positions=source.take_table("vit_pos_embed.pos_embed", side, decoder_width),
     )
 
 
-def _build_layer(source: Source, config: VitConfig, key: str) -> VitLayer:
+def _build_block(source: Source, config: VitConfig, key: str) -> VitBlock:
     width = config.hidden
     projections = tuple(f"{key}.self_attn.{name}_proj" for name in "qkv")
-    return VitLayer(
-        norm1=take_norm(source, f"{key}.layer_norm1", width),
-        qkv=take_fused_linear(source, projections, (width, width, width), width, bias=True),
-        output=take_linear(source, f"{key}.self_attn.out_proj", width, width),
-        norm2=take_norm(source, f"{key}.layer_norm2", width),
-        first=take_linear(source, f"{key}.mlp.fc1", config.intermediate, width),
-        second=take_linear(source, f"{key}.mlp.fc2", width, config.intermediate),
+    return VitBlock(
+        attention_norm=take_norm(source, f"{key}.layer_norm1", width, dtype=torch.float32),
+        qkv=take_fused_linear(source, projections, (width,) * 3, width, bias=True),
+        attention_out=take_linear(source, f"{key}.self_attn.out_proj", width, width),
+        mlp_norm=take_norm(source, f"{key}.layer_norm2", width, dtype=torch.float32),
+        mlp_in=take_linear(source, f"{key}.mlp.fc1", config.intermediate, width),
+        mlp_out=take_linear(source, f"{key}.mlp.fc2", width, config.intermediate),
     )

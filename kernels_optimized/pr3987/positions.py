@@ -1,4 +1,4 @@
-"""Slot ``adjust_positions`` of pull request 3987: positions go to the host once, and the mask's occupancy is kept as bools.
+"""Slot ``adjust_positions`` of pull request 3987: positions go to the host once, occupancy is kept as bools.
 
 Suffix: P packed prefill positions.
 """
@@ -13,7 +13,7 @@ from kernels_baseline.positions import rewrite_context
 
 
 def adjust_positions(positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor, Routing]:
-    """Rotary positions and the VAE mask; waits once, twice per context with a picture, once per text, and twice."""
+    """Rotary positions and the VAE mask; waits 3 times, 2 per context with a picture, 1 per text."""
     on_host = positions_P.tolist()  # wait: one for all pairs
     boundaries = [0]
     for i in range(1, len(on_host)):

@@ -16,4 +16,5 @@ def denoise_loop(state: Denoising, slots: Slots) -> Tensor:
     for step in state.steps(slots):
         latents_NC = state.advance(latents_NC, step, slots)
     lengths = [length - 2 for length in state.sequence.host]
-    return latents_NC.split(lengths)[0]
+    pictures: tuple[Tensor, ...] = latents_NC.split(lengths)
+    return pictures[0]

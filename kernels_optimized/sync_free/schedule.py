@@ -1,4 +1,4 @@
-"""Slot ``timestep_schedule`` without waits: the grid exists twice, on the device for arithmetic and on the host for decisions.
+"""Slot ``timestep_schedule`` without waits: a grid on the device for arithmetic, one on the host to decide.
 
 Suffix: N latent tokens.
 """

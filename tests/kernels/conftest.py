@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from bagel_perf.model.weights import RandomSource
 
 from bagel_perf.harness.measure import run_stages
 from bagel_perf.model.attention import Attention
@@ -17,9 +16,10 @@ from bagel_perf.model.contracts import Slots
 from bagel_perf.model.denoise import Sampling
 from bagel_perf.model.guidance import GuidanceScales, Renorm
 from bagel_perf.model.prefill import PictureInput
+from bagel_perf.model.weights import RandomSource
 from bagel_perf.workload.edit import RequestInputs, edit_subject
 
-WIDTH, HEIGHT, NUM_TIMESTEPS = 48, 32, 4
+WIDTH, HEIGHT, NUM_TIMESTEPS = 48, 32, 3
 VIT_SIDE = 42
 
 

@@ -30,7 +30,11 @@ def test_positions_count_each_context_up_from_zero() -> None:
 
 def test_text_to_image_has_an_empty_context_without_text() -> None:
     layout = pack_t2i(PROMPT, CPU)
-    assert [(context.name, context.length) for context in layout.contexts] == [("main", 8), ("cfg_text", 0), ("cfg_img", 8)]
+    assert [(context.name, context.length) for context in layout.contexts] == [
+        ("main", 8),
+        ("cfg_text", 0),
+        ("cfg_img", 8),
+    ]
     assert layout.contexts[1].next_position == 0
     assert layout.latent_spans == ()
 
@@ -50,7 +54,12 @@ def test_latent_spans_leave_the_markers_out() -> None:
 def test_markers_of_latents_are_exact_and_everything_else_is_not() -> None:
     layout = pack_i2i(PROMPT, 4, 9, CPU)
     spans = precision_spans(layout)
-    assert [(s.start, s.stop, s.exact) for s in spans] == [(0, 6, True), (6, 25, False), (25, 31, True), (31, 50, False)]
+    assert [(s.start, s.stop, s.exact) for s in spans] == [
+        (0, 6, True),
+        (6, 25, False),
+        (25, 31, True),
+        (31, 50, False),
+    ]
     und = und_precision_spans(layout)
     assert [(s.start, s.stop, s.exact) for s in und] == [(0, 2, True), (2, 21, False), (21, 23, True), (23, 42, False)]
 

@@ -28,7 +28,9 @@ def test_fifteen_points_are_fourteen_steps_of_which_twelve_are_guided_by_the_def
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize("num_timesteps", [2, 11, 15, 50])
 @pytest.mark.parametrize("lower", [0.0, 0.1, 0.4, 0.5])
-def test_every_rung_walks_the_same_steps_even_where_a_time_meets_a_bound(rung: str, num_timesteps: int, lower: float) -> None:
+def test_every_rung_walks_the_same_steps_even_where_a_time_meets_a_bound(
+    rung: str, num_timesteps: int, lower: float
+) -> None:
     arguments = (num_timesteps, 1.0, (round_to_fp32(lower), 1.0), 3, CPU)
     steps = list(RUNGS[rung].timestep_schedule(*arguments))
     for step, reference in zip(steps, RUNGS["baseline"].timestep_schedule(*arguments), strict=True):
