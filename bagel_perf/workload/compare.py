@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,13 @@ from bagel_perf.harness.measure import (
 )
 from bagel_perf.harness.regions import NvtxSink, RecordFunctionSink, recording
 from bagel_perf.model.bagel import Bagel
-from bagel_perf.schema.errors import OutputsDiffer, RunFailed
+from bagel_perf.schema.errors import OutputsDiffer
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Measurement, Picture, Purpose, Run, SyncDevice
+from bagel_perf.schema.slots import as_stage
+from bagel_perf.schema.store import writing
 from bagel_perf.workload.bind import bind, with_regions
 from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.edit import RequestInputs, describe_picture, edit_subject, request_inputs
@@ -60,7 +61,8 @@ class Session:
         picture = describe_picture(png)
         if picture.md5 not in self.paths:
             path = Path(self.plan.image_dir) / f"{picture.width}x{picture.height}_{variant}_{picture.md5[:8]}.png"
-            _write(path, png)
+            with writing(path):
+                path.write_bytes(png)
             self.paths[picture.md5] = path.name
         return describe_picture(png, self.paths[picture.md5])
 
@@ -138,7 +140,9 @@ def prove(case: Case, variant: str) -> None:
     counted = case.record("count", variant, counts.output, counts.measurements, sync_device=counts.device)
 
     session.progress(f"{case.label} {variant}: same seed again")
-    with recording(NvtxSink(), RecordFunctionSink()):  # untimed: the pass that a profiler around this process should read
+    with recording(
+        NvtxSink(), RecordFunctionSink()
+    ):  # untimed: the pass that a profiler around this process should read
         png, peaks = peak_bytes_by_stage(case.marked_subject(session.model, variant), session.model.device)
     repeated = case.record("repeat", variant, png, tuple(_peak(stage, peak) for stage, peak in peaks.items()))
 
@@ -148,7 +152,7 @@ def prove(case: Case, variant: str) -> None:
 
 
 def _peak(stage: str, peak_bytes: int) -> Measurement:
-    return Measurement(stage=stage, peak_bytes=peak_bytes)
+    return Measurement(stage=as_stage(stage), peak_bytes=peak_bytes)
 
 
 def _check(label: str, variant: str, counted: Picture, repeated: Picture, other: Picture) -> None:
@@ -160,7 +164,9 @@ def _check(label: str, variant: str, counted: Picture, repeated: Picture, other:
     if other.md5 == repeated.md5:
         refuse("another seed gives the same picture", "nothing was timed; look for an output that is cached")
     if not repeated.spread >= FLAT_SPREAD:
-        refuse(f"the picture is flat (grey levels spread {repeated.spread:.2f})", "nothing was timed; check the weights")
+        refuse(
+            f"the picture is flat (grey levels spread {repeated.spread:.2f})", "nothing was timed; check the weights"
+        )
 
 
 def time_variants(case: Case) -> None:
@@ -175,14 +181,7 @@ def time_variants(case: Case) -> None:
         for timing, text in ((time_stages, "stages"), (time_whole, "end to end")):
             session.progress(f"{case.label} {variant}: round {index + 1} of {session.num_rounds}, {text}")
             outcome = timing(case.subject(variant), clock)
-            latencies = tuple(Measurement(stage=s, latency_ms=ms) for s, ms in outcome.latency_ms.items())
+            latencies = tuple(
+                Measurement(stage=as_stage(name), latency_ms=ms) for name, ms in outcome.latency_ms.items()
+            )
             case.record("timed", variant, outcome.output, latencies, round=index)
-
-
-def _write(path: Path, png: bytes) -> None:
-    try:
-        path.write_bytes(png)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise RunFailed("no room on disk", value=path.name, remedy="free some space or choose another --out") from error
-        raise RunFailed("cannot write a picture", value=f"{path.name}: {error.strerror}", remedy="check --out") from error

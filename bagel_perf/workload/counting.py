@@ -13,8 +13,9 @@ from bagel_perf.harness.simulated import SimulatedDevice
 from bagel_perf.harness.syncs import SyncCensus, count_host_syncs
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.parameters import map_tensors
+from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.runs import Measurement, SyncDevice
-from bagel_perf.schema.slots import SLOTS, Stage
+from bagel_perf.schema.slots import SLOTS, Stage, as_stage
 
 ELSEWHERE = ""
 """Key of the waits that happen outside every slot."""
@@ -32,18 +33,28 @@ class Counts:
 
 
 def count_stages(model: Bagel, make_subject: MakeSubject) -> Counts:
-    """Counts one run of the subject that ``make_subject`` makes of the model, whose slots must be in regions."""
+    """Counts one run of the subject that ``make_subject`` makes of the model, whose slots must be in regions.
+
+    Raises RunFailed where the simulated device met an operation that it cannot judge.
+    """
     if model.device.type == "cuda":
         return _counted(make_subject(model), model.device, "cuda")
     with SimulatedDevice() as simulated:
-        return _counted(make_subject(map_tensors(model, simulated.wrap)), simulated.device, "simulated")
+        counts = _counted(make_subject(map_tensors(model, simulated.wrap)), simulated.device, "simulated")
+    if simulated.unjudged:
+        raise RunFailed(
+            "the simulated device cannot judge an operation",
+            value=", ".join(sorted(simulated.unjudged)),
+            remedy="count on a GPU, or teach the simulated device the operation",
+        )
+    return counts
 
 
 def _counted(subject: Subject, device: torch.device, name: SyncDevice) -> Counts:
     with count_host_syncs(device) as collector:
         output = run_stages(subject)
     census = collector.census()
-    measurements = tuple(_measurement(stage.name, census) for stage in subject.stages)
+    measurements = tuple(_measurement(as_stage(stage.name), census) for stage in subject.stages)
     assert sum(m.host_syncs or 0 for m in measurements) == census.total(), "a wait happened outside every stage"
     return Counts(output=output, device=name, measurements=measurements)
 

@@ -73,7 +73,9 @@ def read_golden(directory: Path, config: BagelConfig) -> Golden:
         prompt_ids = [config.tokens.bos, *map(int, meta["prompt_token_ids"]), config.tokens.eos]
         cases = tuple(_case(name, fields, config) for name, fields in meta["cases"].items())
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError("meta.json lacks or misuses a key", value=str(error), remedy="check the golden directory") from error
+        raise UsageError(
+            "meta.json lacks or misuses a key", value=str(error), remedy="check the golden directory"
+        ) from error
     return Golden(prompt_ids=prompt_ids, tensors=_read_tensors(directory / "golden.safetensors"), cases=cases)
 
 
@@ -104,7 +106,7 @@ def _case(name: str, fields: dict[str, Any], config: BagelConfig) -> GoldenCase:
 
 
 def relative_l2(actual: Tensor, expected: Tensor) -> float:
-    """Norm of the difference over the norm of what is expected; infinite for another shape or a value that is not finite."""
+    """Norm of the difference over the norm of what is expected; infinite for another shape or a NaN."""
     if actual.shape != expected.shape:
         return float("inf")
     actual64, expected64 = actual.detach().cpu().double(), expected.double()

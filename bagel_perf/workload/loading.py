@@ -14,7 +14,7 @@ from bagel_perf.model.attention import Attention, Backend, default_backend
 from bagel_perf.model.bagel import Bagel, build_bagel
 from bagel_perf.model.config import BagelConfig, config_from_directory, preset
 from bagel_perf.model.parameters import map_tensors
-from bagel_perf.model.weights import RandomSource, checkpoint_sources
+from bagel_perf.model.weights import RandomSource, open_checkpoint
 from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Environment
@@ -51,7 +51,10 @@ def resolve_attention(choice: str, device: torch.device) -> Attention:
     backend: Backend = default_backend(device) if choice == "auto" else choice  # type: ignore[assignment]
     if device.type != "cuda" and backend != "math":
         raise UsageError(
-            "attention backend needs CUDA", value=backend, allowed="math or auto on a CPU", remedy="use --attention auto"
+            "attention backend needs CUDA",
+            value=backend,
+            allowed="math or auto on a CPU",
+            remedy="use --attention auto",
         )
     return Attention(backend=backend, on_cuda=device.type == "cuda")
 
@@ -67,13 +70,16 @@ def load(plan: Plan, report: Report) -> Loaded:
     return Loaded(model=model, environment=_environment(model, device, directory, name))
 
 
-def _build(config: BagelConfig, directory: Path | None, device: torch.device, attention: Attention, report: Report) -> Bagel:
+def _build(
+    config: BagelConfig, directory: Path | None, device: torch.device, attention: Attention, report: Report
+) -> Bagel:
     if directory is None:
         report("making random weights", 0, 1)
         source = RandomSource(device=device, seed=WEIGHT_SEED)
         return build_bagel(source, source, config, attention)
-    with checkpoint_sources(directory, config, device, report) as (source, autoencoder_source):
-        return build_bagel(source, autoencoder_source, config, attention)
+    text = f"loading {directory.name}"
+    with open_checkpoint(directory, config, device, lambda done, total: report(text, done, total)) as sources:
+        return build_bagel(*sources, config, attention)
 
 
 def _environment(model: Bagel, device: torch.device, directory: Path | None, preset_name: str) -> Environment:

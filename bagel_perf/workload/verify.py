@@ -90,7 +90,9 @@ def _check_integers(case: GoldenCase, cache: ContextCache) -> Iterator[Check]:
         yield f"{case.name}.rope.{context.name}", abs(position - case.ropes[context.name]), 0
 
 
-def _check_sampling(model: Bagel, golden: Golden, case: GoldenCase, cache: ContextCache, slots: Slots) -> Iterator[Check]:
+def _check_sampling(
+    model: Bagel, golden: Golden, case: GoldenCase, cache: ContextCache, slots: Slots
+) -> Iterator[Check]:
     noise = golden.need(f"{case.name}.init_noise")
     state = prepare(model, cache, noise, case.sampling, slots)
     num_steps = case.sampling.num_timesteps - 1

@@ -1,0 +1,215 @@
+"""From the runs of a plan to the result: cells, pictures, identity, deltas, verdict.
+
+A variant that fails a check of its picture at some resolution has no latency there: a wrong picture is never fast.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bagel_perf.analysis import pictures
+from bagel_perf.analysis.stats import PairedChange, paired_change
+from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.results import Cell, Delta, DeltaVerdict, IdentityCheck, Image, Result, Verdict, res_label
+from bagel_perf.schema.runs import Environment, Purpose, Run
+from bagel_perf.schema.slots import STAGES, Stage
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """How a comparison was run: the command line, when, and the numbers of rounds and warm-ups that were taken."""
+
+    command: str
+    created: str
+    pairs: int
+    warmup: int
+
+
+def build_result(
+    plan: Plan,
+    environment: Environment,
+    runs: Sequence[Run],
+    session: Session,
+    *,
+    error: BagelPerfError | None = None,
+    warnings: Sequence[str] = (),
+) -> Result:
+    """The result of a finished plan, or of as much of it as ``runs`` hold; ``error`` is what ended it early."""
+    sizes = [(request.width, request.height) for request in plan.requests]
+    places = [(size, variant) for size in sizes for variant in plan.variants]
+    identity = tuple(_identity(plan, sizes, runs))
+    differing = {(check.res, check.candidate) for check in identity if not check.identical}
+    faults = {place: pictures.self_check(runs, *place) for place in places}
+    trusted = {place for place in places if not faults[place] and (res_label(*place[0]), place[1]) not in differing}
+    wrong = tuple(
+        f"{check.candidate} at {check.res} differs from {check.reference}" for check in identity if not check.identical
+    )
+    wrong += tuple(finding for place in places for finding in faults[place])
+    missing = () if error else tuple(_missing(plan, sizes, runs, session.pairs))
+    verdict, exit_code = _verdict(wrong, missing, error)
+    return Result(
+        environment=environment,
+        requests=plan.requests,
+        variants=plan.variants,
+        cells=tuple(_cells(plan, sizes, runs, trusted)),
+        images=tuple(_images(plan, runs)),
+        identity=identity,
+        deltas=tuple(_deltas(plan, sizes, runs, trusted)),
+        verdict=verdict,
+        exit_code=exit_code,
+        complete=not error and not missing,
+        findings=(*wrong, *missing),
+        warnings=tuple(warnings),
+        error=str(error) if error else None,
+        command=session.command,
+        created=session.created,
+        pairs=session.pairs,
+        warmup=session.warmup,
+        order_seed=plan.order_seed,
+        runs=tuple(runs),
+    )
+
+
+def _verdict(wrong: Sequence[str], missing: Sequence[str], error: BagelPerfError | None) -> tuple[Verdict, int]:
+    if wrong or isinstance(error, OutputsDiffer):
+        return "outputs differ", OutputsDiffer.exit_code
+    if error:
+        return "incomplete", error.exit_code
+    return ("incomplete", RunFailed.exit_code) if missing else ("pass", 0)
+
+
+def _missing(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], pairs: int) -> Iterator[str]:
+    """Names what a finished plan should have given, so that a check which was not made cannot pass."""
+    wanted: tuple[Purpose, ...] = ("count", "repeat", "other_seed")
+    for size in sizes:
+        for variant in plan.variants:
+            own = pictures.at(runs, size, variant)
+            place = f"{variant} at {res_label(*size)}"
+            purposes = {run.purpose for run in own}
+            yield from (f"{place} lacks its {purpose} run" for purpose in wanted if purpose not in purposes)
+            for stage in STAGES:
+                number = len(_latency_by_round(own, stage))
+                if number < pairs:
+                    yield f"{place} has {number} of {pairs} latencies of {stage}"
+
+
+def _identity(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run]) -> Iterator[IdentityCheck]:
+    reference, *candidates = plan.variants
+    for size in sizes:
+        for candidate in candidates:
+            check = pictures.identity_check(runs, size, reference, candidate)
+            if check is not None:
+                yield check
+
+
+def _images(plan: Plan, runs: Sequence[Run]) -> Iterator[Image]:
+    for request in plan.requests:
+        size = (request.width, request.height)
+        for variant in plan.variants:
+            own = [run.picture for run in pictures.at(runs, size, variant) if run.seed == request.seed]
+            if own:
+                first = own[0]
+                path = next((each.path for each in own if each.md5 == first.md5 and each.path), None)
+                label = res_label(*size)
+                yield Image(res=label, variant=variant, md5=first.md5, pixels_sha256=first.pixels_sha256, path=path)
+
+
+def _cells(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: set[tuple[Size, str]]) -> Iterator[Cell]:
+    for size in sizes:
+        for stage in STAGES:
+            for variant in plan.variants:
+                own = pictures.at(runs, size, variant)
+                latencies = tuple(_latency_by_round(own, stage).values()) if (size, variant) in trusted else ()
+                yield _cell(size, stage, variant, own, latencies)
+
+
+def _cell(size: Size, stage: Stage, variant: str, own: Sequence[Run], latencies: tuple[float, ...]) -> Cell:
+    width, height = size
+    host_syncs, by_slot = _counts(own, stage)
+    parts = STAGES if stage == "e2e" else (stage,)
+    peaks = [each.peak_bytes for run in own for each in run.measurements if each.stage in parts]
+    return Cell(
+        res=res_label(width, height),
+        stage=stage,
+        variant=variant,
+        latency_ms=latencies,
+        median_ms=statistics.median(latencies) if latencies else None,
+        host_syncs=host_syncs,
+        launches=None,
+        peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
+        width=width,
+        height=height,
+        syncs_by_slot=by_slot,
+        sync_device=next((run.sync_device for run in own if run.purpose == "count"), None),
+    )
+
+
+def _counts(own: Sequence[Run], stage: Stage) -> tuple[int | None, dict[str, int] | None]:
+    """Host syncs of a stage in all and by slot; those of ``e2e`` are the sums over ``ar`` and ``dit``."""
+    counted = next((run for run in own if run.purpose == "count"), None)
+    if counted is None:
+        return None, None
+    parts = [counted.measurement(each) for each in (("ar", "dit") if stage == "e2e" else (stage,))]
+    total, by_slot = 0, dict[str, int]()
+    for part in parts:
+        if part is None or part.host_syncs is None:
+            return None, None
+        total += part.host_syncs
+        for slot, number in (part.syncs_by_slot or {}).items():
+            by_slot[slot] = by_slot.get(slot, 0) + number
+    return total, by_slot if any(part and part.syncs_by_slot is not None for part in parts) else None
+
+
+def _deltas(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: set[tuple[Size, str]]) -> Iterator[Delta]:
+    reference, *candidates = plan.variants
+    for size in sizes:
+        for candidate in candidates:
+            if {(size, reference), (size, candidate)} <= trusted:
+                a, b = pictures.at(runs, size, reference), pictures.at(runs, size, candidate)
+                yield from _deltas_of(res_label(*size), a, b)
+
+
+def _deltas_of(res: int | str, reference: Sequence[Run], candidate: Sequence[Run]) -> Iterator[Delta]:
+    for stage in STAGES:
+        before, after = _latency_by_round(reference, stage), _latency_by_round(candidate, stage)
+        rounds = sorted(before.keys() & after.keys())
+        if rounds:
+            change = paired_change([before[number] for number in rounds], [after[number] for number in rounds])
+            yield Delta(
+                res=res,
+                stage=stage,
+                reference=reference[0].variant,
+                candidate=candidate[0].variant,
+                delta_pct=change.delta_pct,
+                ci_pct=change.ci_pct,
+                num_pairs=change.num_pairs,
+                verdict=_delta_verdict(change),
+            )
+
+
+def _delta_verdict(change: PairedChange) -> DeltaVerdict:
+    if change.ci_pct is None:
+        return "too few pairs"
+    low, high = change.ci_pct
+    if high < 0:
+        return "improved"
+    return "regressed" if low > 0 else "no difference shown"
+
+
+def _latency_by_round(own: Sequence[Run], stage: Stage) -> dict[int, float]:
+    latency_by_round = {}
+    for run in own:
+        measured = run.measurement(stage)
+        if (
+            run.purpose == "timed"
+            and run.round is not None
+            and measured is not None
+            and measured.latency_ms is not None
+        ):
+            latency_by_round[run.round] = measured.latency_ms
+    return latency_by_round

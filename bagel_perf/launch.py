@@ -1,0 +1,121 @@
+"""Runs a plan in a worker process of its own, and passes on what it sends, event by event.
+
+The worker lives in a session of its own, so Ctrl-C reaches this process alone, which then ends the worker. Whatever
+happens to the worker, events that have arrived stay with the caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import IO
+
+from bagel_perf.schema.errors import RunFailed, UsageError
+from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, parse_event
+from bagel_perf.schema.plans import Plan
+
+WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "bagel_perf.workload.worker")
+
+GRACE_S = 5.0
+LOG_TAIL_BYTES = 8192
+
+
+def run_plan(plan: Plan, listeners: Sequence[Callable[[Event], None]], command: Sequence[str] | None = None) -> None:
+    """Runs a plan to its end and calls each listener with each event but the last; ``command`` starts the worker.
+
+    Raises the error that the worker sent, or ``RunFailed`` when it died, spoke nonsense, or was interrupted by Ctrl-C.
+    """
+    try:
+        with contextlib.closing(_events(plan, command or WORKER_COMMAND)) as events:
+            for event in events:
+                for listener in listeners:
+                    listener(event)
+    except KeyboardInterrupt:
+        raise RunFailed("interrupted") from None
+
+
+def _events(plan: Plan, command: Sequence[str]) -> Generator[Event, None, None]:
+    with tempfile.TemporaryFile() as log:
+        worker = _start(command, log)
+        try:
+            _send(worker, plan)
+            yield from _read(worker, log)
+        finally:
+            _stop(worker)
+
+
+def _start(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True, encoding="utf-8", errors="replace"
+        )
+    except OSError as problem:
+        raise RunFailed("the worker cannot be started", value=command[0], allowed=problem.strerror or "") from problem
+
+
+def _send(worker: subprocess.Popen[str], plan: Plan) -> None:
+    assert worker.stdin is not None
+    # A worker that is dead already is explained by its exit code, which reading finds.
+    with contextlib.suppress(BrokenPipeError), worker.stdin:
+        worker.stdin.write(json.dumps(plan.to_json()) + "\n")
+
+
+def _read(worker: subprocess.Popen[str], log: IO[bytes]) -> Iterator[Event]:
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        try:
+            event = parse_event(line)
+        except UsageError as problem:
+            what = "the worker sent something that is no event"
+            raise RunFailed(
+                what, value=line.strip()[:80] or "an empty line", allowed=_last_line(_tail(log))
+            ) from problem
+        if isinstance(event, ErrorEvent):
+            event.error.add_note(_tail(log))
+            raise event.error
+        if isinstance(event, DoneEvent):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(GRACE_S)
+            return
+        yield event
+    raise _death(worker.wait(), _tail(log))
+
+
+def _death(exit_code: int, tail: str) -> RunFailed:
+    if exit_code < 0:
+        number = -exit_code
+        cause = "probably out of memory" if number == signal.SIGKILL else signal.strsignal(number) or "unknown"
+        error = RunFailed("the worker was killed", value=f"signal {number}: {cause}", allowed=_last_line(tail))
+    else:
+        error = RunFailed("the worker ended early", value=f"exit code {exit_code}", allowed=_last_line(tail))
+    error.add_note(tail)
+    return error
+
+
+def _stop(worker: subprocess.Popen[str]) -> None:
+    """Ends the worker and whatever it started: asks first, then kills."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal_number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(GRACE_S)
+            break
+    assert worker.stdout is not None
+    worker.stdout.close()
+
+
+def _tail(log: IO[bytes]) -> str:
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - LOG_TAIL_BYTES))
+    return log.read().decode("utf-8", errors="replace").strip()
+
+
+def _last_line(text: str) -> str:
+    return text.splitlines()[-1].strip()[:200] if text else ""

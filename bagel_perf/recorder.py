@@ -1,0 +1,125 @@
+"""Keeps what a comparison gives: pictures and result file, written so that an early end loses nothing.
+
+The folder is named after the device, which is known only once the worker has said where it runs. Until then pictures go
+to a temporary folder on the same disk, and nothing else is written.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent, WarningEvent
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.runs import Picture, Run
+from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
+
+REPORTS = Path("reports")
+RESULT_FILE = "result.json"
+
+
+@dataclass(slots=True, kw_only=True)
+class Recorder:
+    """Collects the events of one plan; ``out_dir`` and ``result`` are None until there is something to keep."""
+
+    plan: Plan
+    command: str
+    out: Path | None
+    out_dir: Path | None = None
+    result: Result | None = None
+    _environment: EnvironmentEvent | None = None
+    _created: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+    _runs: list[Run] = field(default_factory=list)
+    _warnings: list[str] = field(default_factory=list)
+    _path_by_picture: dict[tuple[int, int, str], str] = field(default_factory=dict)
+
+    @property
+    def result_path(self) -> Path | None:
+        """Where the result file is, None where nothing was kept."""
+        return self.out_dir / RESULT_FILE if self.out_dir and self.result else None
+
+    def on_event(self, event: Event) -> None:
+        """Takes in one event; the file is rewritten when a resolution is finished, never while one is timed."""
+        if isinstance(event, EnvironmentEvent):
+            self._environment = event
+            self.out_dir = self._make_out_dir(event)
+        elif isinstance(event, WarningEvent):
+            self._warnings.append(event.text)
+        elif isinstance(event, RunEvent):
+            finished = self._runs and _size(self._runs[-1]) != _size(event.run)
+            if finished:
+                self._write(RunFailed("interrupted before the last resolution"))
+            self._runs.append(replace(event.run, picture=self._keep(event.run)))
+
+    def finish(self, error: BagelPerfError | None) -> None:
+        """Writes the result of what was measured, removes the temporary folder; ``error`` ended the plan early."""
+        shutil.rmtree(self.plan.image_dir, ignore_errors=True)
+        if self._runs:
+            self._write(error)
+        elif self.out_dir and self.out is None:
+            self.out_dir.rmdir()
+
+    def _make_out_dir(self, event: EnvironmentEvent) -> Path:
+        if self.out is not None:
+            return self.out
+        environment = event.environment
+        device = "cpu" if environment.device_kind == "cpu" else device_slug(environment.device_name)
+        date = self._created.astimezone().strftime("%Y-%m-%d")
+        return make_out_dir(REPORTS, device, environment.commit or "nogit", date)
+
+    def _keep(self, run: Run) -> Picture:
+        """Moves a picture of a request's own seed beside the result, one file per resolution and md5."""
+        picture = run.picture
+        requested = any(_size(run) == (r.width, r.height) and run.seed == r.seed for r in self.plan.requests)
+        if not requested or picture.path is None or self.out_dir is None:
+            return replace(picture, path=None)
+        key = (*_size(run), picture.md5)
+        if key not in self._path_by_picture:
+            name = self._free_name(f"{res_label(*_size(run))}_{run.variant}")
+            with writing(self.out_dir / name):
+                os.replace(Path(self.plan.image_dir, picture.path), self.out_dir / name)
+            self._path_by_picture[key] = name
+        return replace(picture, path=self._path_by_picture[key])
+
+    def _free_name(self, stem: str) -> str:
+        taken = set(self._path_by_picture.values())
+        names = (f"{stem}{suffix}.png" for suffix in ("", *(f"_{number}" for number in range(2, len(taken) + 3))))
+        return next(name for name in names if name not in taken)
+
+    def _write(self, error: BagelPerfError | None) -> None:
+        assert self._environment is not None
+        assert self.out_dir is not None
+        started = self._environment
+        session = Session(
+            command=self.command,
+            created=self._created.isoformat(timespec="seconds"),
+            pairs=started.pairs,
+            warmup=started.warmup,
+        )
+        self.result = build_result(
+            self.plan, started.environment, self._runs, session, error=error, warnings=self._warnings
+        )
+        write_json_atomic(self.out_dir / RESULT_FILE, self.result.to_json())
+
+
+def make_image_dir(out: Path | None) -> str:
+    """A temporary folder for pictures, on the disk of the result; ``UsageError`` if ``out`` holds something."""
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            "--out is not an empty folder", value=out, remedy="results are never overwritten, choose another"
+        )
+    base = REPORTS if out is None else out
+    with writing(base):
+        base.mkdir(parents=True, exist_ok=True)
+        return str(Path(tempfile.mkdtemp(prefix=".pictures-", dir=base)).absolute())
+
+
+def _size(run: Run) -> tuple[int, int]:
+    return run.width, run.height

@@ -1,0 +1,1 @@
+"""Renders results and computes nothing."""

@@ -1,0 +1,74 @@
+"""Progress on stderr: a bar on a terminal, a line per phase in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, WarningEvent
+
+MAX_STEPS = 9999
+
+
+class ProgressView:
+    """Shows progress events and warnings of one plan; with ``quiet`` it shows nothing."""
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        self._stream = stream
+        self._quiet = quiet
+        self._started_s = time.monotonic()
+        self._text = ""
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if stream.isatty() and not quiet:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f}%"),
+                TimeElapsedColumn(),
+            )
+            # A slow refresh: the worker that is being timed shares the processor.
+            self._bar = Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=2)
+            self._task = self._bar.add_task("starting the worker", total=None)
+
+    def __enter__(self) -> ProgressView:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def on_event(self, event: Event) -> None:
+        """Shows an event if it is for people."""
+        if self._quiet:
+            return
+        if isinstance(event, ProgressEvent):
+            self._show(event)
+        elif isinstance(event, EnvironmentEvent):
+            environment = event.environment
+            self._line(f"{environment.device_name}, {environment.preset} preset, {environment.attention} attention")
+        elif isinstance(event, WarningEvent):
+            self._line(f"warning: {event.text}")
+
+    def _show(self, event: ProgressEvent) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=event.text, completed=event.done, total=event.total)
+        elif event.text != self._text:
+            self._text = event.text
+            # A larger total counts bytes.
+            place = f"{event.done + 1}/{event.total}" if event.total <= MAX_STEPS else f"{event.done / event.total:.0%}"
+            self._line(f"[{place}] {event.text}")
+
+    def _line(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(f"{time.monotonic() - self._started_s:6.1f} s  {text}", file=self._stream, flush=True)

@@ -1,0 +1,73 @@
+"""Writes the tables of a result into a README, between two markers: ``python -m bagel_perf.report.readme``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bagel_perf.report.markdown import result_markdown
+from bagel_perf.schema.errors import BagelPerfError, UsageError
+from bagel_perf.schema.results import Result, load
+from bagel_perf.schema.store import writing
+
+BEGIN = "<!-- result:begin -->"
+END = "<!-- result:end -->"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0 when the README holds the result, 1 when ``--check`` finds that it does not, 2 on wrong input."""
+    parser = argparse.ArgumentParser(prog="python -m bagel_perf.report.readme", description=__doc__)
+    parser.add_argument("result", type=Path, help="result.json or its folder")
+    parser.add_argument("readme", type=Path, help="the file with the two markers")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file differs")
+    options = parser.parse_args(argv)
+    try:
+        return update(options.result, options.readme, check=options.check)
+    except BagelPerfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def update(result_path: Path, readme: Path, *, check: bool) -> int:
+    """Replaces what stands between the markers, or with ``check`` only compares; 1 when a check fails."""
+    path = result_path / "result.json" if result_path.is_dir() else result_path
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise UsageError("file cannot be read", value=readme, allowed=problem.strerror or "") from problem
+    expected = replace_section(text, section(load(path), path.parent, readme.parent))
+    if check and text != expected:
+        print(f"{readme} does not show {path}; next: run without --check", file=sys.stderr)
+        return 1
+    if text != expected:
+        with writing(readme):
+            readme.write_text(expected, encoding="utf-8")
+    return 0
+
+
+def section(result: Result, folder: Path, readme_folder: Path) -> str:
+    """The tables and a line that says where they come from, with a link relative to the README."""
+    link = Path(os.path.relpath(folder, readme_folder)).as_posix()
+    environment = result.environment
+    commit = (
+        f"commit {environment.commit}{', with changes' * bool(environment.dirty)}"
+        if environment.commit
+        else "no commit"
+    )
+    source = (environment.device_name, f"torch {environment.torch}", commit, result.created[:10])
+    return f"{result_markdown(result)}\n\nMeasured on {', '.join(source)}: [{link}]({link})."
+
+
+def replace_section(text: str, content: str) -> str:
+    """``text`` with ``content`` between the markers; ``UsageError`` unless each marker stands there once, in order."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise UsageError("the file lacks the markers of the result", allowed=f"one {BEGIN} and below it one {END}")
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n{content}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

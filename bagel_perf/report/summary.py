@@ -1,0 +1,59 @@
+"""The sentences below the tables: the verdict, why, where the result is, what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bagel_perf.analysis.stats import pairs_needed
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.verification import Verification
+
+MAX_COMMITTED_BYTES = 2_000_000
+
+
+def verdict_lines(result: Result) -> tuple[str, ...]:
+    """The verdict with its exit code, then each finding, warning and the error, a line each."""
+    number = len(result.variants)
+    head = f"verdict: {result.verdict} (exit code {result.exit_code})"
+    if result.verdict == "pass":
+        head += f", the pictures of {number} variants are identical in every run"
+    lines = [head, *(f"- {finding}" for finding in result.findings)]
+    lines += [f"- warning: {warning}" for warning in result.warnings]
+    if result.error is not None:
+        lines.append(f"- ended early: {result.error}")
+    return tuple(lines)
+
+
+def last_line(result: Result, path: Path) -> str:
+    """Where the result is and what to do next."""
+    return f"result: {path}; next: {_next_step(result, path)}"
+
+
+def verification_lines(verification: Verification) -> tuple[str, ...]:
+    """Each failing tensor by name, then the verdict."""
+    lines = [
+        f"FAILED {check.variant}: {check.tensor}, error {check.error:.3g}, limit {check.limit:.3g}"
+        for check in verification.checks
+        if not check.ok
+    ]
+    lines += [
+        f"FAILED {variant}: nothing was checked" for variant in verification.variants if not verification.of(variant)
+    ]
+    state = "pass" if verification.ok else "outputs differ"
+    return (*lines, f"verdict: {state}, {len(verification.checks)} checks, {len(lines)} failed")
+
+
+def _next_step(result: Result, path: Path) -> str:
+    if result.verdict == "outputs differ":
+        return f"look at the pictures in {path.parent}"
+    if result.verdict == "incomplete":
+        return "mend the cause and run it again; what was measured is kept"
+    if _folder_bytes(path.parent) > MAX_COMMITTED_BYTES:
+        return f"look at the pictures; the folder is over {MAX_COMMITTED_BYTES // 10**6} MB, too large to commit"
+    if result.pairs < pairs_needed():
+        return f"--pairs {pairs_needed()} for an interval"
+    return f"open the pictures in {path.parent}"
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder.is_dir() else 0

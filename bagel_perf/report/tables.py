@@ -1,0 +1,178 @@
+"""Tables as plain data, which text and Markdown render alike.
+
+A table holds finished strings: every number is formatted here, once, so that no two renderings can disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bagel_perf.analysis.stats import pairs_needed
+from bagel_perf.analysis.verify import tensor_groups
+from bagel_perf.schema.results import Cell, Delta, Result
+from bagel_perf.schema.slots import STAGES, Stage
+from bagel_perf.schema.verification import Verification
+
+STAGE_LABELS: dict[Stage, str] = {"ar": "AR", "dit": "DiT", "e2e": "e2e"}
+SYNC_CAPTIONS = {"cuda": "counted by CUDA callbacks", "simulated": "counted on a simulated device", None: "not counted"}
+NONE = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A header, with the unit; numbers stand to the right."""
+
+    header: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of finished strings, each as long as ``columns``."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+def result_tables(result: Result) -> tuple[Table, ...]:
+    """Latency of each candidate against the first variant, host syncs, identity of the pictures."""
+    latency = tuple(latency_table(result, candidate) for candidate in result.variants[1:])
+    return (*latency, sync_table(result), identity_table(result))
+
+
+def latency_table(result: Result, candidate: str) -> Table:
+    """Before and after as medians, the change as the median of paired ratios with its interval."""
+    reference = result.variants[0]
+    environment = result.environment
+    place = f"Latency on {environment.device_name}"
+    if environment.device_kind == "cpu":
+        place = "CPU latency (predicts nothing about a GPU)"
+    rows = []
+    for res in _resolutions(result):
+        for stage in STAGES:
+            before, after = _cell(result, res, stage, reference), _cell(result, res, stage, candidate)
+            delta = _delta(result, res, stage, candidate)
+            rows.append((_res(res), STAGE_LABELS[stage], _median(before), _median(after), *_delta_texts(delta)))
+    return Table(
+        title=f"{place}, {environment.preset} preset: {reference} -> {candidate}",
+        columns=(
+            Column(header="resolution"),
+            Column(header="stage"),
+            Column(header="before (ms)", numeric=True),
+            Column(header="after (ms)", numeric=True),
+            Column(header="delta (%)", numeric=True),
+            Column(header="95% interval (%)", numeric=True),
+            Column(header="verdict"),
+        ),
+        rows=tuple(rows),
+        caption=f"medians of {result.pairs} round{'s' * (result.pairs != 1)}; delta is the median of the paired ratios",
+    )
+
+
+def sync_table(result: Result) -> Table:
+    """Host syncs by resolution and stage, a column per variant."""
+    devices = {cell.sync_device for cell in result.cells} - {None}
+    rows = tuple(
+        (_res(res), STAGE_LABELS[stage], *(_syncs(_cell(result, res, stage, variant)) for variant in result.variants))
+        for res in _resolutions(result)
+        for stage in STAGES
+    )
+    return Table(
+        title="Host syncs",
+        columns=(
+            Column(header="resolution"),
+            Column(header="stage"),
+            *(Column(header=variant, numeric=True) for variant in result.variants),
+        ),
+        rows=rows,
+        caption="; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None]),
+    )
+
+
+def identity_table(result: Result) -> Table:
+    """The picture of each variant, and whether every run gave the reference's."""
+    checks = {(check.res, check.candidate): check for check in result.identity}
+    rows = []
+    for image in result.images:
+        check = checks.get((image.res, image.variant))
+        same = "reference" if image.variant == result.variants[0] else NONE
+        if check is not None:
+            same = "yes" if check.identical else "NO"
+        rows.append((_res(image.res), image.variant, image.md5[:12], same, str(check.num_runs) if check else NONE))
+    return Table(
+        title="Pictures",
+        columns=(
+            Column(header="resolution"),
+            Column(header="variant"),
+            Column(header="md5"),
+            Column(header="identical"),
+            Column(header="runs compared", numeric=True),
+        ),
+        rows=tuple(rows),
+        caption="md5 of the PNG and sha256 of the pixels, on every run of the same seed",
+    )
+
+
+def verification_table(verification: Verification, variant: str) -> Table:
+    """The worst error of each group of golden tensors under one variant."""
+    rows = tuple(
+        (
+            group.name,
+            str(group.num_tensors),
+            group.worst.tensor,
+            f"{group.worst.error:.2g}",
+            f"{group.worst.limit:.2g}",
+            "yes" if group.ok else "NO",
+        )
+        for group in tensor_groups(verification.of(variant))
+    )
+    return Table(
+        title=f"Golden tensors under {variant}",
+        columns=(
+            Column(header="group"),
+            Column(header="tensors", numeric=True),
+            Column(header="worst tensor"),
+            Column(header="worst error", numeric=True),
+            Column(header="limit", numeric=True),
+            Column(header="ok"),
+        ),
+        rows=rows,
+        caption="relative L2 norm; mean difference of grey levels for uint8; difference for integers",
+    )
+
+
+def _resolutions(result: Result) -> tuple[int | str, ...]:
+    return tuple(dict.fromkeys(cell.res for cell in result.cells))
+
+
+def _cell(result: Result, res: int | str, stage: Stage, variant: str) -> Cell | None:
+    found = (c for c in result.cells if (c.res, c.stage, c.variant) == (res, stage, variant))
+    return next(found, None)
+
+
+def _delta(result: Result, res: int | str, stage: Stage, candidate: str) -> Delta | None:
+    found = (d for d in result.deltas if (d.res, d.stage, d.candidate) == (res, stage, candidate))
+    return next(found, None)
+
+
+def _delta_texts(delta: Delta | None) -> tuple[str, str, str]:
+    if delta is None:
+        return NONE, NONE, "not judged"
+    interval = f"{delta.num_pairs} pair{'s' * (delta.num_pairs != 1)}, {pairs_needed()} needed"
+    if delta.ci_pct is not None:
+        interval = f"{delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f}"
+    return f"{delta.delta_pct:+.1f}", interval, delta.verdict
+
+
+def _median(cell: Cell | None) -> str:
+    return NONE if cell is None or cell.median_ms is None else f"{cell.median_ms:.1f}"
+
+
+def _syncs(cell: Cell | None) -> str:
+    return NONE if cell is None or cell.host_syncs is None else str(cell.host_syncs)
+
+
+def _res(res: int | str) -> str:
+    return f"{res}x{res}" if isinstance(res, int) else res

@@ -1,0 +1,59 @@
+"""Results for a terminal, at most 100 columns wide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from bagel_perf.report.summary import last_line, verdict_lines, verification_lines
+from bagel_perf.report.tables import Table, result_tables, verification_table
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.verification import Verification
+
+MAX_COLUMNS = 100
+
+
+def print_result(result: Result, path: Path, stream: TextIO) -> None:
+    """Prints the tables of a comparison, its verdict, and where the result file lies."""
+    console = _console(stream)
+    _print_tables(console, result_tables(result))
+    _print_lines(console, (*verdict_lines(result), last_line(result, path)))
+
+
+def print_verification(verification: Verification, stream: TextIO) -> None:
+    """Prints a table per variant, the failing tensors by name, and the verdict."""
+    console = _console(stream)
+    _print_tables(console, (verification_table(verification, variant) for variant in verification.variants))
+    _print_lines(console, verification_lines(verification))
+
+
+def _console(stream: TextIO) -> Console:
+    console = Console(file=stream, highlight=False)
+    # A file or pipe has no width of its own.
+    console.width = min(console.width, MAX_COLUMNS) if console.is_terminal else MAX_COLUMNS
+    return console
+
+
+def _print_tables(console: Console, tables: Iterable[Table]) -> None:
+    for table in tables:
+        rendered = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for column in table.columns:
+            rendered.add_column(Text(column.header), justify="right" if column.numeric else "left", overflow="fold")
+        for row in table.rows:
+            rendered.add_row(*map(Text, row))
+        console.print(Text(table.title, style="bold"))
+        console.print(rendered)
+        console.print(Text(table.caption, style="dim"))
+        console.print()
+
+
+def _print_lines(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        # Paths are copied from here, so a long line is left to the terminal to break.
+        console.print(Text(line), soft_wrap=True)

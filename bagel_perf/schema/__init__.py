@@ -1,0 +1,1 @@
+"""The nouns of the project: plain records and their JSON, standard library only."""

@@ -1,0 +1,90 @@
+"""The errors that people meet, each with its exit code.
+
+BagelPerfError
+├── UsageError        2  wrong arguments, unreadable or missing input (also a ValueError)
+├── OutputsDiffer     3  a variant does not give the picture it has to give
+├── Inconclusive      4  too few pairs, or more noise than the limit
+├── EnvironmentUnfit  5  this machine cannot do it, or two machines are unlike
+├── RunFailed         6  out of memory, a worker died; what was measured is kept
+└── CountersDrifted   7  exact numbers differ from the expected ones
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class BagelPerfError(Exception):
+    """One line ``WHAT (VALUE); ALLOWED; REMEDY``; parts that are not given are left out."""
+
+    exit_code: ClassVar[int]
+
+    def __init__(self, what: str, *, value: object = None, allowed: str = "", remedy: str = "") -> None:
+        self.what = _one_line(what)
+        self.value = None if value is None else _one_line(str(value))
+        self.allowed = _one_line(allowed)
+        self.remedy = _one_line(remedy)
+        head = self.what if self.value is None else f"{self.what} ({self.value})"
+        super().__init__("; ".join(part for part in (head, self.allowed, self.remedy) if part))
+
+
+class UsageError(BagelPerfError, ValueError):
+    """Wrong arguments, or an input that is missing or cannot be read."""
+
+    exit_code = 2
+
+
+class OutputsDiffer(BagelPerfError):
+    """A variant gave another picture or tensor than it has to."""
+
+    exit_code = 3
+
+
+class Inconclusive(BagelPerfError):
+    """The data allow no verdict."""
+
+    exit_code = 4
+
+
+class EnvironmentUnfit(BagelPerfError):
+    """The machine lacks something, or two results come from unlike machines."""
+
+    exit_code = 5
+
+
+class RunFailed(BagelPerfError):
+    """The run ended before its plan did."""
+
+    exit_code = 6
+
+
+class CountersDrifted(BagelPerfError):
+    """An exact number differs from the expected one, in either direction."""
+
+    exit_code = 7
+
+
+_KINDS: dict[str, type[BagelPerfError]] = {
+    kind.__name__: kind
+    for kind in (UsageError, OutputsDiffer, Inconclusive, EnvironmentUnfit, RunFailed, CountersDrifted)
+}
+
+
+def error_to_json(error: BagelPerfError) -> dict[str, str | None]:
+    """The error as a JSON object, from which ``error_from_json`` makes an equal one."""
+    parts = {"what": error.what, "value": error.value, "allowed": error.allowed, "remedy": error.remedy}
+    return {"type": type(error).__name__, **parts}
+
+
+def error_from_json(data: object) -> BagelPerfError:
+    """The error that another process sent; anything unintelligible becomes a ``RunFailed`` that shows it."""
+    kind = _KINDS.get(str(data.get("type"))) if isinstance(data, Mapping) else None
+    if kind is None or not isinstance(data, Mapping):
+        return RunFailed("the worker sent an error of unknown kind", value=data)
+    parts = {key: str(data.get(key) or "") for key in ("what", "allowed", "remedy")}
+    return kind(parts["what"], value=data.get("value"), allowed=parts["allowed"], remedy=parts["remedy"])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

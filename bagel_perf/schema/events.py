@@ -1,0 +1,96 @@
+"""What the worker process sends while it runs: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bagel_perf.schema import codec
+from bagel_perf.schema.errors import BagelPerfError, UsageError, error_from_json, error_to_json
+from bagel_perf.schema.runs import Environment, Run, TensorCheck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentEvent:
+    """The first event: where the plan runs, and the numbers of rounds and warm-ups that it takes."""
+
+    environment: Environment
+    pairs: int
+    warmup: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressEvent:
+    """What is about to be done, and how much of the total is behind."""
+
+    text: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """A run has ended."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorEvent:
+    """A golden tensor was checked."""
+
+    check: TensorCheck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarningEvent:
+    """Something that the user should know and that stops nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorEvent:
+    """The last event of a plan that could not be finished."""
+
+    error: BagelPerfError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoneEvent:
+    """The last event of a plan that was finished."""
+
+
+Event: TypeAlias = EnvironmentEvent | ProgressEvent | RunEvent | TensorEvent | WarningEvent | ErrorEvent | DoneEvent
+
+_CLASS_BY_NAME: dict[str, type[Event]] = {
+    "environment": EnvironmentEvent,
+    "progress": ProgressEvent,
+    "run": RunEvent,
+    "tensor": TensorEvent,
+    "warning": WarningEvent,
+    "error": ErrorEvent,
+    "done": DoneEvent,
+}
+_NAME_BY_CLASS = {event_class: name for name, event_class in _CLASS_BY_NAME.items()}
+
+
+def to_line(event: Event) -> str:
+    """The event as one line of JSON, without the line's end."""
+    fields = {"error": error_to_json(event.error)} if isinstance(event, ErrorEvent) else codec.to_json(event)
+    return json.dumps({"event": _NAME_BY_CLASS[type(event)], **fields})
+
+
+def parse_event(line: str) -> Event:
+    """The event of a line; ``UsageError`` when the line holds none."""
+    try:
+        data = json.loads(line)
+    except ValueError as problem:
+        raise UsageError("line is no event", value=line.strip()[:80]) from problem
+    name = data.get("event") if isinstance(data, dict) else None
+    if not isinstance(name, str) or name not in _CLASS_BY_NAME:
+        raise UsageError("line is no event", value=line.strip()[:80], allowed=", ".join(_CLASS_BY_NAME))
+    if name == "error":
+        return ErrorEvent(error=error_from_json(data.get("error")))
+    return codec.from_json(_CLASS_BY_NAME[name], data)

@@ -1,0 +1,91 @@
+"""A plan: everything that the worker process is told, in one JSON object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+from bagel_perf.schema import codec
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.requests import Request
+from bagel_perf.schema.variants import parse_variants
+
+SCHEMA = "bagel-perf.plan"
+VERSION = 1
+
+Preset = Literal["auto", "7b", "tiny"]
+Device = Literal["auto", "cuda", "cpu"]
+Attention = Literal["auto", "cudnn", "flash", "math"]
+
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+DEVICES: tuple[Device, ...] = get_args(Device)
+ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
+
+MIN_VARIANTS = 2
+
+_Choice = TypeVar("_Choice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to run: ``compare`` measures requests under variants, ``verify`` checks a golden directory.
+
+    ``pairs`` and ``warmup`` of None mean the default of the device; the worker reports what it took. ``image_dir`` is
+    where pictures are written, ``order_seed`` draws the order of the variants in each round. Raises ``UsageError``.
+    """
+
+    kind: Literal["compare", "verify"]
+    requests: tuple[Request, ...] = ()
+    variants: tuple[str, ...]
+    preset: Preset = "auto"
+    weights: str | None = None
+    golden: str | None = None
+    device: Device = "auto"
+    attention: Attention = "auto"
+    pairs: int | None = None
+    warmup: int | None = None
+    image_dir: str = ""
+    order_seed: int = 0
+
+    def __post_init__(self) -> None:
+        parse_variants(",".join(self.variants))
+        one_of("preset", self.preset, PRESETS)
+        one_of("device", self.device, DEVICES)
+        one_of("attention", self.attention, ATTENTIONS)
+        if self.pairs is not None and self.pairs < 1:
+            raise UsageError("too few pairs", value=self.pairs, allowed="at least 1")
+        if self.warmup is not None and self.warmup < 0:
+            raise UsageError("warm-ups are negative", value=self.warmup, allowed="0 or more")
+        if self.kind == "verify":
+            if self.golden is None or self.requests:
+                raise UsageError("a plan to verify needs a golden directory and no requests")
+        else:
+            self._check_compare()
+
+    def _check_compare(self) -> None:
+        if len(self.variants) < MIN_VARIANTS:
+            allowed = f"at least {MIN_VARIANTS}, as baseline,sync_free"
+            raise UsageError("too few variants to compare", value=", ".join(self.variants), allowed=allowed)
+        sizes = [(request.width, request.height) for request in self.requests]
+        if not sizes:
+            raise UsageError("no resolution to compare", remedy="give one with --res 1024")
+        for width, height in sizes:
+            if sizes.count((width, height)) > 1:
+                raise UsageError("resolution is given twice", value=f"{width}x{height}", remedy="name each --res once")
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as a JSON object."""
+        return {"schema": SCHEMA, "version": VERSION, **codec.to_json(self)}
+
+    @classmethod
+    def from_json(cls, data: object) -> Plan:
+        """The plan of a JSON object; ``UsageError`` when it is none."""
+        return codec.from_json(cls, codec.check_header(data, SCHEMA, VERSION))
+
+
+def one_of(what: str, value: str, allowed: tuple[_Choice, ...]) -> _Choice:
+    """The member of ``allowed`` that equals ``value``; ``UsageError`` that lists them when there is none."""
+    for choice in allowed:
+        if choice == value:
+            return choice
+    raise UsageError(f"unknown {what}", value=value, allowed="allowed: " + ", ".join(map(str, allowed)))

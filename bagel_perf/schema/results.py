@@ -1,0 +1,136 @@
+"""The result file: what ``compare`` found, with every raw run.
+
+History of the format: version 1, the first.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bagel_perf.schema import codec
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.requests import Request
+from bagel_perf.schema.runs import Environment, Run, SyncDevice
+from bagel_perf.schema.slots import Stage
+
+SCHEMA = "bagel-perf.result"
+VERSION = 1
+
+DeltaVerdict = Literal["improved", "regressed", "no difference shown", "too few pairs"]
+Verdict = Literal["pass", "outputs differ", "incomplete"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A stage of a variant at one resolution: raw latencies in order, and exact counts; None where not measured."""
+
+    res: int | str
+    stage: Stage
+    variant: str
+    latency_ms: tuple[float, ...]
+    median_ms: float | None
+    host_syncs: int | None
+    launches: int | None
+    peak_bytes: int | None
+    width: int
+    height: int
+    syncs_by_slot: dict[str, int] | None
+    sync_device: SyncDevice | None
+
+    def __post_init__(self) -> None:
+        if (self.median_ms is None) != (not self.latency_ms):
+            raise UsageError("a median without latencies, or latencies without one", value=self.median_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """The picture of a variant at one resolution; ``path`` is relative to the result file."""
+
+    res: int | str
+    variant: str
+    md5: str
+    pixels_sha256: str
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityCheck:
+    """Whether the candidate gave the reference's picture in each of its ``num_runs`` runs with the same seed."""
+
+    res: int | str
+    reference: str
+    candidate: str
+    identical: bool
+    num_runs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """Change of latency from reference to candidate in percent; ``ci_pct`` is the 95 % interval, None under 6 pairs."""
+
+    res: int | str
+    stage: Stage
+    reference: str
+    candidate: str
+    delta_pct: float
+    ci_pct: tuple[float, float] | None
+    num_pairs: int
+    verdict: DeltaVerdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One comparison. ``findings`` says in words why it did not pass, ``error`` what ended it early."""
+
+    environment: Environment
+    requests: tuple[Request, ...]
+    variants: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    images: tuple[Image, ...]
+    identity: tuple[IdentityCheck, ...]
+    deltas: tuple[Delta, ...]
+    verdict: Verdict
+    exit_code: int
+    complete: bool
+    findings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+    command: str
+    created: str
+    pairs: int
+    warmup: int
+    order_seed: int
+    runs: tuple[Run, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as a JSON object; ``request`` is the first of ``requests``, which differ in their size alone."""
+        fields = codec.to_json(self)
+        head = {"schema": SCHEMA, "version": VERSION, "environment": fields.pop("environment")}
+        return {**head, "request": fields["requests"][0], **fields}
+
+    @classmethod
+    def from_json(cls, data: object) -> Result:
+        """The result of a JSON object; ``UsageError`` when it is none, or of a newer version."""
+        return codec.from_json(cls, codec.check_header(data, SCHEMA, VERSION))
+
+
+def res_label(width: int, height: int) -> int | str:
+    """How a resolution is written in JSON: the side of a square, else ``WIDTHxHEIGHT``."""
+    return width if width == height else f"{width}x{height}"
+
+
+def load(path: Path) -> Result:
+    """The result in a file; ``UsageError`` when it cannot be read, is something else, or of a newer version."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise UsageError("result file cannot be read", value=path, allowed=problem.strerror or "") from problem
+    except ValueError as problem:
+        raise UsageError("result file is no JSON", value=path, allowed=str(problem)) from problem
+    try:
+        return Result.from_json(data)
+    except UsageError as problem:
+        raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem

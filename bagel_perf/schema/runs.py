@@ -1,0 +1,137 @@
+"""What one run gave: measurements of stages, the picture, and where it ran."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.slots import Stage
+
+Purpose = Literal["count", "repeat", "other_seed", "warmup", "timed"]
+SyncDevice = Literal["cuda", "simulated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One stage of one run: wall time in ms, host syncs, peak device memory in bytes; None where not measured.
+
+    ``syncs_by_slot`` says how many of ``host_syncs`` fell into which slot; the others fell outside of any.
+    """
+
+    stage: Stage
+    latency_ms: float | None = None
+    host_syncs: int | None = None
+    peak_bytes: int | None = None
+    syncs_by_slot: dict[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.latency_ms is not None and not self.latency_ms > 0:
+            raise UsageError(f"latency of {self.stage} is not positive", value=self.latency_ms)
+        if self.host_syncs is not None and self.host_syncs < 0:
+            raise UsageError(f"host syncs of {self.stage} are negative", value=self.host_syncs)
+        if self.syncs_by_slot is not None and sum(self.syncs_by_slot.values()) > (self.host_syncs or 0):
+            allowed = f"{self.host_syncs} in all"
+            raise UsageError(f"{self.stage} has more syncs in its slots", value=self.syncs_by_slot, allowed=allowed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """Identity of a picture: md5 of the PNG bytes and sha256 of the pixels.
+
+    ``spread`` is the standard deviation of its grey levels; ``path`` is where the PNG lies, if it was written.
+    """
+
+    width: int
+    height: int
+    md5: str
+    pixels_sha256: str
+    spread: float
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One request under one variant. A counted run has no latency, a timed run has latency and no counts.
+
+    ``count`` counts host syncs, ``repeat`` and ``other_seed`` are the self-checks, ``warmup`` and ``timed`` are the
+    measurement; ``round`` numbers timed runs, ``sync_device`` says what counted. Raises ``UsageError``.
+    """
+
+    purpose: Purpose
+    variant: str
+    width: int
+    height: int
+    seed: int
+    round: int | None = None
+    sync_device: SyncDevice | None = None
+    measurements: tuple[Measurement, ...] = ()
+    picture: Picture
+
+    def __post_init__(self) -> None:
+        stages = [measurement.stage for measurement in self.measurements]
+        if len(set(stages)) != len(stages):
+            raise UsageError("a stage is measured twice in one run", value=", ".join(stages))
+        if (self.sync_device is not None) != (self.purpose == "count"):
+            raise UsageError("a counted run, and only such, has a sync device", value=self.purpose)
+        if self.purpose == "timed" and self.round is None:
+            raise UsageError("a timed run lacks its round", value=self.variant)
+        for measurement in self.measurements:
+            self._check(measurement)
+
+    def _check(self, measurement: Measurement) -> None:
+        timed, counted = measurement.latency_ms is not None, measurement.host_syncs is not None
+        if self.purpose == "timed" and not timed:
+            raise UsageError("a timed run lacks a latency", value=measurement.stage)
+        if self.purpose == "count" and (timed or not counted):
+            raise UsageError("a counted run has counts and no latency", value=measurement.stage)
+        if self.purpose != "count" and counted:
+            raise UsageError(f"a run of purpose {self.purpose} has no counts", value=measurement.stage)
+
+    def measurement(self, stage: Stage) -> Measurement | None:
+        """The measurement of a stage, None if this run has none."""
+        return next((each for each in self.measurements if each.stage == stage), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Where runs were made; runs from unlike environments are not compared."""
+
+    device_kind: Literal["cuda", "cpu"]
+    device_name: str
+    preset: str
+    attention: str
+    torch: str
+    python: str
+    cuda: str | None
+    cudnn: int | None
+    driver: str | None
+    num_threads: int
+    platform: str
+    commit: str | None
+    dirty: bool | None
+    weights: str
+    params: int
+    layers: int
+
+
+def differing_fields(a: Environment, b: Environment) -> tuple[str, ...]:
+    """Names of the fields in which two environments differ."""
+    return tuple(f.name for f in dataclasses.fields(a) if getattr(a, f.name) != getattr(b, f.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorCheck:
+    """A golden tensor: its error under a variant, and the limit (0 for integers, which have to be equal)."""
+
+    variant: str
+    tensor: str
+    error: float
+    limit: float
+    ok: bool
+
+    def __post_init__(self) -> None:
+        if self.ok != (self.error <= self.limit):
+            value = f"error {self.error}, limit {self.limit}, ok {self.ok}"
+            raise UsageError(f"check of {self.tensor} contradicts itself", value=value)

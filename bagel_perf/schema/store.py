@@ -1,0 +1,71 @@
+"""Folders and files of results: never overwritten, never half written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bagel_perf.schema.errors import RunFailed, UsageError
+
+
+def device_slug(device_name: str) -> str:
+    """A short folder name for a device: ``NVIDIA H200`` gives ``h200``."""
+    words = [word for word in re.findall(r"[a-z0-9]+", device_name.lower()) if word not in ("nvidia", "geforce", "gpu")]
+    return "-".join(words[:2]) or "device"
+
+
+def make_out_dir(base: Path, device: str, commit: str, date: str) -> Path:
+    """Makes ``base/<date>_<device>_<commit>``, with -2, -3... where that exists; returns its path."""
+    name = f"{date}_{device}_{commit}"
+    number = 1
+    while True:
+        path = base / (name if number == 1 else f"{name}-{number}")
+        try:
+            with writing(path):
+                path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def write_json_atomic(path: Path, data: dict[str, Any]) -> None:
+    """Writes JSON so that a reader sees the former file or the whole new one.
+
+    Raises ``RunFailed`` when there is no room on the disk, ``UsageError`` when the path cannot be written.
+    """
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    with writing(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the errors of writing to ``path`` into one-line ones; an existing path stays a ``FileExistsError``."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunFailed("no room on the disk", value=path, remedy="free some, or choose another --out") from problem
+        reason = problem.strerror or str(problem)
+        remedy = "choose another --out"
+        raise UsageError("path cannot be written", value=path, allowed=reason, remedy=remedy) from problem

@@ -1,0 +1,240 @@
+"""The commands keep their contract: exit codes, one-line errors, data on stdout, results that survive."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.cli import main
+from bagel_perf.schema.results import load
+
+UseWorker = Callable[[str], tuple[str, ...]]
+Capture = pytest.CaptureFixture[str]
+
+COMPARE = ["compare", "--res", "256"]
+
+
+def only_result(folder: Path) -> Path:
+    (path,) = (folder / "reports").glob("*/result.json")
+    return path
+
+
+def test_a_comparison_prints_tables_and_keeps_result_and_one_picture_per_md5(
+    use_worker: UseWorker, tmp_path: Path, capsys: Capture
+) -> None:
+    use_worker("good")
+    assert main([*COMPARE, "--res", "768x1024"]) == 0
+    path = only_result(tmp_path)
+    assert path.parent.name.endswith("_cpu_abc1234")
+    assert sorted(each.name for each in path.parent.iterdir()) == [
+        "256_baseline.png",
+        "768x1024_baseline.png",
+        "result.json",
+    ]
+    result = load(path)
+    assert result.complete
+    assert {image.path for image in result.images} == {"256_baseline.png", "768x1024_baseline.png"}
+    assert not [name for name in os.listdir("reports") if name.startswith(".")]
+    out, err = capsys.readouterr()
+    assert "CPU latency" in out
+    assert out.splitlines()[-1].startswith("result: reports/")
+    assert "making weights" in err
+    assert "baseline: timed" in err
+
+
+def test_the_file_holds_no_path_of_the_machine_that_made_it(use_worker: UseWorker, tmp_path: Path) -> None:
+    use_worker("good")
+    main(COMPARE)
+    assert str(tmp_path) not in only_result(tmp_path).read_text()
+
+
+def test_a_second_comparison_leaves_the_first_alone(use_worker: UseWorker) -> None:
+    use_worker("good")
+    assert main(COMPARE) == main(COMPARE) == 0
+    assert len(os.listdir("reports")) == 2
+
+
+def test_json_on_stdout_is_alone_there(use_worker: UseWorker, capsys: Capture) -> None:
+    use_worker("good")
+    assert main([*COMPARE, "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["schema"] == "bagel-perf.result"
+    assert "Host syncs" in err
+
+
+def test_quiet_prints_nothing(use_worker: UseWorker, capsys: Capture) -> None:
+    use_worker("good")
+    assert main([*COMPARE, "--quiet", "--json", "copy.json"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert load(Path("copy.json")).verdict == "pass"
+
+
+def test_out_is_the_folder_of_the_result_and_has_to_be_empty(use_worker: UseWorker, capsys: Capture) -> None:
+    use_worker("good")
+    assert main([*COMPARE, "--out", "a/b"]) == 0
+    before = sorted(os.listdir("a/b"))
+    assert before == ["256_baseline.png", "result.json"]
+    assert main([*COMPARE, "--out", "a/b"]) == 2
+    assert "not an empty folder (a/b)" in capsys.readouterr().err
+    assert sorted(os.listdir("a/b")) == before
+
+
+def test_a_wrong_picture_exits_with_3_and_is_kept(use_worker: UseWorker, tmp_path: Path, capsys: Capture) -> None:
+    use_worker("differ")
+    assert main(COMPARE) == 3
+    path = only_result(tmp_path)
+    assert {"256_baseline.png", "256_sync_free.png"} <= set(os.listdir(path.parent))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: outputs differ (sync_free at 256 differs from baseline)")
+
+
+@pytest.mark.parametrize("behaviour", ["kill", "exit", "garbage"])
+def test_a_dead_worker_leaves_what_was_measured(
+    use_worker: UseWorker, tmp_path: Path, capsys: Capture, behaviour: str
+) -> None:
+    use_worker(behaviour)
+    assert main([*COMPARE, "--res", "512"]) == 6
+    path = only_result(tmp_path)
+    result = load(path)
+    assert (result.verdict, result.complete, len(result.runs)) == ("incomplete", False, 10)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: the worker")
+    assert last.endswith(f"what was measured is in {path.relative_to(tmp_path)}")
+
+
+def test_an_error_before_anything_was_measured_leaves_nothing(use_worker: UseWorker, capsys: Capture) -> None:
+    use_worker("error")
+    assert main(COMPARE) == 2
+    assert capsys.readouterr().err == "error: picture cannot be read (x.png)\n"
+    assert os.listdir("reports") == []
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_that_is_stopped_keeps_what_was_measured(
+    use_worker: UseWorker, tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    worker = use_worker("hang")
+    script = (
+        "import sys; from bagel_perf import cli, launch;"
+        "launch.WORKER_COMMAND = sys.argv[1:4]; sys.exit(cli.main(sys.argv[4:]))"
+    )
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        command = [sys.executable, "-c", script, *worker, *COMPARE]
+        job = subprocess.Popen(command, stderr=stderr, stdout=subprocess.DEVNULL, start_new_session=True)
+        wait_until(lambda: "baseline: timed" in log.read_text() or job.poll() is not None)
+        job.send_signal(signal_number)
+        assert job.wait(20) == 6
+    last = log.read_text().splitlines()[-1]
+    assert last.startswith("error: interrupted; what was measured is in reports/")
+    assert load(only_result(tmp_path)).error == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "Missing command"),
+        (["paint"], "paint"),
+        (["compare", "--bogus"], "--bogus"),
+        (["compare", "--steps", "many"], "--steps"),
+        (["compare", "--steps", "1"], "too few steps (1)"),
+        (["compare", "--res", "1000"], "1000x1000"),
+        (["compare", "--res", "2048"], "2048x2048"),
+        (["compare", "--res", "big"], "big"),
+        (["compare", "--res", "256", "--res", "256x256"], "twice"),
+        (["compare", "--prompt", "  "], "prompt is empty"),
+        (["compare", "--variants", "fast"], "allowed: baseline, pr3987, sync_free"),
+        (["compare", "--variants", "baseline"], "too few variants"),
+        (["compare", "--image", "missing.png"], "missing.png"),
+        (["compare", "--image", "."], "picture does not exist"),
+        (["compare", "--weights", "missing"], "missing"),
+        (["compare", "--task", "video"], "allowed: i2i, t2i"),
+        (["compare", "--preset", "13b"], "allowed: auto, 7b, tiny"),
+        (["compare", "--device", "tpu"], "allowed: auto, cuda, cpu"),
+        (["compare", "--attention", "slow"], "allowed: auto, cudnn, flash, math"),
+        (["compare", "--pairs", "0"], "too few pairs (0)"),
+        (["compare", "--out", "file"], "not an empty folder (file)"),
+        (["compare", "--out", "file/sub"], "cannot be written"),
+        (["verify"], "DIR"),
+        (["verify", "missing"], "golden folder does not exist (missing)"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    use_worker: UseWorker, capsys: Capture, arguments: list[str], named: str
+) -> None:
+    use_worker("good")
+    Path("file").write_text("")
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert named in err
+    assert os.listdir(".") == ["file"]
+
+
+def test_a_fault_of_ours_is_one_line_too_and_debug_shows_it(
+    use_worker: UseWorker, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_worker("good")
+    monkeypatch.setattr("bagel_perf.recorder.Recorder.finish", lambda *_: 1 / 0)
+    assert main([*COMPARE, "--quiet"]) == 6
+    assert capsys.readouterr().err.startswith("error: internal error (ZeroDivisionError: division by zero); --debug")
+    assert main([*COMPARE, "--quiet", "--debug"]) == 6
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_debug_shows_what_the_worker_said(use_worker: UseWorker, capsys: Capture) -> None:
+    use_worker("kill")
+    assert main([*COMPARE, "--debug"]) == 6
+    assert "\nalmost full\n" in capsys.readouterr().err
+
+
+def test_verify_passes_and_fails_by_name(use_worker: UseWorker, tmp_path: Path, capsys: Capture) -> None:
+    use_worker("good")
+    assert main(["verify", str(tmp_path), "--json", "-"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    expected = {"tensor": "i2i.main.k.0", "error": 0.004, "limit": 0.04, "ok": True}
+    assert (data["schema"], data["version"], data["ok"]) == ("bagel-perf.verify", 1, True)
+    assert list(data["variants"]) == ["baseline", "pr3987", "sync_free"]
+    assert data["variants"]["baseline"][0] == expected
+    use_worker("differ")
+    assert main(["verify", str(tmp_path)]) == 3
+    out, err = capsys.readouterr()
+    assert "FAILED pr3987: i2i_global.latent" in out
+    assert err.splitlines()[-1] == "error: golden tensors differ (1 of 9); pr3987 i2i_global.latent"
+
+
+def test_help_names_every_option_of_the_contract(capsys: Capture) -> None:
+    common = ["variants", "device", "attention", "json", "quiet", "debug"]
+    own = ["res", "preset", "weights", "image", "prompt", "task", "steps", "seed", "pairs", "warmup", "out"]
+    for command, options in {"compare": common + own, "verify": common}.items():
+        assert main([command, "--help"]) == 0
+        out = capsys.readouterr().out
+        assert [option for option in options if f"--{option} " not in out] == []
+
+
+def test_help_takes_less_than_four_tenths_of_a_second() -> None:
+    command = [sys.executable, "-m", "bagel_perf", "--help"]
+    root = Path(__file__).resolve().parents[2]
+    times_s = []
+    for _ in range(5):
+        start_s = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, cwd=root)
+        times_s.append(time.perf_counter() - start_s)
+    assert min(times_s) < 0.4
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)

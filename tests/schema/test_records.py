@@ -1,0 +1,186 @@
+"""Records refuse what cannot be, and survive JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.requests import Request, parse_resolution
+from bagel_perf.schema.runs import Measurement, Purpose, Run, SyncDevice, TensorCheck, differing_fields
+from bagel_perf.schema.slots import SLOTS
+from bagel_perf.schema.variants import LADDER, parse_variant, parse_variants
+from scripted import CPU, ENVIRONMENT, make_picture, make_plan, make_runs
+
+
+@pytest.mark.parametrize(("text", "size"), [("1024", (1024, 1024)), ("768x1024", (768, 1024)), (" 16x32 ", (16, 32))])
+def test_a_resolution_is_width_by_height(text: str, size: tuple[int, int]) -> None:
+    assert parse_resolution(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["1000", "1040", "0", "8", "256x", "x256", "256x256x3", "-256", "big", "", "256.0", "२५६"]
+)
+def test_an_impossible_resolution_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_resolution(text)
+
+
+def test_the_message_names_the_nearest_resolution() -> None:
+    with pytest.raises(UsageError, match=r"1000x1000.*multiple of 16 from 16 to 1024.*992 is the nearest"):
+        parse_resolution("1000")
+
+
+def test_a_latent_token_covers_sixteen_by_sixteen_pixels() -> None:
+    assert Request(width=1024, height=768).num_latent_tokens == 64 * 48
+
+
+@pytest.mark.parametrize("field", [{"steps": 1}, {"prompt": " \n"}, {"width": 100}, {"seed": -1}])
+def test_an_impossible_request_is_a_usage_error(field: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        Request(**{"width": 256, "height": 256, **field})  # type: ignore[arg-type]
+
+
+def test_text_to_image_takes_no_picture() -> None:
+    assert Request(task="i2i", width=16, height=16, image="a.png").image == "a.png"
+    with pytest.raises(UsageError, match=r"a\.png"):
+        Request(task="t2i", width=16, height=16, image="a.png")
+
+
+@pytest.mark.parametrize("rung", [rung.name for rung in LADDER])
+def test_a_rung_fills_every_slot(rung: str) -> None:
+    assert dict(parse_variant(rung).rung_by_slot) == dict.fromkeys(SLOTS, rung)
+
+
+def test_plus_takes_a_slot_from_the_best_rung_and_minus_puts_it_back_to_the_baseline() -> None:
+    best, first = LADDER[-1].name, LADDER[0].name
+    variant = parse_variant("pr3987+merge_kv-step_input+denoise_loop")
+    expected = {**dict.fromkeys(SLOTS, "pr3987"), "merge_kv": best, "denoise_loop": best, "step_input": first}
+    assert dict(variant.rung_by_slot) == expected
+    assert variant.name == "pr3987+merge_kv-step_input+denoise_loop"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "fast",
+        "baseline+",
+        "baseline+wings",
+        "+merge_kv",
+        "baseline-merge_kv",
+        "sync_free+merge_kv",
+        "baseline--merge_kv",
+    ],
+)
+def test_an_unknown_variant_lists_every_rung_and_slot(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_variant(text)
+    assert all(name in str(caught.value) for name in (*SLOTS, *(rung.name for rung in LADDER)))
+
+
+@pytest.mark.parametrize(
+    "text", ["baseline,baseline", "baseline+merge_kv+step_input,baseline+step_input+merge_kv", "baseline,"]
+)
+def test_variants_that_are_alike_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_variants(text)
+
+
+def test_a_plan_survives_json() -> None:
+    plan = replace(make_plan(((256, 256), (768, 1024))), pairs=7, weights="weights", preset="tiny")
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+@pytest.mark.parametrize(
+    ("field", "named"),
+    [
+        ({"variants": ["baseline"]}, "too few variants"),
+        ({"variants": "baseline"}, "variants"),
+        ({"requests": []}, "no resolution"),
+        ({"pairs": 0}, "pairs"),
+        ({"warmup": -1}, "warm-ups"),
+        ({"preset": "13b"}, "preset"),
+        ({"device": None}, "device"),
+        ({"order_seed": "a"}, "order_seed"),
+        ({"order_seed": True}, "order_seed"),
+        ({"schema": "bagel-perf.result"}, "bagel-perf.plan"),
+        ({"version": 2}, "version"),
+        ({"requests": [{"width": 256}]}, r"requests\[0\]\.height"),
+        (
+            {"requests": [{"width": 256, "height": 256, "guidance": {"interval": [0]}}]},
+            r"requests\[0\]\.guidance\.interval",
+        ),
+    ],
+)
+def test_a_foreign_plan_is_refused_by_the_name_of_its_key(field: dict[str, object], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        Plan.from_json({**make_plan().to_json(), **field})
+
+
+def test_unknown_keys_are_ignored_so_that_older_readers_go_on() -> None:
+    assert Plan.from_json({**make_plan().to_json(), "color": "blue"}) == make_plan()
+
+
+def test_a_resolution_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="twice"):
+        make_plan(((256, 256), (256, 256)))
+
+
+@pytest.mark.parametrize(
+    ("purpose", "measurement", "number", "sync_device"),
+    [
+        ("count", Measurement(stage="ar", latency_ms=1.0, host_syncs=1), None, "cuda"),
+        ("count", Measurement(stage="ar"), None, "cuda"),
+        ("count", Measurement(stage="ar", host_syncs=1), None, None),
+        ("timed", Measurement(stage="ar", latency_ms=1.0, host_syncs=1), 0, None),
+        ("timed", Measurement(stage="ar"), 0, None),
+        ("timed", Measurement(stage="ar", latency_ms=1.0), None, None),
+        ("timed", Measurement(stage="ar", latency_ms=1.0), 0, "cuda"),
+        ("repeat", Measurement(stage="ar", host_syncs=1), None, None),
+    ],
+)
+def test_counting_and_timing_never_share_a_run(
+    purpose: Purpose, measurement: Measurement, number: int | None, sync_device: SyncDevice | None
+) -> None:
+    with pytest.raises(UsageError):
+        Run(
+            purpose=purpose,
+            variant="baseline",
+            width=16,
+            height=16,
+            seed=1,
+            round=number,
+            sync_device=sync_device,
+            measurements=(measurement,),
+            picture=make_picture(16, 16, 1),
+        )
+
+
+def test_a_stage_is_measured_once_a_run() -> None:
+    run = next(run for run in make_runs(make_plan()) if run.purpose == "timed")
+    with pytest.raises(UsageError, match="twice"):
+        replace(run, measurements=run.measurements * 2)
+
+
+@pytest.mark.parametrize("latency_ms", [0.0, -1.0, float("nan")])
+def test_a_latency_is_positive(latency_ms: float) -> None:
+    with pytest.raises(UsageError):
+        Measurement(stage="ar", latency_ms=latency_ms)
+
+
+def test_a_tensor_check_cannot_contradict_itself() -> None:
+    with pytest.raises(UsageError):
+        TensorCheck(variant="baseline", tensor="x", error=float("nan"), limit=1.0, ok=True)
+
+
+def test_unlike_environments_are_told_apart_by_field() -> None:
+    assert differing_fields(ENVIRONMENT, ENVIRONMENT) == ()
+    assert differing_fields(ENVIRONMENT, replace(ENVIRONMENT, torch="2.13.0", num_threads=1)) == (
+        "torch",
+        "num_threads",
+    )
+    assert "device_kind" in differing_fields(ENVIRONMENT, CPU)

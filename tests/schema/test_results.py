@@ -1,0 +1,141 @@
+"""The result file keeps the keys of its contract and comes back equal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.requests import Request
+from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Image, Result, load, res_label
+from bagel_perf.schema.runs import Run
+from bagel_perf.schema.store import write_json_atomic
+from scripted import ENVIRONMENT, make_picture
+
+RUN = Run(purpose="repeat", variant="baseline", width=768, height=1024, seed=42, picture=make_picture(768, 1024, 42))
+CELL = Cell(
+    res="768x1024",
+    stage="ar",
+    variant="baseline",
+    latency_ms=(1.0, 3.0, 2.0),
+    median_ms=2.0,
+    host_syncs=7,
+    launches=None,
+    peak_bytes=None,
+    width=768,
+    height=1024,
+    syncs_by_slot={"merge_kv": 7},
+    sync_device="cuda",
+)
+RESULT = Result(
+    environment=ENVIRONMENT,
+    requests=(Request(width=768, height=1024), Request(width=256, height=256)),
+    variants=("baseline", "sync_free"),
+    cells=(CELL,),
+    images=(Image(res=256, variant="baseline", md5="a", pixels_sha256="b", path="256_baseline.png"),),
+    identity=(IdentityCheck(res=256, reference="baseline", candidate="sync_free", identical=True, num_runs=8),),
+    deltas=(
+        Delta(
+            res=256,
+            stage="dit",
+            reference="baseline",
+            candidate="sync_free",
+            delta_pct=-16.4,
+            ci_pct=(-17.0, -15.8),
+            num_pairs=6,
+            verdict="improved",
+        ),
+    ),
+    verdict="pass",
+    exit_code=0,
+    complete=True,
+    command="bagel-perf compare",
+    created="2026-01-31T12:00:00+00:00",
+    pairs=3,
+    warmup=1,
+    order_seed=9,
+    runs=(RUN,),
+)
+
+CONTRACT = {
+    "": {
+        "schema",
+        "version",
+        "environment",
+        "request",
+        "cells",
+        "images",
+        "identity",
+        "deltas",
+        "verdict",
+        "exit_code",
+    },
+    "cells": {"res", "stage", "variant", "latency_ms", "median_ms", "host_syncs", "launches", "peak_bytes"},
+    "images": {"res", "variant", "md5", "pixels_sha256", "path"},
+    "identity": {"res", "reference", "candidate", "identical"},
+    "deltas": {"res", "stage", "reference", "candidate", "delta_pct", "ci_pct", "verdict"},
+}
+
+
+def test_the_file_has_every_key_of_the_contract() -> None:
+    data = RESULT.to_json()
+    assert (data["schema"], data["version"]) == ("bagel-perf.result", 1)
+    assert data["request"]["prompt"] == "Change the color to blue"
+    for place, keys in CONTRACT.items():
+        record = data if not place else data[place][0]
+        assert keys <= record.keys(), place
+
+
+def test_a_result_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_json_atomic(path, RESULT.to_json())
+    assert load(path) == RESULT
+
+
+def test_a_square_is_written_as_its_side() -> None:
+    assert (res_label(256, 256), res_label(768, 1024)) == (256, "768x1024")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "no JSON"),
+        ("[]", "bagel-perf.result"),
+        ('{"schema": "bagel-perf.trace", "version": 1}', "bagel-perf.trace"),
+        ('{"schema": "bagel-perf.result", "version": 2}', "version"),
+        ('{"schema": "bagel-perf.result", "version": 1}', "environment"),
+    ],
+)
+def test_a_foreign_file_is_a_usage_error(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=named) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])
+def test_an_unreadable_file_is_a_usage_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "result.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError):
+        load(path)
+
+
+def test_a_value_of_a_wrong_type_is_named_by_its_place(tmp_path: Path) -> None:
+    data = json.loads(json.dumps(RESULT.to_json()))
+    data["cells"][0]["latency_ms"][2] = "fast"
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(UsageError, match=r"cells\[0\]\.latency_ms\[2\]"):
+        load(path)
+
+
+def test_a_cell_has_a_median_exactly_when_it_has_latencies() -> None:
+    with pytest.raises(UsageError):
+        replace(CELL, latency_ms=())
+    assert replace(CELL, latency_ms=(), median_ms=None).latency_ms == ()

@@ -1,0 +1,92 @@
+"""Records that tests are made of: an environment, runs with chosen latencies, counts and pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.requests import Request
+from bagel_perf.schema.runs import Environment, Measurement, Picture, Purpose, Run
+from bagel_perf.schema.slots import Stage
+
+ENVIRONMENT = Environment(
+    device_kind="cuda",
+    device_name="NVIDIA H200",
+    preset="7b",
+    attention="cudnn",
+    torch="2.11.0",
+    python="3.12.1",
+    cuda="13.0",
+    cudnn=91000,
+    driver="580.1",
+    num_threads=16,
+    platform="Linux",
+    commit="abc1234",
+    dirty=False,
+    weights="random seed 0",
+    params=14_000_000_000,
+    layers=28,
+)
+CPU = replace(ENVIRONMENT, device_kind="cpu", device_name="2 cores", preset="tiny", cuda=None, cudnn=None, driver=None)
+
+SPEED = {"baseline": 1.0, "pr3987": 0.9, "sync_free": 0.6}
+SYNCS: dict[str, tuple[int, int]] = {"baseline": (1006, 6000), "pr3987": (900, 4000), "sync_free": (0, 1)}
+
+
+def make_plan(
+    sizes: Sequence[tuple[int, int]] = ((256, 256),),
+    variants: Sequence[str] = ("baseline", "pr3987", "sync_free"),
+    image_dir: str = "",
+) -> Plan:
+    """A plan to compare variants at some sizes."""
+    requests = tuple(Request(width=width, height=height) for width, height in sizes)
+    return Plan(kind="compare", requests=requests, variants=tuple(variants), image_dir=image_dir)
+
+
+def make_picture(width: int, height: int, seed: int, *, path: str | None = None) -> Picture:
+    """A picture whose hashes follow from its size and seed alone, as those of equal variants do."""
+    text = f"{width} {height} {seed}".encode()
+    md5, sha = hashlib.md5(text).hexdigest(), hashlib.sha256(text).hexdigest()
+    return Picture(width=width, height=height, md5=md5, pixels_sha256=sha, spread=40.0, path=path)
+
+
+def make_run(purpose: Purpose, variant: str, request: Request, number: int | None = None) -> Run:
+    """A run as the worker sends it; latencies grow with the round, so that pairs matter."""
+    seed = request.seed + (purpose == "other_seed")
+    ar, dit = SYNCS.get(variant, (5, 6))
+    measurements: tuple[Measurement, ...] = ()
+    if purpose == "count":
+        in_ar, in_dit = {"route_experts": ar}, {"step_input": dit // 2, "route_experts": dit // 4}
+        measurements = (
+            Measurement(stage="ar", host_syncs=ar, syncs_by_slot=in_ar),
+            Measurement(stage="dit", host_syncs=dit, syncs_by_slot=in_dit),
+        )
+    if purpose == "repeat":
+        measurements = (Measurement(stage="ar", peak_bytes=100), Measurement(stage="dit", peak_bytes=300))
+    if purpose == "timed":
+        scale = SPEED.get(variant, 1.0) * (1 + 0.5 * (number or 0))
+        stages: dict[Stage, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1101.0}
+        measurements = tuple(Measurement(stage=stage, latency_ms=ms * scale) for stage, ms in stages.items())
+    return Run(
+        purpose=purpose,
+        variant=variant,
+        width=request.width,
+        height=request.height,
+        seed=seed,
+        round=number,
+        sync_device="simulated" if purpose == "count" else None,
+        measurements=measurements,
+        picture=make_picture(request.width, request.height, seed),
+    )
+
+
+def make_runs(plan: Plan, pairs: int = 5) -> Iterator[Run]:
+    """Every run of a plan that goes well, in the worker's order."""
+    proofs: tuple[Purpose, ...] = ("count", "repeat", "other_seed")
+    for request in plan.requests:
+        for variant in plan.variants:
+            yield from (make_run(purpose, variant, request) for purpose in proofs)
+        for number in range(pairs):
+            yield from (make_run("timed", variant, request, number) for variant in plan.variants)

@@ -1,0 +1,203 @@
+"""Who may import whom, held as a literal and checked against the source; and what no file may do."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("bagel_perf", "kernels_baseline", "kernels_optimized")
+
+SLOT_SIDE_OF_THE_MODEL = {
+    "bagel_perf.model.contracts",
+    "bagel_perf.model.layout",
+    "bagel_perf.model.schedule",
+    "bagel_perf.model.transfer",
+    "bagel_perf.harness.regions",
+}
+# The longest name that a module starts with is its row; the row says what it may import of ours, and of others.
+OURS: dict[str, set[str]] = {
+    "bagel_perf": set(),
+    "bagel_perf.__main__": {"bagel_perf.cli"},
+    "bagel_perf.schema": {"bagel_perf.schema"},
+    "bagel_perf.analysis": {"bagel_perf.analysis", "bagel_perf.schema"},
+    "bagel_perf.report": {"bagel_perf.report", "bagel_perf.analysis", "bagel_perf.schema"},
+    "bagel_perf.launch": {"bagel_perf.schema"},
+    "bagel_perf.recorder": {"bagel_perf.analysis", "bagel_perf.schema"},
+    "bagel_perf.cli": {"bagel_perf.launch", "bagel_perf.recorder", "bagel_perf.report", "bagel_perf.schema"},
+    "bagel_perf.harness": {"bagel_perf.harness", "bagel_perf.schema"},
+    "bagel_perf.model": {"bagel_perf.model", "bagel_perf.harness.regions", "bagel_perf.schema.errors"},
+    "bagel_perf.workload": {
+        "bagel_perf.workload",
+        "bagel_perf.harness",
+        "bagel_perf.model",
+        "bagel_perf.schema",
+        *PACKAGES[1:],
+    },
+    "kernels_baseline": {"kernels_baseline", *SLOT_SIDE_OF_THE_MODEL},
+    "kernels_optimized": set(),
+    "kernels_optimized.pr3987": {"kernels_optimized.pr3987", "kernels_baseline", *SLOT_SIDE_OF_THE_MODEL},
+    "kernels_optimized.sync_free": {
+        "kernels_optimized.sync_free",
+        "kernels_optimized.pr3987",
+        "kernels_baseline",
+        *SLOT_SIDE_OF_THE_MODEL,
+    },
+}
+TORCH_SIDE = {"torch", "numpy", "PIL", "safetensors", "transformers", "nvtx"}
+OTHERS: dict[str, set[str]] = {
+    "bagel_perf": set(),
+    "bagel_perf.analysis": {"numpy", "pandas"},
+    "bagel_perf.report": {"rich"},
+    "bagel_perf.cli": {"typer"},
+    "bagel_perf.harness": TORCH_SIDE,
+    "bagel_perf.model": TORCH_SIDE,
+    "bagel_perf.workload": TORCH_SIDE,
+    "kernels_baseline": {"torch"},
+    "kernels_optimized": {"torch"},
+}
+WITHOUT_TORCH = ("schema", "analysis", "report", "launch", "recorder", "cli")
+DISTRIBUTIONS = {"PIL": "pillow"}
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def imports_of(source: str) -> Iterator[str]:
+    """Full names of what a module imports, wherever in it; ``from a import b`` gives ``a.b``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in line {node.lineno}"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def row_of(module: str, table: dict[str, set[str]]) -> set[str]:
+    return table[max((name for name in table if is_under(module, name)), key=len)]
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What a module imports and may not."""
+    found = []
+    for name in imports_of(source):
+        top = name.split(".")[0]
+        if top in PACKAGES:
+            # ``from kernels_optimized import sync_free`` is allowed where the package is, so its own name counts.
+            allowed = any(is_under(name, prefix) for prefix in row_of(module, OURS))
+        else:
+            allowed = top in sys.stdlib_module_names or top in row_of(module, OTHERS)
+        if not allowed:
+            found.append(name)
+    return found
+
+
+def effects(source: str) -> list[int]:
+    """Lines of module-level statements that act on something: bare calls, and assignments into other objects."""
+    lines = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+            lines.append(node.lineno)
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, (ast.Attribute, ast.Subscript)) for target in targets):
+            lines.append(node.lineno)
+        if isinstance(node, (ast.For, ast.While, ast.With, ast.AugAssign, ast.Delete)):
+            targets = [node.target] if isinstance(node, ast.AugAssign) else []
+            if not any(isinstance(target, ast.Name) for target in targets):
+                lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_module_imports_only_what_its_row_allows(module: str) -> None:
+    assert violations(module, FILES[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("bagel_perf.schema.runs", "import torch"),
+        ("bagel_perf.cli", "def f() -> None:\n    import torch"),
+        ("bagel_perf.cli", "from bagel_perf.workload import worker"),
+        ("bagel_perf.analysis.stats", "from bagel_perf import report"),
+        ("bagel_perf.harness.syncs", "from bagel_perf.model.bagel import Bagel"),
+        ("bagel_perf.model.vit", "from bagel_perf.harness import syncs"),
+        ("kernels_baseline.loop", "from kernels_optimized.pr3987 import routing"),
+        ("kernels_optimized.pr3987.routing", "import kernels_optimized.sync_free.routing"),
+        ("kernels_optimized.sync_free.loop", "from bagel_perf.model.decoder import decode"),
+    ],
+)
+def test_the_check_sees_a_forbidden_import(module: str, line: str) -> None:
+    assert violations(module, line) != []
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_importing_a_module_has_no_effect(module: str) -> None:
+    assert effects(FILES[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["torch.set_grad_enabled(False)", "torch.backends.cudnn.benchmark = True", "os.environ['A'] = '1'"]
+)
+def test_the_check_sees_an_effect(source: str) -> None:
+    assert effects(source) == [1]
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_files_and_functions_keep_to_their_ceilings(module: str) -> None:
+    source = FILES[module].read_text(encoding="utf-8")
+    assert source.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION_LINES, node.name
+
+
+def test_the_side_without_torch_runs_without_torch() -> None:
+    names = [name for name in FILES if any(is_under(name, f"bagel_perf.{part}") for part in WITHOUT_TORCH)]
+    assert imported_with(names, {"torch", "transformers", "PIL"}) == set()
+
+
+def test_the_command_line_starts_without_anything_slow() -> None:
+    assert imported_with(["bagel_perf.cli"], {"torch", "numpy", "pandas", "rich", "PIL", "transformers"}) == set()
+
+
+def imported_with(modules: list[str], watched: set[str]) -> set[str]:
+    """Which of the watched packages a fresh process has after importing some modules."""
+    script = f"import sys, {', '.join(modules)}; print(*({watched!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_every_package_is_listed_for_installation() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = {name for name, path in FILES.items() if path.name == "__init__.py"}
+    assert set(project["tool"]["setuptools"]["packages"]) == folders
+
+
+def test_dependencies_are_those_that_are_imported_and_each_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=!~ ]", line)[0] for line in project["dependencies"]}
+    tops = {name.split(".")[0] for path in FILES.values() for name in imports_of(path.read_text(encoding="utf-8"))}
+    others = {DISTRIBUTIONS.get(top, top) for top in tops - set(PACKAGES) - sys.stdlib_module_names}
+    assert declared == others
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.split("==")[0] for line in pins if "==" in line}
+    extras = {re.split(r"[<>=!~ ]", line)[0] for line in project["optional-dependencies"]["dev"]}
+    assert declared | extras <= pinned
