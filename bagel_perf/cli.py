@@ -134,11 +134,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(plan: Plan, out: Path | None, json_path: str | None, *, quiet: bool) -> None:
     # These take 0.1 s to import, which --help does not have to wait for.
     from bagel_perf.recorder import Recorder, make_image_dir
+    from bagel_perf.report.markdown import write_summary
     from bagel_perf.report.progress import ProgressView
     from bagel_perf.report.text import print_result
 
     plan = dataclasses.replace(plan, image_dir=make_image_dir(out))
-    recorder = Recorder(plan=plan, command=shlex.join(["bagel-perf", *sys.argv[1:]]), out=out)
+    recorder = Recorder(plan=plan, command=shlex.join(["bagel-perf", *_without_outputs(sys.argv[1:])]), out=out)
     error: BagelPerfError | None = None
     try:
         with ProgressView(sys.stderr, quiet=quiet) as view:
@@ -150,6 +151,7 @@ def _compare(plan: Plan, out: Path | None, json_path: str | None, *, quiet: bool
     result, path = recorder.result, recorder.result_path
     if result is None or path is None:
         raise error or RunFailed("the worker measured nothing")
+    write_summary(result, path.parent)
     if not quiet:
         print_result(result, path, _stream_for_people(json_path))
     _write_json(json_path, result.to_json())
@@ -186,6 +188,18 @@ def _failure(result: Result, path: Path, error: BagelPerfError | None) -> BagelP
         return type(error)(error.what, value=error.value, allowed=error.allowed, remedy=remedy)
     kind = OutputsDiffer if result.verdict == "outputs differ" else RunFailed
     return kind(result.verdict, value=", ".join(result.findings[:3]), remedy=place)
+
+
+def _without_outputs(arguments: Sequence[str]) -> list[str]:
+    """The arguments that a repetition needs: where results go is nobody else's path."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        name = argument.split("=", 1)[0]
+        if not skip and name not in ("--out", "--json"):
+            kept.append(argument)
+        skip = not skip and argument in ("--out", "--json")
+    return kept
 
 
 def _names(variants: str) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf": set(),
     "bagel_perf.analysis": {"numpy", "pandas"},
     "bagel_perf.report": {"rich"},
+    "bagel_perf.report.archive": {"PIL"},
     "bagel_perf.cli": {"typer"},
     "bagel_perf.harness": TORCH_SIDE,
     "bagel_perf.model": TORCH_SIDE,

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.tables import Table, result_tables
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.store import writing
 
 
 def result_markdown(result: Result) -> str:
     """The tables of a comparison."""
     return "\n\n".join(table_markdown(table) for table in result_tables(result))
+
+
+def write_summary(result: Result, folder: Path) -> None:
+    """Writes ``summary.md``, ready for the comment of a pull request."""
+    path = folder / "summary.md"
+    with writing(path):
+        path.write_text(f"{result_markdown(result)}\n\n{' '.join(verdict_lines(result))}\n", encoding="utf-8")
 
 
 def table_markdown(table: Table) -> str:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bagel_perf.report.markdown import result_markdown
+from bagel_perf.report.markdown import table_markdown
+from bagel_perf.report.tables import headline_table
 from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.results import Result, load
 from bagel_perf.schema.store import writing
@@ -49,7 +50,7 @@ def update(result_path: Path, readme: Path, *, check: bool) -> int:
 
 
 def section(result: Result, folder: Path, readme_folder: Path) -> str:
-    """The tables and a line that says where they come from, with a link relative to the README."""
+    """The table of all variants, and a line that says where it comes from, with a link relative to the README."""
     link = Path(os.path.relpath(folder, readme_folder)).as_posix()
     environment = result.environment
     commit = (
@@ -58,7 +59,13 @@ def section(result: Result, folder: Path, readme_folder: Path) -> str:
         else "no commit"
     )
     source = (environment.device_name, f"torch {environment.torch}", commit, result.created[:10])
-    return f"{result_markdown(result)}\n\nMeasured on {', '.join(source)}: [{link}]({link})."
+    num_runs = sum(check.num_runs for check in result.identity)
+    same = all(check.identical for check in result.identity)
+    pictures = (
+        f"Pictures: {'md5-identical' if same else 'NOT identical'} in all {num_runs} runs against {result.variants[0]}."
+    )
+    measured = f"Measured on {', '.join(source)}: [{link}]({link})."
+    return f"{table_markdown(headline_table(result))}\n\n{pictures} {measured}"
 
 
 def replace_section(text: str, content: str) -> str:

@@ -8,8 +8,6 @@ from bagel_perf.analysis.stats import pairs_needed
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.verification import Verification
 
-MAX_COMMITTED_BYTES = 2_000_000
-
 
 def verdict_lines(result: Result) -> tuple[str, ...]:
     """The verdict with its exit code, then each finding, warning and the error, a line each."""
@@ -48,12 +46,6 @@ def _next_step(result: Result, path: Path) -> str:
         return f"look at the pictures in {path.parent}"
     if result.verdict == "incomplete":
         return "mend the cause and run it again; what was measured is kept"
-    if _folder_bytes(path.parent) > MAX_COMMITTED_BYTES:
-        return f"look at the pictures; the folder is over {MAX_COMMITTED_BYTES // 10**6} MB, too large to commit"
     if result.pairs < pairs_needed():
         return f"--pairs {pairs_needed()} for an interval"
     return f"open the pictures in {path.parent}"
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder.is_dir() else 0

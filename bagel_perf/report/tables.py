@@ -42,13 +42,38 @@ def result_tables(result: Result) -> tuple[Table, ...]:
     return (*latency, sync_table(result), identity_table(result))
 
 
+def headline_table(result: Result) -> Table:
+    """All variants in one table: median latency and change of each candidate, and the host syncs of all."""
+    reference, *candidates = result.variants
+    rows = []
+    for res in _resolutions(result):
+        for stage in STAGES:
+            cells = [_cell(result, res, stage, variant) for variant in result.variants]
+            row = [_res(res), STAGE_LABELS[stage], _median(cells[0])]
+            for candidate, cell in zip(candidates, cells[1:], strict=True):
+                row += [_median(cell), _change(_delta(result, res, stage, candidate))]
+            rows.append((*row, " / ".join(map(_syncs, cells))))
+    return Table(
+        title=_place(result),
+        columns=(
+            Column(header="resolution"),
+            Column(header="stage"),
+            Column(header=f"{reference} (ms)", numeric=True),
+            *(
+                Column(header=header, numeric=True)
+                for candidate in candidates
+                for header in (f"{candidate} (ms)", "delta (95% interval)")
+            ),
+            Column(header="host syncs", numeric=True),
+        ),
+        rows=tuple(rows),
+        caption=f"{_rounds(result)}; host syncs in the order of the columns, {_sync_caption(result)}",
+    )
+
+
 def latency_table(result: Result, candidate: str) -> Table:
     """Before and after as medians, the change as the median of paired ratios with its interval."""
     reference = result.variants[0]
-    environment = result.environment
-    place = f"Latency on {environment.device_name}"
-    if environment.device_kind == "cpu":
-        place = "CPU latency (predicts nothing about a GPU)"
     rows = []
     for res in _resolutions(result):
         for stage in STAGES:
@@ -56,7 +81,7 @@ def latency_table(result: Result, candidate: str) -> Table:
             delta = _delta(result, res, stage, candidate)
             rows.append((_res(res), STAGE_LABELS[stage], _median(before), _median(after), *_delta_texts(delta)))
     return Table(
-        title=f"{place}, {environment.preset} preset: {reference} -> {candidate}",
+        title=f"{_place(result)}: {reference} -> {candidate}",
         columns=(
             Column(header="resolution"),
             Column(header="stage"),
@@ -67,13 +92,12 @@ def latency_table(result: Result, candidate: str) -> Table:
             Column(header="verdict"),
         ),
         rows=tuple(rows),
-        caption=f"medians of {result.pairs} round{'s' * (result.pairs != 1)}; delta is the median of the paired ratios",
+        caption=_rounds(result),
     )
 
 
 def sync_table(result: Result) -> Table:
     """Host syncs by resolution and stage, a column per variant."""
-    devices = {cell.sync_device for cell in result.cells} - {None}
     rows = tuple(
         (_res(res), STAGE_LABELS[stage], *(_syncs(_cell(result, res, stage, variant)) for variant in result.variants))
         for res in _resolutions(result)
@@ -87,7 +111,7 @@ def sync_table(result: Result) -> Table:
             *(Column(header=variant, numeric=True) for variant in result.variants),
         ),
         rows=rows,
-        caption="; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None]),
+        caption=_sync_caption(result),
     )
 
 
@@ -141,6 +165,30 @@ def verification_table(verification: Verification, variant: str) -> Table:
         rows=rows,
         caption="relative L2 norm; mean difference of grey levels for uint8; difference for integers",
     )
+
+
+def _place(result: Result) -> str:
+    environment = result.environment
+    place = f"Latency on {environment.device_name}"
+    if environment.device_kind == "cpu":
+        place = "CPU latency (predicts nothing about a GPU)"
+    return f"{place}, {environment.preset} preset"
+
+
+def _rounds(result: Result) -> str:
+    return f"medians of {result.pairs} round{'s' * (result.pairs != 1)}; delta is the median of the paired ratios"
+
+
+def _sync_caption(result: Result) -> str:
+    devices = {cell.sync_device for cell in result.cells} - {None}
+    return "; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None])
+
+
+def _change(delta: Delta | None) -> str:
+    if delta is None:
+        return NONE
+    interval = "" if delta.ci_pct is None else f" ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
+    return f"{delta.delta_pct:+.1f}%{interval}"
 
 
 def _resolutions(result: Result) -> tuple[int | str, ...]:

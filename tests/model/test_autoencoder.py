@@ -73,6 +73,18 @@ def test_another_scale_is_another_picture(autoencoder: Autoencoder, golden: dict
     assert relative_l2(decoded, golden["t2i_global.decoded"]) > 4e-2
 
 
+def test_decoding_undoes_the_scale_and_shift_of_the_latent() -> None:
+    source_config = preset("tiny").autoencoder
+    z = random_latent(4, 4)
+    moments = torch.cat([z, torch.full_like(z, -60.0)], dim=1)
+    pictures = []
+    for scale, shift in ((1.0, 0.0), (0.5, 2.0)):
+        config = dataclasses.replace(source_config, scale=scale, shift=shift)
+        autoencoder = build_autoencoder(RandomSource(CPU, 0), config)
+        pictures.append(decode(autoencoder, sample_latent(config, moments, torch.ones_like(z)), ATTENTION))
+    assert relative_l2(pictures[1], pictures[0]) < 2e-2
+
+
 def test_latent_patches_hold_channels_fastest_then_columns() -> None:
     latent = torch.arange(5 * 4 * 6).reshape(1, 5, 4, 6)
     tokens = patchify_latents(latent)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.report.readme import BEGIN, END, main
+from bagel_perf.report.readme import BEGIN, END, main, update
+from bagel_perf.schema.results import load
 from bagel_perf.schema.store import write_json_atomic
 from scripted import ENVIRONMENT, make_plan, make_runs
 
@@ -64,3 +66,12 @@ def test_a_file_without_the_markers_is_a_usage_error(folder: Path, readme: Path,
 def test_a_missing_result_is_a_usage_error(tmp_path: Path, readme: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none.json"), str(readme)]) == 2
     assert capsys.readouterr().err.startswith("error: result file cannot be read")
+
+
+def test_the_readme_of_the_project_shows_a_committed_result_of_a_gpu() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\]\((reports/[^)]+)\)", text)
+    assert len(shown) == 1, "the README names the one result that its tables come from"
+    assert update(root / shown[0], root / "README.md", check=True) == 0
+    assert load(root / shown[0] / "result.json").environment.device_kind == "cuda"
