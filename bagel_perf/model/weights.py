@@ -130,8 +130,12 @@ def check_keys(
             problems.append(f"{key} has dtype {header.dtype}, not {dtype}")
     if not problems:
         return
-    more = f", and {len(problems) - _NUM_LISTED} more" if len(problems) > _NUM_LISTED else ""
-    error = UsageError(f"{where} does not fit the model's configuration: {', '.join(problems[:_NUM_LISTED])}{more}")
+    num_more = len(problems) - _NUM_LISTED
+    more = f", and {num_more} more" if num_more > 0 else ""
+    error = UsageError(
+        f"{where} does not fit the model's configuration: {', '.join(problems[:_NUM_LISTED])}{more}",
+        remedy="--debug lists them all" if more else "",
+    )
     for problem in problems:
         error.add_note(problem)
     raise error

@@ -12,7 +12,7 @@ BagelPerfError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class BagelPerfError(Exception):
@@ -71,10 +71,10 @@ _KINDS: dict[str, type[BagelPerfError]] = {
 }
 
 
-def error_to_json(error: BagelPerfError) -> dict[str, str | None]:
-    """The error as a JSON object, from which ``error_from_json`` makes an equal one."""
+def error_to_json(error: BagelPerfError) -> dict[str, Any]:
+    """The error with its notes as a JSON object, from which ``error_from_json`` makes an equal one."""
     parts = {"what": error.what, "value": error.value, "allowed": error.allowed, "remedy": error.remedy}
-    return {"type": type(error).__name__, **parts}
+    return {"type": type(error).__name__, **parts, "notes": getattr(error, "__notes__", [])}
 
 
 def error_from_json(data: object) -> BagelPerfError:
@@ -83,7 +83,10 @@ def error_from_json(data: object) -> BagelPerfError:
     if kind is None or not isinstance(data, Mapping):
         return RunFailed("the worker sent an error of unknown kind", value=data)
     parts = {key: str(data.get(key) or "") for key in ("what", "allowed", "remedy")}
-    return kind(parts["what"], value=data.get("value"), allowed=parts["allowed"], remedy=parts["remedy"])
+    error = kind(parts["what"], value=data.get("value"), allowed=parts["allowed"], remedy=parts["remedy"])
+    for note in data.get("notes") or []:
+        error.add_note(str(note))
+    return error
 
 
 def _one_line(text: str) -> str:

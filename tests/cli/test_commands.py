@@ -38,6 +38,7 @@ def test_a_comparison_prints_tables_and_keeps_result_and_one_picture_per_md5(
         "256_baseline.png",
         "768x1024_baseline.png",
         "result.json",
+        "summary.md",
     ]
     result = load(path)
     assert result.complete
@@ -81,7 +82,7 @@ def test_out_is_the_folder_of_the_result_and_has_to_be_empty(use_worker: UseWork
     use_worker("good")
     assert main([*COMPARE, "--out", "a/b"]) == 0
     before = sorted(os.listdir("a/b"))
-    assert before == ["256_baseline.png", "result.json"]
+    assert before == ["256_baseline.png", "result.json", "summary.md"]
     assert main([*COMPARE, "--out", "a/b"]) == 2
     assert "not an empty folder (a/b)" in capsys.readouterr().err
     assert sorted(os.listdir("a/b")) == before

@@ -1,8 +1,7 @@
-"""Where the golden vectors are, and a checkpoint directory that tests may break."""
+"""The golden tensors, and a checkpoint directory that tests may break."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,18 +9,6 @@ import pytest
 from torch import Tensor
 
 from bagel_perf.model.checkpoint_files import reading
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def golden_dir() -> Path:
-    """BAGEL_GOLDEN_DIR, or the golden directory beside the repository; the test is skipped where there is neither."""
-    named = os.environ.get("BAGEL_GOLDEN_DIR")
-    directory = Path(named) if named else REPOSITORY.parent / "shared" / "golden" / "a"
-    if not (directory / "golden.safetensors").is_file():
-        pytest.skip(f"no golden vectors in {directory}; name another directory in BAGEL_GOLDEN_DIR")
-    return directory
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,29 @@
+"""Where the golden vectors are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def golden_dirs() -> list[Path]:
+    """Golden directories: BAGEL_GOLDEN_DIR or shared/golden beside the repository, or the folders in it.
+
+    The test is skipped where there is none.
+    """
+    root = Path(os.environ.get("BAGEL_GOLDEN_DIR") or REPOSITORY.parent / "shared" / "golden")
+    found = [path.parent for path in sorted([*root.glob("golden.safetensors"), *root.glob("*/golden.safetensors")])]
+    if not found:
+        pytest.skip(f"no golden vectors in {root}; name their directory in BAGEL_GOLDEN_DIR")
+    return found
+
+
+@pytest.fixture(scope="session")
+def golden_dir(golden_dirs: list[Path]) -> Path:
+    """One golden directory."""
+    return golden_dirs[0]

@@ -1,0 +1,176 @@
+"""The real worker, end to end on the tiny preset: what it sends, and what it refuses to time."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from bagel_perf.cli import main
+from bagel_perf.harness import measure
+from bagel_perf.harness.measure import Subject
+from bagel_perf.schema.errors import OutputsDiffer, RunFailed, UsageError
+from bagel_perf.schema.events import Event, RunEvent
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.requests import Request
+from bagel_perf.schema.results import Result, load
+from bagel_perf.workload import compare, counting
+from bagel_perf.workload.edit import encode_png
+from bagel_perf.workload.loading import Loaded, resolve_attention, resolve_device
+from bagel_perf.workload.loading import load as load_model
+
+SMALL = Request(width=64, height=48, steps=2)
+
+
+def compare_plan(tmp_path: Path, **changes: object) -> Plan:
+    fields: dict[str, object] = {"requests": (SMALL,), "variants": ("baseline", "sync_free"), "pairs": 2, "warmup": 1}
+    return Plan(kind="compare", device="cpu", image_dir=str(tmp_path), **{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    plan = Plan(kind="compare", device="cpu", requests=(SMALL,), variants=("baseline", "sync_free"))
+    return load_model(plan, lambda text, done, total: None)
+
+
+def runs_of(plan: Plan, loaded: Loaded) -> list[RunEvent]:
+    events: list[Event] = []
+    compare.run_compare(plan, loaded, events.append)
+    return [event for event in events if isinstance(event, RunEvent)]
+
+
+def test_the_command_measures_every_rung_in_a_worker_of_its_own(tmp_path: Path) -> None:
+    arguments = [
+        "compare",
+        "--res",
+        "64x48",
+        "--steps",
+        "3",
+        "--device",
+        "cpu",
+        "--quiet",
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    assert main(arguments) == 0
+    result = load(tmp_path / "r" / "result.json")
+    assert result.complete
+    assert result.verdict == "pass"
+    assert {image.md5 for image in result.images} == {result.images[0].md5}
+    assert host_syncs(result, "sync_free") == {"ar": 0, "dit": 1, "e2e": 1}
+    latents, positions, layers, steps = 12, 2 * (12 + 2 + 4902) + 2 * 7, 2, 2
+    dit = steps * (latents + 5 + layers * 8) + 2
+    assert host_syncs(result, "baseline") == {
+        "ar": positions - 1 + 6 + 35 * layers + 6,
+        "dit": dit,
+        "e2e": positions + 5 + 35 * layers + 6 + dit,
+    }
+
+
+def host_syncs(result: Result, variant: str) -> dict[str, int | None]:
+    return {cell.stage: cell.host_syncs for cell in result.cells if cell.variant == variant}
+
+
+def test_a_variant_is_counted_and_proved_before_anything_is_timed(tmp_path: Path, loaded: Loaded) -> None:
+    purposes = [event.run.purpose for event in runs_of(compare_plan(tmp_path), loaded)]
+    assert purposes == ["count", "repeat", "other_seed"] * 2 + ["warmup"] * 2 + ["timed"] * 8
+
+
+def test_every_run_of_the_same_seed_gives_the_same_picture_written_once(tmp_path: Path, loaded: Loaded) -> None:
+    runs = [event.run for event in runs_of(compare_plan(tmp_path), loaded)]
+    by_seed = {seed: {run.picture.md5 for run in runs if run.seed == seed} for seed in (42, 43)}
+    assert [len(md5s) for md5s in by_seed.values()] == [1, 1]
+    assert by_seed[42] != by_seed[43]
+    assert {path.name for path in tmp_path.iterdir()} == {run.picture.path for run in runs}
+
+
+def test_a_cached_picture_is_refused_before_it_is_timed(
+    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, cache = measure.run_stages, dict[str, bytes]()
+
+    def cached(subject: Subject) -> bytes:
+        if "png" not in cache:
+            cache["png"] = real(subject)
+        return cache["png"]
+
+    monkeypatch.setattr(compare, "run_stages", cached)
+    monkeypatch.setattr(counting, "run_stages", cached)
+    monkeypatch.setattr(compare, "peak_bytes_by_stage", lambda subject, device: (cached(subject), {}))
+    with pytest.raises(OutputsDiffer, match="another seed gives the same picture"):
+        runs_of(compare_plan(tmp_path), loaded)
+
+
+def test_a_picture_that_does_not_repeat_is_refused(
+    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = measure.peak_bytes_by_stage
+
+    def drifting(subject: Subject, device: torch.device) -> tuple[bytes, dict[str, int]]:
+        png, peaks = real(subject, device)
+        pixels = np.array(Image.open(io.BytesIO(png)))
+        pixels[0, 0, 0] ^= 1
+        return encode_png(torch.from_numpy(pixels)), peaks
+
+    monkeypatch.setattr(compare, "peak_bytes_by_stage", drifting)
+    with pytest.raises(OutputsDiffer, match="differs from itself"):
+        runs_of(compare_plan(tmp_path), loaded)
+
+
+def test_a_disk_without_room_ends_the_run_in_one_line(
+    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunFailed, match="no room on the disk"):
+        runs_of(compare_plan(tmp_path), loaded)
+
+
+def test_what_a_library_prints_does_not_reach_the_protocol() -> None:
+    script = (
+        "import sys; from bagel_perf.workload import worker; protocol = worker._claim_stdout();"
+        "print('noise'); protocol.write('event\\n'); protocol.flush()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "event\n"
+    assert "noise" in done.stderr
+
+
+def test_text_to_image_runs_without_a_picture(tmp_path: Path, loaded: Loaded) -> None:
+    plan = compare_plan(tmp_path, requests=(Request(task="t2i", width=64, height=48, steps=2),), pairs=1, warmup=0)
+    runs = [event.run for event in runs_of(plan, loaded)]
+    assert len({run.picture.md5 for run in runs if run.seed == 42}) == 1
+
+
+def test_backends_of_a_gpu_are_refused_on_a_cpu() -> None:
+    with pytest.raises(UsageError, match="math"):
+        resolve_attention("cudnn", resolve_device("cpu"))
+
+
+def test_golden_vectors_pass_under_every_rung(golden_dirs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for directory in golden_dirs:
+        assert main(["verify", str(directory)]) == 0
+        assert ", 0 failed" in capsys.readouterr().out
+
+
+def test_a_wrong_golden_tensor_fails_with_its_name(golden_dir: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(golden_dir, tmp_path / "golden"))
+    tensors = load_file(copy / "golden.safetensors")
+    name = next(name for name in tensors if name.endswith(".latent"))
+    tensors[name] *= 1.1
+    save_file(tensors, copy / "golden.safetensors")
+    assert main(["verify", str(copy), "--variants", "sync_free", "--quiet", "--json", str(tmp_path / "out.json")]) == 3
+    checks = json.loads((tmp_path / "out.json").read_text())["variants"]["sync_free"]
+    assert [check["tensor"] for check in checks if not check["ok"]] == [name]
