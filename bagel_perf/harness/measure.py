@@ -6,8 +6,10 @@ it, so the same code times BAGEL, another model, or the scripted subject of its 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -91,8 +93,21 @@ def run_stages(subject: Subject, each: Callable[[Stage], Callable[[Any], Any]] =
     return value
 
 
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Collects once, and then not until the end: a collection would fall on whichever arm allocates next."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def time_stages(subject: Subject, clock: Clock) -> Outcome:
-    """Times each stage between two synchronizations, with none inside it."""
+    """Times each stage between two synchronizations, with none inside it and no garbage collection."""
     latency_ms: dict[str, float] = {}
 
     def timed(stage: Stage) -> Callable[[Any], Any]:
@@ -106,16 +121,19 @@ def time_stages(subject: Subject, clock: Clock) -> Outcome:
 
         return run
 
-    return Outcome(output=run_stages(subject, timed), latency_ms=latency_ms)
+    with without_garbage_collection():
+        output = run_stages(subject, timed)
+    return Outcome(output=output, latency_ms=latency_ms)
 
 
 def time_whole(subject: Subject, clock: Clock, name: str = "e2e") -> Outcome:
-    """Times all stages together, with a synchronization at either end only."""
-    clock.synchronize()
-    start = clock.now_ms()
-    output = run_stages(subject)
-    clock.synchronize()
-    return Outcome(output=output, latency_ms={name: clock.now_ms() - start})
+    """Times all stages together, with a synchronization at either end only and no garbage collection."""
+    with without_garbage_collection():
+        clock.synchronize()
+        start = clock.now_ms()
+        output = run_stages(subject)
+        clock.synchronize()
+        return Outcome(output=output, latency_ms={name: clock.now_ms() - start})
 
 
 def peak_bytes_by_stage(subject: Subject, device: torch.device) -> tuple[Any, dict[str, int]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
 from bagel_perf.harness.measure import (
+    Outcome,
     ScriptedClock,
     Stage,
     Subject,
@@ -70,3 +74,21 @@ def test_every_arm_runs_once_a_round_in_an_order_drawn_from_the_seed() -> None:
         assert Counter(arm for number, arm in order if number == index) == Counter(arms)
     first = Counter(order[3 * index][1] for index in range(50))
     assert min(first[arm] for arm in arms) > 5, "no arm may own the first place"
+
+
+@pytest.mark.parametrize("timing", [time_stages, time_whole])
+def test_nothing_is_collected_while_the_clock_runs(timing: Callable[[Subject, ScriptedClock], Outcome]) -> None:
+    seen: list[bool] = []
+    clock = ScriptedClock()
+    timing(Subject(stages=(Stage(name="only", run=lambda _: seen.append(gc.isenabled())),)), clock)
+    assert seen == [False]
+    assert gc.isenabled()
+
+
+def test_collection_comes_back_after_a_failure() -> None:
+    def fail(_: Any) -> None:
+        raise RuntimeError("stage failed")
+
+    with pytest.raises(RuntimeError, match="stage failed"):
+        time_whole(Subject(stages=(Stage(name="only", run=fail),)), ScriptedClock())
+    assert gc.isenabled()
