@@ -56,15 +56,17 @@ def _driver_version() -> str | None:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.splitlines()[0].strip() or None
+    return answer.stdout.partition("\n")[0].strip() or None
 
 
 def git_revision(directory: Path) -> tuple[str | None, bool | None]:
-    """Short commit of the checkout that holds ``directory``, and whether it has uncommitted changes.
+    """Short commit of the checkout that ``directory`` is part of, and whether it has uncommitted changes.
 
-    Outside a checkout (a copy of the tree on a GPU machine, say) the commit is that of ``BAGEL_PERF_COMMIT``, or None.
+    A directory that only lies in somebody else's checkout, as installed packages do, is not part of it. Without a
+    checkout (a copy of the tree on a GPU machine, say) the commit is that of ``BAGEL_PERF_COMMIT``, or None.
     """
     try:
+        _git(directory, "ls-files", "--error-unmatch", ".")
         commit = _git(directory, "rev-parse", "--short=7", "HEAD")
         return commit, bool(_git(directory, "status", "--porcelain"))
     except (OSError, subprocess.SubprocessError):

@@ -27,7 +27,10 @@ _SDPA = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTIO
 
 
 def default_backend(device: torch.device) -> Backend:
-    """cuDNN on Hopper and later (1.7 times the flash kernel that torch ships), flash on Ampere and later, else math."""
+    """cuDNN on Hopper and later, flash on Ampere and later, else math.
+
+    At 4098 queries by 13108 keys by 28 heads an H200 ran 600 TFLOP/s with cuDNN and 350 with torch's flash kernel.
+    """
     if device.type != "cuda":
         return "math"
     major, _ = torch.cuda.get_device_capability(device)
@@ -63,12 +66,12 @@ class Attention:
     def causal(self, q_QHE: Tensor, k_SKE: Tensor, v_SKE: Tensor) -> Tensor:
         """The last query sees every key, the one before it all but the last, and so on; gives [Q, H, E]."""
         num_queries, num_keys = q_QHE.shape[0], k_SKE.shape[0]
-        mask_QS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=q_QHE.device).tril(num_keys - num_queries)
         if self.backend == "flash":
             offsets = [
                 torch.arange(0, 2 * num, num, dtype=torch.int32, device=q_QHE.device) for num in (num_queries, num_keys)
             ]
             return _flash_varlen(q_QHE, k_SKE, v_SKE, offsets[0], offsets[1], num_queries, num_keys, causal=True)
+        mask_QS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=q_QHE.device).tril(num_keys - num_queries)
         return _rows_first(self.heads_first(_heads_first(q_QHE), _heads_first(k_SKE), _heads_first(v_SKE), mask_QS))
 
     def varlen(
@@ -83,6 +86,7 @@ class Attention:
 
         The flash kernel reads ``lengths``; the dense backends slice by ``segments``, the same facts on the host.
         """
+        assert lengths.max_query == max(stop - start for (start, stop), _ in segments)
         assert lengths.max_kv == max(stop - start for _, (start, stop) in segments)
         if self.backend == "flash":
             offsets = (lengths.query_offsets, lengths.kv_offsets)

@@ -20,7 +20,7 @@ from bagel_perf.model.contracts import LayerCache, Slots, Step
 from bagel_perf.model.decoder import Rows, decode, rotary_tables
 from bagel_perf.model.guidance import GuidanceScales, guide
 from bagel_perf.model.latents import unpack_latents
-from bagel_perf.model.layout import Lengths, PrecisionSpan, QueryLayout
+from bagel_perf.model.layout import Lengths, PrecisionSpan, QueryLayout, Span
 from bagel_perf.model.packing import latent_position_ids, pack_queries
 from bagel_perf.model.prefill import ContextCache
 from bagel_perf.model.schedule import round_to_fp32
@@ -39,10 +39,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branches:
-    """One kind of step: the query batch, its rotary tables, and the KV of its contexts per layer."""
+    """One kind of step: the query batch, its rotary tables, and the KV of its contexts per layer.
+
+    ``segments`` holds, per branch, the rows of its queries and of its merged KV.
+    """
 
     layout: QueryLayout
     kv: Lengths
+    segments: tuple[tuple[Span, Span], ...]
     rows: Rows
     caches: tuple[LayerCache, ...]
 
@@ -81,7 +85,7 @@ class DenoiseState:
         def attend(index: int, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor) -> Tensor:
             keys, values = slots.merge_kv(branches.caches[index], k_TKE, v_TKE, layout)
             lengths = slots.attention_lengths(layout.queries, branches.kv)
-            return model.attention.varlen(q_THE, keys, values, lengths, layout.segments)
+            return model.attention.varlen(q_THE, keys, values, lengths, branches.segments)
 
         x_TD = slots.step_input(model, latents_NC, step, layout).repeat(layout.num_branches, 1)
         hidden_TD = decode(model.decoder, x_TD, branches.rows, attend)
@@ -120,7 +124,7 @@ def _branches(model: Bagel, cache: ContextCache, num_branches: int, position_ids
     )
     used = layout.num_past_rows
     caches = tuple(LayerCache(key_PKE=c.key_PKE[:used], value_PKE=c.value_PKE[:used]) for c in cache.layers)
-    return Branches(layout=layout, kv=kv, rows=rows, caches=caches)
+    return Branches(layout=layout, kv=kv, segments=layout.segments, rows=rows, caches=caches)
 
 
 def render(model: Bagel, latents_NC: Tensor, grid: tuple[int, int]) -> Tensor:

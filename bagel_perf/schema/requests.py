@@ -15,6 +15,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 LATENT_PIXELS = 16
 MAX_PIXELS = 1024
+MAX_SEED = 2**63 - 2
+"""The seed and the one after it, which proves that pictures depend on the seed, fit torch's generators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +54,8 @@ class Request:
             raise UsageError("unknown task", value=self.task, allowed="allowed: " + ", ".join(TASKS))
         if self.steps < 2:
             raise UsageError("too few steps", value=self.steps, allowed="at least 2")
-        if self.seed < 0:
-            raise UsageError("seed is negative", value=self.seed, allowed="0 or more")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UsageError("seed is out of range", value=self.seed, allowed=f"0 to {MAX_SEED}")
         if not self.prompt.strip():
             raise UsageError("prompt is empty", remedy='give one with --prompt "TEXT"')
         if self.task == "t2i" and self.image is not None:

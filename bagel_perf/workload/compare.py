@@ -18,7 +18,7 @@ from bagel_perf.harness.measure import (
 from bagel_perf.harness.regions import NvtxSink, RecordFunctionSink, recording
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.schema.errors import OutputsDiffer
-from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent
+from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Measurement, Picture, Purpose, Run, SyncDevice
@@ -120,15 +120,20 @@ def run_compare(plan: Plan, loaded: Loaded, emit: Emit) -> None:
     num_rounds = DEFAULT_ROUNDS[kind] if plan.pairs is None else plan.pairs
     num_warmups = DEFAULT_WARMUPS[kind] if plan.warmup is None else plan.warmup
     emit(EnvironmentEvent(environment=loaded.environment, pairs=num_rounds, warmup=num_warmups))
+    if loaded.environment.dirty:
+        emit(WarningEvent(text="the tree has uncommitted changes, so its commit does not name what is measured"))
     session = Session(plan=plan, model=loaded.model, emit=emit, num_rounds=num_rounds, num_warmups=num_warmups)
     directory = Path(plan.weights) if plan.weights else None
+    cases: list[Case] = []
     for request in plan.requests:
         inputs, other_inputs = (
             request_inputs(request, loaded.model.config, directory, seed) for seed in (request.seed, request.seed + 1)
         )
-        case = Case(session=session, request=request, inputs=inputs, other_inputs=other_inputs)
+        cases.append(Case(session=session, request=request, inputs=inputs, other_inputs=other_inputs))
+    for case in cases:
         for variant in plan.variants:
             prove(case, variant)
+    for case in cases:
         time_variants(case)
 
 

@@ -24,6 +24,7 @@ from bagel_perf.model.guidance import GuidanceScales
 from bagel_perf.model.prefill import ContextCache, PictureInput, prefill
 from bagel_perf.model.preprocess import draw_default_picture, load_picture, vae_pixels, vit_pixels
 from bagel_perf.model.tokenizer import tokenize
+from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.requests import Guidance, Request
 from bagel_perf.schema.runs import Picture
 
@@ -61,14 +62,22 @@ def _picture_input(request: Request, config: BagelConfig, generator: torch.Gener
     shape = (1, config.autoencoder.z_channels, height // down, width // down)
     return PictureInput(
         vae_pixels=vae_pixels(image, width, height),
-        vit_pixels=vit_pixels(image),
+        vit_pixels=vit_pixels(image, config.vit.image_size),
         noise=torch.randn(shape, generator=generator),
     )
 
 
 def _grid(request: Request, config: BagelConfig) -> tuple[int, int]:
     pixels = config.autoencoder.downsample * config.latent_patch
-    return request.height // pixels, request.width // pixels
+    grid = request.height // pixels, request.width // pixels
+    if max(grid) > config.max_latent_size:
+        raise UsageError(
+            "resolution is too large for the checkpoint",
+            value=f"{request.width}x{request.height}",
+            allowed=f"at most {config.max_latent_size * pixels} a side, as its latent position table has it",
+            remedy="use a smaller --res",
+        )
+    return grid
 
 
 def _scales(guidance: Guidance) -> GuidanceScales:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from bagel_perf.model.checkpoint_files import read_json, reading
 from bagel_perf.model.config import BagelConfig
 from bagel_perf.model.denoise import Sampling
-from bagel_perf.model.guidance import GuidanceScales
+from bagel_perf.model.guidance import GuidanceScales, Renorm
 from bagel_perf.model.prefill import PictureInput
 from bagel_perf.schema.errors import UsageError
 
@@ -72,7 +72,7 @@ def read_golden(directory: Path, config: BagelConfig) -> Golden:
     try:
         prompt_ids = [config.tokens.bos, *map(int, meta["prompt_token_ids"]), config.tokens.eos]
         cases = tuple(_case(name, fields, config) for name, fields in meta["cases"].items())
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             "meta.json lacks or misuses a key", value=str(error), remedy="check the golden directory"
         ) from error
@@ -88,6 +88,8 @@ def _case(name: str, fields: dict[str, Any], config: BagelConfig) -> GoldenCase:
     height, width = fields["size"]
     pixels = config.autoencoder.downsample * config.latent_patch
     lower, upper = fields["cfg_interval"]
+    if fields["cfg_renorm_type"] not in get_args(Renorm):
+        raise ValueError(f"cfg_renorm_type {fields['cfg_renorm_type']}, not one of {', '.join(get_args(Renorm))}")
     scales = GuidanceScales(
         text_scale=float(fields["cfg_text_scale"]),
         image_scale=float(fields["cfg_img_scale"]),
@@ -102,6 +104,8 @@ def _case(name: str, fields: dict[str, Any], config: BagelConfig) -> GoldenCase:
         scales=scales,
     )
     kv, ropes = ({context: int(values[0]) for context, values in fields[key].items()} for key in ("kv", "ropes"))
+    if "main" not in kv or kv.keys() != ropes.keys():
+        raise ValueError(f"kv and ropes of {name} must name the same contexts, main among them")
     return GoldenCase(name=name, task=name.split("_")[0], sampling=sampling, kv=kv, ropes=ropes)
 
 

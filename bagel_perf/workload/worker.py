@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import TextIO
-
-import torch
 
 from bagel_perf.schema.errors import BagelPerfError, RunFailed
 from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, ProgressEvent, to_line
@@ -18,6 +17,9 @@ from bagel_perf.workload.loading import load
 from bagel_perf.workload.verify import run_verify
 
 Emit = Callable[[Event], None]
+
+OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "cudaErrorMemoryAllocation")
+"""In the messages of CUDA's and the CPU's allocators, cuBLAS and cuDNN, which share no class."""
 
 
 def main() -> int:
@@ -33,10 +35,10 @@ def main() -> int:
         emit(DoneEvent())
     except BagelPerfError as error:
         emit(ErrorEvent(error=error))
-    except torch.OutOfMemoryError as error:
-        emit(ErrorEvent(error=_out_of_memory(error)))
-    except MemoryError:
-        emit(ErrorEvent(error=RunFailed("out of host memory", remedy="use a smaller --res or --preset tiny")))
+    except BrokenPipeError:
+        return 0  # nobody listens any more
+    except Exception as error:  # whatever torch, CUDA or a library raises becomes one line too
+        emit(ErrorEvent(error=as_failure(error)))
     return 0
 
 
@@ -58,9 +60,17 @@ def _claim_stdout() -> TextIO:
     return protocol
 
 
-def _out_of_memory(error: torch.OutOfMemoryError) -> RunFailed:
-    first = str(error).splitlines()[0]
-    return RunFailed("out of GPU memory", value=first, remedy="use a smaller --res, fewer steps do not help")
+def as_failure(error: Exception) -> RunFailed:
+    """An unforeseen error as one line, with its traceback as a note."""
+    text = str(error)
+    first = text.splitlines()[0] if text else ""
+    value = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY_SIGNS):
+        failure = RunFailed("out of memory", value=value, remedy="use a smaller --res, or --preset tiny")
+    else:
+        failure = RunFailed("the worker failed", value=value, remedy="--debug shows where")
+    failure.add_note("".join(traceback.format_exception(error)))
+    return failure
 
 
 if __name__ == "__main__":

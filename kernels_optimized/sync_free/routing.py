@@ -1,8 +1,4 @@
-"""Slot ``route_experts`` without waits: rows are index tensors, whose sizes the host knows.
-
-``index_select`` and ``index_copy_`` move the same rows as ``x[rows]`` and ``y[rows] = ...`` and are issued in less host
-time, which is what counts once nothing waits.
-"""
+"""Slot ``route_experts`` without waits: rows are index tensors, whose sizes the host knows."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from torch import Tensor
 
 from bagel_perf.model.contracts import Expert
 from bagel_perf.model.layout import Routing, Span, complement
+from kernels_baseline.routing import route_by_rows
 
 
 def route_experts(x: Tensor, routing: Routing, und: Expert, gen: Expert, *, check_und: bool = False) -> Tensor:
@@ -23,9 +20,7 @@ def route_experts(x: Tensor, routing: Routing, und: Expert, gen: Expert, *, chec
     if und_rows is None or gen_rows is None:  # positions come from a rung that leaves rows to the mask
         und_rows = span_rows(complement(routing.latent_spans, routing.num_rows), x.device)
         gen_rows = span_rows(routing.latent_spans, x.device)
-    y_und, y_gen = und(x.index_select(0, und_rows)), gen(x.index_select(0, gen_rows))
-    y = y_gen.new_empty((x.shape[0], *y_gen.shape[1:]))
-    return y.index_copy_(0, und_rows, y_und).index_copy_(0, gen_rows, y_gen)
+    return route_by_rows(x, und_rows, gen_rows, und, gen)
 
 
 def span_rows(spans: Sequence[Span], device: torch.device) -> Tensor:
