@@ -18,6 +18,7 @@ from bagel_perf.workload.verify import run_verify
 
 Emit = Callable[[Event], None]
 
+MAX_MESSAGE = 120
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "cudaErrorMemoryAllocation")
 """In the messages of CUDA's and the CPU's allocators, cuBLAS and cuDNN, which share no class."""
 
@@ -63,7 +64,7 @@ def _claim_stdout() -> TextIO:
 def as_failure(error: Exception) -> RunFailed:
     """An unforeseen error as one line, with its traceback as a note."""
     text = str(error)
-    first = text.splitlines()[0] if text else ""
+    first = text.splitlines()[0][:MAX_MESSAGE] if text else ""
     value = f"{type(error).__name__}: {first}" if first else type(error).__name__
     if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY_SIGNS):
         failure = RunFailed("out of memory", value=value, remedy="use a smaller --res, or --preset tiny")
