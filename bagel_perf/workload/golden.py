@@ -76,7 +76,28 @@ def read_golden(directory: Path, config: BagelConfig) -> Golden:
         raise UsageError(
             "meta.json lacks or misuses a key", value=str(error), remedy="check the golden directory"
         ) from error
-    return Golden(prompt_ids=prompt_ids, tensors=_read_tensors(directory / "golden.safetensors"), cases=cases)
+    golden = Golden(prompt_ids=prompt_ids, tensors=_read_tensors(directory / "golden.safetensors"), cases=cases)
+    _check_shapes(golden, config)
+    return golden
+
+
+def _check_shapes(golden: Golden, config: BagelConfig) -> None:
+    """UsageError where pixels or noise do not fit the checkpoint's sizes."""
+    num_channels = config.autoencoder.z_channels * config.latent_patch**2
+    for case in golden.cases:
+        grid, shape = case.sampling.grid, tuple(golden.need(f"{case.name}.init_noise").shape)
+        if shape != (grid[0] * grid[1], num_channels) or max(grid) > config.max_latent_size:
+            raise _unfit(f"{case.name}.init_noise", shape, f"[{grid[0] * grid[1]}, {num_channels}]")
+    if any(case.task == "i2i" for case in golden.cases):
+        sides = golden.need("vit_pixels").shape[1:]
+        if any(side % config.vit.patch or not 0 < side <= config.vit.image_size for side in sides):
+            allowed = f"sides in steps of {config.vit.patch} up to {config.vit.image_size}"
+            raise _unfit("vit_pixels", tuple(golden.need("vit_pixels").shape), allowed)
+
+
+def _unfit(name: str, shape: tuple[int, ...], allowed: str) -> UsageError:
+    value = f"{name} {list(shape)}"
+    return UsageError("a golden tensor does not fit the checkpoint", value=value, allowed=allowed)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

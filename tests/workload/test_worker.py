@@ -174,3 +174,16 @@ def test_a_wrong_golden_tensor_fails_with_its_name(golden_dir: Path, tmp_path: P
     assert main(["verify", str(copy), "--variants", "sync_free", "--quiet", "--json", str(tmp_path / "out.json")]) == 3
     checks = json.loads((tmp_path / "out.json").read_text())["variants"]["sync_free"]
     assert [check["tensor"] for check in checks if not check["ok"]] == [name]
+
+
+@pytest.mark.parametrize("name", ["vit_pixels", "init_noise"])
+def test_a_golden_tensor_of_a_wrong_shape_is_refused_before_anything_runs(
+    golden_dir: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(golden_dir, tmp_path / "golden"))
+    tensors = load_file(copy / "golden.safetensors")
+    key = next(key for key in tensors if key.endswith(name))
+    tensors[key] = tensors[key][..., :-1].contiguous()
+    save_file(tensors, copy / "golden.safetensors")
+    assert main(["verify", str(copy), "--quiet"]) == 2
+    assert capsys.readouterr().err.startswith("error: a golden tensor does not fit the checkpoint")
