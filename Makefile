@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RESULT ?= $(lastword $(sort $(wildcard reports/*/result.json)))
+RES ?= 1024
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -19,8 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-compare: $(STAMP) ## run the comparison at 1024; more options with ARGS="--res 256"
-	$(BIN)/bagel-perf compare --res 1024 $(ARGS)
+compare: $(STAMP) ## run the comparison; RES=256 for another size, more options in ARGS
+	$(BIN)/bagel-perf compare --res $(RES) $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import shlex
 import signal
@@ -20,7 +21,7 @@ from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed, U
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import TASKS, Request, parse_resolution
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.store import write_json_atomic
+from bagel_perf.schema.store import write_json_atomic, writing
 from bagel_perf.schema.variants import LADDER, parse_variants
 
 app = typer.Typer(
@@ -117,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and gives its exit code; errors go to stderr as one line."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # A job that is stopped from outside keeps what it measured, as with Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         code = app(arguments, prog_name="bagel-perf", standalone_mode=False)
         if code == INTERRUPTED:
@@ -138,6 +140,7 @@ def _compare(plan: Plan, out: Path | None, json_path: str | None, *, quiet: bool
     from bagel_perf.report.progress import ProgressView
     from bagel_perf.report.text import print_result
 
+    _check_json_path(json_path)
     plan = dataclasses.replace(plan, image_dir=make_image_dir(out))
     recorder = Recorder(plan=plan, command=shlex.join(["bagel-perf", *_without_outputs(sys.argv[1:])]), out=out)
     error: BagelPerfError | None = None
@@ -165,6 +168,7 @@ def _verify(plan: Plan, json_path: str | None, *, quiet: bool) -> None:
     from bagel_perf.schema.events import Event, TensorEvent
     from bagel_perf.schema.verification import Verification
 
+    _check_json_path(json_path)
     events: list[Event] = []
     with ProgressView(sys.stderr, quiet=quiet) as view:
         launch.run_plan(plan, (events.append, view.on_event))
@@ -220,7 +224,24 @@ def _write_json(json_path: str | None, data: dict[str, Any]) -> None:
     if json_path == "-":
         print(json.dumps(data, indent=1))
     elif json_path is not None:
-        write_json_atomic(Path(json_path), data)
+        path = Path(json_path)
+        if path.is_symlink() or (path.exists() and not path.is_file()):  # a device or pipe is written, never replaced
+            with writing(path):
+                path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        else:
+            write_json_atomic(path, data)
+
+
+def _check_json_path(json_path: str | None) -> None:
+    """Raises ``UsageError`` before anything runs if the JSON could not be written in the end."""
+    if json_path is None or json_path == "-":
+        return
+    path = Path(json_path)
+    if not json_path or path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        allowed = "a file in an existing folder that may be written, or - for stdout"
+        raise UsageError(
+            "JSON cannot be written there", value=json_path, allowed=allowed, remedy="choose another --json"
+        )
 
 
 def _as_error(problem: BaseException) -> BagelPerfError:

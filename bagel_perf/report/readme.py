@@ -39,7 +39,12 @@ def update(result_path: Path, readme: Path, *, check: bool) -> int:
         text = readme.read_text(encoding="utf-8")
     except OSError as problem:
         raise UsageError("file cannot be read", value=readme, allowed=problem.strerror or "") from problem
-    expected = replace_section(text, section(load(path), path.parent, readme.parent))
+    result = load(path)
+    if result.environment.device_kind != "cuda" or not result.complete:
+        raise UsageError(
+            "only a complete result of a GPU goes into a README", value=path, remedy="name it with RESULT="
+        )
+    expected = replace_section(text, section(result, path.parent, readme.parent))
     if check and text != expected:
         print(f"{readme} does not show {path}; next: run without --check", file=sys.stderr)
         return 1

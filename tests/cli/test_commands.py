@@ -250,3 +250,21 @@ def test_the_recorded_command_leaves_out_where_results_went(arguments: list[str]
         "--seed",
         "3",
     ]
+
+
+def test_json_is_written_into_a_device_and_never_replaces_it(use_worker: UseWorker, tmp_path: Path) -> None:
+    use_worker("good")
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert main([*COMPARE, "--quiet", "--json", str(link)]) == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["schema"] == "bagel-perf.result"
+
+
+@pytest.mark.parametrize("path", ["", "missing/folder.json", "."])
+def test_an_unwritable_json_is_refused_before_anything_runs(use_worker: UseWorker, path: str, capsys: Capture) -> None:
+    use_worker("good")
+    assert main([*COMPARE, "--json", path]) == 2
+    assert "choose another --json" in capsys.readouterr().err
+    assert not Path("reports").exists()
