@@ -164,14 +164,15 @@ def _check(label: str, variant: str, counted: Picture, repeated: Picture, other:
     def refuse(what: str, remedy: str) -> None:
         raise OutputsDiffer(what, value=f"{variant} at {label}", remedy=remedy)
 
+    if not repeated.spread >= FLAT_SPREAD:
+        refuse(
+            f"the picture is flat (grey levels spread {repeated.spread:.2f})",
+            "nothing was timed; look for NaN in the weights",
+        )
     if counted.md5 != repeated.md5:
         refuse("a variant's picture differs from itself on a second run", "nothing was timed; look for unseeded noise")
     if other.md5 == repeated.md5:
         refuse("another seed gives the same picture", "nothing was timed; look for an output that is cached")
-    if not repeated.spread >= FLAT_SPREAD:
-        refuse(
-            f"the picture is flat (grey levels spread {repeated.spread:.2f})", "nothing was timed; check the weights"
-        )
 
 
 def time_variants(case: Case) -> None:
