@@ -17,12 +17,11 @@ from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.results import RESULT_FILE, Result, res_label
 from bagel_perf.schema.runs import Picture, Run
 from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
 
 REPORTS = Path("reports")
-RESULT_FILE = "result.json"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import Result, load
+from bagel_perf.schema.results import RESULT_FILE, Result, load, result_file
 from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
 
-RESULT_FILE = "result.json"
 MAX_COMMITTED_BYTES = 2_000_000
 PREVIEW_QUALITY = 80
 
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def archive(result_path: Path, into: Path) -> Path:
     """The new folder ``into/<date>_<device>_<commit>``, with the result and its pictures or previews of them."""
-    path = result_path / RESULT_FILE if result_path.is_dir() else result_path
+    path = result_file(result_path)
     result = load(path)
     environment = result.environment
     device = "cpu" if environment.device_kind == "cpu" else device_slug(environment.device_name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from bagel_perf.report.markdown import table_markdown
 from bagel_perf.report.tables import headline_table
 from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import Result, load
+from bagel_perf.schema.results import Result, load, result_file
 from bagel_perf.schema.store import writing
 
 BEGIN = "<!-- result:begin -->"
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def update(result_path: Path, readme: Path, *, check: bool) -> int:
     """Replaces what stands between the markers, or with ``check`` only compares; 1 when a check fails."""
-    path = result_path / "result.json" if result_path.is_dir() else result_path
+    path = result_file(result_path)
     try:
         text = readme.read_text(encoding="utf-8")
     except OSError as problem:

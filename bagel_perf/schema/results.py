@@ -17,6 +17,7 @@ from bagel_perf.schema.runs import Environment, Run, SyncDevice
 from bagel_perf.schema.slots import Stage
 
 SCHEMA = "bagel-perf.result"
+RESULT_FILE = "result.json"
 VERSION = 1
 
 DeltaVerdict = Literal["improved", "regressed", "no difference shown", "too few pairs"]
@@ -120,6 +121,11 @@ class Result:
 def res_label(width: int, height: int) -> int | str:
     """How a resolution is written in JSON: the side of a square, else ``WIDTHxHEIGHT``."""
     return width if width == height else f"{width}x{height}"
+
+
+def result_file(path: Path) -> Path:
+    """The result file that ``path`` names: itself, or the one in a folder."""
+    return path / RESULT_FILE if path.is_dir() else path
 
 
 def load(path: Path) -> Result:

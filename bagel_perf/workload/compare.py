@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bagel_perf.harness.measure import (
@@ -64,7 +64,7 @@ class Session:
             with writing(path):
                 path.write_bytes(png)
             self.paths[picture.md5] = path.name
-        return describe_picture(png, self.paths[picture.md5])
+        return replace(picture, path=self.paths[picture.md5])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

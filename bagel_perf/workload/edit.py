@@ -114,7 +114,7 @@ def encode_png(pixels_HW3: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def describe_picture(png: bytes, path: str | None = None) -> Picture:
+def describe_picture(png: bytes) -> Picture:
     """Hashes and spread (standard deviation in grey levels) of a PNG."""
     pixels = np.asarray(Image.open(io.BytesIO(png)))
     return Picture(
@@ -123,5 +123,4 @@ def describe_picture(png: bytes, path: str | None = None) -> Picture:
         md5=hashlib.md5(png).hexdigest(),
         pixels_sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
         spread=float(pixels.std()),
-        path=path,
     )
