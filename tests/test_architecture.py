@@ -31,7 +31,15 @@ OURS: dict[str, set[str]] = {
     "bagel_perf.report": {"bagel_perf.report", "bagel_perf.analysis", "bagel_perf.schema"},
     "bagel_perf.launch": {"bagel_perf.schema"},
     "bagel_perf.recorder": {"bagel_perf.analysis", "bagel_perf.schema"},
-    "bagel_perf.cli": {"bagel_perf.launch", "bagel_perf.recorder", "bagel_perf.report", "bagel_perf.schema"},
+    "bagel_perf.cli": {"bagel_perf.commands", "bagel_perf.schema"},
+    "bagel_perf.commands": {
+        "bagel_perf.commands",
+        "bagel_perf.launch",
+        "bagel_perf.recorder",
+        "bagel_perf.report",
+        "bagel_perf.analysis",
+        "bagel_perf.schema",
+    },
     "bagel_perf.harness": {"bagel_perf.harness", "bagel_perf.schema"},
     "bagel_perf.model": {"bagel_perf.model", "bagel_perf.harness.regions", "bagel_perf.schema.errors"},
     "bagel_perf.workload": {
@@ -64,7 +72,7 @@ OTHERS: dict[str, set[str]] = {
     "kernels_baseline": {"torch"},
     "kernels_optimized": {"torch"},
 }
-WITHOUT_TORCH = ("schema", "analysis", "report", "launch", "recorder", "cli")
+WITHOUT_TORCH = ("schema", "analysis", "report", "launch", "recorder", "commands", "cli")
 DISTRIBUTIONS = {"PIL": "pillow"}
 
 MAX_FILE_LINES = 400

@@ -20,7 +20,8 @@ from types import CodeType, FrameType
 import torch
 
 from bagel_perf.harness.regions import current_region, recording
-from bagel_perf.harness.simulated import Kind, active_device
+from bagel_perf.harness.simulated import active_device
+from bagel_perf.schema.waits import Kind
 
 _INNER_FOLDERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 _CUDA_STREAMS = str(Path(torch.__file__).parent / "cuda" / "streams.py")

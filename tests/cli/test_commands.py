@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.cli import _without_outputs, main
+from bagel_perf.cli import main
+from bagel_perf.commands.common import without_outputs
 from bagel_perf.schema.results import load
 
 UseWorker = Callable[[str], tuple[str, ...]]
@@ -243,7 +244,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("arguments", [["--out", "a", "--json", "b"], ["--out=a", "--json=b"], []])
 def test_the_recorded_command_leaves_out_where_results_went(arguments: list[str]) -> None:
-    assert _without_outputs(["compare", "--res", "256", *arguments, "--seed", "3"]) == [
+    assert without_outputs(["compare", "--res", "256", *arguments, "--seed", "3"]) == [
         "compare",
         "--res",
         "256",

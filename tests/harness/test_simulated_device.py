@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bagel_perf.harness.simulated import Kind, SimulatedDevice
+from bagel_perf.harness.simulated import SimulatedDevice
+from bagel_perf.schema.waits import Kind
 
 
 @pytest.fixture

@@ -2,6 +2,5 @@
 
 from bagel_perf.harness.simulated.device import SimulatedDevice, active_device
 from bagel_perf.harness.simulated.tensor import SimulatedTensor
-from bagel_perf.harness.simulated.verdicts import KINDS, Kind
 
-__all__ = ["KINDS", "Kind", "SimulatedDevice", "SimulatedTensor", "active_device"]
+__all__ = ["SimulatedDevice", "SimulatedTensor", "active_device"]

@@ -15,8 +15,8 @@ from bagel_perf.harness.simulated import calls
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
 from bagel_perf.harness.simulated.pinned import PinnedMemory
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, to_plain, to_simulated
-from bagel_perf.harness.simulated.verdicts import Kind
 from bagel_perf.harness.simulated.watch import Watch
+from bagel_perf.schema.waits import Kind
 
 Listener = Callable[[Kind], None]
 _open: list[SimulatedDevice] = []

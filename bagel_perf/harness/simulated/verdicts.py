@@ -10,24 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
-Kind = Literal[
-    "scalar_read",
-    "tensor_as_size",
-    "mask_gather",
-    "mask_scatter",
-    "nonzero",
-    "list_of_scalars",
-    "d2h_copy",
-    "pageable_upload",
-    "integer_index_write",
-    "explicit_sync",
-    "unknown",
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from bagel_perf.schema.waits import Kind
 
 MASK_DTYPES = (torch.bool, torch.uint8)
 

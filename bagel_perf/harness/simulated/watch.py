@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bagel_perf.harness.simulated.verdicts import JUDGED_BY_INDICES, Kind, num_masks, verdict_on
+from bagel_perf.harness.simulated.verdicts import JUDGED_BY_INDICES, num_masks, verdict_on
+from bagel_perf.schema.waits import Kind
 
 
 class Watch(TorchDispatchMode):

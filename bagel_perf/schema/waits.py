@@ -1,0 +1,101 @@
+"""The kinds of host syncs, and for each what to write instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Kind = Literal[
+    "scalar_read",
+    "tensor_as_size",
+    "mask_gather",
+    "mask_scatter",
+    "nonzero",
+    "list_of_scalars",
+    "d2h_copy",
+    "pageable_upload",
+    "integer_index_write",
+    "explicit_sync",
+    "unknown",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """How to be rid of a kind of wait: an expression that waits, one that does not, and why the second equals it."""
+
+    label: str
+    waits: str
+    instead: str
+    why_equal: str
+
+
+HINTS: dict[Kind, Hint] = {
+    "scalar_read": Hint(
+        label="scalar read",
+        waits="if t > limit: x = y    # also .item(), int(t), bool(t), max(t)",
+        instead="x = torch.where(t > limit, y, x), or decide by a value the host already has",
+        why_equal="the same comparison picks the same values; the device makes it when it gets there",
+    ),
+    "tensor_as_size": Hint(
+        label="tensor as size",
+        waits="x.new_zeros((lengths.sum(), n))",
+        instead="x.new_zeros((sum(host_lengths), n)), with the lengths kept on the host as well",
+        why_equal="both copies of the lengths come from the same ints, so the sizes are the same",
+    ),
+    "mask_gather": Hint(
+        label="bool-mask gather",
+        waits="x[mask]",
+        instead="x[rows], with rows made once from host lengths; or slices where the rows are contiguous",
+        why_equal="a mask picks its True rows in order; rows lists the same ones in the same order",
+    ),
+    "mask_scatter": Hint(
+        label="bool-mask scatter",
+        waits="x[mask] = y",
+        instead="x[rows] = y with rows known on the host; or torch.where(mask, y_full, x)",
+        why_equal="the same rows get the same values; where keeps the others bit for bit",
+    ),
+    "nonzero": Hint(
+        label="nonzero or unique",
+        waits="mask.nonzero(), torch.where(mask), x.unique()",
+        instead="torch.nonzero_static(mask, size=n) or rows from host lengths; keep the mask where a mask will do",
+        why_equal="with n the number of True elements it lists the same indices in the same order",
+    ),
+    "list_of_scalars": Hint(
+        label="list of device scalars",
+        waits="torch.tensor([t] * n, device=t.device)",
+        instead="t.repeat(n), or torch.stack([a, b]) of different scalars",
+        why_equal="the same bits are copied on the device instead of through the host",
+    ),
+    "d2h_copy": Hint(
+        label="device-to-host copy",
+        waits="t.cpu(), t.tolist()",
+        instead='h = t.to("cpu", non_blocking=True); event.record(); later event.synchronize(), once for all results',
+        why_equal="the same bytes arrive in pinned memory; the event says when they may be read",
+    ),
+    "pageable_upload": Hint(
+        label="pageable upload",
+        waits="torch.tensor(data, device=d), host.to(d), x[[1, 2]]",
+        instead="host.pin_memory().to(d, non_blocking=True), or make it on the device (arange, full) once",
+        why_equal="the same bytes are copied, queued like a kernel instead of waited for",
+    ),
+    "integer_index_write": Hint(
+        label="integer index write",
+        waits="p[3] = 7, x[rows] = 0.0",
+        instead="p[3:4] = 7, x.index_fill_(0, rows, 0.0)",
+        why_equal="a slice or index fill writes the same element, with the number as a kernel argument",
+    ),
+    "explicit_sync": Hint(
+        label="explicit synchronization",
+        waits="torch.cuda.synchronize(), stream.synchronize(), event.synchronize()",
+        instead="stream.wait_event(event) where only the device has to wait; none where the next copy waits anyway",
+        why_equal="streams keep the order of the work; the host needs no part in it",
+    ),
+    "unknown": Hint(
+        label="unknown",
+        waits="a library or operator that waits inside",
+        instead="look at the operator that the table names; a variant with a fixed output size often does not wait",
+        why_equal="to be shown case by case: compare outputs bit for bit",
+    ),
+}
