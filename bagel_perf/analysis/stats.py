@@ -26,11 +26,20 @@ class PairedChange:
 def paired_change(reference_ms: Sequence[float], candidate_ms: Sequence[float]) -> PairedChange:
     """``exp(median d) - 1`` for ``d_i = ln(candidate_i / reference_i)``; series of equal length, at least one pair."""
     assert len(reference_ms) == len(candidate_ms) > 0
-    log_ratios = sorted(math.log(b / a) for a, b in zip(reference_ms, candidate_ms, strict=True))
-    num_pairs = len(log_ratios)
-    rank = interval_rank(num_pairs)
-    interval = None if rank is None else (_percent(log_ratios[rank - 1]), _percent(log_ratios[num_pairs - rank]))
-    return PairedChange(delta_pct=_percent(statistics.median(log_ratios)), ci_pct=interval, num_pairs=num_pairs)
+    median, interval = median_interval([math.log(b / a) for a, b in zip(reference_ms, candidate_ms, strict=True)])
+    return PairedChange(
+        delta_pct=_percent(median),
+        ci_pct=None if interval is None else (_percent(interval[0]), _percent(interval[1])),
+        num_pairs=len(reference_ms),
+    )
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """The median of at least one value, and the interval that covers it; None where the values are too few."""
+    ordered = sorted(values)
+    rank = interval_rank(len(ordered))
+    interval = None if rank is None else (ordered[rank - 1], ordered[len(ordered) - rank])
+    return statistics.median(ordered), interval
 
 
 def interval_rank(num_pairs: int, confidence: float = CONFIDENCE) -> int | None:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError, UsageError, error_from_json, error_to_json
 from bagel_perf.schema.runs import Environment, Run, TensorCheck
+from bagel_perf.schema.syncs import SyncReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,13 @@ class TensorEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncsEvent:
+    """A request was watched."""
+
+    report: SyncReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarningEvent:
     """Something that the user should know and that stops nothing."""
 
@@ -62,13 +70,16 @@ class DoneEvent:
     """The last event of a plan that was finished."""
 
 
-Event: TypeAlias = EnvironmentEvent | ProgressEvent | RunEvent | TensorEvent | WarningEvent | ErrorEvent | DoneEvent
+Event: TypeAlias = (
+    EnvironmentEvent | ProgressEvent | RunEvent | TensorEvent | SyncsEvent | WarningEvent | ErrorEvent | DoneEvent
+)
 
 _CLASS_BY_NAME: dict[str, type[Event]] = {
     "environment": EnvironmentEvent,
     "progress": ProgressEvent,
     "run": RunEvent,
     "tensor": TensorEvent,
+    "syncs": SyncsEvent,
     "warning": WarningEvent,
     "error": ErrorEvent,
     "done": DoneEvent,

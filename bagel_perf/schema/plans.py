@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 from bagel_perf.schema import codec
@@ -28,13 +28,16 @@ _Choice = TypeVar("_Choice")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run: ``compare`` measures requests under variants, ``verify`` checks a golden directory.
+    """What to run: ``compare`` measures requests under variants, ``verify`` checks a golden directory, ``syncs``
+    watches one request under one variant.
 
     ``pairs`` and ``warmup`` of None mean the default of the device; the worker reports what it took. ``image_dir`` is
-    where pictures are written, ``order_seed`` draws the order of the variants in each round. Raises ``UsageError``.
+    where pictures are written, ``order_seed`` draws the order of the variants in each round. ``budgets`` are host syncs
+    per entry of a region. On CUDA ``profile`` asks for times, ``check_price`` for their test, and ``trace_path`` is
+    where the profile's trace is kept. Raises ``UsageError``.
     """
 
-    kind: Literal["compare", "verify"]
+    kind: Literal["compare", "verify", "syncs"]
     requests: tuple[Request, ...] = ()
     variants: tuple[str, ...]
     preset: Preset = "auto"
@@ -46,6 +49,10 @@ class Plan:
     warmup: int | None = None
     image_dir: str = ""
     order_seed: int = 0
+    budgets: dict[str, int] = field(default_factory=dict, hash=False)
+    profile: bool = True
+    check_price: bool = False
+    trace_path: str | None = None
 
     def __post_init__(self) -> None:
         parse_variants(",".join(self.variants))
@@ -59,8 +66,18 @@ class Plan:
         if self.kind == "verify":
             if self.golden is None or self.requests:
                 raise UsageError("a plan to verify needs a golden directory and no requests")
+        elif self.kind == "syncs":
+            self._check_syncs()
         else:
             self._check_compare()
+
+    def _check_syncs(self) -> None:
+        if len(self.requests) != 1 or len(self.variants) != 1:
+            raise UsageError("a plan to watch needs one request and one variant", value=", ".join(self.variants))
+        if self.check_price and not self.profile:
+            raise UsageError("a price is checked against a profile", remedy="leave --no-profile out")
+        if self.trace_path is not None and not self.profile:
+            raise UsageError("a trace is that of a profile", remedy="leave --no-profile out")
 
     def _check_compare(self) -> None:
         if len(self.variants) < MIN_VARIANTS:

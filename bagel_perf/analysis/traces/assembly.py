@@ -1,0 +1,122 @@
+"""Rows of a reader into a ``Trace``: sorted, counted from the first event, each kind in its place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bagel_perf.analysis.traces.columns import Columns
+from bagel_perf.analysis.traces.table import (
+    MARKER_PREFIX,
+    NONE,
+    Activities,
+    Calls,
+    CallSite,
+    Frames,
+    Mask,
+    Spans,
+    Syncs,
+)
+from bagel_perf.analysis.traces.threads import Numbered, threads_of_calls
+from bagel_perf.analysis.traces.trace import Source, Trace
+
+# Annotations that older versions of PyTorch record as operators.
+_ANNOTATION_PREFIXES = ("ProfilerStep#", "Optimizer.step#", "Optimizer.zero_grad#", "enumerate(DataLoader)#")
+_STREAM_WAIT = "Stream Wait Event"
+
+_SPAN = {"start_us": np.float64, "end_us": np.float64, "thread": np.int64, "name": np.int64}
+_FRAME = {**_SPAN, "caller": np.int64}
+_NUMBERED = {**_SPAN, "external": np.int64}
+_CALL = {**_NUMBERED, "correlation": np.int64, "site": np.int64}
+_SYNC = {"start_us": np.float64, "end_us": np.float64, "name": np.int64, "correlation": np.int64}
+_ACTIVITY = {
+    **_SYNC,
+    **dict.fromkeys(("device", "stream", "kind", "num_bytes", "copy"), np.int64),
+    "pageable": np.bool_,
+}
+
+
+@dataclasses.dataclass(slots=True)
+class Rows:
+    """The tables while they grow; times from any zero."""
+
+    calls: Columns = dataclasses.field(default_factory=partial(Columns, external=NONE))
+    activities: Columns = dataclasses.field(default_factory=Columns)
+    syncs: Columns = dataclasses.field(default_factory=Columns)
+    ops: Columns = dataclasses.field(default_factory=partial(Columns, external=NONE))
+    annotations: Columns = dataclasses.field(default_factory=partial(Columns, external=NONE))
+    frames: Columns = dataclasses.field(default_factory=Columns)
+    overhead: Columns = dataclasses.field(default_factory=Columns)
+
+    def any(self) -> bool:
+        """Whether any table has a row."""
+        return self.least_us() is not None
+
+    def least_us(self) -> float | None:
+        """The time of the first event."""
+        tables: list[Columns] = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        starts = (table.least("start_us") for table in tables)
+        return min((start for start in starts if start is not None), default=None)
+
+
+def assemble(
+    source: Source,
+    rows: Rows,
+    *,
+    names: tuple[str, ...],
+    threads: tuple[str, ...],
+    sites: tuple[CallSite, ...] = (),
+    num_stream_waits: int = 0,
+) -> Trace:
+    """The trace of ``rows``. Operators that are annotations or markers by name are moved to their tables."""
+    zero_us = rows.least_us() or 0.0
+
+    def numbered(columns: Columns) -> Numbered:
+        found = columns.finish(_NUMBERED, zero_us)
+        external = found.pop("external")
+        return Numbered(Spans(**found), external)
+
+    around = numbered(rows.ops), numbered(rows.annotations)
+    ops, annotations = (each.spans for each in around)
+    calls = rows.calls.finish(_CALL, zero_us)
+    calls["thread"] = threads_of_calls(calls["start_us"], calls["thread"], calls.pop("external"), around)
+    is_marker = _by_name(names, lambda name: name.startswith(MARKER_PREFIX) and name.split()[-1].isdigit())
+    is_annotation = _by_name(names, lambda name: name.startswith(_ANNOTATION_PREFIXES))
+    markers = _merged(ops.where(is_marker[ops.name]), annotations.where(is_marker[annotations.name]))
+    annotations = _merged(annotations.where(~is_marker[annotations.name]), ops.where(is_annotation[ops.name]))
+    syncs = Syncs(**rows.syncs.finish(_SYNC, zero_us))
+    is_stream_wait = _by_name(names, lambda name: name == _STREAM_WAIT)[syncs.name]
+    return Trace(
+        source=source,
+        calls=Calls(**calls),
+        activities=Activities(**rows.activities.finish(_ACTIVITY, zero_us)),
+        syncs=Syncs(**{f.name: getattr(syncs, f.name)[~is_stream_wait] for f in dataclasses.fields(syncs)}),
+        ops=ops.where(~is_marker[ops.name] & ~is_annotation[ops.name]),
+        annotations=annotations,
+        frames=Frames(**rows.frames.finish(_FRAME, zero_us)),
+        markers=markers,
+        marker_numbers=np.array([int(names[name].split()[-1]) for name in markers.name], np.int64),
+        overhead=Spans(**rows.overhead.finish(_SPAN, zero_us)),
+        threads=threads,
+        names=names,
+        sites=sites,
+        num_stream_waits=num_stream_waits + int(is_stream_wait.sum()),
+    )
+
+
+def _by_name(names: Sequence[str], holds: Callable[[str], bool]) -> Mask:
+    return np.array([holds(name) for name in names], np.bool_)
+
+
+def _merged(a: Spans, b: Spans) -> Spans:
+    if not len(b):
+        return a
+    columns: dict[str, Any] = {
+        field.name: np.concatenate([getattr(a, field.name), getattr(b, field.name)]) for field in dataclasses.fields(a)
+    }
+    joined = Spans(**columns)
+    return joined.where(np.lexsort((-joined.end_us, joined.start_us)))

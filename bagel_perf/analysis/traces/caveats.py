@@ -1,0 +1,124 @@
+"""What the figures of a trace cannot be trusted for (warnings), and what was assumed or left out (notes)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bagel_perf.analysis.traces.findings import Findings
+from bagel_perf.analysis.traces.gaps import Gaps
+from bagel_perf.analysis.traces.intervals import covered_us, union
+from bagel_perf.analysis.traces.table import NONE
+from bagel_perf.schema.waits import KINDS
+
+# Of the activities this share may lack their launch before idle times are called uncertain.
+MAX_ORPHANS = 0.05
+# A host that is held this long by a device on which nothing is recorded waits for something that was not recorded.
+MIN_UNSEEN_MS = 1.0
+MIN_UNSEEN_SHARE = 0.5
+
+_SYNC_EVENTS = "record with experimental_config=torch._C._profiler._ExperimentalConfig(enable_cuda_sync_events=True)"
+_STACKS = "record with with_stack=True and experimental_config=torch._C._profiler._ExperimentalConfig(verbose=True)"
+
+
+def is_idle_reliable(findings: Findings) -> bool:
+    """Whether the recorded work of the device is all of it, as far as the trace can tell.
+
+    Replays of graphs whose kernels are missing make a busy device look idle; so does work for which the host waits
+    while nothing is recorded.
+    """
+    if not findings.launches.num_graph_launches:
+        return True
+    return not (findings.launches.hides_kernels or _waits_for_nothing(findings))
+
+
+def warnings(findings: Findings) -> tuple[str, ...]:
+    """Why figures are missing or uncertain, the gravest first."""
+    trace, launches = findings.trace, findings.launches
+    found = []
+    if not findings.has_gpu:
+        found.append(
+            "NO GPU EVENTS: busy, idle and lost time cannot be told; record with ProfilerActivity.CUDA, or nsys "
+            "--trace=cuda"
+        )
+    if launches.num_graph_launches:
+        found.append(_graph_warning(findings))
+    if not len(trace.calls):
+        found.append(
+            "NO RUNTIME CALLS: launches are unknown and waits are those of cuda_sync rows alone"
+            if len(trace.syncs)
+            else "NO RUNTIME CALLS AND NO SYNC EVENTS: waits and launches cannot be told"
+        )
+    elif findings.has_gpu and not len(trace.syncs):
+        found.append(
+            "NO SYNC EVENTS: waits are counted from runtime calls; waits of libraries that call the driver are not "
+            f"seen; {_SYNC_EVENTS if trace.source.format == 'kineto' else 'this nsys recorded none'}"
+        )
+    orphans = _orphan_share(findings)
+    if orphans > MAX_ORPHANS and len(trace.calls):
+        found.append(
+            f"{orphans:.0%} of the GPU's work lacks its launch in the trace; the idle time before it is unknown"
+        )
+    return tuple(found)
+
+
+def notes(findings: Findings) -> tuple[str, ...]:
+    """What was assumed or left out."""
+    trace, waits = findings.trace, findings.waits
+    found = list(trace.source.notes)
+    if findings.window.is_marked:
+        found.append("only what lies in the annotation bagel_perf.window is counted")
+    if waits.num_profiler_syncs:
+        found.append("the last cudaDeviceSynchronize is the profiler's own and is not counted")
+    if trace.num_stream_waits:
+        found.append(
+            f"{trace.num_stream_waits} waits of one stream for another hold no host thread and are not counted"
+        )
+    if len(waits.unmatched_markers):
+        found.append(f"{len(waits.unmatched_markers)} waits seen by callback have no wait in the trace")
+    if not trace.has_stacks and trace.source.format == "kineto" and len(waits):
+        found.append(f"no stacks, so no lines; {_STACKS}")
+    overhead_ms = _overhead_in_gaps_ms(findings)
+    if overhead_ms >= 0.1:
+        found.append(f"{overhead_ms:.1f} ms of idle time are the profiler's own work")
+    if any(KINDS[kind] == "explicit_sync" for kind in waits.kind) and len(findings.idle.busy.devices) > 1:
+        found.append("device times are summed over devices; a wait is charged for each device that ran dry in it")
+    return tuple(found)
+
+
+def _graph_warning(findings: Findings) -> str:
+    launches = findings.launches
+    head = (
+        f"CUDA GRAPHS: {launches.num_graph_launches} replays hide the launches of their kernels; "
+        f"{launches.num_graph_activities} activities are charged to the replay that started them"
+    )
+    if is_idle_reliable(findings):
+        return head
+    if launches.hides_kernels:
+        why = f"{launches.num_empty_replays} replays show no work at all"
+    else:
+        why = "the host waits for work that is not recorded"
+    return f"{head}. IDLE TIME IS UNRELIABLE AND NOT SHOWN: {why}"
+
+
+def _waits_for_nothing(findings: Findings) -> bool:
+    """Whether most of the time in waits passes with nothing recorded on any device."""
+    trace, waits = findings.trace, findings.waits
+    by_copy = (waits.copy != NONE) & (waits.begun_us == waits.start_us)
+    start_us, end_us = waits.start_us[~by_copy], waits.end_us[~by_copy]
+    busy = union(trace.activities.start_us, trace.activities.end_us)
+    blocked_ms = float((end_us - start_us).sum()) / 1e3
+    unseen_ms = blocked_ms - float(covered_us(*busy, start_us, end_us).sum()) / 1e3
+    return unseen_ms > max(MIN_UNSEEN_MS, MIN_UNSEEN_SHARE * blocked_ms)
+
+
+def _orphan_share(findings: Findings) -> float:
+    launcher = findings.trace.call_of_activity
+    return float((launcher == NONE).mean()) if len(launcher) else 0.0
+
+
+def _overhead_in_gaps_ms(findings: Findings) -> float:
+    """How much of the gaps between activities the profiler's own work covers."""
+    gaps: Gaps = findings.idle.gaps
+    inner = (gaps.before != NONE) & (gaps.after != NONE)
+    overhead = union(findings.trace.overhead.start_us, findings.trace.overhead.end_us)
+    return float(np.sum(covered_us(*overhead, gaps.start_us[inner], gaps.end_us[inner]))) / 1e3

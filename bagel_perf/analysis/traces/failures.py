@@ -1,0 +1,32 @@
+"""The errors of reading a trace, each one line with what is allowed and a remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bagel_perf.schema.errors import UsageError
+
+READABLE = "a torch.profiler trace (JSON with traceEvents, gzipped or not) or an Nsight Systems sqlite export"
+RECORD = "record one with prof.export_chrome_trace(PATH) or nsys export --type sqlite"
+
+
+def foreign(path: Path) -> UsageError:
+    """The file is something else."""
+    return UsageError("file is no trace", value=path, allowed=READABLE, remedy=RECORD)
+
+
+def empty(path: Path) -> UsageError:
+    """The file has no bytes, or its trace no events of a known kind."""
+    return UsageError("trace is empty", value=path, allowed=READABLE, remedy=RECORD)
+
+
+def cut_off(path: Path, num_bytes: int) -> UsageError:
+    """The file ends in the middle, after ``num_bytes`` of (unpacked) text."""
+    allowed = f"the text ends unfinished after {num_bytes} bytes"
+    return UsageError("trace is cut off", value=path, allowed=allowed, remedy="copy or export it again")
+
+
+def damaged(path: Path, position: int | None = None) -> UsageError:
+    """The file is of the right kind and cannot be read on."""
+    allowed = "it cannot be unpacked" if position is None else f"it is no JSON near byte {position}"
+    return UsageError("trace is damaged", value=path, allowed=allowed, remedy="copy or export it again")

@@ -1,0 +1,190 @@
+"""Events of a Kineto file, decoded by type: only the fields that are asked about, and nothing of the other phases.
+
+A chunk that does not fit the types (numbers that are no numbers, NaN, a phase that nobody knows) is decoded again by
+the standard library and mended event by event: slower, and no reason to refuse a trace.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import operator
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeAlias
+
+import msgspec
+
+# All phases of the Chrome format, of which X (complete), B (begin) and E (end) are intervals of a thread.
+_OTHER_PHASES = "bnesTtpFfiICMPNODRcVv(),="
+_NO_NUMBER = re.compile(r"(?<=[:\[,])\s*[-+]?(?:nan|inf|infinity)(?:\(\w*\))?(?=\s*[,}\]])", re.IGNORECASE)
+_TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
+
+
+class Args(msgspec.Struct, gc=False, frozen=True):
+    """The arguments of an event that say what launched it, where it ran, and (since PyTorch 2.14) who called it.
+
+    ``external`` is the number of an operator or annotation, and of the innermost one around a call.
+    """
+
+    correlation: int = -1
+    external: int = msgspec.field(default=-1, name="External id")
+    device: int = -1
+    stream: int = -1
+    num_bytes: int = msgspec.field(default=0, name="bytes")
+    caller: str = msgspec.field(default="", name="CallFrom")
+
+
+NO_ARGS = Args()
+
+
+class Slice(msgspec.Struct, gc=False, tag_field="ph", tag="X"):
+    """An interval of a thread, or its begin or end."""
+
+    ts: float
+    cat: str = ""
+    name: str = ""
+    pid: int | str = 0
+    tid: int | str = 0
+    dur: float = 0.0
+    args: Args = NO_ARGS
+
+
+class Begin(Slice, gc=False, tag_field="ph", tag="B"):
+    """The begin of a slice."""
+
+
+class End(Slice, gc=False, tag_field="ph", tag="E"):
+    """The end of the slice that began last on its thread."""
+
+
+class ExactSlice(msgspec.Struct, gc=False, tag_field="ph", tag="X"):
+    """A slice whose time has more digits than a float64 keeps: fractions of microseconds since 1970."""
+
+    ts: Decimal
+    cat: str = ""
+    name: str = ""
+    pid: int | str = 0
+    tid: int | str = 0
+    dur: float = 0.0
+    args: Args = NO_ARGS
+
+
+AnySlice: TypeAlias = Slice | ExactSlice
+
+
+class MalformedError(ValueError):
+    """The text is no list of events; ``position`` is where it stops being one, ``cut_off`` whether it just ends."""
+
+    def __init__(self, position: int, *, cut_off: bool) -> None:
+        super().__init__(position)
+        self.position = position
+        self.cut_off = cut_off
+
+
+def decode(text: bytearray | memoryview, *, exact: bool = False) -> list[Any]:
+    """The events of a JSON list, those of other phases than X, B and E as empty objects.
+
+    Raises ``msgspec.DecodeError``. With ``exact``, complete slices are ``ExactSlice``.
+    """
+    try:
+        return _decoder(exact).decode(text)
+    except UnicodeDecodeError as problem:
+        raise msgspec.DecodeError(str(problem)) from problem
+
+
+def decode_any(text: str) -> tuple[list[AnySlice | None], int]:
+    """The events of a JSON list that ``decode`` refuses, None for other phases, and where the list ends in ``text``.
+
+    Raises ``MalformedError``.
+    """
+    decoder = json.JSONDecoder(strict=False)
+    try:
+        found, end = decoder.raw_decode(text)
+    except json.JSONDecodeError as first:
+        # The same number of characters, so that positions stay true.
+        mended = _TRAILING_COMMA.sub(" ", _NO_NUMBER.sub(lambda match: "0".rjust(len(match.group())), text))
+        try:
+            found, end = decoder.raw_decode(mended)
+        except json.JSONDecodeError as problem:
+            raise MalformedError(problem.pos, cut_off=_is_cut_off(problem)) from first
+        except RecursionError as problem:
+            raise MalformedError(0, cut_off=False) from problem
+    except RecursionError as problem:
+        raise MalformedError(0, cut_off=False) from problem
+    return [_mend(event) if isinstance(event, Mapping) else None for event in found], end
+
+
+@functools.cache
+def _decoder(exact: bool) -> msgspec.json.Decoder[list[Any]]:
+    others = [
+        msgspec.defstruct(f"Phase{ord(phase)}", [], tag_field="ph", tag=phase, gc=False) for phase in _OTHER_PHASES
+    ]
+    slices = [ExactSlice if exact else Slice, Begin, End]
+    # Lax, because older files write numbers of threads and times as strings.
+    union = functools.reduce(operator.or_, [*slices, *others])
+    return msgspec.json.Decoder(list[union], strict=False)  # type: ignore[valid-type]
+
+
+def _is_cut_off(problem: json.JSONDecodeError) -> bool:
+    longest_literal = len("-Infinity")
+    at_end = problem.pos >= len(problem.doc.rstrip()) - longest_literal
+    return at_end or problem.msg.startswith("Unterminated string")
+
+
+def _mend(event: Mapping[str, Any]) -> AnySlice | None:
+    kind = {"X": ExactSlice, "B": Begin, "E": End}.get(str(event.get("ph")))
+    time = _decimal(event.get("ts"))
+    if kind is None or time is None:
+        return None
+    args = event.get("args")
+    fields = args if isinstance(args, Mapping) else {}
+    mended = Args(
+        correlation=_integer(fields.get("correlation"), -1),
+        external=_integer(fields.get("External id"), -1),
+        device=_integer(fields.get("device"), -1),
+        stream=_integer(fields.get("stream"), -1),
+        num_bytes=_integer(fields.get("bytes"), 0),
+        caller=_text(fields.get("CallFrom")),
+    )
+    slice_type: Any = kind
+    mended_slice: AnySlice = slice_type(
+        ts=time if kind is ExactSlice else float(time),
+        cat=_text(event.get("cat")),
+        name=_text(event.get("name")),
+        pid=_identity(event.get("pid")),
+        tid=_identity(event.get("tid")),
+        dur=_finite(event.get("dur")),
+        args=mended,
+    )
+    return mended_slice
+
+
+def _decimal(value: object) -> Decimal | None:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _finite(value: object) -> float:
+    number = _decimal(value)
+    return 0.0 if number is None else float(number)
+
+
+def _integer(value: object, default: int) -> int:
+    number = _decimal(value)
+    return default if number is None else math.floor(number)
+
+
+def _text(value: object) -> str:
+    # Bytes that are no UTF-8 arrive as surrogates, which no output could write.
+    return str(value or "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _identity(value: object) -> int | str:
+    number = _decimal(value)
+    return math.floor(number) if number is not None else str(value)

@@ -1,0 +1,95 @@
+"""Stretches of a trace as lanes to draw, bounded in size however large the trace is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bagel_perf.analysis.traces.candidates import main_thread
+from bagel_perf.analysis.traces.findings import Findings
+from bagel_perf.analysis.traces.intervals import merged, union
+from bagel_perf.analysis.traces.table import NONE, Floats, Ints
+from bagel_perf.schema.traces import IDLE_CLASSES, PATH_SEPARATOR, Lanes, Segment
+from bagel_perf.schema.waits import KINDS
+
+MAX_SEGMENTS = 400
+MAX_REGIONS = 6
+
+
+def lanes(findings: Findings) -> tuple[Lanes, ...]:
+    """The whole window, then of each region that lost most the one call of it that did."""
+    window = findings.window
+    drawn = [_lanes(findings, "", window.start_us, window.end_us)]
+    path, length_us, start_us = findings.regions.spans()
+    end_us = start_us + length_us
+    weight_us = _lost_between(findings, start_us, end_us) + length_us * 1e-6  # the longest, where nothing is lost
+    inside = (end_us > window.start_us) & (start_us < window.end_us) & (length_us > 0)
+    totals_us = np.bincount(path[inside], weights=weight_us[inside], minlength=len(findings.regions.paths))
+    for number in np.argsort(-totals_us, kind="stable")[:MAX_REGIONS]:
+        calls = np.flatnonzero(inside & (path == number))
+        if number and len(calls):
+            call = calls[weight_us[calls].argmax()]
+            name = PATH_SEPARATOR.join(findings.regions.paths[int(number)])
+            drawn.append(_lanes(findings, name, float(start_us[call]), float(end_us[call])))
+    return tuple(drawn)
+
+
+def _lost_between(findings: Findings, start_us: Floats, end_us: Floats) -> Floats:
+    """The idle time that waits opened which end in each stretch."""
+    waits = findings.waits
+    order = np.argsort(waits.end_us, kind="stable")
+    sums_us = np.concatenate([[0.0], np.cumsum(findings.idle.lost_by_wait_us[order])])
+    places = np.searchsorted(waits.end_us[order], np.column_stack([start_us, end_us]))
+    lost_us: Floats = sums_us[places[:, 1]] - sums_us[places[:, 0]]
+    return lost_us
+
+
+def _lanes(findings: Findings, region: str, start_us: float, end_us: float) -> Lanes:
+    trace, waits, gaps = findings.trace, findings.waits, findings.idle.gaps
+    thread = main_thread(trace)
+    device = findings.idle.busy.devices[:1]
+    zero_us = findings.window.start_us
+
+    def lane(starts_us: Floats, ends_us: Floats, labels: Ints | None, names: tuple[str, ...]) -> tuple[Segment, ...]:
+        inside = np.flatnonzero((ends_us > start_us) & (starts_us < end_us))
+        clipped = np.clip(starts_us[inside], start_us, end_us), np.clip(ends_us[inside], start_us, end_us)
+        numbers = np.zeros(len(inside), np.int64) if labels is None else labels[inside]
+        return _segments(*clipped, numbers, names, zero_us)
+
+    on_cpu = [
+        (table.start_us[table.thread == thread], table.end_us[table.thread == thread])
+        for table in (trace.ops, trace.calls)
+    ]
+    cpu = union(*(np.concatenate(column) for column in zip(*on_cpu, strict=True)))
+    on_device = np.isin(trace.activities.device, device)
+    gpu = union(trace.activities.start_us[on_device], trace.activities.end_us[on_device])
+    idle = np.isin(gaps.device, device)
+    mine = waits.thread == thread
+    return Lanes(
+        region=region,
+        start_ms=(start_us - zero_us) / 1e3,
+        end_ms=(end_us - zero_us) / 1e3,
+        cpu=lane(*cpu, None, ("",)),
+        syncs=lane(waits.start_us[mine], waits.end_us[mine], waits.kind[mine], KINDS),
+        gpu=lane(*gpu, None, ("",)),
+        idle=lane(gaps.start_us[idle], gaps.end_us[idle], findings.idle.main_cause()[idle], IDLE_CLASSES),
+    )
+
+
+def _segments(
+    start_us: Floats, end_us: Floats, label: Ints, names: tuple[str, ...], zero_us: float
+) -> tuple[Segment, ...]:
+    """Intervals merged to at most ``MAX_SEGMENTS``, each with the label that most of it has."""
+    if not len(start_us):
+        return ()
+    group = merged(start_us, end_us, MAX_SEGMENTS)
+    num_groups = int(group[-1]) + 1
+    weights = np.bincount(group * len(names) + label, weights=end_us - start_us, minlength=num_groups * len(names))
+    chosen = weights.reshape(num_groups, len(names)).argmax(axis=1)
+    first = np.flatnonzero(np.diff(group, prepend=NONE))
+    last = np.append(first[1:], len(group)) - 1
+    begins_ms = np.round((start_us[first] - zero_us) / 1e3, 4)
+    ends_ms = np.round((end_us[last] - zero_us) / 1e3, 4)
+    return tuple(
+        (float(begin), float(end), names[int(number)])
+        for begin, end, number in zip(begins_ms, ends_ms, chosen, strict=True)
+    )

@@ -1,0 +1,84 @@
+"""Times of the waits that the harness marked in a profile, and the waits that it did not see."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from bagel_perf.analysis.traces.findings import Findings, examine
+from bagel_perf.analysis.traces.prices import Prices
+from bagel_perf.analysis.traces.table import NONE, Mask
+from bagel_perf.analysis.traces.trace import Trace
+from bagel_perf.schema.syncs import Site
+from bagel_perf.schema.waits import KINDS, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedTimes:
+    """All waits with one marker, in ms; ``kind`` is what the operators around most of them say."""
+
+    count: int
+    kind: Kind
+    blocked_ms: float
+    lost_gpu_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedTrace:
+    """A profile of the harness's own, looked at once."""
+
+    findings: Findings
+    prices: Prices
+
+    @classmethod
+    def of(cls, trace: Trace) -> MarkedTrace:
+        """Looks at a trace."""
+        findings = examine(trace)
+        return cls(findings=findings, prices=Prices(findings))
+
+    def times(self) -> dict[int, MarkedTimes]:
+        """Times by marker."""
+        marker = self.findings.waits.marker
+        return {int(each): self._times(marker == each) for each in np.unique(marker)}
+
+    def _times(self, rows: Mask) -> MarkedTimes:
+        waits = self.findings.waits
+        kinds = np.bincount(waits.kind[rows], minlength=len(KINDS))
+        return MarkedTimes(
+            count=int(rows.sum()),
+            kind=KINDS[int(kinds.argmax())],
+            blocked_ms=float(waits.blocked_us[rows].sum()) / 1e3,
+            lost_gpu_ms=float(self.findings.idle.lost_by_wait_us[rows].sum()) / 1e3,
+        )
+
+    def price_ms(self, markers: Collection[int]) -> tuple[float, float] | None:
+        """What the profiled run would have saved without the waits with these markers (see ``Prices.of``)."""
+        return self.prices.of(np.flatnonzero(np.isin(self.findings.waits.marker, list(markers))).tolist())
+
+    def unmarked_sites(self) -> list[Site]:
+        """The waits that no callback announced, by kind, operator and region; a library's, mostly."""
+        trace, regions, waits = self.findings.trace, self.findings.regions, self.findings.waits
+        unmarked = np.flatnonzero(waits.marker == NONE)
+        keys = np.column_stack([waits.kind, waits.outer_op, waits.region])[unmarked]
+        found, group = np.unique(keys, axis=0, return_inverse=True) if len(keys) else (keys, np.empty(0, np.int64))
+        sites = []
+        for number, (kind, op, region) in enumerate(found.tolist()):
+            rows = np.zeros(len(waits), np.bool_)
+            rows[unmarked[group == number]] = True
+            times = self._times(rows)
+            sites.append(
+                Site(
+                    kind=KINDS[kind],
+                    file="",
+                    line=0,
+                    function="",
+                    region="/".join(regions.paths[region]),
+                    count=times.count,
+                    blocked_ms=times.blocked_ms,
+                    lost_gpu_ms=times.lost_gpu_ms,
+                    op=trace.names[op] if op != NONE else None,
+                )
+            )
+        return sites

@@ -1,0 +1,84 @@
+"""An Nsight Systems export as a database: tables that may be missing, columns that came and went, names by number."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from bagel_perf.analysis.traces.table import NONE, Ints
+from bagel_perf.schema.errors import UsageError
+
+ROWS_AT_A_TIME = 1 << 16
+
+
+class Export:
+    """A read-only connection with what its schema has."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
+        # Names of kernels are text of any encoding.
+        self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        names = self._connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+        self.tables = {str(name) for (name,) in names}
+
+    def __enter__(self) -> Export:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+    def columns(self, table: str) -> set[str]:
+        """The columns of a table, none if it is missing."""
+        if table not in self.tables:
+            return set()
+        return {str(row[1]) for row in self._connection.execute(f'PRAGMA table_info("{table}")')}
+
+    def integers(self, table: str, columns: Sequence[str], where: str = "1") -> Iterator[dict[str, Ints]]:
+        """Rows of integer columns, many at a time; NONE stands for NULL and for columns that the table lacks."""
+        has = self.columns(table) | {"rowid"}
+        if table not in self.tables:
+            return
+        chosen = ", ".join(f'COALESCE("{name}", {NONE})' if name in has else str(NONE) for name in columns)
+        cursor = self._connection.execute(f'SELECT {chosen} FROM "{table}" WHERE {where}')
+        while rows := cursor.fetchmany(ROWS_AT_A_TIME):
+            try:
+                values = np.array(rows, np.int64)
+            except (ValueError, TypeError, OverflowError) as problem:
+                raise UsageError("table of the trace holds no numbers", value=table, allowed=str(problem)) from problem
+            yield {name: values[:, i] for i, name in enumerate(columns)}
+
+    def texts(self, table: str, key: str, *columns: str) -> dict[int, str]:
+        """Texts by number: the columns of each row, as far as the table has them, with blanks between."""
+        has = self.columns(table)
+        chosen = [name for name in columns if name in has]
+        if key not in has or not chosen:
+            return {}
+        joined = " || ' ' || ".join(f"COALESCE(\"{name}\", '')" for name in chosen)
+        query = f'SELECT "{key}", {joined} FROM "{table}" WHERE typeof("{key}") = \'integer\''
+        return {int(k): str(v) for k, v in self._connection.execute(query)}
+
+    def pairs(self, table: str, key: str, value: str) -> dict[str, str]:
+        """Two text columns as a mapping."""
+        if not {key, value} <= self.columns(table):
+            return {}
+        return {str(k): str(v) for k, v in self._connection.execute(f'SELECT "{key}", "{value}" FROM "{table}"')}
+
+    def strings(self, table: str, column: str) -> dict[int, str]:
+        """The values of a text column by row number, where there is one."""
+        if column not in self.columns(table):
+            return {}
+        query = f'SELECT rowid, "{column}" FROM "{table}" WHERE "{column}" IS NOT NULL'
+        return {int(k): str(v) for k, v in self._connection.execute(query)}
+
+
+def numbers_named(enumeration: Mapping[int, str], words: Sequence[str], fallback: int) -> set[int]:
+    """The numbers whose name or label holds one of the words; ``fallback`` where the export has no enumeration."""
+    if not enumeration:
+        return {fallback}
+    texts = {number: re.sub(r"[-\s]+", "_", text.upper()) for number, text in enumeration.items()}
+    return {number for number, text in texts.items() if any(word in text for word in words)}

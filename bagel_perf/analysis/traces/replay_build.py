@@ -1,0 +1,174 @@
+"""Makes a ``Replay`` of a trace: which call launched what, how long launches and wake-ups take here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bagel_perf.analysis.traces.apis import Api
+from bagel_perf.analysis.traces.columns import grouped
+from bagel_perf.analysis.traces.findings import Findings
+from bagel_perf.analysis.traces.nesting import Nest
+from bagel_perf.analysis.traces.replay import BLOCKING_COPY, LAUNCH, OTHER, WAIT, Replay
+from bagel_perf.analysis.traces.table import DEVICE_TO_HOST, NONE, Floats, Ints, Mask
+from bagel_perf.analysis.traces.trace import Trace
+from bagel_perf.analysis.traces.waits import Waits
+from bagel_perf.schema.waits import KINDS, Kind
+
+MAX_OVERLAP = 0.02
+"""Share of calls that may begin while another thread is inside one; with more, threads launch side by side."""
+MAX_LAUNCH_US = 200.0
+"""A launch that takes longer, of work that begins as much later still, waited for room in the queue: no host's work."""
+LAUNCH_LATENCY_US = 5.0
+WAKE_US = 5.0
+MAX_OWN_US = 10.0
+
+OF_READS = ("aten::item", "aten::_local_scalar_dense", "aten::is_nonzero")
+VANISHING: tuple[Kind, ...] = ("scalar_read", "list_of_scalars", "tensor_as_size")
+
+
+def build_replay(findings: Findings) -> Replay | None:
+    """The replay of a trace's window; None without calls, and where threads launch side by side, in no one order."""
+    trace, waits, window = findings.trace, findings.waits, findings.window
+    calls = trace.calls
+    inside = (calls.start_us >= window.start_us) & (calls.start_us <= window.end_us)
+    rows = np.flatnonzero(inside & ~trace.inside_another(inside))
+    start_us, end_us = calls.start_us[rows], calls.end_us[rows]
+    reach_us = np.concatenate([[window.start_us], np.maximum.accumulate(end_us)])[:-1]
+    if not len(rows) or np.mean(start_us < reach_us - 1.0) > MAX_OVERLAP:
+        return None
+    activity = trace.activity_of_call[rows]
+    kind = _kinds(trace, rows, activity, waits)
+    gpu_us, stream, num_streams = _launched(trace, activity)
+    own_us, wake_us = _waiting(trace, kind, activity, start_us, end_us)
+    wait, vanishes, before_us, after_us = _operators_of_waits(trace, rows, reach_us, waits)
+    return Replay(
+        kind=kind,
+        work_us=np.maximum(start_us - reach_us, 0.0),
+        own_us=own_us,
+        latency_us=_latencies(trace, activity, start_us),
+        gpu_us=gpu_us,
+        wake_us=wake_us,
+        stream=np.where(kind == WAIT, NONE, stream),
+        wait=wait,
+        vanishes=vanishes,
+        before_us=before_us,
+        after_us=after_us,
+        num_streams=num_streams,
+        tail_us=max(window.end_us - float(end_us.max()), 0.0),
+    )
+
+
+def _kinds(trace: Trace, rows: Ints, activity: Ints, waits: Waits) -> Ints:
+    is_wait = np.isin(rows, waits.call[waits.call != NONE])
+    launched = np.where(activity == NONE, 0, activity)
+    blocks = activity != NONE
+    if len(trace.activities):
+        blocks &= trace.activities.pageable[launched] & (trace.activities.copy[launched] == DEVICE_TO_HOST)
+    blocks |= is_wait & (trace.apis[rows] == Api.WAIT_COPY)
+    return np.select([blocks, is_wait, activity != NONE], [BLOCKING_COPY, WAIT, LAUNCH], OTHER)
+
+
+def _launched(trace: Trace, activity: Ints) -> tuple[Floats, Ints, int]:
+    """GPU time and stream of what each call launched, and the number of streams."""
+    done = trace.activities
+    if not len(done):
+        return np.zeros(len(activity)), np.full(len(activity), NONE), 0
+    keys, stream = np.unique(done.device * 1_000_000 + done.stream, return_inverse=True)
+    # What was queued takes from the end of the work before it: the gap between them, or less where they overlap.
+    launched = trace.call_of_activity
+    begin_us = done.start_us.copy()
+    for _, rows in grouped(stream):
+        reach_us = _reach_before(done.end_us[rows])
+        is_late = (launched[rows] == NONE) | (trace.calls.start_us[launched[rows]] >= reach_us)
+        begin_us[rows] = np.where(is_late, done.start_us[rows], reach_us)
+    gpu_us = np.where(activity == NONE, 0.0, np.maximum(_last_ends(trace) - begin_us, 0.0)[activity])
+    return gpu_us, np.where(activity == NONE, NONE, stream[activity]), len(keys)
+
+
+def _last_ends(trace: Trace) -> Floats:
+    """For each activity the end of the last one of its launch: a graph's starts many."""
+    done = trace.activities
+    known = np.where(done.correlation >= 0, done.correlation, -1 - np.arange(len(done)))
+    _, group = np.unique(known, return_inverse=True)
+    last_end_us = np.full(int(group.max(initial=0)) + 1, -np.inf)
+    np.maximum.at(last_end_us, group, done.end_us)
+    return last_end_us[group]
+
+
+def _latencies(trace: Trace, activity: Ints, start_us: Floats) -> Floats:
+    """From a call to the begin of its work: as measured where the GPU stood idle before, else what is usual here."""
+    done = trace.activities
+    if not len(done):
+        return np.full(len(activity), LAUNCH_LATENCY_US)
+    reach_us = _reach_before(done.end_us)[activity]
+    was_idle = (activity != NONE) & (reach_us < start_us)
+    latency_us = np.maximum(done.start_us[activity] - start_us, 0.0)
+    usual_us = float(np.median(latency_us[was_idle])) if was_idle.any() else LAUNCH_LATENCY_US
+    # What was queued took no longer to get there than the work before it took to end.
+    return np.where(was_idle, latency_us, np.minimum(usual_us, np.maximum(reach_us - start_us, 0.0)))
+
+
+def _reach_before(end_us: Floats) -> Floats:
+    """For each of some intervals, sorted by start, where those before it end."""
+    return np.concatenate([[-np.inf], np.maximum.accumulate(end_us)])[: len(end_us)]
+
+
+def _waiting(trace: Trace, kind: Ints, activity: Ints, start_us: Floats, end_us: Floats) -> tuple[Floats, Floats]:
+    """Each call's own time, and for a wait how long after the end of the GPU's work it returns."""
+    own_us = end_us - start_us
+    launches = kind == LAUNCH
+    usual_launch_us = float(np.median(own_us[launches])) if launches.any() else LAUNCH_LATENCY_US
+    if not len(trace.activities):
+        return own_us, np.full(len(kind), WAKE_US)
+    had_no_room = launches & (own_us > MAX_LAUNCH_US) & (trace.activities.start_us[activity] - end_us > MAX_LAUNCH_US)
+    own_us = np.where(had_no_room, usual_launch_us, own_us)
+    ends_us = np.where(activity == NONE, -np.inf, _last_ends(trace)[activity])
+    done_us = np.maximum.accumulate(ends_us)
+    waits = np.isin(kind, (WAIT, BLOCKING_COPY))
+    held = waits & (done_us > start_us)
+    wake_us = np.maximum(end_us - done_us, 0.0)
+    usual_wake_us = float(np.median(wake_us[held])) if held.any() else WAKE_US
+    quick = waits & ~held
+    # A wait that returns before all launched work is done was for an event: its length is taken as it is.
+    was_for_event = waits & (done_us > end_us)
+    usual_own_us = min(float(np.median(own_us[quick])) if quick.any() else WAKE_US, MAX_OWN_US)
+    own_us = np.where(held & ~was_for_event, np.minimum(usual_own_us, own_us), own_us)
+    return own_us, np.select([was_for_event, held], [-np.inf, wake_us], usual_wake_us)
+
+
+def _operators_of_waits(trace: Trace, rows: Ints, reach_us: Floats, waits: Waits) -> tuple[Ints, Mask, Floats, Floats]:
+    """For each call its wait, whether it goes with it, and the host's work around that operator (see ``Replay``)."""
+    num_calls = len(rows)
+    wait = np.full(num_calls, NONE)
+    vanishes = np.zeros(num_calls, np.bool_)
+    before_us, after_us = np.zeros(num_calls), np.zeros(num_calls)
+    place_of_call = np.full(len(trace.calls) + 1, NONE)
+    place_of_call[rows] = np.arange(num_calls)
+    copy_call = np.where(waits.copy == NONE, NONE, trace.call_of_activity[waits.copy])
+    for call in (copy_call, waits.call):  # a wait of its own goes before one that only follows the copy
+        place_of_wait = place_of_call[call]
+        is_known = place_of_wait != NONE
+        wait[place_of_wait[is_known]] = np.flatnonzero(is_known)
+    operator = _read_operators(trace, waits)
+    start_us, end_us, thread = trace.calls.start_us[rows], trace.calls.end_us[rows], trace.calls.thread[rows]
+    for each in np.flatnonzero(is_known & (operator != NONE)):
+        op_start_us, op_end_us = trace.ops.start_us[operator[each]], trace.ops.end_us[operator[each]]
+        last = place_of_wait[each]
+        first = int(np.searchsorted(start_us, op_start_us, side="left"))
+        inside = slice(first, last + 1)
+        mine = thread[inside] == waits.thread[each]
+        wait[inside] = np.where(mine, each, wait[inside])
+        vanishes[inside] |= mine
+        before_us[first] = max(op_start_us - reach_us[first], 0.0)
+        after_us[last] = max(op_end_us - end_us[last], 0.0)
+    return wait, vanishes, before_us, after_us
+
+
+def _read_operators(trace: Trace, waits: Waits) -> Ints:
+    """For each wait the row of the outermost operator that only reads for the host, NONE where there is none."""
+    is_read = np.array([name in OF_READS for name in trace.names], np.bool_)
+    reads = np.flatnonzero(is_read[trace.ops.name]) if len(trace.ops) else np.empty(0, np.int64)
+    levels = Nest.of(trace.ops.where(reads)).enclosing((waits.start_us + waits.end_us) / 2, waits.thread)
+    outermost = levels[:, 0] if levels.shape[1] else np.full(len(waits), NONE)
+    vanishing = np.isin(waits.kind, [KINDS.index(kind) for kind in VANISHING])
+    return np.where((outermost != NONE) & vanishing, reads[outermost] if len(reads) else NONE, NONE)

@@ -1,0 +1,149 @@
+"""The waits of the host for the device, each counted once.
+
+A read of one scalar shows as an asynchronous copy, a stream synchronization and, if asked for, a cuda_sync row of the
+GPU side: one wait. A driver call inside a runtime call is the same wait; allocator calls are none of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bagel_perf.analysis.traces.apis import WAITS, Api
+from bagel_perf.analysis.traces.candidates import Candidates, wait_candidates
+from bagel_perf.analysis.traces.columns import grouped
+from bagel_perf.analysis.traces.kinds import kinds_of
+from bagel_perf.analysis.traces.nesting import first_of, last_of
+from bagel_perf.analysis.traces.regions import Regions
+from bagel_perf.analysis.traces.source_lines import lines_of
+from bagel_perf.analysis.traces.table import NONE, CallSite, Floats, Ints, at_rows
+from bagel_perf.analysis.traces.trace import Trace
+from bagel_perf.analysis.traces.window import Window, window_of
+
+# An asynchronous copy and the wait that follows it belong together if no more time than this is between them; it
+# decides only where no operator shows that they do.
+MAX_COPY_TO_WAIT_US = 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """One row per wait, by start.
+
+    A wait for a pageable copy begins with the copy call, which does most of the waiting. For every wait for a copy
+    ``begun_us`` is the start of the copy call: from there on the host launched nothing. ``name`` is the call's,
+    ``inner_op`` and ``outer_op`` are the operators around it (numbers into ``Trace.names``), ``kind`` a number into
+    ``schema.waits.KINDS``, ``region`` one into ``Regions.paths``, ``site`` one into ``sites``, ``call`` the row of the
+    call and ``copy`` that of the activity that was waited for; each NONE where unknown. ``marker`` is the harness's N.
+
+    ``unmatched_markers`` are those after which their thread did not wait. ``num_profiler_syncs`` waits of the profiler
+    itself are not among the rows.
+    """
+
+    begun_us: Floats
+    start_us: Floats
+    end_us: Floats
+    thread: Ints
+    name: Ints
+    kind: Ints
+    inner_op: Ints
+    outer_op: Ints
+    region: Ints
+    site: Ints
+    call: Ints
+    copy: Ints
+    marker: Ints
+    sites: tuple[CallSite, ...]
+    unmatched_markers: Ints
+    num_profiler_syncs: int
+
+    def __len__(self) -> int:
+        return len(self.start_us)
+
+    @property
+    def blocked_us(self) -> Floats:
+        """How long each held its thread."""
+        return self.end_us - self.start_us
+
+
+def find_waits(trace: Trace, regions: Regions | None = None, window: Window | None = None) -> Waits:
+    """Every wait that begins in the window (default: ``window_of(trace)``), with what it waited for and where."""
+    regions = Regions(trace) if regions is None else regions
+    window = window_of(trace) if window is None else window
+    found = wait_candidates(trace)
+    found = found.where((found.start_us >= window.start_us) & (found.start_us <= window.end_us))
+    middle_us = (found.start_us + found.end_us) / 2
+    levels = trace.op_nest.enclosing(middle_us, found.thread)
+    copy_call = _copies_waited_for(trace, found, last_of(levels))
+    copy = np.where(copy_call == NONE, NONE, at_rows(trace.activity_of_call, copy_call))
+    direction = np.where(copy == NONE, NONE, at_rows(trace.activities.copy, copy))
+    pageable = (copy != NONE) & at_rows(trace.activities.pageable, copy)
+    begins_with_copy = pageable & (copy_call != found.call)
+    site, sites = lines_of(trace, middle_us, found.thread, found.call)
+    markers, unmatched = _markers(trace, found, window)
+    names = np.where(levels == NONE, NONE, at_rows(trace.ops.name, levels))
+    copied_us = at_rows(trace.calls.start_us, copy_call)
+    return Waits(
+        begun_us=np.where(copy_call == NONE, found.start_us, copied_us),
+        start_us=np.where(begins_with_copy, copied_us, found.start_us),
+        end_us=found.end_us,
+        thread=found.thread,
+        name=found.name,
+        kind=kinds_of(names, found.api, direction, pageable, trace.names),
+        inner_op=last_of(names),
+        outer_op=first_of(names),
+        region=regions.at(middle_us, found.thread),
+        site=site,
+        call=found.call,
+        copy=copy,
+        marker=markers,
+        sites=sites,
+        unmatched_markers=unmatched,
+        num_profiler_syncs=found.num_profiler_syncs,
+    )
+
+
+def _copies_waited_for(trace: Trace, found: Candidates, inner_op: Ints) -> Ints:
+    """For each wait the call that copied what is waited for, NONE where it waits for something else.
+
+    That is the wait itself if it copies; else the copy before it on its thread, if nothing was launched in between and
+    both are of the same operator.
+    """
+    calls, apis = trace.calls, trace.apis
+    copy = np.where(found.api == Api.WAIT_COPY, found.call, NONE)
+    telling = np.isin(apis, (*WAITS, Api.COPY_ASYNC, Api.LAUNCH, Api.GRAPH_LAUNCH))
+    telling_rows = dict(grouped(np.where(telling, calls.thread, NONE)))
+    for thread, asked in grouped(found.thread):
+        rows = telling_rows.get(thread, np.empty(0, np.int64))
+        place = np.searchsorted(calls.start_us[rows], found.start_us[asked], side="left") - 1
+        before = np.where(place >= 0, rows[np.maximum(place, 0)] if len(rows) else NONE, NONE)
+        is_copy = (before != NONE) & (found.api[asked] != Api.WAIT_COPY)
+        is_copy[is_copy] = apis[before[is_copy]] == Api.COPY_ASYNC
+        copy[asked[is_copy]] = before[is_copy]
+    paired = np.flatnonzero((copy != NONE) & (found.api != Api.WAIT_COPY))
+    middle_us = (calls.start_us[copy[paired]] + calls.end_us[copy[paired]]) / 2
+    op_of_copy = trace.op_nest.innermost(middle_us, found.thread[paired])
+    near = found.start_us[paired] - calls.end_us[copy[paired]] <= MAX_COPY_TO_WAIT_US
+    together = (op_of_copy == inner_op[paired]) & (near | (op_of_copy != NONE))
+    copy[paired[~together]] = NONE
+    return copy
+
+
+def _markers(trace: Trace, found: Candidates, window: Window) -> tuple[Ints, Ints]:
+    """For each wait the number of the last marker since the wait before it, and the numbers of all other markers."""
+    markers = trace.markers
+    number = np.full(len(found), NONE)
+    taken = np.zeros(len(markers), np.bool_)
+    marker_rows = dict(grouped(markers.thread))
+    for thread, asked in grouped(found.thread):
+        rows = marker_rows.get(thread)
+        if rows is None:
+            continue
+        place = np.searchsorted(markers.start_us[rows], found.start_us[asked], side="right") - 1
+        row = rows[np.maximum(place, 0)]
+        since_us = np.concatenate([[-np.inf], np.maximum.accumulate(found.end_us[asked])[:-1]])
+        fits = (place >= 0) & (markers.start_us[row] >= since_us)
+        number[asked[fits]] = trace.marker_numbers[row[fits]]
+        taken[row[fits]] = True
+    in_window = (markers.start_us >= window.start_us) & (markers.start_us <= window.end_us)
+    return number, trace.marker_numbers[~taken & in_window]

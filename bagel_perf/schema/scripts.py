@@ -1,0 +1,37 @@
+"""An order to run somebody's Python program and watch it, in one JSON object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bagel_perf.schema import codec
+
+SCHEMA = "bagel-perf.script"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptOrder:
+    """What to run and how to watch it; the report is written to ``report_path``.
+
+    ``is_module`` says that the target is a module's name, as after ``python -m``. On ``cuda`` the program runs on the
+    GPU, on ``cpu`` on the simulated device, on ``auto`` on a GPU if there is one.
+    """
+
+    report_path: str
+    subject: str
+    is_module: bool
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    profile: bool = True
+    trace_path: str | None = None
+    budgets: dict[str, int] = field(default_factory=dict, hash=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The order as a JSON object."""
+        return {"schema": SCHEMA, "version": VERSION, **codec.to_json(self)}
+
+    @classmethod
+    def from_json(cls, data: object) -> ScriptOrder:
+        """The order of a JSON object; ``UsageError`` when it is none."""
+        return codec.from_json(cls, codec.check_header(data, SCHEMA, VERSION))

@@ -1,0 +1,38 @@
+"""Scenes as traces in memory, through the reader that a file of them would take."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from bagel_perf.analysis.traces.findings import Findings, examine
+from bagel_perf.analysis.traces.kineto import read_kineto
+from bagel_perf.analysis.traces.trace import Trace
+from bagel_perf.schema.traces import IDLE_CLASSES
+from bagel_perf.schema.waits import KINDS
+from kineto_files import one_line
+from trace_scenes import Scene
+
+
+def trace_of(scene: Scene) -> Trace:
+    """The trace of a scene."""
+    text = one_line(scene).encode()
+    return read_kineto(io.BytesIO(text).read, Path("scene.json"), len(text))
+
+
+def findings_of(scene: Scene) -> Findings:
+    """Everything that is found in a scene."""
+    return examine(trace_of(scene))
+
+
+def kinds_of(findings: Findings) -> list[str]:
+    """The kind of each wait."""
+    return [KINDS[kind] for kind in findings.waits.kind]
+
+
+def causes_of(findings: Findings) -> list[tuple[float, str, float]]:
+    """Length, cause of the part that no wait opened, and the part that waits opened, of each gap in microseconds."""
+    idle = findings.idle
+    lengths = idle.gaps.length_us.round(3).tolist()
+    lost = idle.lost_us.round(3).tolist()
+    return [(length, IDLE_CLASSES[cause], part) for length, cause, part in zip(lengths, idle.cause, lost, strict=True)]
