@@ -15,11 +15,15 @@ from typing import ParamSpec, Protocol, TypeVar, cast
 
 import torch
 
+from bagel_perf.harness.stacks import Stack
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_path: ContextVar[tuple[str, ...]] = ContextVar("bagel_perf_region", default=())
+_open: Stack[tuple[int, str]] = Stack("region")
+"""Number of the recording, name of the region: a region that outlives its recording is in no later one."""
+_is_marking: ContextVar[bool] = ContextVar("bagel_perf_region_marking", default=False)
 
 
 class Sink(Protocol):
@@ -50,15 +54,17 @@ class RecordFunctionSink:
 
 
 class _Recorders:
-    """Who records in this process; ``sinks`` is None while nobody does."""
+    """Who records in this process; ``sinks`` is None while nobody does. ``number`` counts the times somebody began."""
 
     def __init__(self) -> None:
         self.sinks: tuple[Sink, ...] | None = None
+        self.number = 0
         self._asked: dict[object, tuple[Sink, ...]] = {}
         self._lock = threading.Lock()
 
     def add(self, who: object, sinks: tuple[Sink, ...]) -> None:
         with self._lock:
+            self.number += not self._asked
             self._asked[who] = sinks
             self._refresh()
 
@@ -75,23 +81,33 @@ _recorders = _Recorders()
 
 
 class _Region:
-    __slots__ = ("_name", "_open", "_outer", "_sinks")
+    __slots__ = ("_held", "_marks", "_name", "_sinks")
 
     def __init__(self, name: str, sinks: tuple[Sink, ...]) -> None:
         self._name = name
         self._sinks = sinks
 
     def __enter__(self) -> None:
-        self._outer = _path.get()
-        self._open = ExitStack()
-        for sink in self._sinks:
-            self._open.enter_context(sink.open(self._name))
-        _path.set((*self._outer, self._name))
+        self._marks = ExitStack()
+        with _marking():
+            for sink in self._sinks:
+                self._marks.enter_context(sink.open(self._name))
+        self._held = _open.push((_recorders.number, self._name))
 
     def __exit__(self, *raised: object) -> None:
-        # Set, not reset with a token: a generator may leave its region in another context than it entered.
-        _path.set(self._outer)
-        self._open.close()
+        _open.let_go(self._held)
+        with _marking():
+            self._marks.close()
+
+
+@contextmanager
+def _marking() -> Iterator[None]:
+    """A sink's own ranges are not taken for the program's by ``nvtx_ranges``."""
+    _is_marking.set(True)
+    try:
+        yield
+    finally:
+        _is_marking.set(False)
 
 
 class _Nothing:
@@ -113,9 +129,16 @@ def region(name: str) -> AbstractContextManager[None]:
     return _NOTHING if sinks is None else _Region(name, sinks)
 
 
+def is_marking() -> bool:
+    """Whether a sink is marking a region just now, in this thread or task."""
+    return _is_marking.get()
+
+
 def current_region() -> tuple[str, ...]:
     """Names of the open regions, outermost first; empty while nothing records."""
-    return _path.get()
+    if _recorders.sinks is None:
+        return ()
+    return tuple(name for number, name in _open.values() if number == _recorders.number)
 
 
 @contextmanager

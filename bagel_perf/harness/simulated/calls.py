@@ -1,6 +1,7 @@
 """Chooses how a torch function runs on the simulated device, and runs the ordinary ones.
 
-Functions known not to wait go straight to the CPU. All others run under ``Watch``, which costs some 10 us a call.
+Functions known not to wait go straight to the CPU. Those that torch wrote in Python run their own Python on the device.
+All others run under ``Watch``, which costs some 10 us a call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils import _device as default_device
 
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
-from bagel_perf.harness.simulated.verdicts import READS_SIZES, accepts_host_scalars
+from bagel_perf.harness.simulated.verdicts import accepts_host_scalars, takes_sizes
 
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
@@ -49,11 +50,18 @@ _FIRST_ONLY = frozenset(_SHAPES.split())
 _SCALARS = ("alpha", "beta", "value", "scale", "eps", "p", "min", "max", "dim", "correction")
 
 
-def handler_of(func: Func) -> Handler:
+def handler_of(device: SimulatedDevice, func: Func) -> Handler:
     """The handler of a torch function, which does not depend on its arguments."""
-    from bagel_perf.harness.simulated import creation, indexing, reads, transfers
+    from bagel_perf.harness.simulated import creation, indexing, measured, reads, storages, transfers
 
-    special = {**reads.HANDLERS, **transfers.HANDLERS, **indexing.HANDLERS, **creation.HANDLERS}
+    special = {
+        **reads.HANDLERS,
+        **transfers.HANDLERS,
+        **indexing.HANDLERS,
+        **creation.HANDLERS,
+        **storages.HANDLERS,
+        **measured.HANDLERS,
+    }
     name = name_of(func)
     if name in special:
         return special[name]
@@ -65,7 +73,10 @@ def handler_of(func: Func) -> Handler:
         return creation.create
     if name in _TENSORS_ONLY:
         return _among_tensors
-    return _of_first if name in _FIRST_ONLY else watched
+    if name in _FIRST_ONLY:
+        return _of_first
+    own_python = device.composites.of(func)
+    return watched if own_python is None else _composite(own_python)
 
 
 def name_of(func: Func) -> str:
@@ -103,7 +114,7 @@ def check_devices(device: SimulatedDevice, func: Func, values: Iterable[Any]) ->
             if value.dim():
                 raise devices_differ(device, func)
             if not accepts_host_scalars(name_of(func)):
-                device.unjudged.add(f"{name_of(func)} with a host scalar")
+                device.cannot_judge(f"{name_of(func)} with a host scalar")
 
 
 def devices_differ(device: SimulatedDevice, func: Func) -> RuntimeError:
@@ -123,9 +134,9 @@ def plain(device: SimulatedDevice, func: Func, args: Args, kwargs: Kwargs) -> An
 
 def watched(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
     """Runs a function and reports the waits of the operators it is made of."""
-    from bagel_perf.harness.simulated.creation import create
-
     if "device" in kwargs:
+        from bagel_perf.harness.simulated.creation import create
+
         return create(device, func, types, args, kwargs)
     is_on_device = SimulatedTensor in types
     if not is_on_device and not holds_simulated((*args, *kwargs.values())):
@@ -137,11 +148,24 @@ def watched(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
 
 def run_watched(device: SimulatedDevice, func: Func, args: Args, kwargs: Kwargs, *, is_on_device: bool) -> Any:
     """Runs under ``Watch``; the results are on the device or on the host."""
-    reads_sizes = name_of(func).startswith(READS_SIZES)
+    reads_sizes = takes_sizes(name_of(func))
     with hidden(), device.watch("tensor_as_size" if reads_sizes else "scalar_read"):
         result = func(*args, **kwargs)
     with hidden():
         return wrap(result) if is_on_device else result
+
+
+def _composite(own_python: Func) -> Handler:
+    """Runs a function of Python on the device: each torch function it calls is judged by itself."""
+
+    def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+        is_host_call = SimulatedTensor not in types and "device" not in kwargs
+        if is_host_call and not holds_simulated((*args, *kwargs.values())):
+            return func(*args, **kwargs)
+        with device.intercepting():
+            return own_python(*args, **kwargs)
+
+    return run
 
 
 def _among_tensors(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

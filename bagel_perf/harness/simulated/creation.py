@@ -20,9 +20,10 @@ def create(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
     """A factory of a size, such as ``zeros``, ``arange``, ``randn`` or ``zeros_like``; sizes may be device scalars."""
     kwargs = dict(kwargs)
     target = kwargs.pop("device", None)
-    if target is None and SimulatedTensor not in types:
+    is_like = SimulatedTensor in types or (bool(types) is False and _is_made_of_tensors(func, args))
+    if target is None and not is_like:
         target = default_device.CURRENT_DEVICE
-    goes_to_device = SimulatedTensor in types if target is None else device.owns(target)
+    goes_to_device = is_like if target is None else device.owns(target)
     if target is not None and not goes_to_device and torch.device(target).type != "cpu":
         return func(*args, **kwargs, device=target)
     is_pinned = bool(kwargs.pop("pin_memory", False)) and not goes_to_device
@@ -35,6 +36,11 @@ def create(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
             made = func(*args, **kwargs)
             made = wrap(made) if goes_to_device else made
     return device.pinned.add(made) if is_pinned else made
+
+
+def _is_made_of_tensors(func: Func, args: Args) -> bool:
+    """Whether this is a factory of sparse tensors, which torch offers without types, of device tensors."""
+    return name_of(func).startswith("sparse_") and holds_simulated(args)
 
 
 def _from_data(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -11,16 +12,23 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from bagel_perf.harness import fast_paths
 from bagel_perf.harness.simulated import calls
+from bagel_perf.harness.simulated.autograd import patch_autograd
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
+from bagel_perf.harness.simulated.composites import Composites
+from bagel_perf.harness.simulated.optimizers import patch_optimizers
+from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.pinned import PinnedMemory
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, to_plain, to_simulated
-from bagel_perf.harness.simulated.watch import Watch
+from bagel_perf.harness.simulated.transforms import patch_transforms
+from bagel_perf.harness.simulated.watch import BackwardWatch, Watch, is_watching, unwatched
 from bagel_perf.schema.waits import Kind
 
 Listener = Callable[[Kind], None]
 _open: list[SimulatedDevice] = []
 _open_lock = threading.Lock()
+_num_dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
 
 
 def active_device() -> SimulatedDevice | None:
@@ -31,31 +39,44 @@ def active_device() -> SimulatedDevice | None:
 class SimulatedDevice:
     """A device whose values are real and whose waits are counted; use it as a context, one at a time in a process.
 
-    Inside, ``device`` is where factories, ``.to`` and ``.cpu`` put and take tensors as CUDA would; random numbers come
-    from the CPU's generators. Each wait calls ``on_sync(kind)`` on the waiting thread, before the operation runs.
-    ``unjudged`` names the operations whose number of waits is not known. A CPU tensor with dimensions among device
-    tensors is a RuntimeError, as on CUDA.
+    Inside, everything called "cuda" is this device: there factories, ``.to`` and ``.cpu`` put and take tensors as CUDA
+    would; random numbers come from the CPU's generators. Each wait calls ``on_sync(kind)`` on the waiting thread,
+    before the operation runs. A CPU tensor with dimensions among device tensors is a RuntimeError, as on CUDA.
+
+    ``unjudged`` has the calls of operators whose number of waits is not known, and which are not counted; ``hazards``
+    those of what does not wait but may hold the host up, as an asynchronous copy of pageable memory, which the driver
+    stages; ``notes`` what ran in another way than on CUDA. All three by name.
     """
 
     def __init__(self, on_sync: Listener | None = None) -> None:
         self.device: torch.device = DEVICE
-        self.unjudged: set[str] = set()
+        self.unjudged: Counter[str] = Counter()
+        self.hazards: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
         self.pinned = PinnedMemory()
+        self.composites = Composites()
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
         self._handlers: dict[Any, calls.Handler] = {}
         self._of_thread = threading.local()
         self._mode = _EveryCall(self)
+        self._patches = Patches()
+        patch_autograd(self._patches, self)
+        patch_optimizers(self._patches)
+        patch_transforms(self._patches)
+        self._patches.add(*fast_paths.PLACE, fast_paths.ignoring(SimulatedTensor, _EveryCall))
 
     def __enter__(self) -> Self:
         with _open_lock:
             if _open:
                 raise RuntimeError("another simulated device is open in this process; close it first")
             _open.append(self)
+        self._patches.__enter__()
         self._mode.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *raised: Any) -> None:
         self._mode.__exit__(*raised)  # type: ignore[no-untyped-call]
+        self._patches.__exit__(*raised)
         with _open_lock:
             _open.remove(self)
 
@@ -86,10 +107,17 @@ class SimulatedDevice:
                 self._listeners = tuple(other for other in self._listeners if other != listener)
 
     def owns(self, device: torch.device | str | int | None) -> bool:
-        """Whether ``device`` is this one."""
-        if device is None or isinstance(device, int):  # a number is an index of CUDA devices
+        """Whether ``device`` is this one; a number is an index of CUDA devices, of which there is one."""
+        if device is None:
             return False
-        return torch.device(device).type == self.device.type
+        if isinstance(device, str):
+            device = torch.device(device)
+        index = device.index if isinstance(device, torch.device) else device
+        if isinstance(device, torch.device) and device.type != self.device.type:
+            return False
+        if index not in (None, 0):
+            raise RuntimeError(f"invalid device ordinal {index}: the simulated device is {self.device}, the only one")
+        return True
 
     def waits(self, kind: Kind, times: int = 1) -> None:
         """The host would wait ``times`` times now."""
@@ -97,22 +125,47 @@ class SimulatedDevice:
             for listener in self._listeners:
                 listener(kind)
 
-    def watch(self, reads: Kind = "scalar_read", *, reads_only: bool = False) -> Watch:
+    def cannot_judge(self, operator: str) -> None:
+        """An operator was called whose waits are not known."""
+        with _open_lock:
+            self.unjudged[operator] += 1
+
+    def warns(self, hazard: str) -> None:
+        """The host does not wait, but may be held up."""
+        with _open_lock:
+            self.hazards[hazard] += 1
+
+    def remarks(self, note: str) -> None:
+        """Something ran in another way than on CUDA."""
+        with _open_lock:
+            self.notes[note] += 1
+
+    def watch(self, reads: Kind = "scalar_read") -> Watch:
         """A context that reports the waits of the operators a call is made of."""
-        watches: dict[tuple[Kind, bool], Watch] | None = getattr(self._of_thread, "watches", None)
+        watches: dict[Kind, Watch] | None = getattr(self._of_thread, "watches", None)
         if watches is None:
             watches = self._of_thread.watches = {}
-        found = watches.get((reads, reads_only))
+        found = watches.get(reads)
         if found is None:  # kept: making one takes longer than the call it watches
-            found = Watch(self.waits, self.unjudged, reads=reads, reads_only=reads_only)
-            watches[reads, reads_only] = found
+            found = watches[reads] = Watch(self, reads=reads)
         return found
+
+    def watch_backward(self) -> BackwardWatch:
+        """A context that reports the waits of a backward pass."""
+        return BackwardWatch(self)
+
+    def intercepting(self) -> TorchFunctionMode:
+        """A context on whose thread every torch call comes here; for what runs inside a call, and for new threads."""
+        return _EveryCall(self)
 
     def call(self, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
         """Runs one torch function as the device would."""
         handler = self._handlers.get(func)
         if handler is None:
-            handler = self._handlers[func] = calls.handler_of(func)
+            handler = self._handlers[func] = calls.handler_of(self, func)
+        if _num_dispatch_modes() and is_watching():
+            with unwatched():
+                return handler(self, func, types, args, kwargs)
         return handler(self, func, types, args, kwargs)
 
 
@@ -122,4 +175,6 @@ class _EveryCall(TorchFunctionMode):
         self._device = device
 
     def __torch_function__(self, func: Func, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
+        if active_device() is not self._device:  # a thread has outlived the device
+            return func(*args, **(kwargs or {}))
         return self._device.call(func, types, args, kwargs or {})

@@ -34,7 +34,7 @@ class _Index:
     num_tensors: int = 0
     num_uploads: int = 0
     spreads: bool = False
-    reads: bool = False
+    num_reads: int = 0
 
 
 def _parse(index: Any) -> _Index:
@@ -46,7 +46,7 @@ def _parse(index: Any) -> _Index:
             found.spreads = True
         elif isinstance(part, slice):
             found.spreads = True
-            found.reads |= any(type(bound) is SimulatedTensor for bound in (part.start, part.stop, part.step))
+            found.num_reads += sum(type(bound) is SimulatedTensor for bound in (part.start, part.stop, part.step))
         elif isinstance(part, bool):
             found.num_tensors += 1
         elif hasattr(part, "__index__"):
@@ -62,14 +62,13 @@ def _parse_tensor(found: _Index, part: Tensor) -> None:
     is_on_device = type(part) is SimulatedTensor
     if num_dims == 0 and not is_mask:
         found.num_integers += 1
-        found.reads |= is_on_device
+        found.num_reads += is_on_device
         return
     found.num_tensors += 1
     if is_on_device:
         found.num_masks += is_mask
-    elif not is_empty:
-        # A host mask becomes row numbers on the host, one tensor per dimension of the mask.
-        found.num_uploads += max(num_dims, 1) if is_mask else 1
+    elif not is_mask and not is_empty:  # a host mask becomes row numbers in pinned memory: these do not wait
+        found.num_uploads += 1
 
 
 def _parse_sequence(found: _Index, part: Any) -> None:
@@ -77,15 +76,7 @@ def _parse_sequence(found: _Index, part: Any) -> None:
     found.num_tensors += 1
     found.num_uploads += bool(items)
     found.num_masks += bool(items) and all(isinstance(item, bool) for item in items)
-    found.reads |= any(type(item) is SimulatedTensor for item in items)
-
-
-def _run(device: SimulatedDevice, func: Func, args: Args, reads: bool) -> Any:
-    if not reads:
-        with hidden():
-            return func(*args)
-    with hidden(), device.watch(reads_only=True):
-        return func(*args)
+    found.num_reads += sum(type(item) is SimulatedTensor for item in items)
 
 
 def _get(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -99,32 +90,40 @@ def _get(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kw
     found = _parse(index)
     if not is_on_device:
         return _get_from_host(device, func, args, found)
-    device.waits("mask_gather", found.num_masks)
+    device.waits("scalar_read", found.num_reads)
     device.waits("pageable_upload", found.num_uploads)
-    value = _run(device, func, args, found.reads)
+    device.waits("mask_gather", found.num_masks)
     with hidden():
-        return wrap(value)
+        return wrap(func(*args))
 
 
 def _get_from_host(device: SimulatedDevice, func: Func, args: Args, found: _Index) -> Any:
     parts = args[1] if type(args[1]) is tuple else (args[1],)
     if any(type(part) is SimulatedTensor and part.dim() for part in parts):
         raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
-    return _run(device, func, args, found.reads)
+    device.waits("scalar_read", found.num_reads)
+    with hidden():
+        return func(*args)
 
 
 def _set(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> None:
     tensor, index, value = args
     found = _parse(index)
+    device.waits("scalar_read", found.num_reads)
     if type(tensor) is SimulatedTensor:
-        device.waits("mask_scatter", _num_written_masks(found, value))
-        device.waits("pageable_upload", found.num_uploads)
-        _count_value(device, func, tensor, found, value)
+        _count_write(device, func, tensor, found, value)
     elif type(value) is SimulatedTensor:
         if found.num_tensors:
             raise devices_differ(device, func)
         count_copy(device, value, tensor, is_async=False)
-    _run(device, func, args, found.reads)
+    with hidden():
+        func(*args)
+
+
+def _count_write(device: SimulatedDevice, func: Func, tensor: Tensor, found: _Index, value: Any) -> None:
+    device.waits("pageable_upload", found.num_uploads)
+    _count_value(device, func, tensor, found, value)
+    device.waits("mask_scatter", _num_written_masks(found, value))
 
 
 def _is_host_scalar(value: Any) -> bool:
@@ -167,10 +166,7 @@ def _scatter(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs
     indices = args[1] if len(args) > 1 else kwargs["indices"]
     values = args[2] if len(args) > 2 else kwargs["values"]
     if SimulatedTensor in (type(tensor), type(values)):
-        found = _parse(_as_tuple(indices))
-        device.waits("mask_scatter", _num_written_masks(found, values))
-        device.waits("pageable_upload", found.num_uploads)
-        _count_value(device, func, tensor, found, values)
+        _count_write(device, func, tensor, _parse(_as_tuple(indices)), values)
     with hidden():
         result = func(*args, **kwargs)
         return wrap(result) if type(tensor) is SimulatedTensor else result

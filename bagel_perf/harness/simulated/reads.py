@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs
-from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, to_plain, to_simulated, wrap
+import torch
+from torch import Tensor, nn
+
+from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, name_of
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, to_simulated, wrap
 
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
@@ -45,23 +47,36 @@ def _iterate(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs
         return iter(wrap(list(func(*args, **kwargs))))
 
 
-def _refuse_numpy(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+def _numpy(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
     if type(args[0]) is not SimulatedTensor:
         return func(*args, **kwargs)
-    raise TypeError(f"can't convert {device.device} tensor to numpy; use Tensor.cpu() to copy it to the host first")
+    if not kwargs.get("force"):
+        raise TypeError(f"can't convert {device.device} tensor to numpy; use Tensor.cpu() to copy it to the host first")
+    return args[0].detach().cpu().numpy(force=True)
 
 
-def _deepcopy(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+def _refuse(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
     if type(args[0]) is not SimulatedTensor:
         return func(*args, **kwargs)
+    raise RuntimeError(f"{name_of(func)} is not simulated: the memory of {device.device} is not a GPU's")
+
+
+def _repr(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Torch's own formatting, which reads the values it prints one by one."""
+    if type(args[0]) is not SimulatedTensor:
+        return func(*args, **kwargs)
+    with device.intercepting():
+        text = torch._tensor_str._str(args[0], **kwargs)
+    if not isinstance(args[0], nn.Parameter):
+        return text
+    return f"Parameter containing:\n{text.removeprefix('Parameter(').removesuffix(')')})"
+
+
+def _base(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """May be the host tensor that was given to ``SimulatedDevice.wrap``, whose type is not ours to change."""
     with hidden():
-        tensor = args[0]
-        source = to_plain(tensor.detach()).requires_grad_(tensor.requires_grad) if tensor.is_leaf else to_plain(tensor)
-        copied = to_simulated(copy.deepcopy(source, *args[1:]))
-        if getattr(tensor, "_is_param", False):
-            copied._is_param = True
-        args[1][id(tensor)] = copied
-        return copied
+        base = func(*args)
+        return to_simulated(base) if type(args[0]) is SimulatedTensor and type(base) is Tensor else base
 
 
 def _fact(value_of: Callable[[SimulatedDevice], Any]) -> Handler:
@@ -81,9 +96,11 @@ HANDLERS: dict[str, Handler] = {
     "tolist": _read_list,
     "__format__": _format,
     "__iter__": _iterate,
-    "numpy": _refuse_numpy,
-    "__array__": _refuse_numpy,
-    "__deepcopy__": _deepcopy,
+    "__repr__": _repr,
+    "numpy": _numpy,
+    "__array__": _numpy,
+    **dict.fromkeys(("__dlpack__", "get __cuda_array_interface__"), _refuse),
+    "get _base": _base,
     "get device": _fact(lambda device: device.device),
     "get is_cpu": _fact(lambda device: False),
     "get is_cuda": _fact(lambda device: device.device.type == "cuda"),

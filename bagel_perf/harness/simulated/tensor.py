@@ -1,8 +1,9 @@
 """The tensors of the simulated device: CPU tensors of a type of their own.
 
 Underneath each is an ordinary CPU tensor, so kernels, views, aliasing and autograd are the CPU's to the bit. Only the
-type says that it lives on the device, and torch hands every call that meets this type, or any call at all while the
-device is open, to ``SimulatedDevice``.
+type of the Python object says that it lives on the device, and torch hands every call that meets this type, or any call
+at all while the device is open, to ``SimulatedDevice``. A result is moved to the device by changing its type: that
+costs a tenth of making another object, and torch keeps the object as long as it keeps the tensor.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-DEVICE = torch.device("privateuseone", 0)
-"""The label of the device: torch's spare backend, left unregistered and unnamed, as either would change the process."""
+DEVICE = torch.device("cuda", 0)
+"""The label of the device, as of the one GPU that a CUDA program sees."""
 
 _as_subclass: Any = torch.Tensor.as_subclass
 _make_subclass: Any = torch.Tensor._make_subclass
@@ -22,14 +23,32 @@ hidden: Any = torch._C.DisableTorchFunction
 """Context in which torch takes simulated tensors for the CPU tensors they are."""
 
 
+def _shown_as(name: str) -> Callable[[type], type]:
+    """Torch prints a tensor by the name of its type."""
+
+    def rename(cls: type) -> type:
+        cls.__name__ = name
+        return cls
+
+    return rename
+
+
+@_shown_as("tensor")
 class SimulatedTensor(Tensor):
     """A tensor on the simulated device; made by ``SimulatedDevice.wrap`` and by whatever allocates on that device."""
+
+    def __new__(cls, data: Any, requires_grad: bool = True, **options: Any) -> Any:
+        """What ``type(parameter)(data, requires_grad=...)`` means for a parameter on the host."""
+        return nn.Parameter(data, requires_grad=requires_grad, **options)
+
+    def record_stream(self, s: Any) -> None:
+        """Memory is freed when nobody uses it; here because torch takes no other streams than its own."""
 
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Reached where the device's mode is not: on other threads, and when no device is open."""
+        """Reached where the device's mode is not: inside its own calls, and when no device is open."""
         from bagel_perf.harness.simulated.device import active_device
 
         device = active_device()
@@ -37,13 +56,9 @@ class SimulatedTensor(Tensor):
             raise RuntimeError("a tensor of the simulated device was used after its context ended; unwrap it inside")
         return device.call(func, types, args, kwargs or {})
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        """Shows the values for debugging; counts no wait, where on CUDA printing waits many times."""
-        return f"simulated({to_plain(self)!r})"
-
 
 def to_simulated(tensor: Tensor) -> SimulatedTensor:
-    """The same memory as a tensor of the device; keeps its place in the autograd graph."""
+    """The same memory as another tensor, of the device; keeps its place in the autograd graph."""
     if tensor.requires_grad and tensor.is_leaf:
         leaf: SimulatedTensor = _make_subclass(SimulatedTensor, tensor, True)
         return leaf
@@ -58,11 +73,30 @@ def to_plain(tensor: Tensor) -> Tensor:
         return plain
 
 
+def occupy(tensor: Tensor) -> None:
+    """Makes a CPU tensor, the object itself, a tensor of the device; a parameter stays one."""
+    kind = type(tensor)
+    state: Any = tensor
+    if kind is not Tensor:
+        state._host_type = kind
+        state._is_param = isinstance(tensor, nn.Parameter)
+    state.__class__ = SimulatedTensor
+
+
+def vacate(tensor: Tensor) -> None:
+    """Makes a tensor of the device, the object itself, a CPU tensor."""
+    state = tensor.__dict__
+    is_parameter = state.pop("_is_param", False)
+    kind: Any = state.pop("_host_type", nn.Parameter if is_parameter else Tensor)
+    tensor.__class__ = kind
+
+
 def wrap(value: Any) -> Any:
-    """``value`` with each CPU tensor in it made a tensor of the device; sequences keep their type."""
+    """``value`` with each fresh CPU tensor in it made a tensor of the device; sequences keep their type."""
     kind = type(value)
     if kind is Tensor:
-        return to_simulated(value)
+        value.__class__ = SimulatedTensor
+        return value
     if kind is tuple or kind is list:
         return kind([wrap(item) for item in value])
     if isinstance(value, tuple):

@@ -1,7 +1,7 @@
 """Copies between host and device: they wait, unless they are asynchronous and the host's side is pinned.
 
-``torch.cuda._gpu_trace`` reports no wait for an asynchronous copy of pageable memory, although the driver stages it. It
-is not counted here either, but named in ``unjudged``.
+No witness on a GPU saw a wait for an asynchronous copy of pageable memory, although the driver stages it. It is not
+counted here either, but named in ``hazards``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from bagel_perf.harness.simulated.autograd import cross
 from bagel_perf.harness.simulated.calls import CPU, Args, Func, Handler, Kwargs, plain
-from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, wrap
+from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, occupy, vacate, wrap
 
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
@@ -48,21 +49,43 @@ def _device_of(tensor: Tensor) -> torch.device:
 def move(device: SimulatedDevice, tensor: Tensor, goes_to_device: bool, options: dict[str, Any]) -> Tensor:
     """``tensor`` on the device or on the host, converted by the other options of ``Tensor.to``; a crossing copies."""
     is_on_device = type(tensor) is SimulatedTensor
-    is_crossing = is_on_device != goes_to_device
+    if is_on_device == goes_to_device:
+        with hidden():
+            moved: Tensor = tensor.to(device=CPU, **options)
+            return wrap(moved) if goes_to_device else moved
+    if not is_on_device:
+        _check_type(tensor)
     is_async = bool(options.get("non_blocking"))
-    if is_crossing:
-        options = {**options, "copy": True}
-        if not (is_on_device and is_async):  # an asynchronous download allocates pinned memory for itself
-            count_copy(device, tensor, tensor, is_async=is_async)
+    if not (is_on_device and is_async):  # an asynchronous download allocates pinned memory for itself
+        count_copy(device, tensor, tensor, is_async=is_async)
+    if not (torch.is_grad_enabled() and tensor.requires_grad):
+        return _crossed(device, tensor, options)
+    return cross(
+        lambda source: _crossed(device, source, options),
+        lambda gradient: move(device, gradient, is_on_device, {"dtype": tensor.dtype}),
+        tensor,
+    )
+
+
+def _crossed(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -> Tensor:
+    """A copy on the other side."""
     with hidden():
-        moved: Tensor = tensor.to(device=CPU, **options)
-        if moved is tensor:
-            return tensor
-        if goes_to_device:
-            moved = wrap(moved)
-        elif is_crossing and is_async:
+        moved: Tensor = tensor.to(device=CPU, **{**options, "copy": True})
+        if type(tensor) is not SimulatedTensor:
+            occupy(moved)
+        elif options.get("non_blocking"):
             device.pinned.add(moved)
-    return moved
+        return moved
+
+
+def _check_type(tensor: Tensor) -> None:
+    if nn.parameter.is_lazy(tensor):
+        raise RuntimeError("a lazy parameter cannot be moved to the simulated device before its module has run once")
+    if type(tensor) is not Tensor and not isinstance(tensor, nn.Parameter):
+        raise RuntimeError(
+            f"a {type(tensor).__name__} cannot be moved to the simulated device, "
+            "which knows torch.Tensor and torch.nn.Parameter but no other types of tensors"
+        )
 
 
 def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, *, is_async: bool) -> None:
@@ -75,7 +98,7 @@ def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, *, is_asyn
     if not is_async:
         device.waits("d2h_copy" if is_download else "pageable_upload")
     elif not is_pinned:
-        device.unjudged.add("asynchronous copy of pageable memory")
+        device.warns("asynchronous copy of pageable memory")
 
 
 def _cpu(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -109,9 +132,80 @@ def _is_pinned(device: SimulatedDevice, func: Func, types: Any, args: Args, kwar
 
 
 def _is_swappable(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    """Asked by ``Module.to``: a parameter that changes devices is replaced, not refilled."""
+    """Asked by ``Module.to``: CPU and CUDA tensors may take each other's data, so parameters stay the same objects."""
     with hidden():
-        return (type(args[0]) is SimulatedTensor) == (type(args[1]) is SimulatedTensor) and func(*args)
+        return func(*args)
+
+
+def _set_data(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> None:
+    """A tensor moves to where the data is that it is given."""
+    tensor, data = args
+    with hidden():
+        func(*args)
+    if type(data) is SimulatedTensor and type(tensor) is not SimulatedTensor:
+        occupy(tensor)
+    elif type(tensor) is SimulatedTensor and type(data) is not SimulatedTensor:
+        vacate(tensor)
+
+
+def _set_grad(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> None:
+    tensor, gradient = args
+    if isinstance(gradient, Tensor) and (type(tensor) is SimulatedTensor) != (type(gradient) is SimulatedTensor):
+        raise RuntimeError("assigned grad has data located on a different device")
+    with hidden():
+        func(*args)
+
+
+def _cuda(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """``Tensor.cuda(device, non_blocking, memory_format)``."""
+    options = {**dict(zip(("device", "non_blocking", "memory_format"), args[1:], strict=False)), **kwargs}
+    target = options.pop("device", None)
+    if target is not None and not device.owns(target):
+        raise ValueError(f"invalid device {target!r} for cuda(): must be a CUDA device")
+    return move(device, args[0], True, options)
+
+
+def _type(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """``Tensor.type()`` names the type; ``Tensor.type(dtype)`` converts, across devices where the name says so."""
+    tensor, options = args[0], {**dict(zip(("dtype", "non_blocking"), args[1:], strict=False)), **kwargs}
+    wanted = options.get("dtype")
+    if wanted is None:
+        with hidden():
+            name: str = func(tensor)
+        return name.replace("torch.", "torch.cuda.", 1) if type(tensor) is SimulatedTensor else name
+    if isinstance(wanted, torch.dtype):
+        return tensor.to(**options)
+    name = wanted if isinstance(wanted, str) else f"{wanted.__module__}.{wanted.__name__}"
+    with hidden():
+        dtype = torch.empty(0).type(name.replace("torch.cuda.", "torch.")).dtype
+    return move(device, tensor, name.startswith("torch.cuda."), {**options, "dtype": dtype})
+
+
+def _nothing(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Streams order the device's own work; memory of the device is shared without a copy."""
+    return args[0] if type(args[0]) is SimulatedTensor else func(*args, **kwargs)
+
+
+def _parse_to(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """What ``Module.to`` asks about its arguments; a number is this device."""
+
+    def named(value: Any) -> Any:
+        return device.device if type(value) is int and device.owns(value) else value
+
+    kwargs = {name: named(value) if name == "device" else value for name, value in kwargs.items()}
+    return func(*map(named, args[:1]), *args[1:], **kwargs)
+
+
+def _foreach_copy(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Copies pair by pair where they cross devices."""
+    targets, sources = args[0], args[1] if len(args) > 1 else kwargs["src"]
+    is_async = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
+    for target, source in zip(targets, sources, strict=True):
+        is_on_device = type(target) is SimulatedTensor
+        if is_on_device != (type(source) is SimulatedTensor):
+            count_copy(device, source, source if is_on_device else target, is_async=is_async)
+    with hidden():
+        return func(*args, **kwargs)
 
 
 def _masked_fill(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -129,6 +223,13 @@ HANDLERS: dict[str, Handler] = {
     "copy_": _copy_,
     "pin_memory": _pin_memory,
     "is_pinned": _is_pinned,
+    "cuda": _cuda,
+    "type": _type,
+    "set data": _set_data,
+    "set grad": _set_grad,
+    "share_memory_": _nothing,
+    "_foreach_copy_": _foreach_copy,
+    "_parse_to": _parse_to,
     "_has_compatible_shallow_copy_type": _is_swappable,
     "masked_fill": _masked_fill,
     "masked_fill_": _masked_fill,

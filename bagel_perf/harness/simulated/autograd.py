@@ -1,0 +1,118 @@
+"""Backward passes on the simulated device: their operators are watched, their Python runs on the device.
+
+Gradients are made by torch's engine, which knows nothing of the device. ``BackwardWatch`` marks them, so hooks and
+custom functions get device tensors; copies across devices mark the border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction, Function, FunctionCtx
+from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd.variable import Variable
+
+from bagel_perf.harness.simulated.patches import Patches
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
+
+if TYPE_CHECKING:
+    from bagel_perf.harness.simulated.device import SimulatedDevice
+
+_saved_tensors: Any = torch._C._FunctionBase.saved_tensors
+
+
+class _Engine:
+    """Torch's engine, watched."""
+
+    def __init__(self, device: SimulatedDevice, engine: Any) -> None:
+        self._device = device
+        self._engine = engine
+
+    def run_backward(self, tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        device = self._device
+        with device.intercepting(), device.watch_backward():
+            gradients = self._engine.run_backward(tensors, *args, **kwargs)
+        inputs = kwargs.get("inputs") or (args[3] if len(args) > 3 else ())
+        if not gradients or len(gradients) != len(inputs):
+            return gradients
+        pairs = zip(gradients, inputs, strict=True)
+        return tuple(wrap(one) if type(given) is SimulatedTensor else one for one, given in pairs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+class _Crossing(Function):
+    """A copy across devices: its gradient is copied back, which waits."""
+
+    @staticmethod
+    def forward(ctx: Any, copy: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+        ctx.back = back
+        return copy(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return None, None, ctx.back(gradients[0])
+
+
+def cross(copy: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+    """``copy(tensor)``, which is on the other device; ``back`` brings a gradient to the device of ``tensor``."""
+    crossed: Tensor = _Crossing.apply(copy, back, tensor)  # type: ignore[no-untyped-call]
+    return crossed
+
+
+def _apply_marking(apply: Any) -> Any:
+    """``Function.apply``, whose outputs torch may have replaced by views of device tensors among the inputs."""
+
+    def marked(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        results = apply(cls, *args, **kwargs)
+        inputs = [value for value in args if type(value) is SimulatedTensor]
+        if not inputs:
+            return results
+        with hidden():
+            storages = {value.untyped_storage()._cdata for value in inputs if value.layout is torch.strided}
+            for result in results if isinstance(results, tuple) else (results,):
+                if type(result) is Tensor and result.untyped_storage()._cdata in storages:
+                    wrap(result)
+        return results
+
+    return classmethod(marked)
+
+
+def _save(ctx: Any, *tensors: Any) -> None:
+    """``FunctionCtx.save_for_backward``; remembers which are on the device, as torch gives back other objects."""
+    ctx.to_save = tensors
+    ctx._is_simulated = tuple(type(value) is SimulatedTensor for value in tensors)
+
+
+def _saved(ctx: Any) -> tuple[Any, ...]:
+    tensors: tuple[Any, ...] = _saved_tensors.__get__(ctx)
+    marks = getattr(ctx, "_is_simulated", ())
+    return tuple(wrap(one) if mark else one for one, mark in zip(tensors, marks, strict=True)) if marks else tensors
+
+
+def _hooks_marking(device: SimulatedDevice, init: Any) -> Any:
+    """``saved_tensors_hooks.__init__``: what device calls save is packed as a device tensor."""
+
+    def marked(self: Any, pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> None:
+        def pack_marked(tensor: Tensor) -> Any:
+            if torch._C._is_torch_function_enabled():
+                return pack(tensor)
+            with torch._C._EnableTorchFunction(), device.intercepting():  # inside a device's call
+                return pack(wrap(tensor) if tensor.dim() else tensor)
+
+        init(self, pack_marked, unpack)
+
+    return marked
+
+
+def patch_autograd(patches: Patches, device: SimulatedDevice) -> None:
+    """What has to be replaced in ``torch.autograd`` while ``device`` is open."""
+    patches.add(Variable, "_execution_engine", _Engine(device, Variable._execution_engine))
+    patches.add(Function, "apply", _apply_marking(vars(Function)["apply"].__func__))
+    patches.add(FunctionCtx, "save_for_backward", _save)
+    patches.add(BackwardCFunction, "saved_tensors", property(_saved))
+    patches.add(saved_tensors_hooks, "__init__", _hooks_marking(device, saved_tensors_hooks.__init__))

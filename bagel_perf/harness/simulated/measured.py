@@ -1,0 +1,139 @@
+"""Functions whose CPU operators do not show what CUDA's do: their waits are told from their arguments.
+
+Measured as ``verdicts.MEASURED`` was; what was not measured is named as unjudged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, name_of, plain, watched
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
+from bagel_perf.schema.waits import Kind
+
+if TYPE_CHECKING:
+    from bagel_perf.harness.simulated.device import SimulatedDevice
+
+
+def _one_hot(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Reads the largest element unless the number of classes is given; never the smallest, as the CPU does."""
+    if SimulatedTensor not in types:
+        return func(*args, **kwargs)
+    num_classes = args[1] if len(args) > 1 else kwargs.get("num_classes", -1)
+    if num_classes == -1:
+        device.waits("nonzero")
+    return plain(device, func, args, kwargs)
+
+
+def _where(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Uploads each 0-d host tensor among the values; with a condition alone it is ``nonzero``."""
+    values = (*args[1:], *kwargs.values())
+    if SimulatedTensor not in types or not values:
+        return watched(device, func, types, args, kwargs)
+    if not any(map(_is_host_scalar, values)):
+        return plain(device, func, args, kwargs)
+    device.waits("pageable_upload", sum(map(_is_host_scalar, values)))
+    with hidden():
+        return wrap(func(*args, **kwargs))
+
+
+def _is_host_scalar(value: Any) -> bool:
+    if not isinstance(value, Tensor) or type(value) is SimulatedTensor:
+        return False
+    with hidden():
+        return value.dim() == 0
+
+
+_CTC_KINDS: tuple[Kind, ...] = ("d2h_copy", *("pageable_upload",) * 4)
+
+
+def _ctc_loss(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Of log_probs, targets, input_lengths, target_lengths, blank, reduction: measured for the mean alone."""
+    if SimulatedTensor not in types:
+        return func(*args, **kwargs)
+    kinds = [type(value) for value in args[1:4]]
+    has_mean = (args[5] if len(args) > 5 else kwargs.get("reduction", "mean")) in (1, "mean")
+    if len(kinds) < 3 or kinds[0] is not SimulatedTensor or kinds[1] is not kinds[2] or not has_mean:
+        device.cannot_judge("aten.ctc_loss")
+    else:
+        device.waits("d2h_copy", 3 if kinds[1] is SimulatedTensor else 0)
+        for kind in _CTC_KINDS:
+            device.waits(kind)
+    with hidden():
+        return wrap(func(*args, **kwargs))
+
+
+def _with_host_tensors(num_on_device: int | None) -> Handler:
+    """A function that takes host tensors beside device tensors; its results after ``num_on_device`` are on the host."""
+
+    def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+        if SimulatedTensor not in types:
+            return func(*args, **kwargs)
+        with hidden(), device.watch():
+            results = func(*args, **kwargs)
+        if num_on_device is None:
+            return wrap(results)
+        return (*map(wrap, results[:num_on_device]), *results[num_on_device:])
+
+    return run
+
+
+def _recurrent(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """cuDNN runs these on CUDA; it was not measured."""
+    if SimulatedTensor not in types:
+        return func(*args, **kwargs)
+    device.cannot_judge(f"aten.{name_of(func)}")
+    with hidden():
+        return wrap(func(*args, **kwargs))
+
+
+def _backward_waits(kind_of: Callable[[Args, Kwargs], Kind | None]) -> Handler:
+    """A function that waits in its backward pass, where the CPU's would too, did nobody watch it."""
+
+    def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+        result = watched(device, func, types, args, kwargs)
+        if type(result) is SimulatedTensor and result.grad_fn is not None:
+            kind = kind_of(args, kwargs)
+            name = f"backward of {name_of(func)}"
+            tell: Callable[..., None] = (
+                (lambda grads: device.cannot_judge(name)) if kind is None else (lambda grads: device.waits(kind))
+            )
+            result.grad_fn.register_prehook(tell)
+        return result
+
+    return run
+
+
+def _kind_of_prod(args: Args, kwargs: Kwargs) -> Kind:
+    """Looks for zeros: for their places over all elements, for their number along a dimension."""
+    has_dim = (len(args) > 1 and isinstance(args[1], int)) or "dim" in kwargs
+    return "scalar_read" if has_dim else "nonzero"
+
+
+def _sdpa(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Any of CUDA's backends may be asked for; the CPU has two, of which the plain one takes everything."""
+    if torch._C._get_math_sdp_enabled():
+        return plain(device, func, args, kwargs) if SimulatedTensor in types else func(*args, **kwargs)
+    torch._C._set_sdp_use_math(True)
+    try:
+        return plain(device, func, args, kwargs) if SimulatedTensor in types else func(*args, **kwargs)
+    finally:
+        torch._C._set_sdp_use_math(False)
+
+
+HANDLERS: dict[str, Handler] = {
+    "one_hot": _one_hot,
+    "where": _where,
+    "ctc_loss": _ctc_loss,
+    "_pack_padded_sequence": _with_host_tensors(1),
+    "_pad_packed_sequence": _with_host_tensors(1),
+    "tensor_split": _with_host_tensors(None),
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
+    "prod": _backward_waits(_kind_of_prod),
+    "cumprod": _backward_waits(lambda args, kwargs: None),
+    "scaled_dot_product_attention": _sdpa,
+}

@@ -1,0 +1,134 @@
+"""Collects waits by the line of the user's program that made them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType
+
+from bagel_perf.harness.syncs.frames import expressions_at, readable_path
+from bagel_perf.harness.syncs.hearing import Wait
+from bagel_perf.schema.syncs import Site
+from bagel_perf.schema.waits import Kind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where a thread was when it waited: the innermost frame outside torch, and the innermost outside libraries.
+
+    Codes are None where no such frame was on the stack. ``number`` counts the places of a collector.
+    """
+
+    number: int
+    code: CodeType | None
+    line: int
+    caller: CodeType | None
+    caller_line: int
+    region: tuple[str, ...]
+    allowed: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counted:
+    """The waits of one kind at one place; ``number`` counts such pairs in the order of their first wait.
+
+    ``instructions`` are offsets into the byte code of the expressions that waited.
+    """
+
+    number: int
+    kind: Kind
+    place: Place
+    count: int
+    instructions: tuple[int, ...]
+
+    def site(self) -> Site:
+        """As reports show it."""
+        return site_of(self.kind, self.place, self.count, expressions_at(self.place.code, self.instructions))
+
+
+Listener = Callable[[int, Place], None]
+"""(number of the kind and place, place), called on the waiting thread before it waits."""
+
+
+class _Tally:
+    __slots__ = ("count", "instructions", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.count = 0
+        self.instructions: dict[int, None] = {}
+
+
+class SyncCollector:
+    """Takes in waits from any thread; ``sites`` and ``total`` may be asked for at any time."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.on_wait: tuple[Listener, ...] = ()
+        self._tallies: dict[tuple[Kind, int], _Tally] = {}
+        # Keyed by the identity of code objects, whose own hash reads all of their byte code.
+        self._places: dict[tuple[object, ...], Place] = {}
+        # Of the kind that a thread may take twice: collecting garbage inside may run a finalizer that waits.
+        self._lock = threading.RLock()
+
+    def take(self, wait: Wait) -> None:
+        """Counts one wait."""
+        with self._lock:
+            place = self._place_of(wait)
+            tally = self._tallies.get((wait.kind, place.number))
+            if tally is None:
+                tally = self._tallies[wait.kind, place.number] = _Tally(len(self._tallies))
+            tally.count += 1
+            if wait.frame is not None:
+                tally.instructions[wait.frame.f_lasti] = None
+        for listener in self.on_wait:
+            listener(tally.number, place)
+
+    def _place_of(self, wait: Wait) -> Place:
+        frame, caller = wait.frame, wait.caller
+        code, line = (frame.f_code, frame.f_lineno) if frame is not None else (None, 0)
+        caller_code, caller_line = (caller.f_code, caller.f_lineno) if caller is not None else (None, 0)
+        key = (id(code), line, id(caller_code), caller_line, wait.region, wait.allowed)
+        place = self._places.get(key)
+        if place is None:
+            number = len(self._places)
+            place = Place(number, code, line, caller_code, caller_line, wait.region, wait.allowed)
+            self._places[key] = place
+        return place
+
+    def total(self) -> int:
+        """Waits so far."""
+        with self._lock:
+            return sum(tally.count for tally in self._tallies.values())
+
+    def counted(self) -> list[Counted]:
+        """The waits so far by kind and place, most frequent first."""
+        with self._lock:
+            places = list(self._places.values())
+            found = [
+                Counted(tally.number, kind, places[number], tally.count, tuple(tally.instructions))
+                for (kind, number), tally in self._tallies.items()
+            ]
+        return sorted(found, key=lambda each: -each.count)
+
+    def sites(self) -> tuple[Site, ...]:
+        """The waits so far by kind, line, region and reason, most frequent first."""
+        return tuple(each.site() for each in self.counted())
+
+
+def site_of(kind: Kind, place: Place, count: int, expressions: tuple[str, ...] = ()) -> Site:
+    """``count`` waits of a kind at a place."""
+    code, caller = place.code, place.caller
+    has_caller = caller is not None and (caller is not code or place.caller_line != place.line)
+    return Site(
+        kind=kind,
+        file=readable_path(code.co_filename) if code else "",
+        line=place.line,
+        function=code.co_qualname if code else "",
+        region="/".join(place.region),
+        count=count,
+        allowed=place.allowed,
+        expressions=expressions,
+        caller=f"{readable_path(caller.co_filename)}:{place.caller_line}" if caller and has_caller else None,
+    )

@@ -1,0 +1,185 @@
+"""Watches a stretch of a program: every host sync by source line, what saw it, and what it cost.
+
+On CUDA up to three witnesses look: torch's callbacks, which name the line; the warnings of the sync debug mode; and,
+with ``profile``, CUPTI's record of the runtime calls, which also tells how long each wait blocked the host and how
+long the GPU stood idle for it. They are reconciled, and what they disagree on is reported as unexplained.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from bagel_perf.harness.nvtx_ranges import nvtx_ranges_as_regions
+from bagel_perf.harness.regions import RecordFunctionSink
+from bagel_perf.harness.simulated import SimulatedDevice, active_device
+from bagel_perf.harness.syncs.budgets import BudgetKeeper
+from bagel_perf.harness.syncs.counting import count_host_syncs
+from bagel_perf.harness.syncs.cuda import callbacks_stay_on
+from bagel_perf.harness.syncs.debug_mode import WarningCount, counting_sync_warnings
+from bagel_perf.harness.syncs.profiling import TAKEN, Profiled, profiling
+from bagel_perf.harness.syncs.sites import Place, SyncCollector
+from bagel_perf.schema.runs import SyncDevice
+from bagel_perf.schema.syncs import BudgetCheck, Site, SyncReport, Witnesses
+
+STAYS_ON = "torch's callbacks stay on in this process: allocations are slower from here, so time nothing in it"
+
+REMARKS = ("unjudged", "hazards", "notes")
+"""What a simulated device remarks besides waits: counters by name."""
+
+
+class SyncWatch:
+    """What a watch has seen so far; made by ``watch_host_syncs``."""
+
+    def __init__(
+        self,
+        collector: SyncCollector,
+        keeper: BudgetKeeper,
+        *,
+        simulated: SimulatedDevice | None,
+        warnings: WarningCount | None,
+        profiled: Profiled | None,
+    ) -> None:
+        self._collector = collector
+        self._keeper = keeper
+        self._simulated = simulated
+        self._warnings = warnings
+        self._profiled = profiled
+        self._priced: SyncReport | None = None
+        self._before = self._remarks()
+        self._after: dict[str, Counter[str]] | None = None
+
+    @property
+    def host_syncs(self) -> int:
+        """Waits so far, allowed ones included."""
+        return self._collector.total()
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The waits so far by line, most frequent first."""
+        return self._collector.sites()
+
+    @property
+    def budgets(self) -> tuple[BudgetCheck, ...]:
+        """How the budgets were kept so far."""
+        return self._keeper.checks()
+
+    def report(self, subject: str = "") -> SyncReport:
+        """All that was seen; with blocked and lost time once a profiled watch has ended."""
+        if self._profiled is None or self._profiled.marked is None:
+            return replace(self._counted_report(), subject=subject)
+        if self._priced is None:
+            self._priced = self._profiled.priced(self._counted_report(), self._collector.counted())
+        return replace(self._priced, subject=subject)
+
+    def check_budgets(self) -> None:
+        """Raises ``SyncBudgetExceeded`` for the first budget that was not kept."""
+        error = self._counted_report().budget_error() if self._keeper.limits else None
+        if error is not None:
+            raise error
+
+    def _counted_report(self) -> SyncReport:
+        counted = self._collector.counted()
+        total = sum(each.count for each in counted)
+        witnesses = self._witnesses(total)
+        return SyncReport(
+            device=cast(SyncDevice, self._collector.device),
+            host_syncs=total,
+            unexplained=witnesses.num_disputed,
+            sites=tuple(each.site() for each in counted),
+            witnesses=witnesses,
+            budgets=self._keeper.checks(),
+            unjudged=self._since("unjudged"),
+            hazards=self._since("hazards"),
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        if self._simulated is not None:
+            return tuple(f"{note} ({calls} x)" for note, calls in self._since("notes").items())
+        notes = [STAYS_ON] if callbacks_stay_on() else []
+        if self._warnings is not None and self._warnings.doubt:
+            notes.append(f"no second witness: {self._warnings.doubt}")
+        if self._profiled is not None and self._profiled.was_taken:
+            notes.append(TAKEN)
+        return tuple(notes)
+
+    def end(self) -> None:
+        """From here on nothing that the simulated device remarks belongs to the watch."""
+        self._after = self._remarks()
+
+    def _remarks(self) -> dict[str, Counter[str]]:
+        return {name: Counter(getattr(self._simulated, name, ())) for name in REMARKS}
+
+    def _since(self, name: str) -> dict[str, int]:
+        """What the simulated device remarked while the watch was open, and how often."""
+        after = self._remarks() if self._after is None else self._after
+        return dict(sorted((after[name] - self._before[name]).items()))
+
+    def _witnesses(self, total: int) -> Witnesses:
+        if self._simulated is not None:
+            return Witnesses(simulated=total)
+        warnings = self._warnings
+        if warnings is None or warnings.doubt:
+            return Witnesses(callbacks=total)
+        return Witnesses(callbacks=total, debug_mode=warnings.total, blind=warnings.num_blind)
+
+    def price_ms(self, select: Callable[[Site], bool]) -> tuple[float, float] | None:
+        """What the profiled run would have saved without the waits of some sites together (see ``Site.price_ms``)."""
+        if self._profiled is None:
+            return None
+        return self._profiled.price_ms([each.number for each in self._collector.counted() if select(each.site())])
+
+
+@contextmanager
+def watch_host_syncs(
+    device: torch.device | str = "cuda",
+    *,
+    budgets: Mapping[str, int] | None = None,
+    profile: bool = False,
+    debug_mode: bool = True,
+    keep_trace: Path | None = None,
+) -> Iterator[SyncWatch]:
+    """Watches all threads until the end of the context; several may be open at once, one of them with ``profile``.
+
+    ``device`` is a CUDA device, or that of an open ``SimulatedDevice``, on which ``profile`` and ``debug_mode`` mean
+    nothing. ``budgets`` are host syncs per entry by the name of a region, ``""`` for the whole; at the end
+    ``SyncBudgetExceeded`` is raised for the first that was not kept. ``keep_trace`` is a file for the profile's trace,
+    Kineto JSON, gzipped. Raises ValueError for a device that nobody waits for or a negative budget, RuntimeError where
+    CUDA's callbacks do not fire.
+    """
+    simulated = active_device()
+    is_simulated = simulated is not None and simulated.owns(device)
+    keeper = BudgetKeeper(budgets or {})
+    with ExitStack() as stack:
+        # The profiler comes first and goes last, so that its own waits are not heard.
+        profiled = stack.enter_context(profiling(keep_trace)) if profile and not is_simulated else None
+        sinks = (keeper,) if profiled is None else (keeper, RecordFunctionSink())
+        collector = stack.enter_context(count_host_syncs(device, *sinks))
+        stack.enter_context(nvtx_ranges_as_regions)
+        collector.on_wait = (lambda _, place: _spend(keeper, place),)
+        wants_warnings = debug_mode and not is_simulated
+        warnings = stack.enter_context(counting_sync_warnings()) if wants_warnings else None
+        if profiled is not None:
+            stack.enter_context(profiled.window(collector))
+        watch = SyncWatch(
+            collector,
+            keeper,
+            simulated=simulated if is_simulated else None,
+            warnings=warnings,
+            profiled=profiled,
+        )
+        stack.callback(watch.end)
+        yield watch
+    watch.check_budgets()
+
+
+def _spend(keeper: BudgetKeeper, place: Place) -> None:
+    if place.allowed is None:
+        keeper.spend()

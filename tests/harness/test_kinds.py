@@ -1,0 +1,63 @@
+"""On a GPU a wait's kind follows from the call it happens in; on the simulated device from the operators. They agree.
+
+Here the log of calls that is used on a GPU listens to the simulated device, so that both can be asked about one wait.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bagel_perf.harness.simulated.cuda import SimulatedCuda
+from bagel_perf.harness.syncs.calls import _CallLog, kind_of_wait
+from bagel_perf.schema.waits import Kind
+from sync_catalogue import EXPRESSIONS, evaluate
+from sync_table_cases import FROM_SOURCE, TABLE, Expression, operands
+
+# Python functions of torch's own that wait in several ways; on a GPU a profile tells them apart.
+COMPOSITE = ("ctc_loss", "repr(", "print(", "str(", "storage()", "torch.save", "segment_reduce", "Normal(", "5 in p")
+# These read while the simulated device has its tensors look like the host's, so the log cannot be asked here.
+HIDDEN = ("write(o.x, o.s, 1.0)", "write(o.x, (o.s, o.s), 1.0)")
+PLAIN = [text for text, _ in EXPRESSIONS if text not in HIDDEN and not any(name in text for name in COMPOSITE)]
+
+
+def kinds(run: object) -> list[tuple[Kind, Kind]]:
+    """(kind from the operators, kind from the call) of each wait."""
+    heard: list[tuple[Kind, Kind]] = []
+    with SimulatedCuda() as device:
+        o = operands(device.device)
+        with device.listening(lambda kind: heard.append((kind, kind_of_wait()))), _CallLog():
+            if isinstance(run, str):
+                evaluate(run, o)
+            else:
+                run(o)  # type: ignore[operator]
+    return heard
+
+
+def disagreements(heard: list[tuple[Kind, Kind]]) -> list[tuple[Kind, Kind]]:
+    """An explicit wait is asked for by name on a GPU, and is no call of the log's."""
+    return [pair for pair in heard if pair[0] != pair[1] and pair[0] != "explicit_sync"]
+
+
+@pytest.mark.parametrize(
+    "expression", [case[1] for case in TABLE + FROM_SOURCE], ids=[c[0] for c in TABLE + FROM_SOURCE]
+)
+def test_both_name_the_kinds_of_the_table_alike(expression: Expression) -> None:
+    assert disagreements(kinds(expression)) == []
+
+
+@pytest.mark.parametrize("expression", PLAIN)
+def test_both_name_the_kinds_of_the_catalogue_alike(expression: str) -> None:
+    assert disagreements(kinds(expression)) == []
+
+
+def test_outside_of_any_call_the_kind_is_unknown() -> None:
+    assert kind_of_wait() == "unknown"
+
+
+def test_the_log_leaves_values_and_errors_alone() -> None:
+    with _CallLog():
+        assert torch.ones(2).sum().item() == 2
+        with pytest.raises(RuntimeError, match="size"):
+            torch.ones(2) + torch.ones(3)
+    assert kind_of_wait() == "unknown"
