@@ -10,7 +10,7 @@ import torch
 
 from bagel_perf.harness.measure import Subject, run_stages
 from bagel_perf.harness.simulated import SimulatedDevice
-from bagel_perf.harness.syncs import SyncCensus, count_host_syncs
+from bagel_perf.harness.syncs import SyncCollector, count_host_syncs
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.parameters import map_tensors
 from bagel_perf.schema.errors import RunFailed
@@ -53,17 +53,16 @@ def count_stages(model: Bagel, make_subject: MakeSubject) -> Counts:
 def _counted(subject: Subject, device: torch.device, name: SyncDevice) -> Counts:
     with count_host_syncs(device) as collector:
         output = run_stages(subject)
-    census = collector.census()
-    measurements = tuple(_measurement(as_stage(stage.name), census) for stage in subject.stages)
-    assert sum(m.host_syncs or 0 for m in measurements) == census.total(), "a wait happened outside every stage"
+    measurements = tuple(_measurement(as_stage(stage.name), collector) for stage in subject.stages)
+    assert sum(m.host_syncs or 0 for m in measurements) == collector.total(), "a wait happened outside every stage"
     return Counts(output=output, device=name, measurements=measurements)
 
 
-def _measurement(stage: Stage, census: SyncCensus) -> Measurement:
+def _measurement(stage: Stage, collector: SyncCollector) -> Measurement:
     by_slot: Counter[str] = Counter()
-    for site in census.sites:
-        if site.event.region[:1] == (stage,):
-            by_slot[slot_of(site.event.region)] += site.count
+    for each in collector.counted():
+        if each.place.region[:1] == (stage,):
+            by_slot[slot_of(each.place.region)] += each.count
     return Measurement(stage=stage, host_syncs=by_slot.total(), syncs_by_slot=dict(sorted(by_slot.items())))
 
 

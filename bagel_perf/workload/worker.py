@@ -14,6 +14,7 @@ from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, ProgressEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.workload.compare import run_compare
 from bagel_perf.workload.loading import load
+from bagel_perf.workload.syncs import run_syncs
 from bagel_perf.workload.verify import run_verify
 
 Emit = Callable[[Event], None]
@@ -51,7 +52,11 @@ def _run(plan: Plan, emit: Emit) -> None:
     def report(text: str, done: int, total: int) -> None:
         emit(ProgressEvent(text=text, done=done, total=total))
 
-    run_compare(plan, load(plan, report), emit)
+    loaded = load(plan, report)
+    if plan.kind == "syncs":
+        run_syncs(plan, loaded, emit)
+    else:
+        run_compare(plan, loaded, emit)
 
 
 def _claim_stdout() -> TextIO:

@@ -1,0 +1,97 @@
+"""Runs somebody's Python program and watches it, on a GPU or on the simulated device.
+
+Started as ``python -m bagel_perf.workload.script ORDER TARGET ARGS...``, where ORDER is a ``ScriptOrder`` as JSON. The
+program keeps its streams, its arguments and its exit code; the report, or the error that kept it from being watched,
+goes to the file that the order names. CUDA is in use before the program begins, so CUDA_VISIBLE_DEVICES has to be set
+outside of it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bagel_perf.harness.simulated.cuda import SimulatedCuda
+from bagel_perf.harness.syncs import SyncBudgetExceeded, SyncWatch, watch_host_syncs
+from bagel_perf.harness.syncs.cost import measure_instrument
+from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, error_to_json
+from bagel_perf.schema.scripts import ScriptOrder
+from bagel_perf.schema.store import write_json_atomic
+from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.workload.prices import priced
+from bagel_perf.workload.program import INTERRUPTED, run_program
+
+
+def main() -> int:
+    """Runs the program; gives its exit code, whatever the watch found."""
+    order = ScriptOrder.from_json(json.loads(sys.argv[1]))
+    sys.argv = sys.argv[2:]
+    try:
+        code, report = run_order(order)
+    except BagelPerfError as problem:
+        _write(order, {"error": error_to_json(problem)})
+        return problem.exit_code
+    _write(order, {"report": report.to_json()})
+    return code
+
+
+def _write(order: ScriptOrder, outcome: dict[str, Any]) -> None:
+    write_json_atomic(Path(order.report_path), outcome)
+
+
+def run_order(order: ScriptOrder) -> tuple[int, SyncReport]:
+    """Exit code of the program and what was seen of it; ``EnvironmentUnfit`` where it cannot run as ordered."""
+    has_gpu = torch.cuda.is_available()
+    if order.device == "cuda" and not has_gpu:
+        raise EnvironmentUnfit("no CUDA device here", remedy="--device cpu counts on the simulated device")
+    uses_gpu = has_gpu and order.device != "cpu"
+    if order.trace_path is not None and not uses_gpu:
+        raise EnvironmentUnfit("the simulated device has no trace to keep", remedy="drop --keep-trace, or use a GPU")
+    with ExitStack() as stack:
+        if not uses_gpu:
+            stack.enter_context(SimulatedCuda())
+        code, report = watched(order, profile=order.profile and uses_gpu)
+    if uses_gpu and code != INTERRUPTED:
+        report = with_instrument(report, profile=order.profile)
+    return code, report
+
+
+def watched(order: ScriptOrder, *, profile: bool) -> tuple[int, SyncReport]:
+    """Exit code of the program, and what was seen of it; a program that fails is reported as far as it came."""
+    code = 0
+    keep = None if order.trace_path is None else Path(order.trace_path)
+    with suppress(SyncBudgetExceeded), watching(order.budgets, profile=profile, keep_trace=keep) as watch:
+        code = run_program(sys.argv[0], is_module=order.is_module)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on there is a report to finish
+    return code, replace(watch.report(order.subject), exit_code=code)
+
+
+def watching(
+    budgets: dict[str, int], *, profile: bool, keep_trace: Path | None = None
+) -> AbstractContextManager[SyncWatch]:
+    """All instruments at once: a program runs only once."""
+    return watch_host_syncs("cuda", budgets=budgets, profile=profile, keep_trace=keep_trace)
+
+
+def with_instrument(report: SyncReport, *, profile: bool) -> SyncReport:
+    """The report with the cost of the instruments, measured after the program so that it met an untouched device.
+
+    What they added to the waits is taken off the prices.
+    """
+    try:
+        instrument = measure_instrument(torch.device("cuda"), lambda: watching({}, profile=profile))
+    except RuntimeError as problem:  # the program may have left the device in an error
+        first = str(problem).partition("\n")[0]
+        return replace(report, notes=(*report.notes, f"the cost of the instruments could not be measured: {first}"))
+    return replace(report, sites=priced(report.sites, instrument), instrument=instrument)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
