@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.commands.common import existing
+from bagel_perf.commands.common import existing, given_options, writable
 from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import TASKS, Request, parse_resolution
@@ -27,9 +27,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+DEFAULT_PROMPT = "Change the color to blue"
 ALL_RUNGS = ",".join(rung.name for rung in LADDER)
 INTERRUPTED = 130
 
+Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
+Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]
+Steps = Annotated[int, typer.Option(help="Points of the schedule, one more than iterations.")]
+Preset = Annotated[str, typer.Option(metavar="|".join(PRESETS), help="auto: 7b on CUDA, tiny on a CPU.")]
+Weights = Annotated[Path | None, typer.Option(help="Checkpoint folder.", show_default="random weights")]
 Variants = Annotated[str, typer.Option(help="Comma-separated: RUNG, RUNG+slot or RUNG-slot.")]
 Device = Annotated[str, typer.Option(metavar="|".join(DEVICES))]
 Attention = Annotated[str, typer.Option(metavar="|".join(ATTENTIONS), help="Attention backend, the same for all.")]
@@ -43,13 +49,13 @@ def compare(
     *,
     res: Annotated[list[str], typer.Option(metavar="SIDE|WxH", help="Resolution; may be repeated.")] = ["1024"],  # noqa: B006
     variants: Variants = ALL_RUNGS,
-    task: Annotated[str, typer.Option(metavar="|".join(TASKS))] = "i2i",
-    image: Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")] = None,
-    prompt: Annotated[str, typer.Option()] = "Change the color to blue",
-    steps: Annotated[int, typer.Option(help="Points of the schedule, one more than iterations.")] = 15,
-    seed: Annotated[int, typer.Option()] = 42,
-    preset: Annotated[str, typer.Option(metavar="|".join(PRESETS), help="auto: 7b on CUDA, tiny on a CPU.")] = "auto",
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint folder.", show_default="random weights")] = None,
+    task: Task = "i2i",
+    image: Image = None,
+    prompt: str = DEFAULT_PROMPT,
+    steps: Steps = 15,
+    seed: int = 42,
+    preset: Preset = "auto",
+    weights: Weights = None,
     device: Device = "auto",
     attention: Attention = "auto",
     pairs: Annotated[int | None, typer.Option(help="Timed rounds; 6 or more give an interval.")] = None,
@@ -62,21 +68,10 @@ def compare(
     """Runs variants on one request: latency, host syncs, and identity of the pictures."""
     plan = Plan(
         kind="compare",
-        requests=tuple(
-            Request(
-                task=one_of("task", task, TASKS),
-                width=width,
-                height=height,
-                prompt=prompt,
-                steps=steps,
-                seed=seed,
-                image=None if image is None else str(existing(image, "picture", folder=False)),
-            )
-            for width, height in map(parse_resolution, res)
-        ),
+        requests=tuple(_request(each, task, image, prompt, steps, seed) for each in res),
         variants=_names(variants),
         preset=one_of("preset", preset, PRESETS),
-        weights=None if weights is None else str(existing(weights, "weights folder", folder=True)),
+        weights=_folder(weights),
         device=one_of("device", device, DEVICES),
         attention=one_of("attention", attention, ATTENTIONS),
         pairs=pairs,
@@ -113,6 +108,95 @@ def verify(
     run_verify(plan, json_path, quiet=quiet)
 
 
+@app.command()
+def syncs(
+    context: typer.Context,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- python SCRIPT ARGS...]", help="A program to watch.")
+    ] = None,
+    *,
+    variant: Annotated[
+        str, typer.Option(help="Without a program: RUNG, RUNG+slot or RUNG-slot to watch.")
+    ] = "baseline",
+    res: Annotated[str, typer.Option(metavar="SIDE|WxH", help="Resolution.")] = "256",
+    task: Task = "i2i",
+    image: Image = None,
+    prompt: str = DEFAULT_PROMPT,
+    steps: Steps = 15,
+    seed: int = 42,
+    preset: Preset = "auto",
+    weights: Weights = None,
+    device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="cpu: the simulated device.")] = "auto",
+    attention: Attention = "auto",
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N|REGION=N", help="Host syncs per entry of a region, or in all; may be repeated."),
+    ] = None,
+    profile: Annotated[bool, typer.Option(help="Also price each site; CUDA only.")] = True,
+    check_price: Annotated[bool, typer.Option("--check-price", help="Put the top site's price to the test.")] = False,
+    pairs: Annotated[int | None, typer.Option(help="Timed pairs of --check-price; 6 or more.")] = None,
+    keep_trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the profile's trace, for `trace`; Kineto JSON, gzipped.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 12,
+    json_path: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Counts and names every host sync of a variant, or of any Python program; on a GPU prices them."""
+    from bagel_perf.commands.syncs import Output, parse_budgets, refuse_idle_options, watch_program, watch_variant
+
+    output = Output(top=top, json_path=json_path, quiet=quiet)
+    refuse_idle_options(given_options(context), is_program=bool(command), profile=profile)
+    budgets, chosen = parse_budgets(budget or []), one_of("device", device, DEVICES)
+    trace_path = None if keep_trace is None else str(writable(keep_trace, "--keep-trace").absolute())
+    if command:
+        code = watch_program(command, chosen, budgets, output, profile=profile, trace_path=trace_path)
+        raise ProgramEnded(code)
+    plan = Plan(
+        kind="syncs",
+        requests=(_request(res, task, image, prompt, steps, seed),),
+        variants=_names(variant),
+        preset=one_of("preset", preset, PRESETS),
+        weights=_folder(weights),
+        device=chosen,
+        attention=one_of("attention", attention, ATTENTIONS),
+        pairs=pairs,
+        budgets=budgets,
+        profile=profile,
+        check_price=check_price,
+        trace_path=trace_path,
+        order_seed=random.SystemRandom().randrange(2**31),
+    )
+    watch_variant(plan, output)
+
+
+@app.command()
+def trace(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Kineto JSON, gzipped or not; Nsight Systems sqlite.")],
+    *,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A trace from before: show what changed.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Rows of each table.")] = 10,
+    json_path: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Finds in a recorded trace where the CPU waited for the GPU and why the GPU was idle."""
+    from bagel_perf.commands.trace import run_trace
+
+    run_trace(file, against, top=top, json_path=json_path, quiet=quiet)
+
+
+class ProgramEnded(Exception):
+    """A program that was watched has ended, in whatever way; its exit code is ours."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and gives its exit code; errors go to stderr as one line."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -124,12 +208,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code == INTERRUPTED:
             raise RunFailed("interrupted")
         return code if isinstance(code, int) else 0
+    except ProgramEnded as end:
+        return end.exit_code
     except (Exception, KeyboardInterrupt) as problem:
         error = _as_error(problem)
         if "--debug" in arguments:
             traceback.print_exception(problem)
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _request(res: str, task: str, image: Path | None, prompt: str, steps: int, seed: int) -> Request:
+    width, height = parse_resolution(res)
+    return Request(
+        task=one_of("task", task, TASKS),
+        width=width,
+        height=height,
+        prompt=prompt,
+        steps=steps,
+        seed=seed,
+        image=None if image is None else str(existing(image, "picture", folder=False)),
+    )
+
+
+def _folder(weights: Path | None) -> str | None:
+    return None if weights is None else str(existing(weights, "weights folder", folder=True))
 
 
 def _names(variants: str) -> tuple[str, ...]:

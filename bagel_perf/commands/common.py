@@ -25,6 +25,13 @@ def without_outputs(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
+def given_options(context: Any) -> frozenset[str]:
+    """Options that stand on the command line, as ``--check-price``; ``context`` is typer's."""
+    given = (name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE")
+    names = {parameter.name: parameter.opts for parameter in context.command.params}
+    return frozenset(option for name in given for option in names.get(name, ()) if option.startswith("--"))
+
+
 def existing(path: Path, what: str, *, folder: bool) -> Path:
     """``path`` if it is there; ``UsageError`` names what is missing."""
     if not (path.is_dir() if folder else path.is_file()):
@@ -52,11 +59,14 @@ def write_json(json_path: str | None, data: dict[str, Any]) -> None:
 
 def check_json_path(json_path: str | None) -> None:
     """Raises ``UsageError`` before anything runs if the JSON could not be written in the end."""
-    if json_path is None or json_path == "-":
-        return
-    path = Path(json_path)
-    if not json_path or path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        allowed = "a file in an existing folder that may be written, or - for stdout"
-        raise UsageError(
-            "JSON cannot be written there", value=json_path, allowed=allowed, remedy="choose another --json"
-        )
+    if json_path is not None and json_path != "-":
+        writable(Path(json_path), "--json", empty=not json_path)
+
+
+def writable(path: Path, option: str, *, empty: bool = False) -> Path:
+    """``path`` if a file can be written there; ``UsageError`` names the option."""
+    if empty or path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        what = "JSON cannot be written there" if option == "--json" else "trace cannot be written there"
+        allowed = "a file in an existing folder that may be written" + (", or - for stdout" * (option == "--json"))
+        raise UsageError(what, value="" if empty else path, allowed=allowed, remedy=f"choose another {option}")
+    return path

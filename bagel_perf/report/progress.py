@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -14,7 +13,22 @@ from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, War
 MAX_STEPS = 9999
 
 
-class ProgressView:
+class _BarView:
+    """A bar that is drawn in the context, where the stream is a terminal."""
+
+    _bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class ProgressView(_BarView):
     """Shows progress events and warnings of one plan; with ``quiet`` it shows nothing."""
 
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
@@ -22,7 +36,6 @@ class ProgressView:
         self._quiet = quiet
         self._started_s = time.monotonic()
         self._text = ""
-        self._bar: Progress | None = None
         self._task: TaskID | None = None
         if stream.isatty() and not quiet:
             columns = (
@@ -34,17 +47,6 @@ class ProgressView:
             # A slow refresh: the worker that is being timed shares the processor.
             self._bar = Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=2)
             self._task = self._bar.add_task("starting the worker", total=None)
-
-    def __enter__(self) -> ProgressView:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def on_event(self, event: Event) -> None:
         """Shows an event if it is for people."""
@@ -72,3 +74,18 @@ class ProgressView:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
             print(f"{time.monotonic() - self._started_s:6.1f} s  {text}", file=self._stream, flush=True)
+
+
+class ReadingView(_BarView):
+    """Shows how much of a file is read, where the stream is a terminal."""
+
+    def __init__(self, stream: TextIO, name: str, *, quiet: bool = False) -> None:
+        if stream.isatty() and not quiet:
+            columns = (TextColumn("reading {task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
+            self._bar = Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=4)
+            self._task = self._bar.add_task(name, total=None)
+
+    def on_progress(self, done: int, total: int) -> None:
+        """Moves the bar to ``done`` of ``total`` bytes."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)

@@ -19,41 +19,49 @@ from bagel_perf.schema.verification import Verification
 MAX_COLUMNS = 100
 
 
+def print_document(stream: TextIO, tables: Iterable[Table], lines: Iterable[str]) -> None:
+    """Prints tables, then lines."""
+    console = console_for(stream)
+    print_tables(console, tables)
+    print_lines(console, lines)
+
+
 def print_result(result: Result, path: Path, stream: TextIO) -> None:
     """Prints the tables of a comparison, its verdict, and where the result file lies."""
-    console = _console(stream)
-    _print_tables(console, result_tables(result))
-    _print_lines(console, (*verdict_lines(result), last_line(result, path)))
+    print_document(stream, result_tables(result), (*verdict_lines(result), last_line(result, path)))
 
 
 def print_verification(verification: Verification, stream: TextIO) -> None:
     """Prints a table per variant, the failing tensors by name, and the verdict."""
-    console = _console(stream)
-    _print_tables(console, (verification_table(verification, variant) for variant in verification.variants))
-    _print_lines(console, verification_lines(verification))
+    tables = (verification_table(verification, variant) for variant in verification.variants)
+    print_document(stream, tables, verification_lines(verification))
 
 
-def _console(stream: TextIO) -> Console:
+def console_for(stream: TextIO) -> Console:
+    """A console of at most ``MAX_COLUMNS`` on a stream."""
     console = Console(file=stream, highlight=False)
     # A file or pipe has no width of its own.
     console.width = min(console.width, MAX_COLUMNS) if console.is_terminal else MAX_COLUMNS
     return console
 
 
-def _print_tables(console: Console, tables: Iterable[Table]) -> None:
+def print_tables(console: Console, tables: Iterable[Table]) -> None:
+    """Prints each table with its title and caption."""
     for table in tables:
-        rendered = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        rendered = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for column in table.columns:
             rendered.add_column(Text(column.header), justify="right" if column.numeric else "left", overflow="fold")
         for row in table.rows:
             rendered.add_row(*map(Text, row))
         console.print(Text(table.title, style="bold"))
         console.print(rendered)
-        console.print(Text(table.caption, style="dim"))
+        if table.caption:
+            console.print(Text(table.caption, style="dim"))
         console.print()
 
 
-def _print_lines(console: Console, lines: Iterable[str]) -> None:
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Prints sentences."""
     for line in lines:
         # Paths are copied from here, so a long line is left to the terminal to break.
         console.print(Text(line), soft_wrap=True)

@@ -1,0 +1,141 @@
+"""A pytest plugin that keeps host syncs out: ``@pytest.mark.max_host_syncs(0)`` and the fixture ``host_syncs``.
+
+Tests that use either ask for ``cuda`` as ever. Where there is a GPU they run on it, elsewhere on the simulated device,
+which is there from the test's first fixture to its last. Waits are counted in the test's own call. All other tests are
+left alone, and torch is imported only for those that are not.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bagel_perf.schema.syncs import SyncReport
+
+if TYPE_CHECKING:
+    from bagel_perf.harness.syncs import SyncWatch
+
+MARK = "max_host_syncs"
+FIXTURE = "host_syncs"
+DEVICES = ("auto", "cuda", "cpu")
+TOP = 12
+
+_limit: pytest.StashKey[tuple[int, bool]] = pytest.StashKey()
+_device: pytest.StashKey[ExitStack] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option that says where such tests run."""
+    group = parser.getgroup("bagel-perf", "host syncs")
+    group.addoption(
+        "--host-syncs-device",
+        choices=DEVICES,
+        default="auto",
+        help="where tests that count host syncs run: cuda, cpu (the simulated device), auto (a GPU if there is one)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declares the mark."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARK}(limit, allow_unjudged=False): the test's call waits for the device at most so often; "
+        "waits under allow_sync do not count",
+    )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Refuses a mark that says nothing; opens the simulated device for a test that counts, where there is no GPU."""
+    mark = item.get_closest_marker(MARK)
+    if mark is not None:
+        item.stash[_limit] = _limit_of(mark)
+    if _counts(item) and not _has_gpu(item.config):
+        from bagel_perf.harness.simulated.cuda import SimulatedCuda
+
+        item.stash[_device] = stack = ExitStack()
+        stack.enter_context(SimulatedCuda())
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Closes it after the last fixture of the test."""
+    try:
+        return (yield)
+    finally:
+        stack = item.stash.get(_device, None)
+        if stack is not None:
+            stack.close()
+
+
+def _limit_of(mark: pytest.Mark) -> tuple[int, bool]:
+    """(limit, whether unjudged operators are fine) of a mark."""
+    known = set(mark.kwargs) <= {"limit", "allow_unjudged"}
+    values = (*mark.args, *([mark.kwargs["limit"]] if "limit" in mark.kwargs else []))
+    if not known or len(values) != 1 or not isinstance(values[0], int) or isinstance(values[0], bool) or values[0] < 0:
+        raise pytest.UsageError(f"{MARK} takes one number of host syncs, 0 or more, as @pytest.mark.{MARK}(0)")
+    return values[0], bool(mark.kwargs.get("allow_unjudged", False))
+
+
+def _counts(item: pytest.Item) -> bool:
+    return item.get_closest_marker(MARK) is not None or FIXTURE in getattr(item, "fixturenames", ())
+
+
+def _has_gpu(config: pytest.Config) -> bool:
+    choice = config.getoption("--host-syncs-device")
+    if choice != "auto":
+        return bool(choice == "cuda")
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Counts during the call of a marked test, and fails it with the table of sites where it waited too often."""
+    if _limit not in item.stash:
+        return (yield)
+    from bagel_perf.harness.syncs import watch_host_syncs
+
+    with watch_host_syncs("cuda", debug_mode=False) as watch:
+        result = yield
+    limit, allow_unjudged = item.stash[_limit]
+    problem = judge(watch.report(item.name), limit, allow_unjudged=allow_unjudged)
+    if problem is not None:
+        pytest.fail(problem, pytrace=False)
+    return result
+
+
+@pytest.fixture
+def host_syncs(request: pytest.FixtureRequest) -> Iterator[SyncWatch]:
+    """Watches from here to the end of the test: ``host_syncs.host_syncs`` and ``host_syncs.sites`` at any time."""
+    from bagel_perf.harness.syncs import watch_host_syncs
+
+    with watch_host_syncs("cuda", debug_mode=False) as watch:
+        yield watch
+
+
+def judge(report: SyncReport, limit: int, *, allow_unjudged: bool) -> str | None:
+    """What is wrong with a report, with its table; None where nothing is."""
+    count = sum(site.count for site in report.sites if site.allowed is None)
+    if count > limit:
+        return f"{count} host syncs, {limit} allowed\n\n{table_of(report)}"
+    if report.unjudged and not allow_unjudged:
+        names = ", ".join(report.unjudged)
+        remedy = f"run it on a GPU, or mark it {MARK}({limit}, allow_unjudged=True)"
+        return f"the simulated device cannot judge {names}, so {limit} host syncs are not shown; {remedy}"
+    return None
+
+
+def table_of(report: SyncReport) -> str:
+    """The report as text."""
+    from bagel_perf.report.sync_tables import print_syncs
+
+    stream = io.StringIO()
+    print_syncs(report, stream, top=TOP)
+    return stream.getvalue()

@@ -1,0 +1,164 @@
+"""Host syncs for people: the sites, where the GPU's time went, what saw it, and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import PurePath
+from typing import TextIO
+
+from bagel_perf.report.tables import NONE, Column, Table
+from bagel_perf.report.text import print_document
+from bagel_perf.report.trace_tables import idle_table, range_text, region_table
+from bagel_perf.schema.syncs import Site, SyncReport
+from bagel_perf.schema.waits import HINTS
+
+MAX_HINTS = 4
+
+
+def print_syncs(report: SyncReport, stream: TextIO, *, top: int) -> None:
+    """Prints the tables of a report with at most ``top`` sites, and what to do next."""
+    tables = [site_table(report, top)] if report.sites else []
+    head = () if report.sites else (_title(report),)
+    if report.profile is not None and report.profile.gpu_idle_ms is not None:
+        tables += [idle_table(report.profile), region_table(report.profile, top)]
+    print_document(stream, tables, (*head, *finding_lines(report), *hint_lines(report, top), last_line(report)))
+
+
+def site_table(report: SyncReport, top: int) -> Table:
+    """The sites in the report's order, each with the source text that waits; the rest in one row."""
+    timed = any(site.blocked_ms is not None for site in report.sites)
+    shown, rest = report.sites[:top], report.sites[top:]
+    rows = [_site_row(site, timed=timed) for site in shown]
+    if rest:
+        rows.append(_rest_row(rest, timed=timed))
+    times = [Column(header=name, numeric=True) for name in ("lost", "blocked", "price")] if timed else []
+    return Table(
+        title=_title(report),
+        columns=(*times, Column(header="count", numeric=True), Column(header="where")),
+        rows=tuple(rows),
+        caption=_caption(timed=timed),
+    )
+
+
+def _title(report: SyncReport) -> str:
+    device = "the simulated device" if report.device == "simulated" else "CUDA"
+    return f"Host syncs of {report.subject or 'the program'} on {device}: {report.host_syncs}"
+
+
+def _caption(*, timed: bool) -> str:
+    if not timed:
+        return "by count; times need a GPU"
+    return "ms; lost: GPU idle that the waits caused; blocked: host inside them; price: what the run would save without"
+
+
+def _site_row(site: Site, *, timed: bool) -> tuple[str, ...]:
+    times = [_ms(site.lost_gpu_ms), _ms(site.blocked_ms), range_text(site.price_ms)] if timed else []
+    return (*times, str(site.count), _where(site))
+
+
+def _where(site: Site) -> str:
+    """The line; below it the source that waits, the region, and the user's own line where the first is a library's."""
+    lines = [f"{_place(site)}  {HINTS[site.kind].label}"]
+    lines += [f"  {expression}" for expression in site.expressions]
+    if site.region:
+        lines.append(f"in {site.region}")
+    if site.allowed:
+        lines.append(f"allowed: {site.allowed}")
+    if site.op:
+        lines.append(f"inside {site.op}")
+    if site.caller:
+        lines.append(f"called from {site.caller}")
+    return "\n".join(lines)
+
+
+def _rest_row(rest: tuple[Site, ...], *, timed: bool) -> tuple[str, ...]:
+    sums = []
+    if timed:
+        for name in ("lost_gpu_ms", "blocked_ms"):
+            values = [getattr(site, name) for site in rest]
+            sums.append(_ms(sum(value for value in values if value is not None)))
+        sums.append("")
+    return (*sums, str(sum(site.count for site in rest)), f"{len(rest)} more sites (--top)")
+
+
+def finding_lines(report: SyncReport) -> Iterator[str]:
+    """What was seen by which instrument, what nobody can judge, and whether budgets and predictions held."""
+    yield _witness_line(report)
+    for name, calls in report.unjudged.items():
+        yield f"- cannot be judged without a GPU: {name}, {calls} calls; its waits are not in the counts"
+    for name, calls in report.hazards.items():
+        yield f"- may stall without waiting: {name}, {calls} calls"
+    for check in report.budgets:
+        state = "kept" if check.ok else "EXCEEDED" if check.num_entries else "NEVER ENTERED"
+        place = check.region or "the whole"
+        yield f"- budget of {place}: {check.limit} an entry, worst {check.worst} of {check.num_entries}: {state}"
+    yield from (f"- {note}" for note in report.notes)
+    if report.instrument is not None:
+        yield _instrument_line(report)
+    if report.price_check is not None:
+        yield _price_line(report)
+
+
+def _witness_line(report: SyncReport) -> str:
+    seen = report.witnesses
+    if seen.simulated is not None:
+        return f"witnesses: simulated device {seen.simulated}; {report.unexplained} unexplained"
+    parts = [f"callbacks {seen.callbacks}"]
+    if seen.debug_mode is not None:
+        blind = f" (blind to {seen.blind} device and event waits)" if seen.blind else ""
+        parts.append(f"debug mode {seen.debug_mode}{blind}")
+    if seen.cupti is not None:
+        parts.append(f"CUPTI {seen.cupti}")
+    return f"witnesses: {', '.join(parts)}; {report.unexplained} unexplained"
+
+
+def _instrument_line(report: SyncReport) -> str:
+    cost = report.instrument
+    assert cost is not None
+    line = f"- the instruments add {cost.wait_us:.1f} us to a wait and {cost.call_us:.1f} us to another torch call"
+    if cost.plain_wall_ms is not None and cost.watched_wall_ms is not None:
+        line += f"; the run took {cost.watched_wall_ms:.0f} ms watched, {cost.plain_wall_ms:.0f} ms plain"
+    return line
+
+
+def _price_line(report: SyncReport) -> str:
+    check = report.price_check
+    assert check is not None
+    measured = f"{check.measured_ms:.1f} ms"
+    if check.measured_ci_ms is not None:
+        measured += f" ({range_text(check.measured_ci_ms)})"
+    verdict = {True: "they agree", False: "they DISAGREE", None: "too few pairs to judge"}[check.agrees]
+    saved = f"predicted {range_text(check.predicted_ms)} ms, measured {measured} in {check.num_pairs} pairs"
+    return f"- price of {check.slot} put to the test ({check.mixture}, stage {check.stage}): {saved}: {verdict}"
+
+
+def hint_lines(report: SyncReport, top: int) -> Iterator[str]:
+    """For the first kinds among the shown sites that are not allowed: what waits, and what does not."""
+    kinds = dict.fromkeys(site.kind for site in report.sites[:top] if site.allowed is None)
+    for kind in islice(kinds, MAX_HINTS):
+        hint = HINTS[kind]
+        yield ""
+        yield f"{hint.label}: {hint.waits}"
+        yield f"  instead: {hint.instead}"
+        yield f"  equal:   {hint.why_equal}"
+
+
+def last_line(report: SyncReport) -> str:
+    """What to do next."""
+    if report.exit_code:
+        return f"next: mend the program, it ended with exit code {report.exit_code}; what comes later is not counted"
+    open_sites = [site for site in report.sites if site.allowed is None]
+    if not open_sites:
+        return "next: nothing waits that is not allowed; hold it with a budget: --budget 0"
+    site = open_sites[0]
+    place = f"operator {site.op}" if site.op and not site.file else _place(site)
+    return f"next: {place}, {site.count} x {HINTS[site.kind].label}"
+
+
+def _place(site: Site) -> str:
+    return f"{PurePath(site.file)}:{site.line}" if site.file else "no line of Python"
+
+
+def _ms(value: float | None) -> str:
+    return NONE if value is None else f"{value:.1f}"

@@ -1,0 +1,203 @@
+"""``syncs -- python ...``: any program, its own streams and exit code, and what it waited for."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bagel_perf.cli import main
+from bagel_perf.commands.syncs import parse_budgets, parse_command
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.syncs import SyncReport
+
+Capture = pytest.CaptureFixture[str]
+ROOT = Path(__file__).resolve().parents[2]
+
+QUIET = "import torch\nx = torch.ones(3, device='cuda') * 2\n"
+WAITS = "import sys, torch\nx = torch.ones(3, device='cuda')\nprint(x.sum().item(), *sys.argv[1:])\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a script into an empty current folder; gives its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def write(text: str, name: str = "script.py") -> str:
+        Path(name).write_text(text)
+        return name
+
+    return write
+
+
+def syncs(*arguments: str) -> int:
+    return main(["syncs", "--device", "cpu", *arguments])
+
+
+def report_of(path: str) -> SyncReport:
+    data = json.loads(Path(path).read_text())
+    assert (data["schema"], data["version"]) == ("bagel-perf.syncs", 1)
+    return SyncReport.from_json(data)
+
+
+def test_a_program_runs_unchanged_and_its_waits_are_listed(script: Any, capfd: Capture) -> None:
+    assert syncs("--json", "out.json", "--", "python", script(WAITS), "a", "--flag") == 0
+    out, _ = capfd.readouterr()
+    assert out.startswith("3.0 a --flag\n")
+    assert "Host syncs of script.py a --flag on the simulated device: 1" in out
+    assert "script.py:3  scalar read" in out and "x.sum().item()" in out
+    (site,) = report_of("out.json").sites
+    assert (site.file, site.line, site.kind, site.count) == ("script.py", 3, "scalar_read", 1)
+
+
+def test_json_on_stdout_is_alone_there(script: Any, capfd: Capture) -> None:
+    assert syncs("--json", "-", "--", "python", script(WAITS)) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["host_syncs"] == 1
+    assert "3.0" in err and "scalar read" in err
+
+
+def test_quiet_leaves_the_programs_own_output(script: Any, capfd: Capture) -> None:
+    assert syncs("--quiet", "--", "python", script(WAITS)) == 0
+    assert capfd.readouterr() == ("3.0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("import sys; sys.exit(3)", 3),
+        ("raise SystemExit", 0),
+        ("raise SystemExit('no weights')", 1),
+        ("1 / 0", 1),
+        ("import sys; sys.exit(256 + 4)", 4),
+    ],
+)
+def test_the_exit_code_is_the_programs_own(script: Any, capfd: Capture, text: str, code: int) -> None:
+    assert syncs("--json", "out.json", "--", "python", script(f"{WAITS}{text}\n")) == code
+    report = report_of("out.json")
+    assert (report.exit_code, report.host_syncs) == (code, 1), "what was seen until then is kept"
+    _, err = capfd.readouterr()
+    assert ("no weights" in err) == ("no weights" in text)
+
+
+def test_a_traceback_is_the_programs_alone(script: Any, capfd: Capture) -> None:
+    text = "import torch\ndef f(x):\n    return x + torch.ones(3)\nf(torch.ones(3, device='cuda'))\n"
+    assert syncs("--quiet", "--", "python", script(text)) == 1
+    _, err = capfd.readouterr()
+    assert "return x + torch.ones(3)" in err and "same device" in err
+    assert "bagel_perf" not in err and "runpy" not in err
+
+
+def test_a_program_is_main_with_its_own_folder_and_arguments(script: Any, capfd: Capture) -> None:
+    Path("pkg").mkdir()
+    script("VALUE = 7\n", "pkg/helper.py")
+    text = "import sys, helper\nassert __name__ == '__main__'\nprint(helper.VALUE, sys.argv, __file__)\n"
+    assert syncs("--quiet", "--", "python", "-u", script(text, "pkg/prog.py"), "x") == 0
+    assert capfd.readouterr().out == f"7 ['pkg/prog.py', 'x'] {Path('pkg/prog.py').absolute()}\n"
+
+
+def test_a_module_runs_as_after_m(script: Any, capfd: Capture) -> None:
+    Path("pkg").mkdir()
+    script("", "pkg/__init__.py")
+    script("import sys\nfrom pkg import __name__ as name\nprint(name, __name__, sys.argv[1:])\n", "pkg/tool.py")
+    assert syncs("--quiet", "--", "python", "-m", "pkg.tool", "a") == 0
+    assert capfd.readouterr().out == "pkg __main__ ['a']\n"
+
+
+def test_a_budget_that_is_not_kept_exits_with_7_and_names_the_line(script: Any, capfd: Capture) -> None:
+    assert syncs("--budget", "1", "--", "python", script(WAITS)) == 0
+    assert syncs("--budget", "0", "--", "python", script(WAITS)) == 7
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last == "error: the program waited for the device 1 times; budget 0; look at script.py:3 (1 x scalar_read)"
+
+
+def test_a_budget_of_a_region_is_kept_per_entry(script: Any, capfd: Capture) -> None:
+    text = (
+        "import torch\nx = torch.ones(2, device='cuda')\n"
+        "for _ in range(3):\n    with torch.cuda.nvtx.range('step'):\n        x.sum().item()\n"
+    )
+    assert syncs("--quiet", "--budget", "step=1", "--", "python", script(text)) == 0
+    assert syncs("--quiet", "--budget", "step=0", "--", "python", script(text)) == 7
+    assert syncs("--quiet", "--budget", "stpe=0", "--", "python", script(text)) == 7
+    assert "never entered (stpe)" in capfd.readouterr().err
+
+
+def test_a_budget_over_what_nobody_can_judge_is_inconclusive(script: Any, capfd: Capture) -> None:
+    text = f"{QUIET}x[:, None].unique(dim=0)\n"
+    assert syncs("--", "python", script(text)) == 0
+    assert "cannot be judged without a GPU: aten.unique_dim" in capfd.readouterr().out
+    assert syncs("--quiet", "--budget", "0", "--", "python", script(text)) == 4
+    assert "budgets are open" in capfd.readouterr().err
+
+
+def test_a_program_that_waits_for_nothing_is_told_so(script: Any, capfd: Capture) -> None:
+    assert syncs("--", "python", script(QUIET)) == 0
+    out = capfd.readouterr().out
+    assert "on the simulated device: 0" in out and "hold it with a budget: --budget 0" in out
+
+
+def test_a_program_that_vanishes_leaves_a_reason(script: Any, capfd: Capture) -> None:
+    assert syncs("--quiet", "--", "python", script("import os; os._exit(5)")) == 6
+    assert "the program ended without a report (exit code 5)" in capfd.readouterr().err
+    assert syncs("--quiet", "--", "python", script("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")) == 6
+    assert "(signal 9)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["missing.py"], "only Python programs can be watched (missing.py)"),
+        (["python", "missing.py"], "script does not exist (missing.py)"),
+        (["python"], "no script to watch (python)"),
+        (["python", "-c", "pass"], "no script to watch (python -c pass)"),
+        (["ls"], "only Python programs can be watched (ls)"),
+        (["/nonexistent/python3", "script.py"], "interpreter cannot be started (/nonexistent/python3)"),
+    ],
+)
+def test_what_cannot_be_watched_is_one_line_and_2(
+    script: Any, capfd: Capture, command: list[str], message: str
+) -> None:
+    script(QUIET)
+    assert syncs("--", *command) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("budget", ["x", "step=", "=3", "-1", "1.5"])
+def test_a_budget_that_is_none_is_refused(budget: str) -> None:
+    with pytest.raises(UsageError, match="budget is not understood"):
+        parse_budgets([budget])
+
+
+def test_budgets_are_numbers_by_region() -> None:
+    assert parse_budgets(["3", "step=0", "a=b=2"]) == {"": 3, "step": 0, "a=b": 2}
+    with pytest.raises(UsageError, match="given twice"):
+        parse_budgets(["step=0", "step=1"])
+
+
+def test_a_bare_python_is_the_one_that_runs_bagel_perf(script: Any) -> None:
+    name = script(QUIET)
+    assert parse_command(["python3", "-X", "dev", "-u", name]).interpreter == sys.executable
+    program = parse_command(["/usr/bin/python3", "-W", "error", name, "-m"])
+    assert (program.interpreter, program.flags) == ("/usr/bin/python3", ("-W", "error"))
+    assert (program.is_module, program.target) == (False, (name, "-m"))
+
+
+def test_ctrl_c_reaches_the_program_and_its_waits_are_kept(script: Any, tmp_path: Path) -> None:
+    text = f"{WAITS}import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    command = [sys.executable, "-m", "bagel_perf", "syncs", "--device", "cpu", "--json", "out.json", "--", "python"]
+    job = subprocess.Popen([*command, "-u", script(text)], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert job.stdout is not None
+    while "ready" not in job.stdout.readline():
+        assert job.poll() is None
+    time.sleep(0.2)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(30) == 130
+    assert report_of("out.json").host_syncs == 1

@@ -1,0 +1,51 @@
+"""The simulated device counts exactly what CUDA's callbacks counted on an H200, per stage and slot.
+
+The committed result was measured with the released shape. Here layers, branches and tokens are the same and the width
+is tiny; attention is replaced by a copy of its queries, because no wait depends on it and it is all of the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.model.bagel import Bagel
+from bagel_perf.schema.requests import Request
+from bagel_perf.schema.results import Cell, load
+from bagel_perf.workload.bind import RUNGS, bind, with_regions
+from bagel_perf.workload.counting import count_stages
+from bagel_perf.workload.edit import edit_subject, request_inputs
+from cheap_model import cheap_model
+
+RESULT = load(Path(__file__).resolve().parents[2] / "reports" / "2026-11-23_h200_252761e" / "result.json")
+NUM_LAYERS = 28
+
+
+@pytest.fixture(scope="module")
+def deep_model() -> Iterator[Bagel]:
+    with cheap_model(NUM_LAYERS) as model:
+        yield model
+
+
+def cell_of(res: int, stage: str, variant: str) -> Cell:
+    (cell,) = (cell for cell in RESULT.cells if (cell.res, cell.stage, cell.variant) == (res, stage, variant))
+    return cell
+
+
+def test_the_result_is_a_gpus_with_the_released_number_of_layers() -> None:
+    assert RESULT.environment.device_name == "NVIDIA H200" and RESULT.environment.layers == NUM_LAYERS
+    assert {cell.sync_device for cell in RESULT.cells} == {"cuda"}
+
+
+@pytest.mark.parametrize("edit", RESULT.requests, ids=lambda edit: str(edit.width))
+@pytest.mark.parametrize("variant", RUNGS)
+def test_simulated_and_measured_counts_are_equal(deep_model: Bagel, variant: str, edit: Request) -> None:
+    inputs = request_inputs(edit, deep_model.config, None, edit.seed)
+    counts = count_stages(deep_model, lambda model: edit_subject(model, inputs, with_regions(bind(variant))))
+    assert counts.device == "simulated"
+    for measurement in counts.measurements:
+        measured = cell_of(edit.width, measurement.stage, variant)
+        assert measurement.host_syncs == measured.host_syncs
+        assert measurement.syncs_by_slot == measured.syncs_by_slot

@@ -1,0 +1,185 @@
+"""What ``syncs`` prints: sites with their cost, what saw them, whether prices and budgets held, what to do next."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+from bagel_perf.analysis.traces.analyse import analyse
+from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.report.sync_tables import print_syncs
+from bagel_perf.schema.syncs import BudgetCheck, Instrument, PriceCheck, Site, SyncReport, Witnesses
+
+TRACE = Path(__file__).parents[1] / "data" / "traces" / "torch211_h100.json.gz"
+
+COMPARISON = Site(
+    kind="scalar_read",
+    file="kernels_baseline/positions.py",
+    line=19,
+    function="adjust_positions",
+    region="ar/adjust_positions",
+    count=10333,
+    blocked_ms=64.2,
+    lost_gpu_ms=354.8,
+    price_ms=(124.0, 367.0),
+    expressions=("positions_P[i] < positions_P[i - 1]",),
+)
+PICTURE = Site(
+    kind="d2h_copy",
+    file="kernels_baseline/picture.py",
+    line=13,
+    function="download_picture",
+    region="dit",
+    count=1,
+    blocked_ms=1.4,
+    lost_gpu_ms=0.0,
+    allowed="the picture has to reach the host",
+    expressions=("pixels_HW3.cpu()",),
+)
+LIBRARY = Site(
+    kind="unknown",
+    file="",
+    line=0,
+    function="",
+    region="",
+    count=3,
+    blocked_ms=0.1,
+    lost_gpu_ms=0.2,
+    op="aten::unique_dim",
+)
+REPORT = SyncReport(
+    device="cuda",
+    host_syncs=10337,
+    unexplained=3,
+    sites=(COMPARISON, LIBRARY, PICTURE),
+    witnesses=Witnesses(callbacks=10334, debug_mode=10333, cupti=10337, blind=1),
+    subject="baseline at 256x256",
+    instrument=Instrument(wait_us=19.5, call_us=9.7, plain_wait_us=10.5, plain_wall_ms=2290, watched_wall_ms=4000),
+)
+
+
+def lines_of(report: SyncReport, top: int = 12) -> list[str]:
+    stream = io.StringIO()
+    print_syncs(report, stream, top=top)
+    return stream.getvalue().splitlines()
+
+
+def row_at(lines: list[str], text: str) -> list[str]:
+    (line,) = (line for line in lines if text in line)
+    return line.split()
+
+
+def test_a_site_stands_with_its_cost_place_and_expression() -> None:
+    lines = lines_of(REPORT)
+    assert lines[0] == "Host syncs of baseline at 256x256 on CUDA: 10337"
+    assert lines[1].split() == ["lost", "blocked", "price", "count", "where"]
+    row = row_at(lines, "positions.py:19  scalar read")
+    assert row[:6] == ["354.8", "64.2", "124.0", "to", "367.0", "10333"]
+    text = "\n".join(lines)
+    assert "positions_P[i] < positions_P[i - 1]" in text and "in ar/adjust_positions" in text
+    assert "allowed: the picture has to reach the host" in text
+    assert (
+        row_at(lines, "no line of Python  unknown")[:4] == ["0.2", "0.1", "-", "3"]
+        and "inside aten::unique_dim" in text
+    )
+    table = lines[: next(i for i, line in enumerate(lines) if line.startswith("witnesses"))]
+    assert max(map(len, table)) <= 100
+
+
+def test_witnesses_and_the_cost_of_the_instruments_are_told() -> None:
+    text = "\n".join(lines_of(REPORT))
+    seen = "callbacks 10334, debug mode 10333 (blind to 1 device and event waits), CUPTI 10337; 3 unexplained"
+    assert f"witnesses: {seen}" in text
+    assert "add 19.5 us to a wait and 9.7 us to another torch call; the run took 4000 ms watched, 2290 ms plain" in text
+
+
+def test_what_does_not_fit_is_summed_up() -> None:
+    row = row_at(lines_of(REPORT, top=1), "2 more sites (--top)")
+    assert row[:3] == ["0.2", "1.5", "4"]
+
+
+def test_a_hint_is_shown_for_each_kind_that_is_not_allowed() -> None:
+    text = "\n".join(lines_of(REPORT))
+    assert "scalar read: if t > limit" in text and "device-to-host copy:" not in text
+    assert text.endswith("next: kernels_baseline/positions.py:19, 10333 x scalar read")
+
+
+def test_the_last_line_names_what_there_is_to_name() -> None:
+    only = replace(REPORT, sites=(LIBRARY,), host_syncs=3)
+    assert lines_of(only)[-1] == "next: operator aten::unique_dim, 3 x unknown"
+    nameless = replace(only, sites=(replace(LIBRARY, op=None),))
+    assert lines_of(nameless)[-1] == "next: no line of Python, 3 x unknown"
+
+
+def test_a_price_that_did_not_come_true_is_said_so() -> None:
+    check = PriceCheck(
+        slot="adjust_positions",
+        reference="baseline",
+        mixture="baseline+adjust_positions",
+        stage="ar",
+        num_pairs=8,
+        predicted_ms=(124, 367),
+        measured_ms=390.8,
+        measured_ci_ms=(375.0, 466.8),
+        agrees=False,
+    )
+    (line,) = (line for line in lines_of(replace(REPORT, price_check=check)) if "put to the test" in line)
+    assert "predicted 124.0 to 367.0 ms, measured 390.8 ms (375.0 to 466.8) in 8 pairs: they DISAGREE" in line
+    (line,) = (
+        line
+        for line in lines_of(replace(REPORT, price_check=replace(check, measured_ci_ms=None, agrees=None)))
+        if "put to the test" in line
+    )
+    assert line.endswith("measured 390.8 ms in 8 pairs: too few pairs to judge")
+
+
+def test_budgets_hazards_and_unjudged_operators_are_listed() -> None:
+    report = replace(
+        REPORT,
+        budgets=(
+            BudgetCheck(region="step", limit=0, num_entries=14, worst=2, num_exceeded=3),
+            BudgetCheck(region="stpe", limit=0, num_entries=0, worst=0, num_exceeded=0),
+            BudgetCheck(region="", limit=99999, num_entries=1, worst=5, num_exceeded=0),
+        ),
+        unjudged={"aten.unique_dim.default": 2},
+        hazards={"asynchronous copy of pageable memory": 4},
+    )
+    text = "\n".join(lines_of(report))
+    assert "budget of step: 0 an entry, worst 2 of 14: EXCEEDED" in text
+    assert "budget of stpe: 0 an entry, worst 0 of 0: NEVER ENTERED" in text
+    assert "budget of the whole: 99999 an entry, worst 5 of 1: kept" in text
+    assert "cannot be judged without a GPU: aten.unique_dim.default, 2 calls" in text
+    assert "may stall without waiting: asynchronous copy of pageable memory, 4 calls" in text
+
+
+def test_a_program_that_failed_is_to_be_mended_first() -> None:
+    last = lines_of(replace(REPORT, exit_code=3))[-1]
+    assert last == "next: mend the program, it ended with exit code 3; what comes later is not counted"
+
+
+def test_without_a_gpu_there_are_counts_and_no_times() -> None:
+    site = replace(COMPARISON, blocked_ms=None, lost_gpu_ms=None, price_ms=None)
+    report = SyncReport(
+        device="simulated", host_syncs=10333, unexplained=0, sites=(site,), witnesses=Witnesses(simulated=10333)
+    )
+    lines = lines_of(report)
+    assert lines[0] == "Host syncs of the program on the simulated device: 10333"
+    assert lines[1].split() == ["count", "where"]
+    assert "witnesses: simulated device 10333; 0 unexplained" in lines
+
+
+def test_nothing_to_list_leaves_no_empty_table() -> None:
+    report = SyncReport(device="simulated", host_syncs=0, unexplained=0, sites=(), witnesses=Witnesses(simulated=0))
+    assert lines_of(report) == [
+        "Host syncs of the program on the simulated device: 0",
+        "witnesses: simulated device 0; 0 unexplained",
+        "next: nothing waits that is not allowed; hold it with a budget: --budget 0",
+    ]
+
+
+def test_a_profile_brings_its_idle_time_and_regions() -> None:
+    report = replace(REPORT, profile=analyse(read_trace(TRACE)))
+    text = "\n".join(lines_of(report))
+    assert "Why the GPU was idle" in text and "launch-bound" in text and "Regions" in text
+    assert SyncReport.from_json(report.to_json()) == report

@@ -1,0 +1,160 @@
+"""What is printed about a trace fits a terminal, warns first, and ends with what to do next."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.analysis.traces.against import difference
+from bagel_perf.analysis.traces.analyse import analyse
+from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.report.trace_tables import short_name, short_op
+from bagel_perf.report.trace_text import print_trace
+from bagel_perf.schema.traces import TraceReport
+from trace_scenes import Scene, item, two_steps
+from trace_stories import trace_of
+
+FOLDER = Path(__file__).resolve().parents[1] / "data" / "traces"
+FIXTURES = sorted(path.name for path in FOLDER.iterdir())
+
+
+def report_of(scene: Scene) -> TraceReport:
+    return analyse(trace_of(scene))
+
+
+def text_of(report: TraceReport, top: int = 10) -> str:
+    stream = io.StringIO()
+    print_trace(report, top, stream)
+    return stream.getvalue()
+
+
+def rows_of(text: str, title: str) -> list[list[str]]:
+    """The cells of each line of a table, its header first."""
+    lines = text[text.index(f"\n{title}\n") + 1 :].split("\n\n")[0].splitlines()[1:]
+    return [re.split(r"\s{2,}", line.strip()) for line in lines if not line.startswith("─")]
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_tables_of_real_traces_fit_into_100_columns(name: str) -> None:
+    report = analyse(read_trace(FOLDER / name))
+    for each in (report, dataclasses.replace(report, difference=difference(report, report))):
+        tables = re.sub(r"(?m)^(WARNING|next|-|held|counted|\d+ host|GPU busy|torch).*$", "", text_of(each))
+        assert max(map(len, tables.splitlines())) <= 100
+
+
+def test_the_first_lines_say_what_was_read_and_where_the_time_went() -> None:
+    lines = text_of(report_of(two_steps())).splitlines()
+    assert lines[:4] == [
+        "scene.json: torch.profiler trace, CUDA 12.4, Made-up GPU, 6 kB, 49 events",
+        "GPU busy 0.26 of 0.34 ms (77%), idle 0.08 ms; 6 launches",
+        "2 host syncs: 2 scalar_read",
+        "held the host 0.17 ms; the GPU ran dry in them for 0.06 ms; all would take 0.070 ms less without them",
+    ]
+
+
+def test_idle_classes_stand_by_size_and_those_that_do_not_occur_are_left_out() -> None:
+    rows = rows_of(text_of(report_of(two_steps())), "Why the GPU was idle")
+    assert [row[0] for row in rows] == ["class", "after a sync", "nothing to do", "queued"]
+    assert rows[1][1:3] == ["0.056", "70%"]
+
+
+def test_places_are_listed_with_their_cost() -> None:
+    scene = two_steps()
+    scene.frame("models/attention.py(17): forward", 60, 160)
+    rows = rows_of(text_of(report_of(scene)), "Host syncs")
+    assert rows[0] == ["kind", "where", "count", "blocked", "lost GPU", "price"]
+    assert rows[1] == ["scalar_read", "models/attention.py:17 forward, item", "1", "0.077", "0.056", "0.060"]
+
+
+def test_the_last_line_names_the_line_to_look_at_and_what_to_write_instead() -> None:
+    scene = two_steps()
+    scene.frame("models/attention.py(17): forward", 60, 160)
+    last = text_of(report_of(scene)).splitlines()[-1]
+    assert last.startswith("next: models/attention.py:17 forward, item (1 wait, 0.060 ms): try x = ")
+    assert "torch.where" in last
+
+
+def test_a_host_that_is_too_slow_is_told_so_and_not_to_remove_waits() -> None:
+    scene = Scene()
+    scene.annotation("step", 0, 3000)
+    for i in range(30):
+        scene.op("aten::mm", 90 * i, 90 * i + 80)
+        scene.kernel((90 * i + 60, 90 * i + 70), (90 * i + 72, 90 * i + 75))
+    item(scene, 2800, (2810, 2812), 2816)
+    scene.kernel((2830, 2835), (2840, 2842))
+    last = text_of(report_of(scene)).splitlines()[-1]
+    assert last.startswith("next: launch-bound gaps cost 2.")
+    assert "of it in step: launch less or faster" in last
+
+
+def test_a_cpu_that_does_something_else_is_told_where() -> None:
+    scene = Scene()
+    scene.kernel((0, 5), (10, 20))
+    scene.op("aten::ones", 20, 900)
+    scene.kernel((952, 960), (965, 970))
+    last = text_of(report_of(scene)).splitlines()[-1]
+    assert "CPU elsewhere gaps cost 0.94 ms: see what the CPU does there; the longest gap is at 0.02 ms" in last
+    assert "during aten::ones 93%" in last
+
+
+def test_a_busy_gpu_points_to_its_kernels() -> None:
+    scene = Scene()
+    scene.kernel((0, 5), (6, 9000), name="flash_attention")
+    scene.kernel((10, 15), (9000, 9001))
+    assert (
+        text_of(report_of(scene)).splitlines()[-1]
+        == "next: the GPU is busy; make its work faster, first flash_attention"
+    )
+
+
+def test_warnings_stand_before_all_figures() -> None:
+    scene = two_steps()
+    scene.works.clear()
+    lines = text_of(report_of(scene)).splitlines()
+    assert lines[1].startswith("WARNING: NO GPU EVENTS")
+    assert "lost GPU" not in "\n".join(lines)
+    assert lines[-1].startswith("next: record the GPU as well")
+
+
+def test_unreliable_idle_time_is_not_printed_anywhere() -> None:
+    scene = two_steps()
+    for start in (400, 500, 600):
+        scene.call("cudaGraphLaunch", start, start + 5)
+    scene.kernel((700, 705), (710, 720))
+    text = text_of(report_of(scene))
+    assert "IDLE TIME IS UNRELIABLE AND NOT SHOWN" in text.splitlines()[1]
+    assert "idle time unknown" in text
+    assert "Why the GPU was idle" not in text
+    assert "lost GPU" not in text
+    assert "--cuda-graph-trace=node" in text.splitlines()[-1]
+
+
+def test_rows_that_are_cut_off_are_counted() -> None:
+    report = analyse(read_trace(FOLDER / "torch211_h100.json.gz"))
+    text = text_of(report, 2)
+    assert "2 of 7; --top shows more" in text
+    assert len(rows_of(text, "Host syncs")) == 1 + 2 + 2
+
+
+def test_what_changed_is_printed_with_its_direction() -> None:
+    before, after = report_of(two_steps()), two_steps()
+    item(after, 400, (420, 422), 430)
+    after.kernel((440, 444), (450, 460), name="void at::native::new_kernel<int>")
+    report = report_of(after)
+    text = text_of(dataclasses.replace(report, difference=difference(report, before)))
+    assert ["host syncs", "2", "4", "+2 (+100%)"] in rows_of(text, "Against scene.json")
+    rows = rows_of(text, "Host syncs that changed")
+    assert {tuple(row[:2]) for row in rows[1:]} == {("new", "scalar_read"), ("new", "explicit_sync")}
+    assert ["new", "new_kernel<int>", "0 -> 1", "0.000 -> 0.010"] in rows_of(text, "Kernels whose number changed")
+
+
+def test_names_lose_what_all_have() -> None:
+    name = "void at::native::(anonymous namespace)::softmax_warp_forward<float, float, 10, true>(float*, int)"
+    assert short_name(name) == "softmax_warp_forward<flo.."
+    assert short_name("gemm") == "gemm"
+    assert short_op("aten::index > aten::nonzero") == "index"
+    assert short_op("MyLayer > aten::nonzero") == "MyLayer > aten::nonzero"

@@ -1,0 +1,134 @@
+"""The plugin: a test that waits too often fails with the table of its sites; all other tests are left alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ("pytester",)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Runs the text of a test file in a process of its own, with the plugin and on the simulated device."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def run_text(text: str, *arguments: str) -> pytest.RunResult:
+        pytester.makepyfile(text)
+        return pytester.runpytest_subprocess("-p", "bagel_perf.pytest_plugin", "--host-syncs-device=cpu", *arguments)
+
+    return run_text
+
+
+def outcomes(run: object, text: str, *arguments: str) -> tuple[dict[str, int], str]:
+    result = run(text, *arguments)  # type: ignore[operator]
+    return result.parseoutcomes(), result.stdout.str()
+
+
+def test_a_test_without_waits_passes_and_one_with_waits_fails_with_its_sites(run: object) -> None:
+    found, out = outcomes(
+        run,
+        """
+        import pytest, torch
+
+        @pytest.fixture
+        def x():
+            return torch.ones(3).cuda()  # waits, but not in the test's call
+
+        @pytest.mark.max_host_syncs(0)
+        def test_quiet(x):
+            assert (x * 2).sum().device.type == "cuda"
+
+        @pytest.mark.max_host_syncs(2)
+        def test_within_its_limit(x):
+            x.sum().item()
+            x.cpu()
+
+        @pytest.mark.max_host_syncs(1)
+        def test_over_its_limit(x):
+            if x[0] > 0:
+                x.tolist()
+        """,
+    )
+    assert found == {"passed": 2, "failed": 1}
+    assert "2 host syncs, 1 allowed" in out
+    assert "scalar read" in out and "x.tolist()" in out and "instead:" in out
+
+
+def test_allowed_waits_do_not_count_and_errors_of_the_test_stay(run: object) -> None:
+    found, out = outcomes(
+        run,
+        """
+        import pytest, torch
+        from bagel_perf.harness.syncs import allow_sync
+
+        @pytest.mark.max_host_syncs(0)
+        def test_allowed():
+            with allow_sync("the result"):
+                assert torch.ones(2, device="cuda").sum().item() == 2
+
+        @pytest.mark.max_host_syncs(0)
+        def test_broken():
+            assert torch.ones(2, device="cuda").sum().item() == 3
+        """,
+    )
+    assert found == {"passed": 1, "failed": 1}
+    assert "assert 2.0 == 3" in out and "host syncs" not in out
+
+
+def test_the_fixture_tells_the_count_at_any_time(run: object) -> None:
+    found, _ = outcomes(
+        run,
+        """
+        import torch
+
+        def test_counts(host_syncs):
+            x = torch.arange(3, device="cuda")
+            assert host_syncs.host_syncs == 0
+            x.max().item()
+            assert host_syncs.host_syncs == 1
+            (site,) = host_syncs.sites
+            assert (site.kind, site.expressions) == ("scalar_read", ("x.max().item()",))
+        """,
+    )
+    assert found == {"passed": 1}
+
+
+def test_what_cannot_be_judged_is_no_pass(run: object) -> None:
+    text = """
+        import pytest, torch
+
+        @pytest.mark.max_host_syncs(0{})
+        def test_unique():
+            torch.zeros(3, 2, device="cuda").unique(dim=0)
+        """
+    found, out = outcomes(run, text.format(""))
+    assert found == {"failed": 1} and "cannot judge" in out and "unique_dim" in out
+    assert outcomes(run, text.format(", allow_unjudged=True"))[0] == {"passed": 1}
+
+
+@pytest.mark.parametrize("arguments", ["", "-1", "True", "'none'", "1, 2", "0, budget=3"])
+def test_a_mark_that_says_nothing_is_refused(run: object, arguments: str) -> None:
+    text = f"import pytest\n@pytest.mark.max_host_syncs({arguments})\ndef test_nothing(): pass\n"
+    found, out = outcomes(run, text)
+    assert found.get("passed", 0) == 0 and "takes one number of host syncs" in out
+
+
+def test_other_tests_are_left_alone_and_import_no_torch(run: object) -> None:
+    found, _ = outcomes(
+        run, "import sys\ndef test_plain():\n    assert 'torch' not in sys.modules\n", "--strict-markers"
+    )
+    assert found == {"passed": 1}
+
+
+def test_the_plugin_is_an_entry_point() -> None:
+    from importlib.metadata import entry_points
+
+    (plugin,) = (each for each in entry_points(group="pytest11") if each.name == "bagel_perf")
+    assert plugin.value == "bagel_perf.pytest_plugin"
+    assert sys.modules["bagel_perf.pytest_plugin"]
