@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, TensorDataset
 
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
@@ -104,3 +107,64 @@ def test_a_reading_of_a_printed_tensor_is_counted(device: SimulatedCuda) -> None
     with watch_host_syncs("cuda") as watch:
         assert repr(x) == "tensor([1., 1.], device='cuda:0')"
     assert watch.host_syncs > 1
+
+
+def test_what_torch_saved_or_showed_the_storage_of_can_be_copied(device: SimulatedCuda) -> None:
+    x = torch.arange(3.0, device="cuda")
+    pair = x, x[1:]
+    torch.save(x, io.BytesIO())
+    x.untyped_storage()
+    copied, part = copy.deepcopy(pair)
+    assert copied.is_cuda and copied.untyped_storage().device.type == "cuda"
+    copied += 1
+    assert (part.tolist(), x.tolist()) == ([2.0, 3.0], [0.0, 1.0, 2.0])  # views stay views, and of the copy
+
+
+@pytest.mark.parametrize(
+    ("ask", "name"),
+    [
+        (lambda x: x.as_subclass(type("Own", (torch.Tensor,), {})), "as_subclass"),
+        (lambda x: x.__cuda_array_interface__, "__cuda_array_interface__"),
+        (lambda x: torch.nested.nested_tensor([[1.0], [2.0]], device="cuda"), "nested_tensor"),
+    ],
+)
+def test_what_is_not_simulated_is_refused_by_name(
+    device: SimulatedCuda, ask: Callable[[torch.Tensor], object], name: str
+) -> None:
+    with pytest.raises(RuntimeError, match=rf"{name}.* is not simulated"):
+        ask(torch.ones(2, device="cuda"))
+
+
+def test_a_tensor_may_be_asked_for_as_a_tensor(device: SimulatedCuda) -> None:
+    x = torch.ones(2, device="cuda")
+    assert x.as_subclass(torch.Tensor) is x
+    assert not torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]).is_cuda
+
+
+def test_the_sync_debug_mode_of_a_program_warns_and_stops_it(device: SimulatedCuda) -> None:
+    x = torch.ones(2, device="cuda")
+    torch.cuda.set_sync_debug_mode("warn")
+    assert torch.cuda.get_sync_debug_mode() == 1
+    with pytest.warns(UserWarning, match="synchronizing CUDA operation"), watch_host_syncs("cuda") as watch:
+        x.sum().item()
+    torch.cuda.set_sync_debug_mode(2)
+    with watch_host_syncs("cuda") as stopped:
+        torch.cuda.synchronize()  # torch does not look at these
+        with pytest.raises(RuntimeError, match="synchronizing CUDA operation"):
+            x.sum().item()
+    assert (watch.host_syncs, stopped.host_syncs) == (1, 1)
+    with pytest.raises(RuntimeError, match="invalid value of debug_mode"):
+        torch.cuda.set_sync_debug_mode("loud")
+
+
+@pytest.mark.parametrize("activities", [None, list(ProfilerActivity.__members__.values())[:2]])
+def test_a_profiler_of_the_programs_own_records_the_cpu(
+    device: SimulatedCuda, activities: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with profile(activities=activities) as profiled:
+        torch.ones(2, device="cuda").sum()
+    assert any(event.key == "aten::sum" for event in profiled.key_averages())
+    with torch.autograd.profiler.profile(use_device="cuda"):
+        torch.ones(2, device="cuda").sum()
+    assert "Failed to record" not in capfd.readouterr().err
+    assert sum(device.notes.values()) == (1 if activities is None else 2)

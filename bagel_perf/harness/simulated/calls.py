@@ -87,7 +87,8 @@ def name_of(func: Func) -> str:
     name = getattr(func, "__name__", str(func))
     if name in ("__get__", "__set__", "__delete__"):
         getter_of: Any = getattr(func, "__self__", None)
-        return f"{'get' if name == '__get__' else 'set'} {getter_of.__name__}"
+        read = getattr(getter_of, "fget", getter_of)  # a property written in Python has no name of its own
+        return f"{'get' if name == '__get__' else 'set'} {read.__name__}"
     return name
 
 

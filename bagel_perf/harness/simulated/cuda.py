@@ -7,6 +7,7 @@ called, so nothing reaches a real GPU or the host by accident.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any, Self
@@ -20,8 +21,11 @@ from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs
 from bagel_perf.harness.simulated.device import Listener, SimulatedDevice
 from bagel_perf.harness.simulated.legacy import patch_legacy_types
 from bagel_perf.harness.simulated.patches import Patches
+from bagel_perf.harness.simulated.profilers import patch_profilers
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
+from bagel_perf.harness.simulated.sync_debug_mode import SyncDebugMode
 from bagel_perf.harness.simulated.threads import patch_threads
+from bagel_perf.schema.waits import Kind
 
 _CUDA_VERSION = "13.0"
 
@@ -37,6 +41,7 @@ class SimulatedCuda(SimulatedDevice):
     def __init__(self, on_sync: Listener | None = None) -> None:
         super().__init__(on_sync)
         self._exits = contextlib.ExitStack()
+        self._debug_mode = SyncDebugMode()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -50,6 +55,12 @@ class SimulatedCuda(SimulatedDevice):
     def __exit__(self, *raised: Any) -> None:
         self._exits.__exit__(*raised)
 
+    def waits(self, kind: Kind, times: int = 1) -> None:
+        """The host would wait ``times`` times now; what the program's own sync debug mode says comes first."""
+        for _ in range(times):
+            self._debug_mode.remark(kind)
+            super().waits(kind)
+
     def _cuda_patches(self) -> Patches:
         patches = Patches()
         self._patch_torch_cuda(patches)
@@ -58,6 +69,7 @@ class SimulatedCuda(SimulatedDevice):
         patch_compilers(patches, self)
         patch_autocast(patches, self)
         patch_threads(patches, self)
+        patch_profilers(patches, self)
         self._patch_rest(patches)
         return patches
 
@@ -67,6 +79,7 @@ class SimulatedCuda(SimulatedDevice):
             **properties.MEMORY_FUNCTIONS,
             **generators.FUNCTIONS,
             **self._stream_functions(),
+            **self._debug_mode.functions(),
             "_lazy_init": _reached_cuda,
         }
         _replace(patches, torch.cuda, functions)
@@ -102,6 +115,16 @@ class SimulatedCuda(SimulatedDevice):
             "cudart": lambda: _CUDART,
         }
 
+    def _refusing_nested(self, native: Any) -> Any:
+        @functools.wraps(native)
+        def make(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.owns(kwargs.get("device")):
+                name = f"torch.nested.{native.__name__}(device=...)"
+                raise NotSimulated(name, "make it of tensors that are there already")
+            return native(tensors, *args, **kwargs)
+
+        return make
+
     def _patch_rest(self, patches: Patches) -> None:
         of_streams = self._stream_functions()
         accelerator = {
@@ -121,6 +144,8 @@ class SimulatedCuda(SimulatedDevice):
         patches.add(torch.Tensor, "record_stream", lambda tensor, stream: None)
         patches.add(torch, "Stream", streams.SimulatedStream)
         patches.add(torch, "Event", streams.SimulatedEvent)
+        for name in ("nested_tensor", "as_nested_tensor"):
+            patches.add(torch.nested, name, self._refusing_nested(getattr(torch.nested, name)))
         patches.add(torch, "Generator", generators.SimulatedGenerator)
         patches.add(torch.backends.cuda, "is_built", lambda: True)
         patches.add(torch.backends.cudnn, "is_available", lambda: True)

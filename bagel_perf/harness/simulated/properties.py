@@ -99,8 +99,6 @@ DEVICE_FUNCTIONS: dict[str, Any] = {
     "is_bf16_supported": lambda including_emulation=True: True,
     "is_tf32_supported": lambda: True,
     "is_current_stream_capturing": lambda: False,
-    "set_sync_debug_mode": _nothing,
-    "get_sync_debug_mode": _zero,
     "utilization": _zero,
     "memory_usage": _zero,
     "temperature": _zero,

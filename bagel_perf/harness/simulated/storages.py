@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -145,11 +147,23 @@ def _deepcopy(device: SimulatedDevice, func: Func, types: Any, args: Args, kwarg
         return memo[id(tensor)]
     with hidden():
         source = to_plain(tensor.detach()).requires_grad_(tensor.requires_grad) if tensor.is_leaf else to_plain(tensor)
-        copied = wrap(copy.deepcopy(source, memo))
+        with _as_the_hosts(source.untyped_storage()):
+            copied = wrap(copy.deepcopy(source, memo))
     for name, value in tensor.__dict__.items():
         setattr(copied, name, copy.deepcopy(value, memo))
     memo[id(tensor)] = copied
     return copied
+
+
+@contextmanager
+def _as_the_hosts(storage: torch.UntypedStorage) -> Iterator[None]:
+    """A storage under the type that torch expects; the object is the same as long as its tensor lives."""
+    kind, state = type(storage), storage
+    state.__class__ = torch.UntypedStorage
+    try:
+        yield
+    finally:
+        state.__class__ = kind
 
 
 HANDLERS: dict[str, Handler] = {

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bagel_perf.harness.simulated.refusals import NotSimulated
+
 DEVICE = torch.device("cuda", 0)
 """The label of the device, as of the one GPU that a CUDA program sees."""
 
@@ -40,6 +42,12 @@ class SimulatedTensor(Tensor):
     def __new__(cls, data: Any, requires_grad: bool = True, **options: Any) -> Any:
         """What ``type(parameter)(data, requires_grad=...)`` means for a parameter on the host."""
         return nn.Parameter(data, requires_grad=requires_grad, **options)
+
+    def as_subclass(self, cls: Any) -> Any:
+        """Refused for other classes: their tensors would be the host's, and their waits in no count."""
+        if issubclass(SimulatedTensor, cls):
+            return self
+        raise NotSimulated(f"as_subclass({cls.__name__})", "a subclass of Tensor would not be on the simulated device")
 
     def record_stream(self, s: Any) -> None:
         """Memory is freed when nobody uses it; here because torch takes no other streams than its own."""
