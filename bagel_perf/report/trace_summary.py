@@ -33,9 +33,11 @@ def headline(report: TraceReport) -> tuple[str, ...]:
         share = f" ({report.gpu_busy_ms / devices_ms:.0%})" if devices_ms else ""
         busy = f"GPU busy {report.gpu_busy_ms:.2f} of {devices_ms:.2f} ms{share}"
         idle = f", idle {report.gpu_idle_ms:.2f} ms" if report.gpu_idle_ms is not None else ", idle time unknown"
-        lines.append(f"{busy}{idle}; {report.launches} launches")
+        lines.append(f"{busy}{idle}; {_launches(report)}")
     else:
-        lines.append(f"{window_ms:.2f} ms; {report.launches} launches")
+        lines.append(f"{window_ms:.2f} ms; {_launches(report)}")
+    if report.host_syncs is None or report.blocked_ms is None:
+        return (*lines, "host syncs unknown")
     lines.append(f"{report.host_syncs} host syncs{_kinds(report)}")
     blocked = f"held the host {report.blocked_ms:.2f} ms"
     if report.lost_gpu_ms is not None:
@@ -60,7 +62,12 @@ def note_lines(report: TraceReport) -> tuple[str, ...]:
 def next_line(report: TraceReport) -> str:
     """What to do next, by what costs the GPU most."""
     if report.gpu_busy_ms is None:
-        return "next: record the GPU as well; without it only counts and blocked times can be told"
+        rest = (
+            "nothing can be told of waits" if report.host_syncs is None else "only counts and blocked times can be told"
+        )
+        return f"next: record the GPU as well; without it {rest}"
+    if report.launches is None or (report.lost_gpu_ms is None and report.gpu_idle_ms is not None):
+        return "next: record the runtime calls with their correlation; without them idle time has no cause"
     if report.gpu_idle_ms is None:
         return "next: record the kernels of graphs (nsys --cuda-graph-trace=node), or run once without graphs"
     idle_ms = {name: report.idle_ms[name] for name in HOST_CAUSES}
@@ -101,6 +108,10 @@ def _worst_region(report: TraceReport, cause: IdleClass) -> str:
     if worst is None or not worst.idle_ms.get(cause):
         return ""
     return f", {worst.idle_ms[cause]:.2f} ms of it in {' > '.join(worst.path)}"
+
+
+def _launches(report: TraceReport) -> str:
+    return "launches unknown" if report.launches is None else f"{report.launches} launches"
 
 
 def _kinds(report: TraceReport) -> str:

@@ -99,8 +99,8 @@ def region_table(report: TraceReport, top: int) -> Table:
     columns = [
         [_region_name(region) for region in shown],
         [str(region.calls) if region.path else NONE for region in shown],
-        [str(region.launches) for region in shown],
-        [str(region.host_syncs) for region in shown],
+        [count_text(region.launches) for region in shown],
+        [count_text(region.host_syncs) for region in shown],
         _numbers([region.blocked_ms for region in shown]),
     ]
     headers = ["calls", "launches", "syncs", "blocked"]
@@ -165,6 +165,11 @@ def short_name(name: str, width: int = MAX_NAME) -> str:
     """A kernel's or copy's name without what all have, cut to a width."""
     plain = _NOISE.sub("", name)
     return plain if len(plain) <= width else plain[: width - 2] + ".."
+
+
+def count_text(count: int | None) -> str:
+    """A number of things, a dash where it is unknown."""
+    return NONE if count is None else str(count)
 
 
 def _host(gap: GapRow) -> str:

@@ -76,10 +76,10 @@ class RegionTime:
     path: tuple[str, ...]
     calls: int
     wall_ms: float
-    launches: int
-    host_syncs: int
+    launches: int | None
+    host_syncs: int | None
     syncs_by_kind: dict[Kind, int]
-    blocked_ms: float
+    blocked_ms: float | None
     gpu_busy_ms: float | None
     gpu_idle_ms: float | None
     idle_ms: dict[IdleClass, float]
@@ -98,7 +98,7 @@ class GapRow:
     start_ms: float
     duration_ms: float
     cause: IdleClass
-    lost_gpu_ms: float
+    lost_gpu_ms: float | None
     before: str
     after: str
     launch: str
@@ -141,6 +141,7 @@ class Lanes:
 class TraceReport:
     """Everything about one trace; device times are sums over its devices.
 
+    What the trace cannot tell is null: waits and launches without runtime calls, device times without its activities.
     ``idle_ms`` adds up to ``gpu_idle_ms``. ``price_ms`` is that of all waits together.
     ``is_idle_reliable`` is False where work of the device was not recorded; idle times are null then. ``warnings`` say
     what the figures cannot be trusted for, ``notes`` what was left out or assumed.
@@ -148,10 +149,10 @@ class TraceReport:
 
     source: TraceSource
     window_ms: float
-    host_syncs: int
-    launches: int
+    host_syncs: int | None
+    launches: int | None
     graph_launches: int
-    blocked_ms: float
+    blocked_ms: float | None
     gpu_busy_ms: float | None
     gpu_idle_ms: float | None
     idle_ms: dict[IdleClass, float]
@@ -159,10 +160,10 @@ class TraceReport:
     price_ms: tuple[float, float] | None
     is_idle_reliable: bool
     syncs_by_kind: dict[Kind, int]
-    allocator_calls: int
-    allocator_ms: float
-    pageable_copies: int
-    pageable_copy_ms: float
+    allocator_calls: int | None
+    allocator_ms: float | None
+    pageable_copies: int | None
+    pageable_copy_ms: float | None
     stream_waits: int
     profiler_syncs: int
     unmatched_markers: int

@@ -179,7 +179,7 @@ def run_ours(path: Path) -> dict[str, float]:
     trace = read_trace(path)
     read_s = time.perf_counter() - begun_s
     report = analyse(trace)
-    return {"read_s": read_s, "wall_s": time.perf_counter() - begun_s, "host_syncs": report.host_syncs}
+    return {"read_s": read_s, "wall_s": time.perf_counter() - begun_s, "host_syncs": report.host_syncs or 0}
 
 
 def run_other(path: Path) -> dict[str, float]:

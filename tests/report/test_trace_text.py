@@ -12,7 +12,9 @@ import pytest
 from bagel_perf.analysis.traces.against import difference
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
-from bagel_perf.report.trace_tables import short_name, short_op
+from bagel_perf.report.tables import NONE
+from bagel_perf.report.trace_summary import headline, next_line
+from bagel_perf.report.trace_tables import region_table, short_name, short_op
 from bagel_perf.report.trace_text import print_trace
 from bagel_perf.schema.traces import TraceReport
 from trace_scenes import Scene, item, two_steps
@@ -158,3 +160,12 @@ def test_names_lose_what_all_have() -> None:
     assert short_name("gemm") == "gemm"
     assert short_op("aten::index > aten::nonzero") == "index"
     assert short_op("MyLayer > aten::nonzero") == "MyLayer > aten::nonzero"
+
+
+def test_what_is_unknown_is_no_zero() -> None:
+    report = analyse(read_trace(FOLDER / "torch213_cpu_stacks.json.gz"))
+    assert headline(report)[-1] == "host syncs unknown"
+    assert headline(report)[0].endswith("launches unknown")
+    regions = region_table(report, 10)
+    assert {row[2:5] for row in regions.rows} == {(NONE, NONE, NONE)}
+    assert next_line(report) == "next: record the GPU as well; without it nothing can be told of waits"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from bagel_perf.analysis.traces.apis import Api
@@ -17,6 +15,7 @@ from bagel_perf.analysis.traces.region_times import region_times
 from bagel_perf.analysis.traces.sites import syncs_by_kind, wait_sites
 from bagel_perf.analysis.traces.table import KERNEL, NONE
 from bagel_perf.analysis.traces.trace import Trace
+from bagel_perf.analysis.traces.unknown import without_unknown
 from bagel_perf.schema.traces import DeviceTime, KernelTime, TraceReport, TraceSource
 
 MAX_GAPS = 100
@@ -65,7 +64,7 @@ def report_of(findings: Findings, prices: Prices) -> TraceReport:
         warnings=warnings(findings),
         notes=notes(findings) + _unpriced(findings, prices),
     )
-    return report if report.is_idle_reliable or not has_gpu else _without_idle(report)
+    return without_unknown(report, findings, is_idle_reliable=report.is_idle_reliable)
 
 
 def _source(trace: Trace) -> TraceSource:
@@ -135,21 +134,3 @@ def _unpriced(findings: Findings, prices: Prices) -> tuple[str, ...]:
     if not prices.num_affordable:
         return (f"no prices: {len(findings.trace.calls)} calls are too many to replay; record a shorter stretch",)
     return (f"no prices: {prices.doubt}",) if prices.doubt else ()
-
-
-def _without_idle(report: TraceReport) -> TraceReport:
-    """The report without what is derived from idle times."""
-    return dataclasses.replace(
-        report,
-        gpu_idle_ms=None,
-        idle_ms={},
-        lost_gpu_ms=None,
-        price_ms=None,
-        devices=tuple(dataclasses.replace(device, idle_ms=None) for device in report.devices),
-        sites=tuple(dataclasses.replace(site, lost_gpu_ms=None, price_ms=None) for site in report.sites),
-        regions=tuple(
-            dataclasses.replace(region, gpu_idle_ms=None, idle_ms={}, lost_gpu_ms=None) for region in report.regions
-        ),
-        gaps=(),
-        lanes=tuple(dataclasses.replace(each, idle=()) for each in report.lanes),
-    )

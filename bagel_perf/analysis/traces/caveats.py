@@ -53,7 +53,7 @@ def warnings(findings: Findings) -> tuple[str, ...]:
             "NO SYNC EVENTS: waits are counted from runtime calls; waits of libraries that call the driver are not "
             f"seen; {_SYNC_EVENTS if trace.source.format == 'kineto' else 'this nsys recorded none'}"
         )
-    orphans = _orphan_share(findings)
+    orphans = findings.orphan_share
     if orphans > MAX_ORPHANS and len(trace.calls):
         found.append(
             f"{orphans:.0%} of the GPU's work lacks its launch in the trace; the idle time before it is unknown"
@@ -109,11 +109,6 @@ def _waits_for_nothing(findings: Findings) -> bool:
     blocked_ms = float((end_us - start_us).sum()) / 1e3
     unseen_ms = blocked_ms - float(covered_us(*busy, start_us, end_us).sum()) / 1e3
     return unseen_ms > max(MIN_UNSEEN_MS, MIN_UNSEEN_SHARE * blocked_ms)
-
-
-def _orphan_share(findings: Findings) -> float:
-    launcher = findings.trace.call_of_activity
-    return float((launcher == NONE).mean()) if len(launcher) else 0.0
 
 
 def _overhead_in_gaps_ms(findings: Findings) -> float:

@@ -33,6 +33,12 @@ class Findings:
         """Whether the trace tells what the GPU did."""
         return len(self.trace.activities) > 0
 
+    @property
+    def orphan_share(self) -> float:
+        """How much of the GPU's work lacks its launch, of 1."""
+        launcher = self.trace.call_of_activity
+        return float((launcher == NONE).mean()) if len(launcher) else 0.0
+
     def region_of_gaps(self) -> Ints:
         """The path of the launch that ended each gap, 0 where unknown."""
         launch = self.idle.launch

@@ -13,7 +13,7 @@ import numpy as np
 from bagel_perf.analysis.traces.assembly import Rows, assemble
 from bagel_perf.analysis.traces.columns import Columns, Numbering
 from bagel_perf.analysis.traces.failures import empty, foreign
-from bagel_perf.analysis.traces.kineto_events import AnySlice, Begin, End, ExactSlice, Slice
+from bagel_perf.analysis.traces.kineto_events import AnySlice, Begin, End, ExactSlice, Slice, Unreadable
 from bagel_perf.analysis.traces.kineto_stream import EventStream
 from bagel_perf.analysis.traces.table import (
     DEVICE_TO_DEVICE,
@@ -67,6 +67,8 @@ def read_kineto(read: Callable[[int], bytes], path: Path, num_bytes: int) -> Tra
         kinds = set(map(type, events))
         for whole in {Slice, ExactSlice} & kinds:
             reader.add([event for event in events if type(event) is whole])
+        if Unreadable in kinds:
+            reader.num_unreadable += sum(type(event) is Unreadable for event in events)
         if {Begin, End} & kinds:
             reader.pair([event for event in events if type(event) is Begin or type(event) is End])
     if not num_events:
@@ -112,6 +114,8 @@ class _Reader:
         self._first: Decimal | None = None
         self._open: dict[tuple[int | str, int | str], list[Slice]] = {}
         self._num_unpaired = 0
+        self._num_negative = 0
+        self.num_unreadable = 0
 
     def add(self, slices: list[AnySlice]) -> None:
         """Appends complete slices, each to the table of its category."""
@@ -144,14 +148,20 @@ class _Reader:
 
     def notes(self) -> tuple[str, ...]:
         """What had to be left out."""
-        number = self._num_unpaired + sum(map(len, self._open.values()))
-        return (f"{number} slices have a begin without an end, or the reverse, and were left out",) if number else ()
+        num_unpaired = self._num_unpaired + sum(map(len, self._open.values()))
+        found = {
+            "slices left out because their begin or end is missing": num_unpaired,
+            "events left out because their time cannot be read": self.num_unreadable,
+            "events that end before they begin, taken to have no length": self._num_negative,
+        }
+        return tuple(f"{what}: {number}" for what, number in found.items() if number)
 
     def _add_to(self, table: str, slices: list[AnySlice]) -> None:
-        start_us = self._since_first(slices)
+        start_us, length_us = self._since_first(slices), _floats([each.dur for each in slices])
+        self._num_negative += int((length_us < 0).sum())
         columns: dict[str, Any] = {
             "start_us": start_us,
-            "end_us": start_us + np.maximum(_floats([each.dur for each in slices]), 0.0),
+            "end_us": start_us + np.maximum(length_us, 0.0),
             "name": self.names.of([each.name for each in slices], len(slices)),
         }
         if table in ("ops", "annotations", "frames", "overhead", "calls"):

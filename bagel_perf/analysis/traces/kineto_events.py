@@ -72,6 +72,10 @@ class ExactSlice(msgspec.Struct, gc=False, tag_field="ph", tag="X"):
     args: Args = NO_ARGS
 
 
+class Unreadable:
+    """A slice of whose time nothing can be made."""
+
+
 AnySlice: TypeAlias = Slice | ExactSlice
 
 
@@ -95,7 +99,7 @@ def decode(text: bytearray | memoryview, *, exact: bool = False) -> list[Any]:
         raise msgspec.DecodeError(str(problem)) from problem
 
 
-def decode_any(text: str) -> tuple[list[AnySlice | None], int]:
+def decode_any(text: str) -> tuple[list[AnySlice | Unreadable | None], int]:
     """The events of a JSON list that ``decode`` refuses, None for other phases, and where the list ends in ``text``.
 
     Raises ``MalformedError``.
@@ -134,11 +138,13 @@ def _is_cut_off(problem: json.JSONDecodeError) -> bool:
     return at_end or problem.msg.startswith("Unterminated string")
 
 
-def _mend(event: Mapping[str, Any]) -> AnySlice | None:
+def _mend(event: Mapping[str, Any]) -> AnySlice | Unreadable | None:
     kind = {"X": ExactSlice, "B": Begin, "E": End}.get(str(event.get("ph")))
     time = _decimal(event.get("ts"))
-    if kind is None or time is None:
+    if kind is None:
         return None
+    if time is None:
+        return Unreadable()
     args = event.get("args")
     fields = args if isinstance(args, Mapping) else {}
     mended = Args(

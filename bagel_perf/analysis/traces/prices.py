@@ -15,6 +15,8 @@ from bagel_perf.analysis.traces.replay_build import build_replay
 
 MAX_MISS = 0.05
 """A replay that misses the trace's own time by more says nothing about another one."""
+MAX_ORPHANS = 0.05
+"""Of the GPU's work this share may lack its launch, as at the edges of a trace."""
 MAX_REPLAYED_CALLS = 1_000_000
 """A replay takes about a microsecond a call, a price two replays: a report spends a second or two on them."""
 
@@ -43,6 +45,8 @@ class Prices:
             return "nothing is known of the GPU"
         if self._replay is None:
             return "threads launch side by side, so the order of their work without waits cannot be told"
+        if self._findings.orphan_share > MAX_ORPHANS:
+            return "part of the GPU's work lacks its launch, so its order without waits cannot be told"
         window_us = self._findings.window.length_us
         if abs(self._whole_us - window_us) > MAX_MISS * window_us:
             return f"the replay takes {self._whole_us / 1e3:.2f} ms where the trace took {window_us / 1e3:.2f}"

@@ -111,7 +111,7 @@ def test_traces_of_a_machine_without_gpu_are_read_with_their_regions(name: str) 
         (("forward",), 2),
         (("backward",), 2),
     }
-    assert report.host_syncs == 0
+    assert (report.host_syncs, report.launches, report.lost_gpu_ms) == (None, None, None)
     assert len(report.warnings) == 2
     assert len(trace.frames) > 100
 

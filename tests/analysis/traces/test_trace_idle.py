@@ -212,8 +212,8 @@ def test_regions_without_nesting_add_up_to_the_totals(seed: int) -> None:
         return
     rows = region_times(findings)
     idle = findings.idle
-    assert sum(row.host_syncs for row in rows) == len(findings.waits)
-    assert sum(row.launches for row in rows) == findings.launches.is_launch.sum()
+    assert sum(row.host_syncs or 0 for row in rows) == len(findings.waits)
+    assert sum(row.launches or 0 for row in rows) == findings.launches.is_launch.sum()
     assert sum(row.gpu_busy_ms or 0 for row in rows) == pytest.approx(sum(idle.busy.busy_us) / 1e3)
     assert sum(row.gpu_idle_ms or 0 for row in rows) == pytest.approx(float(np.sum(idle.gaps.length_us)) / 1e3)
     assert sum(row.lost_gpu_ms or 0 for row in rows) == pytest.approx(float(idle.lost_by_wait_us.sum()) / 1e3)

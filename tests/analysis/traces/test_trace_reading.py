@@ -200,6 +200,22 @@ def test_a_list_that_nothing_closes_is_read_and_noted(tmp_path: Path) -> None:
     assert any("not closed" in note for note in trace.source.notes)
 
 
+def test_times_that_make_no_sense_are_counted_in_the_notes(tmp_path: Path) -> None:
+    events = [
+        {"ph": "X", "cat": "cpu_op", "name": "good", "pid": 1, "tid": 1, "ts": 1.0, "dur": 2.0},
+        {"ph": "X", "cat": "cpu_op", "name": "backwards", "pid": 1, "tid": 1, "ts": 5.0, "dur": -2.0},
+        {"ph": "X", "cat": "cpu_op", "name": "when", "pid": 1, "tid": 1, "ts": "noon", "dur": 2.0},
+    ]
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps({"traceEvents": events}))
+    trace = read_trace(path)
+    assert trace.source.notes == (
+        "events left out because their time cannot be read: 1",
+        "events that end before they begin, taken to have no length: 1",
+    )
+    assert len(trace.ops) == 2
+
+
 def test_progress_is_told_in_bytes_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", new_file(two_steps()), packed=True)
     heard: list[tuple[int, int]] = []

@@ -218,8 +218,28 @@ def test_no_sync_events_and_no_calls_are_said_loudly() -> None:
     assert "NO RUNTIME CALLS" in report.warnings[0]
     assert (report.host_syncs, report.launches) == (3, 6)
     assert report.idle_ms["unknown"] == pytest.approx(0.06)
+    assert (report.lost_gpu_ms, report.price_ms, report.allocator_calls) == (None, None, None)
+    assert all(site.lost_gpu_ms is site.price_ms is None for site in report.sites)
+    assert all(region.lost_gpu_ms is None for region in report.regions)
+    assert all(gap.lost_gpu_ms is None for gap in report.gaps)
     scene.syncs.clear()
-    assert "NO RUNTIME CALLS AND NO SYNC EVENTS" in report_of(scene).warnings[0]
+    report = report_of(scene)
+    assert "NO RUNTIME CALLS AND NO SYNC EVENTS" in report.warnings[0]
+    assert (report.host_syncs, report.blocked_ms, report.launches) == (None, None, 6)
+    scene.works.clear()
+    scene.op("aten::add", 1, 2)
+    report = report_of(scene)
+    assert (report.host_syncs, report.blocked_ms, report.launches) == (None, None, None)
+    assert {(row.host_syncs, row.launches, row.blocked_ms) for row in report.regions} == {(None, None, None)}
+
+
+def test_work_that_nobody_is_known_to_have_launched_has_no_lost_time_and_no_price() -> None:
+    scene = two_steps()
+    scene.works = [dataclasses.replace(work, correlation=0) for work in scene.works]
+    report = report_of(scene)
+    assert "lacks its launch" in report.warnings[0]
+    assert (report.lost_gpu_ms, report.price_ms, report.sites[0].price_ms) == (None, None, None)
+    assert report.gpu_idle_ms is not None
 
 
 def test_graphs_are_said_to_hide_launches_and_their_kernels_are_the_replays() -> None:

@@ -1,0 +1,67 @@
+"""Takes figures out of a report that its trace cannot tell: null is not 0."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bagel_perf.analysis.traces.findings import Findings
+from bagel_perf.schema.traces import TraceReport
+
+MAX_ORPHANS_FOR_LOST = 0.5
+"""With more of the GPU's work without its launch, idle time cannot be charged to waits."""
+
+
+def without_unknown(report: TraceReport, findings: Findings, *, is_idle_reliable: bool) -> TraceReport:
+    """The report with null for what a trace of these findings does not tell."""
+    has_calls, has_gpu = len(findings.trace.calls) > 0, findings.has_gpu
+    if not has_calls:
+        report = _without_calls(report, knows_waits=len(findings.trace.syncs) > 0, knows_launches=has_gpu)
+    if has_gpu and (not has_calls or findings.orphan_share > MAX_ORPHANS_FOR_LOST):
+        report = _without_lost(report)
+    return report if is_idle_reliable or not has_gpu else _without_idle(_without_lost(report))
+
+
+def _without_calls(report: TraceReport, *, knows_waits: bool, knows_launches: bool) -> TraceReport:
+    """The allocator's calls and copies are unknown, and waits and launches where no other rows tell of them."""
+    report = replace(
+        report,
+        allocator_calls=None,
+        allocator_ms=None,
+        pageable_copies=None,
+        pageable_copy_ms=None,
+        launches=report.launches if knows_launches else None,
+        regions=tuple(
+            replace(region, launches=region.launches if knows_launches else None) for region in report.regions
+        ),
+    )
+    if knows_waits:
+        return report
+    return replace(
+        report,
+        host_syncs=None,
+        blocked_ms=None,
+        regions=tuple(replace(region, host_syncs=None, blocked_ms=None) for region in report.regions),
+    )
+
+
+def _without_lost(report: TraceReport) -> TraceReport:
+    return replace(
+        report,
+        lost_gpu_ms=None,
+        price_ms=None,
+        sites=tuple(replace(site, lost_gpu_ms=None, price_ms=None) for site in report.sites),
+        regions=tuple(replace(region, lost_gpu_ms=None) for region in report.regions),
+        gaps=tuple(replace(gap, lost_gpu_ms=None) for gap in report.gaps),
+    )
+
+
+def _without_idle(report: TraceReport) -> TraceReport:
+    return replace(
+        report,
+        gpu_idle_ms=None,
+        idle_ms={},
+        devices=tuple(replace(device, idle_ms=None) for device in report.devices),
+        regions=tuple(replace(region, gpu_idle_ms=None, idle_ms={}) for region in report.regions),
+        gaps=(),
+        lanes=tuple(replace(each, idle=()) for each in report.lanes),
+    )
