@@ -118,7 +118,7 @@ def syncs(
     variant: Annotated[
         str, typer.Option(help="Without a program: RUNG, RUNG+slot or RUNG-slot to watch.")
     ] = "baseline",
-    res: Annotated[str, typer.Option(metavar="SIDE|WxH", help="Resolution.")] = "256",
+    res: Annotated[list[str] | None, typer.Option(metavar="SIDE|WxH", help="Resolution.", show_default="256")] = None,
     task: Task = "i2i",
     image: Image = None,
     prompt: str = DEFAULT_PROMPT,
@@ -155,7 +155,7 @@ def syncs(
         raise ProgramEnded(code)
     plan = Plan(
         kind="syncs",
-        requests=(_request(res, task, image, prompt, steps, seed),),
+        requests=(_request(_only(res or ["256"]), task, image, prompt, steps, seed),),
         variants=_names(variant),
         preset=one_of("preset", preset, PRESETS),
         weights=_folder(weights),
@@ -204,6 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
+        if arguments[:1] == ["syncs"] and "--" not in arguments[:-1] and arguments[-1] == "--":
+            raise UsageError("no program after --", allowed="python script.py ..., python -m module ...")
         code = app(arguments, prog_name="bagel-perf", standalone_mode=False)
         if code == INTERRUPTED:
             raise RunFailed("interrupted")
@@ -229,6 +231,13 @@ def _request(res: str, task: str, image: Path | None, prompt: str, steps: int, s
         seed=seed,
         image=None if image is None else str(existing(image, "picture", folder=False)),
     )
+
+
+def _only(resolutions: list[str]) -> str:
+    if len(resolutions) > 1:
+        given = ", ".join(resolutions)
+        raise UsageError("syncs watches one resolution", value=given, remedy="run it once for each --res")
+    return resolutions[0]
 
 
 def _folder(weights: Path | None) -> str | None:

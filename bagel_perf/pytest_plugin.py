@@ -50,16 +50,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """Refuses a mark that says nothing; opens the simulated device for a test that counts, where there is no GPU."""
-    mark = item.get_closest_marker(MARK)
-    if mark is not None:
-        item.stash[_limit] = _limit_of(mark)
+    """Opens the simulated device for a test that counts, where there is no GPU; refuses a mark that says nothing."""
     if _counts(item) and not _has_gpu(item.config):
         from bagel_perf.harness.simulated.cuda import SimulatedCuda
 
         item.stash[_device] = stack = ExitStack()
         stack.enter_context(SimulatedCuda())
-    return (yield)
+    result = yield
+    mark = item.get_closest_marker(MARK)
+    if mark is not None:  # only now, because what was set up is taken down by those who did
+        item.stash[_limit] = _limit_of(mark)
+    return result
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -10,7 +10,7 @@ from typing import TextIO
 from bagel_perf.report.tables import NONE, Column, Table
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
-from bagel_perf.schema.syncs import Site, SyncReport
+from bagel_perf.schema.syncs import INTERRUPTED, BudgetCheck, Site, SyncReport
 from bagel_perf.schema.waits import HINTS
 
 MAX_HINTS = 4
@@ -90,14 +90,22 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
     for name, calls in report.hazards.items():
         yield f"- may stall without waiting: {name}, {calls} calls"
     for check in report.budgets:
-        state = "kept" if check.ok else "EXCEEDED" if check.num_entries else "NEVER ENTERED"
-        place = check.region or "the whole"
-        yield f"- budget of {place}: {check.limit} an entry, worst {check.worst} of {check.num_entries}: {state}"
+        yield _budget_line(check)
     yield from (f"- {note}" for note in report.notes)
     if report.instrument is not None:
         yield _instrument_line(report)
     if report.price_check is not None:
         yield _price_line(report)
+
+
+def _budget_line(check: BudgetCheck) -> str:
+    if not check.num_entries:
+        return f"- budget of {check.region}: {check.limit} an entry: NEVER ENTERED"
+    state = "kept" if check.ok else "EXCEEDED"
+    if not check.region:
+        return f"- budget of the whole: {check.limit}, spent {check.worst}: {state}"
+    spent = f"the worst of {check.num_entries} spent {check.worst}" if check.num_entries > 1 else f"spent {check.worst}"
+    return f"- budget of {check.region}: {check.limit} an entry, {spent}: {state}"
 
 
 def _witness_line(report: SyncReport) -> str:
@@ -146,11 +154,16 @@ def hint_lines(report: SyncReport, top: int) -> Iterator[str]:
 
 def last_line(report: SyncReport) -> str:
     """What to do next."""
+    if report.exit_code == INTERRUPTED:
+        return "next: run it to its end, it was interrupted; what comes later is not counted"
     if report.exit_code:
-        return f"next: mend the program, it ended with exit code {report.exit_code}; what comes later is not counted"
+        return f"next: the program ended with exit code {report.exit_code}; if it should go on, mend that first"
+    if report.unjudged:
+        return "next: run it on a GPU, which counts what could not be judged here"
     open_sites = [site for site in report.sites if site.allowed is None]
     if not open_sites:
-        return "next: nothing waits that is not allowed; hold it with a budget: --budget 0"
+        hold = "" if report.budgets else "; hold it with a budget: --budget 0"
+        return f"next: nothing waits that is not allowed{hold}"
     site = open_sites[0]
     place = f"operator {site.op}" if site.op and not site.file else _place(site)
     return f"next: {place}, {site.count} x {HINTS[site.kind].label}"

@@ -65,7 +65,7 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunFailed("no room on the disk", value=path, remedy="free some, or choose another --out") from problem
+            raise RunFailed("no room on the disk", value=path, remedy="free some, or choose another path") from problem
         reason = problem.strerror or str(problem)
-        remedy = "choose another --out"
+        remedy = "choose another path"
         raise UsageError("path cannot be written", value=path, allowed=reason, remedy=remedy) from problem

@@ -15,9 +15,9 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
 
+from bagel_perf.schema.syncs import INTERRUPTED
 from bagel_perf.workload.exit_handlers import own_exit_handlers
 
-INTERRUPTED = 130
 _OWN = (str(Path(__file__).parents[1]) + os.sep, runpy.__file__, "<frozen runpy>")
 _EXECUTORS = {"concurrent.futures.thread": "_shutdown", "concurrent.futures.process": "_global_shutdown"}
 """Modules that refuse work once Python is about to end, and the flag by which they know."""

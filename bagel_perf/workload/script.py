@@ -24,9 +24,10 @@ from bagel_perf.harness.syncs.cost import measure_instrument
 from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, error_to_json
 from bagel_perf.schema.scripts import ScriptOrder
 from bagel_perf.schema.store import write_json_atomic
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.syncs import INTERRUPTED, SyncReport
+from bagel_perf.workload.children import counting_children
 from bagel_perf.workload.prices import priced
-from bagel_perf.workload.program import INTERRUPTED, run_program
+from bagel_perf.workload.program import run_program
 
 
 def main() -> int:
@@ -34,7 +35,8 @@ def main() -> int:
     order = ScriptOrder.from_json(json.loads(sys.argv[1]))
     sys.argv = sys.argv[2:]
     try:
-        code, report = run_order(order)
+        # Never closed: daemon threads of the program end with the process, and not before.
+        code, report = run_order(order, ExitStack())
     except BagelPerfError as problem:
         _write(order, {"error": error_to_json(problem)})
         return problem.exit_code
@@ -46,18 +48,20 @@ def _write(order: ScriptOrder, outcome: dict[str, Any]) -> None:
     write_json_atomic(Path(order.report_path), outcome)
 
 
-def run_order(order: ScriptOrder) -> tuple[int, SyncReport]:
-    """Exit code of the program and what was seen of it; ``EnvironmentUnfit`` where it cannot run as ordered."""
+def run_order(order: ScriptOrder, device: ExitStack) -> tuple[int, SyncReport]:
+    """Exit code of the program and what was seen of it; ``EnvironmentUnfit`` where it cannot run as ordered.
+
+    The simulated device is opened in ``device``, for as long as threads of the program may run.
+    """
     has_gpu = torch.cuda.is_available()
     if order.device == "cuda" and not has_gpu:
         raise EnvironmentUnfit("no CUDA device here", remedy="--device cpu counts on the simulated device")
     uses_gpu = has_gpu and order.device != "cpu"
     if order.trace_path is not None and not uses_gpu:
         raise EnvironmentUnfit("the simulated device has no trace to keep", remedy="drop --keep-trace, or use a GPU")
-    with ExitStack() as stack:
-        if not uses_gpu:
-            stack.enter_context(SimulatedCuda())
-        code, report = watched(order, profile=order.profile and uses_gpu)
+    if not uses_gpu:
+        device.enter_context(SimulatedCuda())
+    code, report = watched(order, profile=order.profile and uses_gpu)
     if uses_gpu and code != INTERRUPTED:
         report = with_instrument(report, profile=order.profile)
     return code, report
@@ -68,9 +72,11 @@ def watched(order: ScriptOrder, *, profile: bool) -> tuple[int, SyncReport]:
     code = 0
     keep = None if order.trace_path is None else Path(order.trace_path)
     with suppress(SyncBudgetExceeded), watching(order.budgets, profile=profile, keep_trace=keep) as watch:
-        code = run_program(sys.argv[0], is_module=order.is_module)
+        with counting_children() as children:
+            code = run_program(sys.argv[0], is_module=order.is_module)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on there is a report to finish
-    return code, replace(watch.report(order.subject), exit_code=code)
+    report = watch.report(order.subject)
+    return code, replace(report, exit_code=code, notes=(*report.notes, *children.note()))
 
 
 def watching(

@@ -89,6 +89,11 @@ def test_an_option_of_variants_is_refused_beside_a_program(capfd: Capture, optio
             "--keep-trace means nothing here; leave --no-profile out, or drop it",
         ),
         (("--check-price", "--pairs", "0"), "too few pairs (0); at least 1"),
+        (
+            ("--res", "256", "--res", "512"),
+            "syncs watches one resolution (256, 512); run it once for each --res",
+        ),
+        (("--top", "3", "--"), "no program after --; python script.py ..., python -m module ..."),
     ],
 )
 def test_an_option_that_means_nothing_beside_the_others_is_refused(

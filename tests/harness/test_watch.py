@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -140,8 +141,9 @@ def test_a_budget_that_guards_nothing_is_not_kept(scalar: Tensor) -> None:
         pass
 
 
-def test_a_negative_budget_is_refused(scalar: Tensor) -> None:
-    with pytest.raises(ValueError, match="0 or more"), watch_host_syncs(scalar.device, budgets={"step": -1}):
+@pytest.mark.parametrize("budgets", [{"step": -1}, {"step": "x"}, {"": True}, {"step": 1.5}, 0, [0]])
+def test_what_is_no_budget_is_refused(scalar: Tensor, budgets: Any) -> None:
+    with pytest.raises(ValueError, match=r"0 or more|by region"), watch_host_syncs(scalar.device, budgets=budgets):
         pass
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.report.sync_tables import print_syncs
-from bagel_perf.schema.syncs import BudgetCheck, Instrument, PriceCheck, Site, SyncReport, Witnesses
+from bagel_perf.schema.syncs import INTERRUPTED, BudgetCheck, Instrument, PriceCheck, Site, SyncReport, Witnesses
 
 TRACE = Path(__file__).parents[1] / "data" / "traces" / "torch211_h100.json.gz"
 
@@ -146,16 +146,25 @@ def test_budgets_hazards_and_unjudged_operators_are_listed() -> None:
         hazards={"asynchronous copy of pageable memory": 4},
     )
     text = "\n".join(lines_of(report))
-    assert "budget of step: 0 an entry, worst 2 of 14: EXCEEDED" in text
-    assert "budget of stpe: 0 an entry, worst 0 of 0: NEVER ENTERED" in text
-    assert "budget of the whole: 99999 an entry, worst 5 of 1: kept" in text
+    assert "budget of step: 0 an entry, the worst of 14 spent 2: EXCEEDED" in text
+    assert "budget of stpe: 0 an entry: NEVER ENTERED" in text
+    assert "budget of the whole: 99999, spent 5: kept" in text
     assert "cannot be judged without a GPU: aten.unique_dim.default, 2 calls" in text
     assert "may stall without waiting: asynchronous copy of pageable memory, 4 calls" in text
 
 
-def test_a_program_that_failed_is_to_be_mended_first() -> None:
+def test_an_end_before_the_end_is_said_first() -> None:
     last = lines_of(replace(REPORT, exit_code=3))[-1]
-    assert last == "next: mend the program, it ended with exit code 3; what comes later is not counted"
+    assert last == "next: the program ended with exit code 3; if it should go on, mend that first"
+    last = lines_of(replace(REPORT, exit_code=INTERRUPTED))[-1]
+    assert last == "next: run it to its end, it was interrupted; what comes later is not counted"
+
+
+def test_nobody_is_told_that_nothing_waits_where_that_is_not_known_or_to_set_a_budget_that_is_set() -> None:
+    nothing = replace(REPORT, sites=(), host_syncs=0)
+    assert lines_of(replace(nothing, unjudged={"aten.lu": 1}))[-1].startswith("next: run it on a GPU")
+    kept = BudgetCheck(region="", limit=0, num_entries=1, worst=0, num_exceeded=0)
+    assert lines_of(replace(nothing, budgets=(kept,)))[-1] == "next: nothing waits that is not allowed"
 
 
 def test_without_a_gpu_there_are_counts_and_no_times() -> None:

@@ -295,7 +295,7 @@ def test_waits_in_threads_and_exit_handlers_are_counted_and_the_command_ends_as_
         "x = torch.ones(3, device='cuda')\n"
         "def read(what):\n"
         "    time.sleep(0.05)\n"
-        "    print(what, x.sum().item())\n"
+        "    print(f'{what} {x.sum().item()}\\n', end='', flush=True)\n"
         "atexit.register(read, 'handler')\n"
         "threading.Thread(target=read, args=('thread',)).start()\n"
         "concurrent.futures.ThreadPoolExecutor(1).submit(read, 'executor')\n"
@@ -315,3 +315,32 @@ def test_executors_work_again_after_the_program() -> None:
         "sys.exit(code)", "print(ThreadPoolExecutor(1).submit(abs, -3).result())\nsys.exit(code)"
     )
     assert run("-c", driver, name).out == "3\n"
+
+
+def test_processes_of_its_own_are_said_to_be_unwatched() -> None:
+    name = script(
+        "import multiprocessing, os, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', ''])\n"
+        "subprocess.run(['true'])\n"
+        "process = multiprocessing.get_context('fork').Process(target=print)\n"
+        "process.start(); process.join()\n"
+        "if os.fork() == 0: os._exit(0)\n"
+        "os.wait()\n"
+    )
+    assert main(["syncs", "--device", "cpu", "--json", "out.json", "--quiet", "--", "python", name]) == 0
+    report = SyncReport.from_json(json.loads(Path("out.json").read_text()))
+    assert report.notes == ("3 Python processes of the program's own not watched; their waits are not counted",)
+
+
+def test_a_daemon_thread_may_outlive_the_program(capfd: pytest.CaptureFixture[str]) -> None:
+    name = script(
+        "import threading, time, torch\n"
+        "x, begun = torch.ones(3, device='cuda'), threading.Event()\n"
+        "def run():\n"
+        "    while True:\n"
+        "        x.sum(); begun.set(); time.sleep(0.001)\n"
+        "threading.Thread(target=run, daemon=True).start()\n"
+        "begun.wait()\n"
+    )
+    assert main(["syncs", "--device", "cpu", "--quiet", "--", "python", name]) == 0
+    assert capfd.readouterr() == ("", "")

@@ -28,14 +28,18 @@ _open: Stack[_Entry] = Stack("budget")
 class BudgetKeeper:
     """Counts waits per entry; a sink of ``regions.recording``, which tells it of every region that opens.
 
-    ``limits`` are host syncs per entry by region name, ``""`` for the whole watch. Raises ValueError where one is
-    negative.
+    ``limits`` are host syncs per entry by region name, ``""`` for the whole watch. Raises ValueError for
+    anything else.
     """
 
     def __init__(self, limits: Mapping[str, int]) -> None:
+        if not isinstance(limits, Mapping):
+            raise ValueError(
+                f'budgets are given by region, as {{"step": 0}}, or {{"": 0}} for the whole; not {limits!r}'
+            )
         for name, limit in limits.items():
-            if limit < 0:
-                raise ValueError(f"budget of {name or 'the whole'} is {limit}; it has to be 0 or more host syncs")
+            if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+                raise ValueError(f"budget of {name or 'the whole'} is {limit!r}; it has to be 0 or more host syncs")
         self.limits = dict(limits)
         self._counts: dict[str, list[int]] = {name: [] for name in limits}
         self._num_spent = 0

@@ -150,6 +150,11 @@ def num_device_and_event_waits() -> int:
 
 def require_callbacks() -> None:
     """Raises RuntimeError where CUDA's callbacks do not fire; asks the device once a process."""
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            "no CUDA device here, so nothing waits for one; `bagel-perf syncs -- python SCRIPT` runs a program on a "
+            "simulated device, and so do tests with @pytest.mark.max_host_syncs"
+        )
     if not _dispatcher.is_proven and not callbacks_fire():
         raise RuntimeError(
             f"torch {torch.__version__} no longer calls back when the host waits; waits cannot be counted"

@@ -156,7 +156,7 @@ def watch_host_syncs(
     """
     simulated = active_device()
     is_simulated = simulated is not None and simulated.owns(device)
-    keeper = BudgetKeeper(budgets or {})
+    keeper = BudgetKeeper({} if budgets is None else budgets)
     with ExitStack() as stack:
         # The profiler comes first and goes last, so that its own waits are not heard.
         profiled = stack.enter_context(profiling(keep_trace)) if profile and not is_simulated else None
