@@ -219,7 +219,7 @@ def test_no_sync_events_and_no_calls_are_said_loudly() -> None:
     assert (report.host_syncs, report.launches) == (3, 6)
     assert report.idle_ms["unknown"] == pytest.approx(0.06)
     assert (report.lost_gpu_ms, report.price_ms, report.allocator_calls) == (None, None, None)
-    assert all(site.lost_gpu_ms is site.price_ms is None for site in report.sites)
+    assert all((site.lost_gpu_ms, site.price_ms) == (None, None) for site in report.sites)
     assert all(region.lost_gpu_ms is None for region in report.regions)
     assert all(gap.lost_gpu_ms is None for gap in report.gaps)
     scene.syncs.clear()
