@@ -1,0 +1,179 @@
+"""Records work once and replays it: a CUDA graph on a GPU, the same function again where there is none.
+
+A recording is of launches alone. Whatever makes the host wait, or reads host memory that another request has filled by
+the time of a replay, is refused while it is recorded, with the line that asked for it. Where there is no GPU the work
+runs again on each replay, under the same refusals, so that its control flow can be tested anywhere.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bagel_perf.harness.simulated import SimulatedTensor, active_device
+from bagel_perf.harness.syncs.frames import Folders, readable_path
+from bagel_perf.schema.waits import HINTS, Kind
+
+Work = Callable[[], object]
+
+
+class CaptureRefused(RuntimeError):
+    """Recorded work would wait, or copy from or to the host."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Recording:
+    """Work that can be replayed; ``capture_ms`` is the time of recording it, in which nothing else was done."""
+
+    replay: Work
+    capture_ms: float
+    is_graph: bool
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Records work for one device; its CUDA graphs share one memory pool, so they must not be replayed side by side."""
+
+    device: torch.device
+    _pool: Any = None
+    _stream: Any = None
+    _anchor: torch.cuda.CUDAGraph | None = None
+    """A graph that keeps the pool: the handle of a pool without graphs is of no use any more."""
+
+    def record(self, work: Work) -> Recording:
+        """Records ``work`` without running it on the device, on a GPU; it has to have run once before, unrecorded.
+
+        What it reads and writes between calls has to stay where it is. Raises CaptureRefused.
+        """
+        begun_s = time.perf_counter()
+        if not self._is_gpu():
+            return Recording(replay=lambda: self._run(work), capture_ms=0.0, is_graph=False)
+        graph = self._captured(work)
+        return Recording(replay=graph.replay, capture_ms=(time.perf_counter() - begun_s) * 1e3, is_graph=True)
+
+    def _is_gpu(self) -> bool:
+        return self.device.type == "cuda" and active_device() is None
+
+    def _run(self, work: Work) -> None:
+        with _refusing(self.device):
+            work()
+
+    def _captured(self, work: Work) -> torch.cuda.CUDAGraph:
+        if self._anchor is None:
+            self._stream, self._pool = torch.cuda.Stream(self.device), torch.cuda.graph_pool_handle()
+            self._anchor = self._graph_of(lambda: torch.zeros(1, device=self.device))
+        return self._graph_of(work)
+
+    def _graph_of(self, work: Work) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        # Not ``torch.cuda.graph``: it synchronizes the device and empties the allocator's cache first.
+        with torch.cuda.stream(self._stream), _Refusing():  # type: ignore[no-untyped-call]
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                work()
+            except CaptureRefused:
+                _abandon(graph)
+                raise
+            except RuntimeError as problem:
+                _abandon(graph)
+                raise CaptureRefused(_refused_by_cuda(problem)) from problem
+            graph.capture_end()
+        torch.cuda.current_stream(self.device).wait_stream(self._stream)
+        return graph
+
+
+def _abandon(graph: torch.cuda.CUDAGraph) -> None:
+    with suppress(RuntimeError):  # that it was invalidated is known
+        graph.capture_end()
+
+
+def _refused_by_cuda(problem: RuntimeError) -> str:
+    """CUDA's own error, with the line that was under way."""
+    folders, link, line = Folders(), problem.__traceback__, ""
+    while link is not None:
+        frame = link.tb_frame
+        if folders.user_frame(frame) is frame:
+            line = f"{readable_path(frame.f_code.co_filename)}:{link.tb_lineno}"
+        link = link.tb_next
+    return f"recorded work may not do this at {line}; {str(problem).splitlines()[0]}"
+
+
+@contextmanager
+def _refusing(device: torch.device) -> Iterator[None]:
+    """Refuses on the simulated device what a capture refuses; on a plain CPU there is nothing to wait for."""
+    simulated = active_device()
+    if simulated is None:
+        yield
+        return
+    before = simulated.hazards.total()
+    with simulated.listening(_refuse_wait):
+        yield
+    if simulated.hazards.total() > before:
+        raise CaptureRefused(f"recorded work copies from pageable memory at {_line()}; upload it before")
+
+
+def _refuse_wait(kind: Kind) -> None:
+    raise CaptureRefused(_waits(HINTS[kind].label))
+
+
+def _waits(what: str) -> str:
+    return f"recorded work may not wait: {what} at {_line()}; take what waits out of it, or from a rung that does not"
+
+
+def _line() -> str:
+    frame = Folders().user_frame(sys._getframe(1))
+    return "no line of Python" if frame is None else f"{readable_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+_WAITING = {
+    "aten::_local_scalar_dense": "scalar read",
+    "aten::nonzero": "nonzero or unique",
+    "aten::_unique2": "nonzero or unique",
+    "aten::unique_dim": "nonzero or unique",
+    "aten::masked_select": "bool-mask gather",
+    "aten::is_nonzero": "scalar read",
+}
+_COPIES = ("aten::copy_", "aten::_to_copy")
+
+
+class _Refusing(TorchDispatchMode):
+    """Looks at each operator before CUDA does, whose own error names no line."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        if name in _WAITING and _on_gpu(args[0]):
+            raise CaptureRefused(_waits(_WAITING[name]))
+        if name.startswith(("aten::index", "aten::_index_put")) and _has_mask(args[1]):
+            raise CaptureRefused(_waits("bool-mask gather or scatter"))
+        if name in _COPIES:
+            _check_copy(name, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+def _on_gpu(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_cuda and not isinstance(value, SimulatedTensor)
+
+
+def _has_mask(indices: Any) -> bool:
+    masks = indices if isinstance(indices, (list, tuple)) else [indices]
+    return any(isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in masks)
+
+
+def _check_copy(name: str, args: Any, kwargs: Any) -> None:
+    if name == "aten::copy_":
+        target, source = args[0].device.type, args[1].device.type
+    else:
+        source = args[0].device.type
+        target = torch.device(kwargs.get("device") or args[0].device).type
+    if target != source:
+        what = "copied to the host" if target == "cpu" else "uploaded from host memory"
+        raise CaptureRefused(f"recorded work may not be {what} at {_line()}; copy it before or after")
