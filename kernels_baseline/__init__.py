@@ -1,6 +1,7 @@
 """Upstream's control flow, slot by slot, with every wait kept and marked with its place upstream."""
 
 from bagel_perf.model.contracts import Slots
+from kernels_baseline.contexts import pack_contexts
 from kernels_baseline.lengths import attention_lengths
 from kernels_baseline.loop import denoise_loop
 from kernels_baseline.merge import merge_kv
@@ -10,6 +11,7 @@ from kernels_baseline.schedule import timestep_schedule
 from kernels_baseline.step_input import step_input
 
 SLOTS = Slots(
+    pack_contexts=pack_contexts,
     adjust_positions=adjust_positions,
     route_experts=route_experts,
     attention_lengths=attention_lengths,

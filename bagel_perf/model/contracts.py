@@ -1,4 +1,4 @@
-"""The seven slots: one typed signature each, which every rung implements.
+"""The eight slots: one typed signature each, which every rung implements.
 
 A slot is a named piece of BAGEL's control flow. The model calls slots and never asks which rung they come from, so one
 copy of the weights serves all of them.
@@ -9,14 +9,14 @@ size, B branches, C latent channels (64), D model width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from bagel_perf.model.layout import Lengths, PrefillLayout, QueryLayout, Routing
+from bagel_perf.model.layout import Lengths, Packing, Parts, PrefillLayout, QueryLayout, Routing
 
 Expert = Callable[[Tensor], Tensor]
 """A row-wise function of one weight set."""
@@ -83,6 +83,12 @@ class Denoising(Protocol):
         ...
 
 
+class PackContexts(Protocol):
+    def __call__(self, parts: Parts, prompt_ids: Sequence[int], device: torch.device) -> Packing:
+        """Which rows the prefill runs for the contexts of a request."""
+        ...
+
+
 class AdjustPositions(Protocol):
     def __call__(self, positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor, Routing]:
         """Rotary positions (int64 [P]) and routing of the prefill, from positions that count each context from zero."""
@@ -139,6 +145,7 @@ class DenoiseLoop(Protocol):
 class Slots:
     """One implementation per slot. A variant is such a table; mixtures are made with ``dataclasses.replace``."""
 
+    pack_contexts: PackContexts
     adjust_positions: AdjustPositions
     route_experts: RouteExperts
     attention_lengths: AttentionLengths

@@ -22,6 +22,10 @@ PLACEHOLDER_ID = -1
 BlockKind = Literal["latent", "vit", "text"]
 ContextName = Literal["main", "cfg_text", "cfg_img"]
 Span = tuple[int, int]
+Runs = tuple[tuple[BlockKind, int], ...]
+"""Blocks of a context, as kind and number of rows."""
+Parts = Sequence[tuple[ContextName, Runs]]
+"""The contexts of a request, before anything is packed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,19 @@ class PrefillLayout:
     @property
     def device(self) -> torch.device:
         return self.positions_P.device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """What the prefill runs, and what it stands for.
+
+    ``contexts`` are those of the request, packed as the denoise loop reads their keys and values. ``cache_spans`` are
+    the rows of ``layout`` that hold them, in that order; None where ``layout`` holds just them.
+    """
+
+    layout: PrefillLayout
+    contexts: tuple[Context, ...]
+    cache_spans: tuple[Span, ...] | None = None
 
 
 def complement(spans: Sequence[Span], num_rows: int) -> tuple[Span, ...]:

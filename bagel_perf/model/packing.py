@@ -11,44 +11,52 @@ from torch import Tensor
 from bagel_perf.model.layout import (
     PLACEHOLDER_ID,
     Block,
-    BlockKind,
     Context,
-    ContextName,
     Lengths,
+    Parts,
     PrefillLayout,
     QueryLayout,
     Routing,
+    Runs,
 )
 from bagel_perf.model.transfer import upload
 
 
-def pack_i2i(prompt_ids: Sequence[int], num_latents: int, num_patches: int, device: torch.device) -> PrefillLayout:
+def edit_parts(num_text: int, num_latents: int, num_patches: int) -> Parts:
     """Contexts of an image edit: main sees picture and text, cfg_text the picture alone, cfg_img the text alone."""
-    image: list[tuple[BlockKind, int]] = [("latent", num_latents + 2), ("vit", num_patches + 2)]
-    text: list[tuple[BlockKind, int]] = [("text", len(prompt_ids))]
-    return _pack([("main", image + text), ("cfg_text", image), ("cfg_img", text)], prompt_ids, device)
+    image: Runs = (("latent", num_latents + 2), ("vit", num_patches + 2))
+    text: Runs = (("text", num_text),)
+    return (("main", image + text), ("cfg_text", image), ("cfg_img", text))
 
 
-def pack_t2i(prompt_ids: Sequence[int], device: torch.device) -> PrefillLayout:
+def text_parts(num_text: int) -> Parts:
     """Contexts of text to image: main and cfg_img hold the text, cfg_text is empty."""
-    text: list[tuple[BlockKind, int]] = [("text", len(prompt_ids))]
-    return _pack([("main", text), ("cfg_text", []), ("cfg_img", text)], prompt_ids, device)
+    text: Runs = (("text", num_text),)
+    return (("main", text), ("cfg_text", ()), ("cfg_img", text))
 
 
-def _pack(
-    parts: list[tuple[ContextName, list[tuple[BlockKind, int]]]], prompt_ids: Sequence[int], device: torch.device
-) -> PrefillLayout:
-    contexts, token_ids, row = [], [], 0
+def contexts_of(parts: Parts) -> tuple[Context, ...]:
+    """The contexts laid end to end."""
+    contexts, row = [], 0
     for name, runs in parts:
-        blocks = []
+        start, blocks = row, []
         for kind, length in runs:
             blocks.append(Block(kind=kind, start=row, length=length))
-            token_ids += list(prompt_ids) if kind == "text" else [PLACEHOLDER_ID] * length
             row += length
-        contexts.append(Context(name=name, start=row - sum(length for _, length in runs), blocks=tuple(blocks)))
+        contexts.append(Context(name=name, start=start, blocks=tuple(blocks)))
+    return tuple(contexts)
+
+
+def pack_parts(parts: Parts, prompt_ids: Sequence[int], device: torch.device) -> PrefillLayout:
+    """All contexts in one packed sequence; every block of text is the prompt."""
+    contexts = contexts_of(parts)
+    token_ids: list[int] = []
+    for context in contexts:
+        for block in context.blocks:
+            token_ids += list(prompt_ids) if block.kind == "text" else [PLACEHOLDER_ID] * block.length
     positions = torch.cat([torch.arange(context.length) for context in contexts])
     return PrefillLayout(
-        contexts=tuple(contexts),
+        contexts=contexts,
         token_ids_P=upload(torch.tensor(token_ids), device),
         positions_P=upload(positions, device),
     )

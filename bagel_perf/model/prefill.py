@@ -17,8 +17,16 @@ from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.contracts import LayerCache, Slots
 from bagel_perf.model.decoder import Rows, decode, rotary_tables
 from bagel_perf.model.latents import patchify_latents
-from bagel_perf.model.layout import Context, PrefillLayout, Routing, precision_spans, und_precision_spans
-from bagel_perf.model.packing import latent_position_ids, pack_i2i, pack_t2i
+from bagel_perf.model.layout import (
+    Context,
+    Packing,
+    Parts,
+    PrefillLayout,
+    Routing,
+    precision_spans,
+    und_precision_spans,
+)
+from bagel_perf.model.packing import edit_parts, latent_position_ids, text_parts
 from bagel_perf.model.transfer import upload
 from bagel_perf.model.vit import encode_image
 
@@ -58,7 +66,8 @@ class PictureEmbedding:
 def prefill(model: Bagel, prompt_ids: list[int], picture: PictureInput | None, slots: Slots) -> ContextCache:
     """Runs the AR stage of an edit, or of text to image where ``picture`` is None."""
     embedding = _embed_picture(model, picture) if picture else None
-    layout = _layout(model, prompt_ids, embedding)
+    packing = slots.pack_contexts(_parts(prompt_ids, embedding), prompt_ids, model.device)
+    layout = packing.layout
     x_PD = _embed(model, prompt_ids, layout, embedding)
     positions_P, routing = slots.adjust_positions(layout.positions_P, layout)
     rows = _rows(model, positions_P, routing, layout, slots)
@@ -71,9 +80,27 @@ def prefill(model: Bagel, prompt_ids: list[int], picture: PictureInput | None, s
 
     with region("decoder"):
         decode(model.decoder, x_PD, rows, attend)
-    after = iter(routing.next_positions)
-    next_positions = tuple(next(after) if context.blocks else 0 for context in layout.contexts)
-    return ContextCache(contexts=layout.contexts, next_positions=next_positions, layers=tuple(caches))
+    return ContextCache(
+        contexts=packing.contexts,
+        next_positions=_next_positions(packing, routing),
+        layers=tuple(_selected(cache, packing) for cache in caches),
+    )
+
+
+def _next_positions(packing: Packing, routing: Routing) -> tuple[int, ...]:
+    """As the prefill found them; a context that it did not run to its end has the host's."""
+    occupied = [context for context in packing.layout.contexts if context.blocks]
+    found = {(each.name, each.length): after for each, after in zip(occupied, routing.next_positions, strict=True)}
+    return tuple(found.get((context.name, context.length), context.next_position) for context in packing.contexts)
+
+
+def _selected(cache: LayerCache, packing: Packing) -> LayerCache:
+    """The rows of the request's contexts."""
+    spans = packing.cache_spans
+    if spans is None:
+        return cache
+    keys, values = ([part[start:stop] for start, stop in spans] for part in (cache.key_PKE, cache.value_PKE))
+    return LayerCache(key_PKE=torch.cat(keys), value_PKE=torch.cat(values))
 
 
 def _embed_picture(model: Bagel, picture: PictureInput) -> PictureEmbedding:
@@ -95,10 +122,10 @@ def grid_of(model: Bagel, latent: Tensor) -> tuple[int, int]:
     return latent.shape[-2] // patch, latent.shape[-1] // patch
 
 
-def _layout(model: Bagel, prompt_ids: list[int], embedding: PictureEmbedding | None) -> PrefillLayout:
+def _parts(prompt_ids: list[int], embedding: PictureEmbedding | None) -> Parts:
     if embedding is None:
-        return pack_t2i(prompt_ids, model.device)
-    return pack_i2i(prompt_ids, embedding.latents_ND.shape[0], embedding.patches_MD.shape[0], model.device)
+        return text_parts(len(prompt_ids))
+    return edit_parts(len(prompt_ids), embedding.latents_ND.shape[0], embedding.patches_MD.shape[0])
 
 
 def _embed(model: Bagel, prompt_ids: list[int], layout: PrefillLayout, embedding: PictureEmbedding | None) -> Tensor:

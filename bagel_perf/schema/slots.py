@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 SLOTS: tuple[str, ...] = (
+    "pack_contexts",
     "adjust_positions",
     "route_experts",
     "attention_lengths",

@@ -5,6 +5,7 @@ costs, and the picture is bitwise the same.
 """
 
 from bagel_perf.model.contracts import Slots
+from kernels_baseline.contexts import pack_contexts
 from kernels_optimized.sync_free.lengths import attention_lengths
 from kernels_optimized.sync_free.loop import denoise_loop
 from kernels_optimized.sync_free.merge import merge_kv
@@ -14,6 +15,7 @@ from kernels_optimized.sync_free.schedule import timestep_schedule
 from kernels_optimized.sync_free.step_input import step_input
 
 SLOTS = Slots(
+    pack_contexts=pack_contexts,
     adjust_positions=adjust_positions,
     route_experts=route_experts,
     attention_lengths=attention_lengths,
