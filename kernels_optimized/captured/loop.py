@@ -1,0 +1,122 @@
+"""Slot ``denoise_loop`` as recorded steps: one recording a shape and kind of step, kept for the requests that follow.
+
+Suffixes: N latent tokens, C latent channels (64).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bagel_perf.harness.captures import Recorder, Recording
+from bagel_perf.model.contracts import Denoising, Slots, Step
+from bagel_perf.model.denoise import DenoiseState
+
+MAX_SHAPES = 4
+"""Shapes whose recordings are kept; the one that was used longest ago goes first, with its memory."""
+
+
+class RecordableStep(Protocol):
+    """One denoise step in memory that stays where it is, so that it can be recorded.
+
+    ``latents_NC`` (fp32) is stepped in place, at the times ``t_N`` (fp32) and by ``dt`` (fp32 0-d).
+    """
+
+    latents_NC: Tensor
+    t_N: Tensor
+    dt: Tensor
+
+    def load(self, state: DenoiseState) -> None:
+        """Takes over what a request of this shape brings along; does not wait."""
+        ...
+
+    def prepare(self, step: Step) -> None:
+        """Takes over a step's time; does not wait, and is not recorded."""
+        ...
+
+    def run(self, *, guided: bool) -> None:
+        """One step; recorded."""
+        ...
+
+
+MakeStep = Callable[[DenoiseState, Slots], RecordableStep]
+
+
+@dataclass(slots=True)
+class _Shape:
+    """The step of one shape and its recordings by whether guidance applies; keeps the model, whose id is in the key."""
+
+    step: RecordableStep
+    state: DenoiseState
+    recordings: dict[bool, Recording] = field(default_factory=dict)
+
+
+class CapturedLoop:
+    """A ``denoise_loop`` that records each kind of step the second time that a shape takes it, and replays it then.
+
+    The first time it runs as it is: that step counts, and whatever libraries set up lazily is there before a recording.
+    Not thread-safe: recordings share buffers.
+    """
+
+    def __init__(self, make_step: MakeStep) -> None:
+        self._make_step = make_step
+        self._shapes: OrderedDict[Hashable, _Shape] = OrderedDict()
+        self._recorders: dict[torch.device, Recorder] = {}
+        self._capture_ms: list[float] = []
+
+    def __call__(self, state: Denoising, slots: Slots) -> Tensor:
+        """Clean latents, fp32 [N, 64]; CaptureRefused where a slot of the step waits."""
+        assert isinstance(state, DenoiseState)
+        shape = self._shape_of(state, slots)
+        shape.step.load(state)
+        for step in state.steps(slots):
+            self._advance(shape, step)
+        latents_NC = shape.step.latents_NC.clone()
+        lengths = [length - 2 for length in state.sequence.host]
+        pictures: tuple[Tensor, ...] = latents_NC.split(lengths)
+        return pictures[0]
+
+    def take_captures(self) -> tuple[float, ...]:
+        """How long each graph took to record since this was last asked, in ms."""
+        taken = tuple(self._capture_ms)
+        self._capture_ms.clear()
+        return taken
+
+    def _advance(self, shape: _Shape, step: Step) -> None:
+        shape.step.prepare(step)
+        guided = step.in_window
+        recording = shape.recordings.get(guided)
+        if recording is not None:
+            recording.replay()
+            return
+        shape.step.run(guided=guided)
+        recording = self._recorder(shape.step.latents_NC.device).record(lambda: shape.step.run(guided=guided))
+        shape.recordings[guided] = recording
+        if recording.is_graph:
+            self._capture_ms.append(recording.capture_ms)
+
+    def _shape_of(self, state: DenoiseState, slots: Slots) -> _Shape:
+        key = _key(state, slots)
+        shape = self._shapes.get(key)
+        if shape is None:
+            while len(self._shapes) >= MAX_SHAPES:
+                self._shapes.popitem(last=False)
+            shape = self._shapes[key] = _Shape(self._make_step(state, slots), state)
+        self._shapes.move_to_end(key)
+        return shape
+
+    def _recorder(self, device: torch.device) -> Recorder:
+        return self._recorders.setdefault(device, Recorder(device))
+
+
+def _key(state: DenoiseState, slots: Slots) -> Hashable:
+    """Everything on the host that decides which kernels a step launches."""
+    parts = [(branches.layout.past.host, branches.layout.queries.host) for branches in (state.guided, state.plain)]
+    functions = tuple(inspect.unwrap(getattr(slots, each.name)) for each in fields(slots))
+    return id(state.model), tuple(parts), state.sampling, functions

@@ -1,0 +1,46 @@
+"""One denoise step of the slots of a rung, in memory that stays where it is.
+
+Suffixes: N latent tokens, C latent channels (64).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bagel_perf.model.contracts import Slots, Step
+from bagel_perf.model.denoise import DenoiseState
+
+
+class SlotStep:
+    """Keeps the tensors of the first request of a shape, and copies those of later ones into them."""
+
+    def __init__(self, state: DenoiseState, slots: Slots) -> None:
+        self._state = state
+        self._slots = slots
+        self.latents_NC = torch.empty_like(state.noise_NC)
+        self.t_N = torch.empty_like(state.noise_NC[:, 0])
+        self.dt = torch.empty_like(self.t_N[0])
+
+    def load(self, state: DenoiseState) -> None:
+        """Noise, the contexts' keys and values, and rotary tables; all else follows from the shape."""
+        self.latents_NC.copy_(state.noise_NC)
+        if state is not self._state:
+            torch._foreach_copy_(_tensors(self._state), _tensors(state))
+
+    def prepare(self, step: Step) -> None:
+        """The step's time and width."""
+        self.t_N.copy_(step.t_N)
+        self.dt.copy_(step.dt)
+
+    def run(self, *, guided: bool) -> None:
+        """The model's own step, by its slots."""
+        step = Step(t_N=self.t_N, dt=self.dt, in_window=guided)
+        self.latents_NC.copy_(self._state.advance(self.latents_NC, step, self._slots))
+
+
+def _tensors(state: DenoiseState) -> list[Tensor]:
+    """What differs between requests of a shape. The plain branch's keys and values begin the guided branches'."""
+    kinds = (state.guided,) if state.plain is state.guided else (state.guided, state.plain)
+    tables = [table for branches in kinds for table in (branches.rows.cos_T1E, branches.rows.sin_T1E)]
+    return tables + [part for cache in state.guided.caches for part in (cache.key_PKE, cache.value_PKE)]
