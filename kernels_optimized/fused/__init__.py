@@ -1,0 +1,16 @@
+"""As ``captured``, with fewer and larger kernels that give the same bits.
+
+Rows lie sorted by weight set, so nothing is gathered or scattered around a linear layer; keys and values go straight to
+their places behind the contexts' own; norms, rotations and activations are a kernel each; what does not change over
+steps is computed once; the two contexts that show the picture are prefilled as one. GEMM shapes of the denoise loop,
+attention and rounding places are the baseline's.
+"""
+
+from dataclasses import replace
+
+from kernels_optimized import captured
+from kernels_optimized.captured.loop import CapturedLoop
+from kernels_optimized.fused.contexts import pack_contexts
+from kernels_optimized.fused.step import FusedStep
+
+SLOTS = replace(captured.SLOTS, pack_contexts=pack_contexts, denoise_loop=CapturedLoop(FusedStep))

@@ -1,0 +1,1 @@
+"""Triton kernels, each held bit for bit to the operators in ``reference``; imported where there is a GPU alone."""

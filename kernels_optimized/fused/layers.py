@@ -1,0 +1,61 @@
+"""The decoder over rows sorted by weight set.
+
+Suffixes: R packed rows, D model width, H query heads, E head size, T query rows by branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bagel_perf.model.attention import Attention
+from bagel_perf.model.bagel import Bagel
+from bagel_perf.model.contracts import LayerCache
+from bagel_perf.model.decoder import DecoderLayer
+from bagel_perf.model.parameters import Linear
+from kernels_optimized.fused import ops
+from kernels_optimized.fused.rows import PackedRows
+
+
+def decode(model: Bagel, x_RD: Tensor, rows: PackedRows, merged: Sequence[LayerCache]) -> Tensor:
+    """All layers and the final norm, bf16 [T, D] by branch; the queries' keys and values go into ``merged``."""
+    decoder, num_gen = model.decoder, rows.num_gen
+    update_RD: Tensor | None = None
+    for layer, cache in zip(decoder.layers, merged, strict=True):
+        norms = layer.gen.input_norm, layer.und.input_norm
+        x_RD, h_RD = ops.add_norm(x_RD, update_RD, *norms, num_gen)
+        update_RD = _self_attention(model.attention, layer, h_RD, rows, cache)
+        norms = layer.gen.post_norm, layer.und.post_norm
+        x_RD, h_RD = ops.add_norm(x_RD, update_RD, *norms, num_gen)
+        update_RD = _feed_forward(layer, h_RD, num_gen)
+    final = decoder.final_norm_gen, decoder.final_norm_und
+    return ops.add_norm(x_RD, update_RD, *final, num_gen, rows.query_rows_R)[1]
+
+
+def _self_attention(
+    attention: Attention, layer: DecoderLayer, h_RD: Tensor, rows: PackedRows, cache: LayerCache
+) -> Tensor:
+    gen, und = layer.gen, layer.und
+    qkv_RHE = both(h_RD, gen.qkv, und.qkv, rows.num_gen).unflatten(-1, (-1, cache.key_PKE.shape[-1]))
+    norms = (gen.query_norm, und.query_norm), (gen.key_norm, und.key_norm)
+    q_THE = ops.norm_and_rotate(qkv_RHE, *norms, rows, cache)
+    out_THE = attention.varlen(q_THE, cache.key_PKE, cache.value_PKE, rows.lengths, rows.segments)
+    return both(out_THE.flatten(1)[rows.query_rows_R], gen.output, und.output, rows.num_gen)
+
+
+def _feed_forward(layer: DecoderLayer, h_RD: Tensor, num_gen: int) -> Tensor:
+    gate_up = both(h_RD, layer.gen.gate_up, layer.und.gate_up, num_gen)
+    return both(ops.silu_mul(gate_up), layer.gen.down, layer.und.down, num_gen)
+
+
+def both(x: Tensor, gen: Linear, und: Linear, num_gen: int) -> Tensor:
+    """Both weight sets over their rows, into one tensor: the GEMMs of two calls, without a copy."""
+    y = x.new_empty(x.shape[0], gen.weight.shape[0])
+    for linear, rows in ((gen, slice(None, num_gen)), (und, slice(num_gen, None))):
+        if linear.bias is None:
+            torch.mm(x[rows], linear.weight.t(), out=y[rows])
+        else:
+            torch.addmm(linear.bias, x[rows], linear.weight.t(), out=y[rows])
+    return y

@@ -1,0 +1,85 @@
+"""Chooses for each fused operation its kernel, or PyTorch's own operators where there is none.
+
+There is none off CUDA, without Triton, and for widths that the kernels' order of summation does not cover.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import warnings
+
+import torch
+from torch import Tensor
+
+from bagel_perf.model.contracts import LayerCache
+from bagel_perf.model.decoder import RmsNorm
+from kernels_optimized.fused import reference
+from kernels_optimized.fused.rows import PackedRows
+
+
+def add_norm(
+    x_RD: Tensor, update_RD: Tensor | None, gen: RmsNorm, und: RmsNorm, num_gen: int, rows_R: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """See ``reference.add_norm``."""
+    if not _has_kernels(x_RD) or x_RD.shape[-1] % 128:
+        return reference.add_norm(x_RD, update_RD, gen, und, num_gen, rows_R)
+    from kernels_optimized.fused.kernels import norm as norm_kernels
+
+    return norm_kernels.add_norm(x_RD, update_RD, gen, und, num_gen, rows_R)
+
+
+def norm_and_rotate(
+    qkv_RHE: Tensor,
+    query_norms: tuple[RmsNorm, RmsNorm],
+    key_norms: tuple[RmsNorm, RmsNorm],
+    rows: PackedRows,
+    merged: LayerCache,
+) -> Tensor:
+    """See ``reference.norm_and_rotate``."""
+    if not _has_kernels(qkv_RHE) or qkv_RHE.shape[-1] != 128:
+        return reference.norm_and_rotate(qkv_RHE, query_norms, key_norms, rows, merged)
+    from kernels_optimized.fused.kernels import rotate as rotate_kernels
+
+    return rotate_kernels.norm_and_rotate(qkv_RHE, query_norms, key_norms, rows, merged)
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """See ``reference.silu_mul``."""
+    if not _has_kernels(gate_up):
+        return reference.silu_mul(gate_up)
+    from kernels_optimized.fused.kernels import silu as silu_kernels
+
+    return silu_kernels.silu_mul(gate_up)
+
+
+def _has_kernels(x: Tensor) -> bool:
+    return x.is_cuda and type(x) is Tensor and _kernels_agree(x.device)
+
+
+@functools.cache
+def _kernels_agree(device: torch.device) -> bool:
+    """Whether the kernels give PyTorch's bits here; another version may sum otherwise. Waits, once a process."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    from kernels_optimized.fused.kernels import norm as norm_kernels
+    from kernels_optimized.fused.kernels import silu as silu_kernels
+
+    generator = torch.Generator(device).manual_seed(0)
+    x = torch.randn(2054, 3584, generator=generator, device=device).bfloat16()
+    norm, heads = RmsNorm(weight=x[0], eps=1e-6), x.view(-1, 128)
+    head_norm = RmsNorm(weight=x[0, :128], eps=1e-6)
+    pairs = (
+        (norm_kernels.add_norm(x, x, norm, norm, 2048), reference.add_norm(x, x, norm, norm, 2048)),
+        (
+            norm_kernels.add_norm(heads, None, head_norm, head_norm, 512),
+            reference.add_norm(heads, None, head_norm, head_norm, 512),
+        ),
+        ((silu_kernels.silu_mul(x),), (reference.silu_mul(x),)),
+    )
+    agree = all(torch.equal(a, b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
+    if not agree:
+        warnings.warn(
+            f"torch {torch.__version__} rounds otherwise than the fused kernels; its own operators run", stacklevel=2
+        )
+    return agree

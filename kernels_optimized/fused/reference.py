@@ -1,0 +1,61 @@
+"""The fused operations as chains of PyTorch's own: what their kernels are held to, and what runs without them.
+
+Suffixes: R packed rows, D model width, H query heads, K KV heads, E head size, T query rows, S merged KV rows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bagel_perf.model.contracts import LayerCache
+from bagel_perf.model.decoder import RmsNorm
+from kernels_optimized.fused.rows import PackedRows
+
+
+def add_norm(
+    x_RD: Tensor, update_RD: Tensor | None, gen: RmsNorm, und: RmsNorm, num_gen: int, rows_R: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The sum, and its norm; row i of the norm is row ``rows_R[i]`` of what is given, in place of i."""
+    if update_RD is not None:
+        x_RD = x_RD + update_RD
+    normed_RD = torch.cat([gen(x_RD[:num_gen]), und(x_RD[num_gen:])])
+    if rows_R is None:
+        return x_RD, normed_RD
+    placed_RD = torch.empty_like(normed_RD)
+    placed_RD[rows_R] = normed_RD
+    return x_RD, placed_RD
+
+
+def norm_and_rotate(
+    qkv_RHE: Tensor,
+    query_norms: tuple[RmsNorm, RmsNorm],
+    key_norms: tuple[RmsNorm, RmsNorm],
+    rows: PackedRows,
+    merged: LayerCache,
+) -> Tensor:
+    """Queries bf16 [T, H, E] by branch; keys and values are written to their rows of ``merged``. Norms: (gen, und)."""
+    num_kv_heads = merged.key_PKE.shape[1]
+    num_heads = qkv_RHE.shape[1] - 2 * num_kv_heads
+    q_RHE, k_RKE, v_RKE = qkv_RHE.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+    q_THE = torch.empty_like(q_RHE, memory_format=torch.contiguous_format)
+    q_THE[rows.query_rows_R] = _normed_and_rotated(q_RHE, query_norms, rows)
+    merged.key_PKE[rows.kv_rows_R] = _normed_and_rotated(k_RKE, key_norms, rows)
+    merged.value_PKE[rows.kv_rows_R] = v_RKE
+    return q_THE
+
+
+def _normed_and_rotated(x_RHE: Tensor, norms: tuple[RmsNorm, RmsNorm], rows: PackedRows) -> Tensor:
+    gen, und = norms
+    x_RHE = x_RHE.contiguous().float()
+    normed_RHE = torch.cat([gen(x_RHE[: rows.num_gen]), und(x_RHE[rows.num_gen :])])
+    cos, sin = rows.cos_T1E[rows.query_rows_R], rows.sin_T1E[rows.query_rows_R]
+    low, high = normed_RHE.chunk(2, dim=-1)
+    return (normed_RHE * cos + torch.cat([-high, low], dim=-1) * sin).bfloat16()
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """SiLU of the first half of the columns times the second half, rounded in between."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up

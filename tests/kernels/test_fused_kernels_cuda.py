@@ -1,0 +1,124 @@
+"""The kernels of ``fused`` give the bits of PyTorch's own operators, for whatever they are given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from bagel_perf.model.contracts import LayerCache, VarlenLengths
+from bagel_perf.model.decoder import RmsNorm
+from kernels_optimized.fused import ops, reference
+from kernels_optimized.fused.rows import PackedRows
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+D, H, K, E = 3584, 28, 4, 128
+INPUTS = ("random", "large", "small", "subnormal", "special")
+
+
+def values(kind: str, *shape: int, seed: int = 0) -> Tensor:
+    """bf16 on the GPU: normal, near the largest and smallest, subnormal, or with infinities and NaN among them."""
+    generator = torch.Generator("cuda").manual_seed(seed)
+    x = torch.randn(shape, generator=generator, device="cuda")
+    scale = {"large": 1e37, "small": 1e-30, "subnormal": 1e-39}.get(kind, 1.0)
+    x = (x * scale).bfloat16()
+    if kind == "special":
+        flat = x.view(-1)
+        flat[::9973] = float("inf")
+        flat[1::9967] = -float("inf")
+        flat[2::9949] = float("nan")
+        flat[3::97] = -0.0
+    return x
+
+
+def norm(size: int, seed: int) -> RmsNorm:
+    return RmsNorm(weight=1 + 0.02 * values("random", size, seed=seed), eps=1e-6)
+
+
+def assert_same_bits(actual: Tensor, expected: Tensor) -> None:
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype == torch.bfloat16
+    is_nan = expected.isnan()
+    assert torch.equal(actual.isnan(), is_nan)
+    different = (actual.view(torch.int16) != expected.view(torch.int16)) & ~is_nan
+    assert not different.any(), f"{int(different.sum())} of {different.numel()} differ"
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize(("num_gen", "num_und"), [(256, 2), (512, 4), (768, 6), (12288, 6), (8064, 6), (24, 6)])
+def test_sum_and_norm(kind: str, num_gen: int, num_und: int) -> None:
+    from kernels_optimized.fused.kernels import norm as norm_kernels
+
+    x, update = (values(kind, num_gen + num_und, D, seed=seed) for seed in (1, 2))
+    norms = norm(D, 3), norm(D, 4)
+    rows = torch.randperm(num_gen + num_und, device="cuda")
+    for added, placed in ((None, None), (update, None), (update, rows)):
+        ours = norm_kernels.add_norm(x, added, *norms, num_gen, placed)
+        theirs = reference.add_norm(x, added, *norms, num_gen, placed)
+        for actual, expected in zip(ours, theirs, strict=True):
+            assert_same_bits(actual, expected)
+
+
+def packed(num_gen: int, num_und: int, num_kv_rows: int) -> PackedRows:
+    num_rows = num_gen + num_und
+    generator = torch.Generator("cuda").manual_seed(5)
+    angles = torch.randn(num_rows, 1, E, generator=generator, device="cuda")
+    nothing = torch.zeros(2, dtype=torch.int32, device="cuda")
+    return PackedRows(
+        num_gen=num_gen,
+        query_rows_R=torch.randperm(num_rows, generator=generator, device="cuda"),
+        kv_rows_R=torch.randperm(num_kv_rows, generator=generator, device="cuda")[:num_rows],
+        cos_T1E=angles.cos().bfloat16(),
+        sin_T1E=angles.sin().bfloat16(),
+        lengths=VarlenLengths(max_query=1, max_kv=1, query_offsets=nothing, kv_offsets=nothing),
+        segments=(),
+    )
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize(("num_gen", "num_und"), [(256, 2), (512, 4), (768, 6), (12288, 6)])
+def test_norm_and_rotation_of_heads_and_their_places(kind: str, num_gen: int, num_und: int) -> None:
+    from kernels_optimized.fused.kernels import rotate as rotate_kernels
+
+    num_kv_rows = num_gen + num_und + 100
+    rows = packed(num_gen, num_und, num_kv_rows)
+    qkv = values(kind, num_gen + num_und, H + 2 * K, E, seed=6)
+    norms = (norm(E, 7), norm(E, 8)), (norm(E, 9), norm(E, 10))
+    before = values("random", num_kv_rows, K, E, seed=11)
+    results = []
+    for function in (rotate_kernels.norm_and_rotate, reference.norm_and_rotate):
+        merged = LayerCache(key_PKE=before.clone(), value_PKE=before.clone())
+        results.append((function(qkv, *norms, rows, merged), merged.key_PKE, merged.value_PKE))
+    for actual, expected in zip(*results, strict=True):
+        assert_same_bits(actual, expected)
+
+
+def test_activation_of_every_bf16() -> None:
+    from kernels_optimized.fused.kernels import silu as silu_kernels
+
+    every = torch.arange(-(2**15), 2**15, device="cuda").to(torch.int16).view(torch.bfloat16)
+    ups = values("special", 64, 1, seed=12)
+    gate_up = torch.cat([every.expand(64, -1), ups.expand(64, every.shape[0])], dim=1).contiguous()
+    assert_same_bits(silu_kernels.silu_mul(gate_up), reference.silu_mul(gate_up))
+
+
+def test_activation_of_the_released_width() -> None:
+    from kernels_optimized.fused.kernels import silu as silu_kernels
+
+    gate_up = values("random", 77, 2 * 18944, seed=13)
+    assert_same_bits(silu_kernels.silu_mul(gate_up), reference.silu_mul(gate_up))
+
+
+def test_another_order_of_summation_gives_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison is not blind: a norm with its mean summed by twice as many threads differs somewhere."""
+    from kernels_optimized.fused.kernels import norm as norm_kernels
+
+    x, norms = values("random", 12294, D, seed=14), (norm(D, 3), norm(D, 4))
+    expected = reference.add_norm(x, None, *norms, 12288)[1]
+    assert torch.equal(norm_kernels.add_norm(x, None, *norms, 12288)[1], expected)
+    monkeypatch.setattr(norm_kernels, "threads_of_mean", lambda *_: 64)
+    assert not torch.equal(norm_kernels.add_norm(x, None, *norms, 12288)[1], expected)
+
+
+def test_the_kernels_are_used_here() -> None:
+    assert ops._kernels_agree(torch.device("cuda", 0))
