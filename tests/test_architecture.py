@@ -18,6 +18,7 @@ PACKAGES = ("bagel_perf", "kernels_baseline", "kernels_optimized")
 SLOT_SIDE_OF_THE_MODEL = {
     "bagel_perf.model.contracts",
     "bagel_perf.model.layout",
+    "bagel_perf.model.packing",
     "bagel_perf.model.schedule",
     "bagel_perf.model.transfer",
     "bagel_perf.harness.regions",
@@ -67,6 +68,19 @@ OURS: dict[str, set[str]] = {
         "kernels_baseline",
         *SLOT_SIDE_OF_THE_MODEL,
     },
+    "kernels_optimized.fused": {
+        "kernels_optimized.fused",
+        "kernels_optimized.captured",
+        "kernels_optimized.sync_free",
+        "bagel_perf.model",
+    },
+    "kernels_optimized.captured": {
+        "kernels_optimized.captured",
+        "kernels_optimized.sync_free",
+        "bagel_perf.harness.captures",
+        "bagel_perf.model.denoise",
+        *SLOT_SIDE_OF_THE_MODEL,
+    },
 }
 TORCH_SIDE = {"torch", "numpy", "PIL", "safetensors", "transformers", "nvtx"}
 OTHERS: dict[str, set[str]] = {
@@ -82,12 +96,15 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.pytest_plugin": {"pytest", "torch"},
     "kernels_baseline": {"torch"},
     "kernels_optimized": {"torch"},
+    "kernels_optimized.fused": {"torch", "triton"},
 }
 WITHOUT_TORCH = ("schema", "analysis", "report", "launch", "recorder", "commands", "cli")
 DISTRIBUTIONS = {"PIL": "pillow"}
 
 HOSTS = {"pytest"}
 """Programs that import the package, and not the other way round."""
+WITH_TORCH = {"triton"}
+"""What torch's CUDA builds bring along; without it nothing imports it."""
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -164,6 +181,8 @@ def test_a_module_imports_only_what_its_row_allows(module: str) -> None:
         ("bagel_perf.model.vit", "from bagel_perf.harness import syncs"),
         ("kernels_baseline.loop", "from kernels_optimized.pr3987 import routing"),
         ("kernels_optimized.pr3987.routing", "import kernels_optimized.sync_free.routing"),
+        ("kernels_optimized.captured.loop", "import kernels_optimized.fused.step"),
+        ("kernels_optimized.captured.loop", "import triton"),
         ("kernels_optimized.sync_free.loop", "from bagel_perf.model.decoder import decode"),
     ],
 )
@@ -221,7 +240,9 @@ def test_dependencies_are_those_that_are_imported_and_each_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[<>=!~ ]", line)[0] for line in project["dependencies"]}
     tops = {name.split(".")[0] for path in FILES.values() for name in imports_of(path.read_text(encoding="utf-8"))}
-    others = {DISTRIBUTIONS.get(top, top) for top in tops - set(PACKAGES) - sys.stdlib_module_names - HOSTS}
+    others = {
+        DISTRIBUTIONS.get(top, top) for top in tops - set(PACKAGES) - sys.stdlib_module_names - HOSTS - WITH_TORCH
+    }
     assert declared == others
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0] for line in pins if "==" in line}

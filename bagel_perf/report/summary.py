@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from bagel_perf.analysis.stats import pairs_needed
@@ -16,10 +17,20 @@ def verdict_lines(result: Result) -> tuple[str, ...]:
     if result.verdict == "pass":
         head += f", the pictures of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
+    lines += list(capture_lines(result))
     lines += [f"- warning: {warning}" for warning in result.warnings]
     if result.error is not None:
         lines.append(f"- ended early: {result.error}")
     return tuple(lines)
+
+
+def capture_lines(result: Result) -> Iterator[str]:
+    """How long each variant took to record its graphs, which is in no latency."""
+    for run in result.runs:
+        if run.captures_ms:
+            graphs = f"{len(run.captures_ms)} graph{'s' * (len(run.captures_ms) > 1)}"
+            took = f"{graphs} recorded in {sum(run.captures_ms):.0f} ms, once a shape; in no latency"
+            yield f"- {run.variant} at {run.width}x{run.height}: {took}"
 
 
 def last_line(result: Result, path: Path) -> str:

@@ -56,7 +56,8 @@ class Run:
     """One request under one variant. A counted run has no latency, a timed run has latency and no counts.
 
     ``count`` counts host syncs, ``repeat`` and ``other_seed`` are the self-checks, ``warmup`` and ``timed`` are the
-    measurement; ``round`` numbers timed runs, ``sync_device`` says what counted. Raises ``UsageError``.
+    measurement; ``round`` numbers timed runs, ``sync_device`` says what counted. ``captures_ms`` is how long each graph
+    took that was recorded in the run; a timed run records none. Raises ``UsageError``.
     """
 
     purpose: Purpose
@@ -68,8 +69,11 @@ class Run:
     sync_device: SyncDevice | None = None
     measurements: tuple[Measurement, ...] = ()
     picture: Picture
+    captures_ms: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.captures_ms and self.purpose == "timed":
+            raise UsageError("a timed run recorded a graph", value=self.variant)
         stages = [measurement.stage for measurement in self.measurements]
         if len(set(stages)) != len(stages):
             raise UsageError("a stage is measured twice in one run", value=", ".join(stages))

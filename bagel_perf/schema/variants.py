@@ -1,13 +1,13 @@
 """Variants: which rung of the ladder fills each slot, and the grammar in which people write it.
 
-``RUNG`` takes every slot from that rung, ``+slot`` takes one slot from the best rung, ``-slot`` puts one back to the
-baseline: ``baseline+timestep_schedule``, ``sync_free-merge_kv``.
+``RUNG`` takes every slot from that rung, ``+slot`` takes one from the best rung that changes it, ``-slot`` puts one
+back to the baseline: ``baseline+timestep_schedule``, ``sync_free-merge_kv``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -17,17 +17,36 @@ from bagel_perf.schema.slots import SLOTS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """A step of the ladder; ``equality`` says how like the baseline's its picture has to be."""
+    """A step of the ladder; ``equality`` says how like the baseline's its picture has to be.
+
+    ``changes`` are the slots that it does not take from the rung below. ``recorded`` are those that its
+    ``denoise_loop`` records, and in which therefore nothing may wait; ``swallowed`` those that it does without.
+    """
 
     name: str
     equality: str
+    changes: frozenset[str]
+    recorded: frozenset[str] = frozenset()
+    swallowed: frozenset[str] = frozenset()
 
+
+_IN_THE_STEP = frozenset({"step_input", "merge_kv", "attention_lengths"})
+_OF_THE_PULL_REQUEST = frozenset(SLOTS) - {"pack_contexts", "step_input", "denoise_loop"}
 
 LADDER: tuple[Rung, ...] = (
-    Rung(name="baseline", equality="bitwise"),
-    Rung(name="pr3987", equality="bitwise"),
-    Rung(name="sync_free", equality="bitwise"),
+    Rung(name="baseline", equality="bitwise", changes=frozenset(SLOTS)),
+    Rung(name="pr3987", equality="bitwise", changes=_OF_THE_PULL_REQUEST),
+    Rung(name="sync_free", equality="bitwise", changes=frozenset(SLOTS) - {"pack_contexts"}),
+    Rung(name="captured", equality="bitwise", changes=frozenset({"denoise_loop"}), recorded=_IN_THE_STEP),
+    Rung(
+        name="fused",
+        equality="bitwise",
+        changes=frozenset({"pack_contexts", "denoise_loop"}),
+        swallowed=_IN_THE_STEP,
+    ),
 )
+WAITING = frozenset({"baseline", "pr3987"})
+"""Rungs whose slots wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +55,18 @@ class Variant:
 
     name: str
     rung_by_slot: Mapping[str, str] = field(hash=False)
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The rung whose code fills each slot, in the order of ``SLOTS``."""
+        return tuple(owner(self.rung_by_slot[slot], slot) for slot in SLOTS)
+
+
+def owner(rung: str, slot: str) -> str:
+    """The rung whose own code fills a slot of ``rung``: itself, or the nearest below that changes the slot."""
+    names = [each.name for each in LADDER]
+    below = LADDER[: names.index(rung) + 1]
+    return next(each.name for each in reversed(below) if slot in each.changes)
 
 
 def parse_variant(text: str) -> Variant:
@@ -46,14 +77,30 @@ def parse_variant(text: str) -> Variant:
         raise UsageError("unknown variant", value=name, allowed=_allowed())
     rung_by_slot = dict.fromkeys(SLOTS, rung)
     for sign, slot in zip(rest[::2], rest[1::2], strict=True):
-        target = LADDER[-1].name if sign == "+" else LADDER[0].name
         if slot not in SLOTS:
             raise UsageError(f"unknown slot in variant {name}", value=slot, allowed=_allowed())
-        if rung_by_slot[slot] == target:
+        target = owner(LADDER[-1].name, slot) if sign == "+" else LADDER[0].name
+        if owner(rung_by_slot[slot], slot) == target:
             problem = f"variant {name} already takes {slot} from {target}"
             raise UsageError(problem, allowed=_allowed(), remedy=f"leave {sign}{slot} out")
         rung_by_slot[slot] = target
+    _refuse_what_never_runs(name, rung_by_slot, pinned=rest[1::2])
     return Variant(name=name, rung_by_slot=MappingProxyType(rung_by_slot))
+
+
+def _refuse_what_never_runs(name: str, rung_by_slot: Mapping[str, str], pinned: Sequence[str]) -> None:
+    """``UsageError`` for a slot that waits where it would be recorded, and for a pinned slot that the loop swallows."""
+    loop = next(rung for rung in LADDER if rung.name == rung_by_slot["denoise_loop"])
+    for slot in SLOTS:
+        given = f"{slot} of {rung_by_slot[slot]}"
+        if slot in loop.recorded and rung_by_slot[slot] in WAITING:
+            allowed = f"the denoise_loop of {loop.name} records {', '.join(sorted(loop.recorded))}"
+            problem = f"variant {name} records a slot that waits"
+            raise UsageError(problem, value=given, allowed=allowed, remedy=f"take another loop, as sync_free-{slot}")
+        if slot in loop.swallowed and slot in pinned:
+            allowed = f"the denoise_loop of {loop.name} does without {', '.join(sorted(loop.swallowed))}"
+            problem = f"variant {name} pins a slot that never runs"
+            raise UsageError(problem, value=given, allowed=allowed, remedy=f"take another loop, as captured+{slot}")
 
 
 def parse_variants(text: str) -> tuple[Variant, ...]:
@@ -61,7 +108,7 @@ def parse_variants(text: str) -> tuple[Variant, ...]:
     variants = tuple(parse_variant(part) for part in text.split(","))
     for i, variant in enumerate(variants):
         for earlier in variants[:i]:
-            if variant.rung_by_slot == earlier.rung_by_slot:
+            if variant.owners == earlier.owners:
                 problem = "variants are the same" if variant.name != earlier.name else "variant is named twice"
                 value = f"{earlier.name}, {variant.name}" if variant.name != earlier.name else variant.name
                 raise UsageError(problem, value=value, allowed=_allowed())

@@ -8,9 +8,15 @@ import kernels_baseline
 from bagel_perf.harness.regions import traced
 from bagel_perf.model.contracts import Slots
 from bagel_perf.schema.variants import parse_variant
-from kernels_optimized import pr3987, sync_free
+from kernels_optimized import captured, fused, pr3987, sync_free
 
-RUNGS: dict[str, Slots] = {"baseline": kernels_baseline.SLOTS, "pr3987": pr3987.SLOTS, "sync_free": sync_free.SLOTS}
+RUNGS: dict[str, Slots] = {
+    "baseline": kernels_baseline.SLOTS,
+    "pr3987": pr3987.SLOTS,
+    "sync_free": sync_free.SLOTS,
+    "captured": captured.SLOTS,
+    "fused": fused.SLOTS,
+}
 
 
 def bind(variant: str) -> Slots:

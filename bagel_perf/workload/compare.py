@@ -52,7 +52,8 @@ class Session:
     def progress(self, text: str) -> None:
         """Announces the next run, of all that the plan holds."""
         per_variant = 3 + self.num_warmups + 2 * self.num_rounds
-        total = len(self.plan.requests) * len(self.plan.variants) * per_variant
+        num_recording = sum(take_captures(variant) is not None for variant in self.plan.variants)
+        total = len(self.plan.requests) * (len(self.plan.variants) * per_variant + num_recording)
         self.emit(ProgressEvent(text=text, done=self.num_done, total=total))
         self.num_done += 1
 
@@ -97,6 +98,7 @@ class Case:
         *,
         round: int | None = None,
         sync_device: SyncDevice | None = None,
+        captures_ms: tuple[float, ...] = (),
     ) -> Run:
         """Sends off one run."""
         run = Run(
@@ -109,6 +111,7 @@ class Case:
             sync_device=sync_device,
             measurements=measurements,
             picture=self.session.keep(png, variant),
+            captures_ms=captures_ms,
         )
         self.session.emit(RunEvent(run=run))
         return run
@@ -140,6 +143,7 @@ def run_compare(plan: Plan, loaded: Loaded, emit: Emit) -> None:
 def prove(case: Case, variant: str) -> None:
     """Counts a variant's waits, and shows that its picture repeats, depends on the seed and is not flat."""
     session = case.session
+    record_graphs(case, variant)
     session.progress(f"{case.label} {variant}: counting host syncs")
     counts = count_stages(session.model, lambda model: case.marked_subject(model, variant))
     counted = case.record("count", variant, counts.output, counts.measurements, sync_device=counts.device)
@@ -154,6 +158,23 @@ def prove(case: Case, variant: str) -> None:
     session.progress(f"{case.label} {variant}: another seed")
     other = case.record("other_seed", variant, run_stages(case.subject(variant, other_seed=True)))
     _check(case.label, variant, counted.picture, repeated.picture, other.picture)
+
+
+def record_graphs(case: Case, variant: str) -> None:
+    """Has a variant that records its steps do so in a run of its own, so that no other pays for it."""
+    take = take_captures(variant)
+    if take is None:
+        return
+    take()  # what another resolution recorded is told already
+    case.session.progress(f"{case.label} {variant}: recording")
+    png = run_stages(case.subject(variant))
+    case.record("warmup", variant, png, captures_ms=take())
+
+
+def take_captures(variant: str) -> Callable[[], tuple[float, ...]] | None:
+    """What tells how long a variant took to record each graph, in ms, since it was last asked; None if it has none."""
+    take: Callable[[], tuple[float, ...]] | None = getattr(bind(variant).denoise_loop, "take_captures", None)
+    return take
 
 
 def _peak(stage: str, peak_bytes: int) -> Measurement:

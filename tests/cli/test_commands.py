@@ -20,7 +20,8 @@ from bagel_perf.schema.results import load
 UseWorker = Callable[[str], tuple[str, ...]]
 Capture = pytest.CaptureFixture[str]
 
-COMPARE = ["compare", "--res", "256"]
+THREE = "baseline,pr3987,sync_free"
+COMPARE = ["compare", "--res", "256", "--variants", THREE]
 
 
 def only_result(folder: Path) -> Path:
@@ -202,14 +203,14 @@ def test_debug_shows_what_the_worker_said(use_worker: UseWorker, capsys: Capture
 
 def test_verify_passes_and_fails_by_name(use_worker: UseWorker, tmp_path: Path, capsys: Capture) -> None:
     use_worker("good")
-    assert main(["verify", str(tmp_path), "--json", "-"]) == 0
+    assert main(["verify", str(tmp_path), "--variants", THREE, "--json", "-"]) == 0
     data = json.loads(capsys.readouterr().out)
     expected = {"tensor": "i2i.main.k.0", "error": 0.004, "limit": 0.04, "ok": True}
     assert (data["schema"], data["version"], data["ok"]) == ("bagel-perf.verify", 1, True)
     assert list(data["variants"]) == ["baseline", "pr3987", "sync_free"]
     assert data["variants"]["baseline"][0] == expected
     use_worker("differ")
-    assert main(["verify", str(tmp_path)]) == 3
+    assert main(["verify", str(tmp_path), "--variants", THREE]) == 3
     out, err = capsys.readouterr()
     assert "FAILED pr3987: i2i_global.latent" in out
     assert err.splitlines()[-1] == "error: golden tensors differ (1 of 9); pr3987 i2i_global.latent"

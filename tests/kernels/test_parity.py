@@ -14,7 +14,7 @@ import pytest
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Cell, load
-from bagel_perf.workload.bind import RUNGS, bind, with_regions
+from bagel_perf.workload.bind import bind, with_regions
 from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.edit import edit_subject, request_inputs
 from cheap_model import cheap_model
@@ -40,7 +40,7 @@ def test_the_result_is_a_gpus_with_the_released_number_of_layers() -> None:
 
 
 @pytest.mark.parametrize("edit", RESULT.requests, ids=lambda edit: str(edit.width))
-@pytest.mark.parametrize("variant", RUNGS)
+@pytest.mark.parametrize("variant", RESULT.variants)
 def test_simulated_and_measured_counts_are_equal(deep_model: Bagel, variant: str, edit: Request) -> None:
     inputs = request_inputs(edit, deep_model.config, None, edit.seed)
     counts = count_stages(deep_model, lambda model: edit_subject(model, inputs, with_regions(bind(variant))))

@@ -56,11 +56,25 @@ def test_a_rung_fills_every_slot(rung: str) -> None:
 
 
 def test_plus_takes_a_slot_from_the_best_rung_and_minus_puts_it_back_to_the_baseline() -> None:
-    best, first = LADDER[-1].name, LADDER[0].name
-    variant = parse_variant("pr3987+merge_kv-step_input+denoise_loop")
-    expected = {**dict.fromkeys(SLOTS, "pr3987"), "merge_kv": best, "denoise_loop": best, "step_input": first}
+    best, first = "sync_free", "baseline"
+    variant = parse_variant("pr3987+merge_kv-timestep_schedule+route_experts")
+    expected = {**dict.fromkeys(SLOTS, "pr3987"), "merge_kv": best, "route_experts": best, "timestep_schedule": first}
     assert dict(variant.rung_by_slot) == expected
-    assert variant.name == "pr3987+merge_kv-step_input+denoise_loop"
+    assert variant.name == "pr3987+merge_kv-timestep_schedule+route_experts"
+
+
+@pytest.mark.parametrize("text", ["captured-merge_kv", "captured-step_input-adjust_positions"])
+def test_a_slot_that_waits_cannot_be_recorded(text: str) -> None:
+    with pytest.raises(
+        UsageError, match=r"records a slot that waits \((merge_kv|step_input) of baseline\).*sync_free-"
+    ):
+        parse_variant(text)
+
+
+@pytest.mark.parametrize("text", ["fused-merge_kv", "baseline+denoise_loop+merge_kv"])
+def test_a_slot_that_the_loop_does_without_cannot_be_pinned(text: str) -> None:
+    with pytest.raises(UsageError, match=r"pins a slot that never runs \(merge_kv of .*captured\+merge_kv"):
+        parse_variant(text)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +87,8 @@ def test_plus_takes_a_slot_from_the_best_rung_and_minus_puts_it_back_to_the_base
         "+merge_kv",
         "baseline-merge_kv",
         "sync_free+merge_kv",
+        "captured+merge_kv",
+        "sync_free-pack_contexts",
         "baseline--merge_kv",
     ],
 )

@@ -1,0 +1,102 @@
+"""Rungs that record their steps keep their promises from request to request, and from shape to shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+import kernels_baseline
+from bagel_perf.harness.captures import CaptureRefused
+from bagel_perf.harness.simulated import SimulatedDevice
+from bagel_perf.model.layout import Parts
+from bagel_perf.model.packing import edit_parts, text_parts
+from bagel_perf.model.parameters import map_tensors
+from bagel_perf.workload.bind import RUNGS
+from bagel_perf.workload.edit import edit_subject
+from kernels_optimized.captured.loop import MAX_SHAPES, CapturedLoop, MakeStep
+from kernels_optimized.captured.step import SlotStep
+from kernels_optimized.fused import contexts
+from kernels_optimized.fused.step import FusedStep
+
+MakeRequest = Callable[..., Any]
+LOOPS: dict[str, MakeStep] = {"captured": SlotStep, "fused": FusedStep}
+SHAPES: tuple[dict[str, Any], ...] = (
+    {},
+    {"picture": False},
+    {"interval": (0.5, 1.0), "num_timesteps": 6},
+    {"image": 1.0},
+    {"text": 1.0},
+)
+
+
+@pytest.mark.parametrize("rung", LOOPS)
+def test_every_replay_gives_the_baselines_picture_also_after_other_shapes_and_back(
+    make_request: MakeRequest, rung: str
+) -> None:
+    loop = CapturedLoop(LOOPS[rung])
+    slots = replace(RUNGS[rung], denoise_loop=loop)
+    for options in (*SHAPES, *SHAPES[:2]):
+        for seed in (7, 8, 7):
+            request = make_request(seed=seed, **options)
+            assert request.png(slots) == request.png(kernels_baseline.SLOTS)
+    assert len(loop._shapes) == MAX_SHAPES < len(SHAPES)
+
+
+@pytest.mark.parametrize("rung", LOOPS)
+def test_a_result_is_not_overwritten_by_the_next_request(make_request: MakeRequest, rung: str) -> None:
+    from bagel_perf.model.denoise import prepare
+    from bagel_perf.model.prefill import prefill
+
+    slots = replace(RUNGS[rung], denoise_loop=CapturedLoop(LOOPS[rung]))
+    latents = []
+    for seed in (7, 8):
+        request = make_request(seed=seed)
+        inputs = request.inputs
+        cache = prefill(request.model, inputs.prompt_ids, inputs.picture, slots)
+        state = prepare(request.model, cache, inputs.noise_NC, inputs.sampling, slots)
+        latents.append(slots.denoise_loop(state, slots))
+    kept = latents[0].clone()
+    assert torch.equal(latents[0], kept) and not torch.equal(latents[0], latents[1])
+
+
+def test_a_slot_that_waits_is_refused_with_its_line_while_it_is_recorded(make_request: MakeRequest) -> None:
+    request = make_request()
+    slots = replace(RUNGS["captured"], merge_kv=kernels_baseline.SLOTS.merge_kv, denoise_loop=CapturedLoop(SlotStep))
+    with SimulatedDevice() as device:
+        model = map_tensors(request.model, device.wrap)
+        subject = edit_subject(model, request.inputs, slots)
+        cache = subject.stages[0].run(None)
+        with pytest.raises(CaptureRefused, match=r"tensor as size at kernels_baseline/merge\.py:\d+"):
+            subject.stages[1].run(cache)
+
+
+@pytest.mark.parametrize(
+    ("parts", "num_rows", "spans"),
+    [
+        (edit_parts(8, 4096, 4900), 9016, ((0, 9008), (0, 9000), (9008, 9016))),
+        (edit_parts(8, 256, 4900), 5434, ((0, 5168), (5168, 5426), (258, 5160), (5426, 5434))),
+        (text_parts(8), 16, ((0, 8), (8, 16))),
+    ],
+    ids=["many latents", "few latents", "text"],
+)
+def test_what_two_contexts_begin_with_is_prefilled_once(
+    parts: Parts, num_rows: int, spans: tuple[tuple[int, int], ...]
+) -> None:
+    packing = contexts.pack_contexts(parts, list(range(8)), torch.device("cpu"))
+    assert packing.layout.num_rows == num_rows
+    assert packing.cache_spans == spans
+    assert [context.length for context in packing.contexts] == [sum(n for _, n in runs) for _, runs in parts]
+    assert sum(stop - start for start, stop in spans) == sum(context.length for context in packing.contexts)
+
+
+@pytest.mark.parametrize("least", [0, 10**6])
+def test_shared_or_not_the_picture_is_the_baselines(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    monkeypatch.setattr(contexts, "MIN_SHARED_LATENTS", least)
+    request = make_request()
+    assert request.png(RUNGS["fused"]) == request.png(kernels_baseline.SLOTS)

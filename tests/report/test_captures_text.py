@@ -1,0 +1,29 @@
+"""What recording took is told beside the latencies that it is in none of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.report.summary import capture_lines
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.runs import Run
+from scripted import ENVIRONMENT, make_plan, make_run, make_runs
+
+
+def test_each_variant_and_shape_has_a_line() -> None:
+    plan = make_plan(variants=("baseline", "captured"))
+    recording = replace(make_run("warmup", "captured", plan.requests[0]), captures_ms=(40.2, 11.0))
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1)
+    result = build_result(plan, ENVIRONMENT, [recording, *make_runs(plan)], session)
+    assert list(capture_lines(result)) == [
+        "- captured at 256x256: 2 graphs recorded in 51 ms, once a shape; in no latency"
+    ]
+
+
+def test_a_timed_run_records_nothing() -> None:
+    run: Run = make_run("timed", "captured", make_plan().requests[0], 0)
+    with pytest.raises(UsageError, match="a timed run recorded a graph"):
+        replace(run, captures_ms=(1.0,))
