@@ -41,8 +41,22 @@ def _self_attention(
     qkv_RHE = both(h_RD, gen.qkv, und.qkv, rows.num_gen).unflatten(-1, (-1, cache.key_PKE.shape[-1]))
     norms = (gen.query_norm, und.query_norm), (gen.key_norm, und.key_norm)
     q_THE = ops.norm_and_rotate(qkv_RHE, *norms, rows, cache)
-    out_THE = attention.varlen(q_THE, cache.key_PKE, cache.value_PKE, rows.lengths, rows.segments)
-    return both(out_THE.flatten(1)[rows.query_rows_R], gen.output, und.output, rows.num_gen)
+    return both(_attend(attention, q_THE, cache, rows).flatten(1), gen.output, und.output, rows.num_gen)
+
+
+def _attend(attention: Attention, q_THE: Tensor, cache: LayerCache, rows: PackedRows) -> Tensor:
+    """As ``Attention.varlen``, but in packed rows [R, H, E], to which each branch's answers are copied once."""
+    keys, values = cache.key_PKE, cache.value_PKE
+    if attention.backend == "flash":
+        return attention.varlen(q_THE, keys, values, rows.lengths, rows.segments)[rows.query_rows_R]
+    out_RHE = torch.empty_like(q_THE)
+    num_latents = rows.num_gen // len(rows.segments)
+    for branch, (query, kv) in enumerate(rows.segments):
+        out_QHE = attention.full(q_THE[slice(*query)], keys[slice(*kv)], values[slice(*kv)])
+        first, marker = branch * num_latents, rows.num_gen + 2 * branch
+        out_RHE[first : first + num_latents] = out_QHE[1:-1]
+        out_RHE[marker : marker + 2] = out_QHE[:: num_latents + 1]
+    return out_RHE
 
 
 def _feed_forward(layer: DecoderLayer, h_RD: Tensor, num_gen: int) -> Tensor:

@@ -22,7 +22,7 @@ from bagel_perf.model.decoder import RmsNorm
 MAX_THREADS = 512
 WARP = 32
 BLOCK = 4096
-NUM_WARPS = 4
+NUM_WARPS = 1
 
 
 def threads_of_mean(num_values: int, num_rows: int) -> int:

@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-BLOCK = 2048
+BLOCK = 512
 
 
 @triton.jit
