@@ -62,15 +62,19 @@ def _driver_version() -> str | None:
 def git_revision(directory: Path) -> tuple[str | None, bool | None]:
     """Short commit of the checkout that ``directory`` is part of, and whether it has uncommitted changes.
 
-    A directory that only lies in somebody else's checkout, as installed packages do, is not part of it. Without a
-    checkout (a copy of the tree on a GPU machine, say) the commit is that of ``BAGEL_PERF_COMMIT``, or None.
+    A directory that only lies in somebody else's checkout, as installed packages do, is not part of it. On a copy of
+    the tree (on a GPU machine, say) ``BAGEL_PERF_COMMIT`` says what was copied, whatever checkout the copy lies in;
+    without either the commit is None.
     """
+    copied = os.environ.get("BAGEL_PERF_COMMIT")
+    if copied:
+        return copied, None
     try:
         _git(directory, "ls-files", "--error-unmatch", ".")
         commit = _git(directory, "rev-parse", "--short=7", "HEAD")
         return commit, bool(_git(directory, "status", "--porcelain"))
     except (OSError, subprocess.SubprocessError):
-        return os.environ.get("BAGEL_PERF_COMMIT") or None, None
+        return None, None
 
 
 def _git(directory: Path, *arguments: str) -> str:

@@ -19,7 +19,13 @@ def write_summary(result: Result, folder: Path) -> None:
     """Writes ``summary.md``, ready for the comment of a pull request."""
     path = folder / "summary.md"
     with writing(path):
-        path.write_text(f"{result_markdown(result)}\n\n{' '.join(verdict_lines(result))}\n", encoding="utf-8")
+        path.write_text(f"{result_markdown(result)}\n\n{verdict_markdown(result)}\n", encoding="utf-8")
+
+
+def verdict_markdown(result: Result) -> str:
+    """The verdict, and below it the list of what else there is to say."""
+    head, *rest = verdict_lines(result)
+    return "\n".join([head, "", *rest] if rest else [head])
 
 
 def table_markdown(table: Table) -> str:

@@ -21,37 +21,42 @@ END = "<!-- result:end -->"
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 when the README holds the result, 1 when ``--check`` finds that it does not, 2 on wrong input."""
     parser = argparse.ArgumentParser(prog="python -m bagel_perf.report.readme", description=__doc__)
-    parser.add_argument("result", type=Path, help="result.json or its folder")
+    parser.add_argument("results", type=Path, nargs="+", help="result.json or its folder, one or more")
     parser.add_argument("readme", type=Path, help="the file with the two markers")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file differs")
     options = parser.parse_args(argv)
     try:
-        return update(options.result, options.readme, check=options.check)
+        return update(options.results, options.readme, check=options.check)
     except BagelPerfError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def update(result_path: Path, readme: Path, *, check: bool) -> int:
+def update(results: Sequence[Path], readme: Path, *, check: bool) -> int:
     """Replaces what stands between the markers, or with ``check`` only compares; 1 when a check fails."""
-    path = result_file(result_path)
     try:
         text = readme.read_text(encoding="utf-8")
     except OSError as problem:
         raise UsageError("file cannot be read", value=readme, allowed=problem.strerror or "") from problem
-    result = load(path)
-    if result.environment.device_kind != "cuda" or not result.complete:
-        raise UsageError(
-            "only a complete result of a GPU goes into a README", value=path, remedy="name it with RESULT="
-        )
-    expected = replace_section(text, section(result, path.parent, readme.parent))
+    paths = [result_file(path) for path in results]
+    sections = [section(_complete(path), path.parent, readme.parent) for path in paths]
+    expected = replace_section(text, "\n\n".join(sections))
     if check and text != expected:
-        print(f"{readme} does not show {path}; next: run without --check", file=sys.stderr)
+        print(f"{readme} does not show {', '.join(map(str, paths))}; next: run without --check", file=sys.stderr)
         return 1
     if text != expected:
         with writing(readme):
             readme.write_text(expected, encoding="utf-8")
     return 0
+
+
+def _complete(path: Path) -> Result:
+    result = load(path)
+    if result.environment.device_kind != "cuda" or not result.complete:
+        raise UsageError(
+            "only a complete result of a GPU goes into a README", value=path, remedy="name it with RESULT="
+        )
+    return result
 
 
 def section(result: Result, folder: Path, readme_folder: Path) -> str:

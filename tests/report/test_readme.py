@@ -40,6 +40,13 @@ def test_only_what_stands_between_the_markers_is_replaced(folder: Path, readme: 
     assert "old" not in text
 
 
+def test_several_results_stand_one_below_the_other(folder: Path, readme: Path) -> None:
+    assert main([str(folder), str(folder / "result.json"), str(readme)]) == 0
+    assert readme.read_text().count("**Latency on NVIDIA H200") == 2
+    assert main([str(folder), str(folder), str(readme), "--check"]) == 0
+    assert main([str(folder), str(readme), "--check"]) == 1
+
+
 def test_provenance_links_to_the_folder(folder: Path, readme: Path) -> None:
     main([str(folder / "result.json"), str(readme)])
     link = "reports/2026-01-31_h200_abc1234"
@@ -72,6 +79,7 @@ def test_the_readme_of_the_project_shows_a_committed_result_of_a_gpu() -> None:
     root = Path(__file__).parents[2]
     text = (root / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"\]\((reports/[^)]+)\)", text)
-    assert len(shown) == 1, "the README names the one result that its tables come from"
-    assert update(root / shown[0], root / "README.md", check=True) == 0
-    assert load(root / shown[0] / "result.json").environment.device_kind == "cuda"
+    assert shown, "the README names the results that its tables come from"
+    assert update([root / each for each in shown], root / "README.md", check=True) == 0
+    for each in shown:
+        assert load(root / each / "result.json").environment.device_kind == "cuda"
