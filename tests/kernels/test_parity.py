@@ -12,14 +12,23 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.model.bagel import Bagel
-from bagel_perf.schema.requests import Request
-from bagel_perf.schema.results import Cell, load
-from bagel_perf.workload.bind import bind, with_regions
+from bagel_perf.schema.results import Cell, Result, load
+from bagel_perf.workload.bind import RUNGS, bind, with_regions
 from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.edit import edit_subject, request_inputs
 from cheap_model import cheap_model
 
-RESULT = load(Path(__file__).resolve().parents[2] / "reports" / "2026-11-23_h200_252761e" / "result.json")
+REPORTS = Path(__file__).resolve().parents[2] / "reports"
+RESULTS = [
+    load(REPORTS / name / "result.json")
+    for name in ("2026-11-23_h200_252761e", "2026-11-26_h200_5841467", "2026-11-26_h200_5841467-2")
+]
+CASES = {
+    (variant, edit.width): (edit, result)
+    for result in RESULTS
+    for edit in result.requests
+    for variant in result.variants
+}
 NUM_LAYERS = 28
 
 
@@ -29,23 +38,25 @@ def deep_model() -> Iterator[Bagel]:
         yield model
 
 
-def cell_of(res: int, stage: str, variant: str) -> Cell:
-    (cell,) = (cell for cell in RESULT.cells if (cell.res, cell.stage, cell.variant) == (res, stage, variant))
+def cell_of(result: Result, res: int, stage: str, variant: str) -> Cell:
+    (cell,) = (cell for cell in result.cells if (cell.res, cell.stage, cell.variant) == (res, stage, variant))
     return cell
 
 
-def test_the_result_is_a_gpus_with_the_released_number_of_layers() -> None:
-    assert RESULT.environment.device_name == "NVIDIA H200" and RESULT.environment.layers == NUM_LAYERS
-    assert {cell.sync_device for cell in RESULT.cells} == {"cuda"}
+def test_the_results_are_a_gpus_with_the_released_number_of_layers_and_cover_every_rung() -> None:
+    for result in RESULTS:
+        assert result.environment.device_name == "NVIDIA H200" and result.environment.layers == NUM_LAYERS
+        assert {cell.sync_device for cell in result.cells} == {"cuda"}
+    assert set(CASES) == {(rung, res) for rung in RUNGS for res in (256, 1024)}
 
 
-@pytest.mark.parametrize("edit", RESULT.requests, ids=lambda edit: str(edit.width))
-@pytest.mark.parametrize("variant", RESULT.variants)
-def test_simulated_and_measured_counts_are_equal(deep_model: Bagel, variant: str, edit: Request) -> None:
+@pytest.mark.parametrize(("variant", "res"), CASES)
+def test_simulated_and_measured_counts_are_equal(deep_model: Bagel, variant: str, res: int) -> None:
+    edit, result = CASES[variant, res]
     inputs = request_inputs(edit, deep_model.config, None, edit.seed)
     counts = count_stages(deep_model, lambda model: edit_subject(model, inputs, with_regions(bind(variant))))
     assert counts.device == "simulated"
     for measurement in counts.measurements:
-        measured = cell_of(edit.width, measurement.stage, variant)
+        measured = cell_of(result, res, measurement.stage, variant)
         assert measurement.host_syncs == measured.host_syncs
         assert measurement.syncs_by_slot == measured.syncs_by_slot
