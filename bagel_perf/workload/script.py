@@ -9,8 +9,10 @@ outside of it.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import threading
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +23,10 @@ import torch
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
 from bagel_perf.harness.syncs import SyncBudgetExceeded, SyncWatch, watch_host_syncs
 from bagel_perf.harness.syncs.cost import measure_instrument
-from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, error_to_json
+from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, EnvironmentUnfit, error_to_json
 from bagel_perf.schema.scripts import ScriptOrder
 from bagel_perf.schema.store import write_json_atomic
-from bagel_perf.schema.syncs import INTERRUPTED, SyncReport
+from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.workload.children import counting_children
 from bagel_perf.workload.prices import priced
 from bagel_perf.workload.program import run_program
@@ -99,5 +101,15 @@ def with_instrument(report: SyncReport, *, profile: bool) -> SyncReport:
     return replace(report, sites=priced(report.sites, instrument), instrument=instrument)
 
 
+def _end(code: int) -> None:
+    """Ends the process at once where daemon threads run: Python's own end aborts it if one is inside torch just then."""
+    if any(thread.daemon for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())
