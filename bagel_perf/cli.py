@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from bagel_perf.commands.common import existing, given_options, writable
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import TASKS, Request, parse_resolution
 from bagel_perf.schema.variants import LADDER, parse_variants
@@ -29,7 +29,6 @@ app = typer.Typer(
 
 DEFAULT_PROMPT = "Change the color to blue"
 ALL_RUNGS = ",".join(rung.name for rung in LADDER)
-INTERRUPTED = 130
 
 Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
 Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]

@@ -78,6 +78,7 @@ OURS: dict[str, set[str]] = {
         "kernels_optimized.captured",
         "kernels_optimized.sync_free",
         "bagel_perf.harness.captures",
+        "bagel_perf.model.bagel",
         "bagel_perf.model.denoise",
         *SLOT_SIDE_OF_THE_MODEL,
     },

@@ -53,8 +53,13 @@ class ExpertWeights:
 
     def feed_forward(self, x_TD: Tensor) -> Tensor:
         """SwiGLU."""
-        gate, up = self.gate_up(x_TD).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+        return self.down(silu_mul(self.gate_up(x_TD)))
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """SiLU of the first half of the columns times the second half, rounded in between."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +143,11 @@ def by_precision(x: Tensor, spans: tuple[PrecisionSpan, ...], fn: Callable[[Tens
 
 def _rotate(x_THE: Tensor, rows: Rows, span: PrecisionSpan) -> Tensor:
     cos_T1E, sin_T1E = (table[span.start : span.stop] for table in (rows.cos_T1E, rows.sin_T1E))
+    return rotate(x_THE, cos_T1E, sin_T1E)
+
+
+def rotate(x_THE: Tensor, cos_T1E: Tensor, sin_T1E: Tensor) -> Tensor:
+    """Rotary embedding of the halves of each head, in the wider of the dtypes (reference/bagel.md A6)."""
     low, high = x_THE.chunk(2, dim=-1)
     return x_THE * cos_T1E + torch.cat([-high, low], dim=-1) * sin_T1E
 

@@ -10,7 +10,8 @@ from typing import TextIO
 from bagel_perf.report.tables import NONE, Column, Table
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
-from bagel_perf.schema.syncs import INTERRUPTED, BudgetCheck, Site, SyncReport
+from bagel_perf.schema.errors import INTERRUPTED
+from bagel_perf.schema.syncs import BudgetCheck, Site, SyncReport
 from bagel_perf.schema.waits import HINTS
 
 MAX_HINTS = 4

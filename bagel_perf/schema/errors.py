@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended."""
+
 
 class BagelPerfError(Exception):
     """One line ``WHAT (VALUE); ALLOWED; REMEDY``; parts that are not given are left out."""

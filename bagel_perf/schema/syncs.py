@@ -17,9 +17,6 @@ from bagel_perf.schema.waits import Kind
 SCHEMA = "bagel-perf.syncs"
 VERSION = 1
 
-INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended."""
-
 
 class SyncBudgetExceeded(CountersDrifted):
     """A region waited more often than its budget allows, or was never entered."""

@@ -47,14 +47,17 @@ class Session:
     num_rounds: int
     num_warmups: int
     paths: dict[str, str] = field(default_factory=dict)
+    num_runs: int = field(init=False)
     num_done: int = 0
+
+    def __post_init__(self) -> None:
+        per_variant = 3 + self.num_warmups + 2 * self.num_rounds
+        num_recording = sum(take_captures(variant) is not None for variant in self.plan.variants)
+        self.num_runs = len(self.plan.requests) * (len(self.plan.variants) * per_variant + num_recording)
 
     def progress(self, text: str) -> None:
         """Announces the next run, of all that the plan holds."""
-        per_variant = 3 + self.num_warmups + 2 * self.num_rounds
-        num_recording = sum(take_captures(variant) is not None for variant in self.plan.variants)
-        total = len(self.plan.requests) * (len(self.plan.variants) * per_variant + num_recording)
-        self.emit(ProgressEvent(text=text, done=self.num_done, total=total))
+        self.emit(ProgressEvent(text=text, done=self.num_done, total=self.num_runs))
         self.num_done += 1
 
     def keep(self, png: bytes, variant: str) -> Picture:

@@ -15,7 +15,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
 
-from bagel_perf.schema.syncs import INTERRUPTED
+from bagel_perf.schema.errors import INTERRUPTED
 from bagel_perf.workload.exit_handlers import own_exit_handlers
 
 _OWN = (str(Path(__file__).parents[1]) + os.sep, runpy.__file__, "<frozen runpy>")

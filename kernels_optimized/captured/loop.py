@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from bagel_perf.harness.captures import Recorder, Recording
+from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.contracts import Denoising, Slots, Step
 from bagel_perf.model.denoise import DenoiseState
+from kernels_optimized.sync_free.loop import first_picture
 
 MAX_SHAPES = 4
 """Shapes whose recordings are kept; the one that was used longest ago goes first, with its memory."""
@@ -25,12 +27,10 @@ MAX_SHAPES = 4
 class RecordableStep(Protocol):
     """One denoise step in memory that stays where it is, so that it can be recorded.
 
-    ``latents_NC`` (fp32) is stepped in place, at the times ``t_N`` (fp32) and by ``dt`` (fp32 0-d).
+    ``latents_NC`` (fp32) is stepped in place.
     """
 
     latents_NC: Tensor
-    t_N: Tensor
-    dt: Tensor
 
     def load(self, state: DenoiseState) -> None:
         """Takes over what a request of this shape brings along; does not wait."""
@@ -53,7 +53,7 @@ class _Shape:
     """The step of one shape and its recordings by whether guidance applies; keeps the model, whose id is in the key."""
 
     step: RecordableStep
-    state: DenoiseState
+    model: Bagel
     recordings: dict[bool, Recording] = field(default_factory=dict)
 
 
@@ -77,10 +77,7 @@ class CapturedLoop:
         shape.step.load(state)
         for step in state.steps(slots):
             self._advance(shape, step)
-        latents_NC = shape.step.latents_NC.clone()
-        lengths = [length - 2 for length in state.sequence.host]
-        pictures: tuple[Tensor, ...] = latents_NC.split(lengths)
-        return pictures[0]
+        return first_picture(shape.step.latents_NC.clone(), state)
 
     def take_captures(self) -> tuple[float, ...]:
         """How long each graph took to record since this was last asked, in ms."""
@@ -107,7 +104,7 @@ class CapturedLoop:
         if shape is None:
             while len(self._shapes) >= MAX_SHAPES:
                 self._shapes.popitem(last=False)
-            shape = self._shapes[key] = _Shape(self._make_step(state, slots), state)
+            shape = self._shapes[key] = _Shape(self._make_step(state, slots), state.model)
         self._shapes.move_to_end(key)
         return shape
 

@@ -19,8 +19,8 @@ class SlotStep:
         self._state = state
         self._slots = slots
         self.latents_NC = torch.empty_like(state.noise_NC)
-        self.t_N = torch.empty_like(state.noise_NC[:, 0])
-        self.dt = torch.empty_like(self.t_N[0])
+        self._t_N = torch.empty_like(state.noise_NC[:, 0])
+        self._dt = torch.empty_like(self._t_N[0])
 
     def load(self, state: DenoiseState) -> None:
         """Noise, the contexts' keys and values, and rotary tables; all else follows from the shape."""
@@ -30,12 +30,12 @@ class SlotStep:
 
     def prepare(self, step: Step) -> None:
         """The step's time and width."""
-        self.t_N.copy_(step.t_N)
-        self.dt.copy_(step.dt)
+        self._t_N.copy_(step.t_N)
+        self._dt.copy_(step.dt)
 
     def run(self, *, guided: bool) -> None:
         """The model's own step, by its slots."""
-        step = Step(t_N=self.t_N, dt=self.dt, in_window=guided)
+        step = Step(t_N=self._t_N, dt=self._dt, in_window=guided)
         self.latents_NC.copy_(self._state.advance(self.latents_NC, step, self._slots))
 
 

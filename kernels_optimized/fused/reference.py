@@ -1,17 +1,20 @@
 """The fused operations as chains of PyTorch's own: what their kernels are held to, and what runs without them.
 
+``silu_mul`` is the model's own.
+
 Suffixes: R packed rows, D model width, H query heads, K KV heads, E head size, T query rows, S merged KV rows.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bagel_perf.model.contracts import LayerCache
-from bagel_perf.model.decoder import RmsNorm
+from bagel_perf.model.decoder import RmsNorm, rotate, silu_mul
 from kernels_optimized.fused.rows import PackedRows
+
+__all__ = ["add_norm", "norm_and_rotate", "silu_mul"]
 
 
 def add_norm(
@@ -51,11 +54,4 @@ def _normed_and_rotated(x_RHE: Tensor, norms: tuple[RmsNorm, RmsNorm], rows: Pac
     x_RHE = x_RHE.contiguous().float()
     normed_RHE = torch.cat([gen(x_RHE[: rows.num_gen]), und(x_RHE[rows.num_gen :])])
     cos, sin = rows.cos_T1E[rows.query_rows_R], rows.sin_T1E[rows.query_rows_R]
-    low, high = normed_RHE.chunk(2, dim=-1)
-    return (normed_RHE * cos + torch.cat([-high, low], dim=-1) * sin).bfloat16()
-
-
-def silu_mul(gate_up: Tensor) -> Tensor:
-    """SiLU of the first half of the columns times the second half, rounded in between."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    return F.silu(gate) * up
+    return rotate(normed_RHE, cos, sin).bfloat16()

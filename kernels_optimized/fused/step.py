@@ -37,11 +37,10 @@ class FusedStep:
         self._state = state
         model, layout = state.model, state.plain.layout
         self.latents_NC = torch.empty_like(state.noise_NC)
-        self.t_N = torch.empty_like(state.noise_NC[:, 0])
-        self.dt = torch.empty_like(self.t_N[0])
+        self._dt = torch.empty_like(state.noise_NC[0, 0])
         self._markers_2D = model.embed_markers()
         self._positions_ND = model.latent_positions[layout.latent_position_ids_N]
-        self._time_1D = model.embed_markers()[:1].clone()
+        self._time_1D = torch.empty_like(self._markers_2D[:1])
         self._times_1D: list[Tensor] = []
         self._num_steps = 0
 
@@ -62,7 +61,7 @@ class FusedStep:
             # Embedded once for each latent, as elsewhere, because another number of rows may take another kernel.
             self._times_1D.append(self._model.time_embedder(step.t_N)[:1].clone())
         self._time_1D.copy_(self._times_1D[self._num_steps])
-        self.dt.copy_(step.dt)
+        self._dt.copy_(step.dt)
         self._num_steps += 1
         if step.in_window not in self._kinds:
             branches = self._branches(step.in_window)
@@ -76,7 +75,7 @@ class FusedStep:
         hidden_TD = decode(model, self._packed_input(model, kind.num_branches), kind.rows, kind.kv.layers)
         # A GEMM over each branch with its markers, as elsewhere.
         v_BNC = torch.stack([model.latent_out(h)[1:-1] for h in hidden_TD.chunk(kind.num_branches)])
-        self.latents_NC.sub_(guide(v_BNC, self._scales) * self.dt)
+        self.latents_NC.sub_(guide(v_BNC, self._scales) * self._dt)
 
     def _packed_input(self, model: Bagel, num_branches: int) -> Tensor:
         x_ND = model.latent_in(self.latents_NC) + self._time_1D + self._positions_ND

@@ -15,6 +15,11 @@ def denoise_loop(state: Denoising, slots: Slots) -> Tensor:
     latents_NC = state.noise_NC
     for step in state.steps(slots):
         latents_NC = state.advance(latents_NC, step, slots)
+    return first_picture(latents_NC, state)
+
+
+def first_picture(latents_NC: Tensor, state: Denoising) -> Tensor:
+    """The latents of the one picture of a request."""
     lengths = [length - 2 for length in state.sequence.host]
     pictures: tuple[Tensor, ...] = latents_NC.split(lengths)
     return pictures[0]

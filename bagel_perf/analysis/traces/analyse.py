@@ -64,7 +64,7 @@ def report_of(findings: Findings, prices: Prices) -> TraceReport:
         warnings=warnings(findings),
         notes=notes(findings) + _unpriced(findings, prices),
     )
-    return without_unknown(report, findings, is_idle_reliable=report.is_idle_reliable)
+    return without_unknown(report, findings)
 
 
 def _source(trace: Trace) -> TraceSource:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bagel_perf.analysis.traces.findings import Findings
+from bagel_perf.analysis.traces.findings import MAX_ORPHANS, Findings
 from bagel_perf.analysis.traces.gaps import Gaps
 from bagel_perf.analysis.traces.intervals import covered_us, union
 from bagel_perf.analysis.traces.table import NONE
 from bagel_perf.schema.waits import KINDS
 
-# Of the activities this share may lack their launch before idle times are called uncertain.
-MAX_ORPHANS = 0.05
 # A host that is held this long by a device on which nothing is recorded waits for something that was not recorded.
 MIN_UNSEEN_MS = 1.0
 MIN_UNSEEN_SHARE = 0.5

@@ -14,6 +14,8 @@ from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.analysis.traces.waits import Waits, find_waits
 from bagel_perf.analysis.traces.window import Window, window_of
 
+MAX_ORPHANS = 0.05
+"""Of the GPU's work this share may lack its launch, as at the edges of a trace, before idle times are uncertain."""
 NO_SITE = CallSite(file="", line=0, function="")
 
 

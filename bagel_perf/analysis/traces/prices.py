@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import cached_property
 
-from bagel_perf.analysis.traces.findings import Findings
+from bagel_perf.analysis.traces.findings import MAX_ORPHANS, Findings
 from bagel_perf.analysis.traces.replay import Replay
 from bagel_perf.analysis.traces.replay_build import build_replay
 
 MAX_MISS = 0.05
 """A replay that misses the trace's own time by more says nothing about another one."""
-MAX_ORPHANS = 0.05
-"""Of the GPU's work this share may lack its launch, as at the edges of a trace."""
 MAX_REPLAYED_CALLS = 1_000_000
 """A replay takes about a microsecond a call, a price two replays: a report spends a second or two on them."""
 

@@ -11,14 +11,14 @@ MAX_ORPHANS_FOR_LOST = 0.5
 """With more of the GPU's work without its launch, idle time cannot be charged to waits."""
 
 
-def without_unknown(report: TraceReport, findings: Findings, *, is_idle_reliable: bool) -> TraceReport:
+def without_unknown(report: TraceReport, findings: Findings) -> TraceReport:
     """The report with null for what a trace of these findings does not tell."""
     has_calls, has_gpu = len(findings.trace.calls) > 0, findings.has_gpu
     if not has_calls:
         report = _without_calls(report, knows_waits=len(findings.trace.syncs) > 0, knows_launches=has_gpu)
     if has_gpu and (not has_calls or findings.orphan_share > MAX_ORPHANS_FOR_LOST):
         report = _without_lost(report)
-    return report if is_idle_reliable or not has_gpu else _without_idle(_without_lost(report))
+    return report if report.is_idle_reliable or not has_gpu else _without_idle(_without_lost(report))
 
 
 def _without_calls(report: TraceReport, *, knows_waits: bool, knows_launches: bool) -> TraceReport:
