@@ -102,7 +102,7 @@ def with_instrument(report: SyncReport, *, profile: bool) -> SyncReport:
 
 
 def _end(code: int) -> None:
-    """Ends the process at once where daemon threads run: Python's own end aborts it if one is inside torch just then."""
+    """Ends at once where daemon threads run: Python's own end aborts the process if one is inside torch just then."""
     if any(thread.daemon for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
