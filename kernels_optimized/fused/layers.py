@@ -16,6 +16,7 @@ from bagel_perf.model.contracts import LayerCache
 from bagel_perf.model.decoder import DecoderLayer
 from bagel_perf.model.parameters import Linear
 from kernels_optimized.fused import ops
+from kernels_optimized.fused.heads import full, side_by_side
 from kernels_optimized.fused.rows import PackedRows
 
 
@@ -51,11 +52,15 @@ def _attend(attention: Attention, q_THE: Tensor, cache: LayerCache, rows: Packed
         return attention.varlen(q_THE, keys, values, rows.lengths, rows.segments)[rows.query_rows_R]
     out_RHE = torch.empty_like(q_THE)
     num_latents = rows.num_gen // len(rows.segments)
-    for branch, (query, kv) in enumerate(rows.segments):
-        out_QHE = attention.full(q_THE[slice(*query)], keys[slice(*kv)], values[slice(*kv)])
+
+    def attend(branch: int) -> None:
+        query, kv = rows.segments[branch]
+        out_QHE = full(attention, q_THE[slice(*query)], keys[slice(*kv)], values[slice(*kv)], packed=rows.packs_heads)
         first, marker = branch * num_latents, rows.num_gen + 2 * branch
         out_RHE[first : first + num_latents] = out_QHE[1:-1]
         out_RHE[marker : marker + 2] = out_QHE[:: num_latents + 1]
+
+    side_by_side(attend, len(rows.segments), q_THE.device if rows.packs_heads else None)
     return out_RHE
 
 

@@ -38,12 +38,17 @@ def norm_and_rotate(
     rows: PackedRows,
     merged: LayerCache,
 ) -> Tensor:
-    """Queries bf16 [T, H, E] by branch; keys and values are written to their rows of ``merged``. Norms: (gen, und)."""
+    """Queries bf16 [T, H, E] by branch; keys and values are written to their rows of ``merged``. Norms: (gen, und).
+
+    Heads lie as ``rows.packs_heads`` has them.
+    """
     num_kv_heads = merged.key_PKE.shape[1]
     num_heads = qkv_RHE.shape[1] - 2 * num_kv_heads
     q_RHE, k_RKE, v_RKE = qkv_RHE.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
     q_THE = torch.empty_like(q_RHE, memory_format=torch.contiguous_format)
     q_THE[rows.query_rows_R] = _normed_and_rotated(q_RHE, query_norms, rows)
+    if rows.packs_heads:
+        q_THE = q_THE.unflatten(1, (num_kv_heads, -1)).transpose(1, 2).flatten(1, 2)
     merged.key_PKE[rows.kv_rows_R] = _normed_and_rotated(k_RKE, key_norms, rows)
     merged.value_PKE[rows.kv_rows_R] = v_RKE
     return q_THE

@@ -20,7 +20,8 @@ from kernels_optimized.sync_free.lengths import attention_lengths
 class PackedRows:
     """``query_rows_R`` and ``kv_rows_R`` (int64) say where each packed row lies among queries and merged KV rows.
 
-    Of the R rows the first ``num_gen`` take the generation weights.
+    Of the R rows the first ``num_gen`` take the generation weights. ``packs_heads`` says that the query heads which
+    share a KV head are rows of one head to attention, so that heads lie as [H / K, K] in place of [K, H / K].
     """
 
     num_gen: int
@@ -30,13 +31,14 @@ class PackedRows:
     sin_T1E: Tensor
     lengths: VarlenLengths
     segments: tuple[tuple[Span, Span], ...]
+    packs_heads: bool = False
 
     @property
     def num_rows(self) -> int:
         return self.query_rows_R.shape[0]
 
 
-def packed_rows(branches: Branches) -> PackedRows:
+def packed_rows(branches: Branches, *, packs_heads: bool = False) -> PackedRows:
     """The order of a kind of step."""
     layout = branches.layout
     gen_rows, und_rows = layout.routing.gen_rows, layout.routing.und_rows
@@ -50,6 +52,7 @@ def packed_rows(branches: Branches) -> PackedRows:
         sin_T1E=branches.rows.sin_T1E.clone(),
         lengths=attention_lengths(layout.queries, branches.kv),
         segments=branches.segments,
+        packs_heads=packs_heads,
     )
 
 

@@ -14,6 +14,7 @@ from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.contracts import Slots, Step
 from bagel_perf.model.denoise import Branches, DenoiseState
 from bagel_perf.model.guidance import guide
+from kernels_optimized.fused.heads import may_pack_heads
 from kernels_optimized.fused.layers import decode
 from kernels_optimized.fused.rows import MergedKv, PackedRows, packed_rows
 
@@ -65,7 +66,8 @@ class FusedStep:
         self._num_steps += 1
         if step.in_window not in self._kinds:
             branches = self._branches(step.in_window)
-            kind = _Kind(rows=packed_rows(branches), kv=MergedKv(branches), num_branches=branches.layout.num_branches)
+            rows = packed_rows(branches, packs_heads=may_pack_heads(self._model, branches.segments))
+            kind = _Kind(rows=rows, kv=MergedKv(branches), num_branches=branches.layout.num_branches)
             kind.kv.load(branches)
             self._kinds[step.in_window] = kind
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from bagel_perf.model.attention import Attention
 from bagel_perf.model.contracts import LayerCache, VarlenLengths
 from bagel_perf.model.decoder import RmsNorm
-from kernels_optimized.fused import ops, reference
+from kernels_optimized.fused import heads, ops, reference
 from kernels_optimized.fused.rows import PackedRows
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -59,7 +60,7 @@ def test_sum_and_norm(kind: str, num_gen: int, num_und: int) -> None:
             assert_same_bits(actual, expected)
 
 
-def packed(num_gen: int, num_und: int, num_kv_rows: int) -> PackedRows:
+def packed(num_gen: int, num_und: int, num_kv_rows: int, *, packs_heads: bool = False) -> PackedRows:
     num_rows = num_gen + num_und
     generator = torch.Generator("cuda").manual_seed(5)
     angles = torch.randn(num_rows, 1, E, generator=generator, device="cuda")
@@ -72,16 +73,18 @@ def packed(num_gen: int, num_und: int, num_kv_rows: int) -> PackedRows:
         sin_T1E=angles.sin().bfloat16(),
         lengths=VarlenLengths(max_query=1, max_kv=1, query_offsets=nothing, kv_offsets=nothing),
         segments=(),
+        packs_heads=packs_heads,
     )
 
 
 @pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("packs_heads", [False, True])
 @pytest.mark.parametrize(("num_gen", "num_und"), [(256, 2), (512, 4), (768, 6), (12288, 6)])
-def test_norm_and_rotation_of_heads_and_their_places(kind: str, num_gen: int, num_und: int) -> None:
+def test_norm_and_rotation_of_heads_and_their_places(kind: str, num_gen: int, num_und: int, packs_heads: bool) -> None:
     from kernels_optimized.fused.kernels import rotate as rotate_kernels
 
     num_kv_rows = num_gen + num_und + 100
-    rows = packed(num_gen, num_und, num_kv_rows)
+    rows = packed(num_gen, num_und, num_kv_rows, packs_heads=packs_heads)
     qkv = values(kind, num_gen + num_und, H + 2 * K, E, seed=6)
     norms = (norm(E, 7), norm(E, 8)), (norm(E, 9), norm(E, 10))
     before = values("random", num_kv_rows, K, E, seed=11)
@@ -122,3 +125,13 @@ def test_another_order_of_summation_gives_other_bits(monkeypatch: pytest.MonkeyP
 
 def test_the_kernels_are_used_here() -> None:
     assert ops._kernels_agree(torch.device("cuda", 0))
+
+
+@pytest.mark.parametrize("num_keys", [268, 5419, 5429])
+def test_packed_heads_keep_the_bits_of_attention(num_keys: int) -> None:
+    attention = Attention(backend="cudnn", on_cuda=True)
+    q, k, v = (values("random", rows, heads, E, seed=15) for rows, heads in ((258, H), (num_keys, K), (num_keys, K)))
+    packed_q = q.unflatten(1, (K, -1)).transpose(1, 2).flatten(1, 2)
+    with attention.scope():
+        actual = heads.full(attention, packed_q, k, v, packed=True)
+        assert_same_bits(actual, heads.full(attention, q, k, v, packed=False))

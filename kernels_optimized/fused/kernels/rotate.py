@@ -25,7 +25,7 @@ MAX_HEADS = 4
 
 
 @triton.jit
-def _norm_and_rotate_heads(x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, eps, factor, HEADS: tl.constexpr):
+def _norm_and_rotate_heads(x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, out_heads, eps, factor, HEADS: tl.constexpr):
     """Heads of 128 values; every product and sum is rounded to fp32 by itself, the result once to bf16."""
     thread, fourth = tl.arange(0, 32)[None, :, None] * 4, tl.arange(0, 4)[None, None, :]
     column = thread + fourth
@@ -38,7 +38,7 @@ def _norm_and_rotate_heads(x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, eps, fa
     normed = tl.load(weight_ptr + column).to(tl.float32) * (x * scale)
     turned = sign * (tl.load(weight_ptr + other).to(tl.float32) * (paired * scale))
     cos, sin = tl.load(cos_ptr + column).to(tl.float32), tl.load(sin_ptr + column).to(tl.float32)
-    tl.store(out_ptr + place + column, (normed * cos + turned * sin).to(tl.bfloat16))
+    tl.store(out_ptr + out_heads[:, None, None] * 128 + column, (normed * cos + turned * sin).to(tl.bfloat16))
 
 
 @triton.jit
@@ -62,6 +62,7 @@ def _norm_and_rotate(
     H: tl.constexpr,
     K: tl.constexpr,
     HEADS: tl.constexpr,
+    PACKS_HEADS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS
@@ -70,10 +71,14 @@ def _norm_and_rotate(
     cos, sin = cos_ptr + query_row * 128, sin_ptr + query_row * 128
     if head < H:
         weight = query_gen_ptr if row < num_gen else query_und_ptr
-        _norm_and_rotate_heads(x, weight, cos, sin, q_ptr + (query_row * H + head) * 128, query_eps, factor, HEADS)
+        heads = head + tl.arange(0, HEADS)
+        if PACKS_HEADS:
+            heads = heads % (H // K) * K + heads // (H // K)
+        _norm_and_rotate_heads(x, weight, cos, sin, q_ptr + query_row * H * 128, heads, query_eps, factor, HEADS)
     elif head < H + K:
         weight = key_gen_ptr if row < num_gen else key_und_ptr
-        _norm_and_rotate_heads(x, weight, cos, sin, k_ptr + (kv_row * K + head - H) * 128, key_eps, factor, HEADS)
+        heads = head - H + tl.arange(0, HEADS)
+        _norm_and_rotate_heads(x, weight, cos, sin, k_ptr + kv_row * K * 128, heads, key_eps, factor, HEADS)
     else:
         column = tl.arange(0, 128 * HEADS)
         tl.store(v_ptr + (kv_row * K + head - H - K) * 128 + column, tl.load(x + column))
@@ -110,6 +115,7 @@ def norm_and_rotate(
         H=num_heads,
         K=num_kv_heads,
         HEADS=heads,
+        PACKS_HEADS=rows.packs_heads,
         num_warps=1,
         enable_fp_fusion=False,
     )
