@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bagel_perf.analysis import pictures
 from bagel_perf.analysis.stats import PairedChange, paired_change
+from bagel_perf.analysis.work import work_of
 from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Cell, Delta, DeltaVerdict, IdentityCheck, Image, Result, Verdict, res_label
@@ -124,14 +125,18 @@ def _cells(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: set[
         for stage in STAGES:
             for variant in plan.variants:
                 own = pictures.at(runs, size, variant)
+                num_steps = next(r.steps - 1 for r in plan.requests if (r.width, r.height) == size)
                 latencies = tuple(_latency_by_round(own, stage).values()) if (size, variant) in trusted else ()
-                yield _cell(size, stage, variant, own, latencies)
+                yield _cell(size, stage, variant, own, latencies, num_steps)
 
 
-def _cell(size: Size, stage: Stage, variant: str, own: Sequence[Run], latencies: tuple[float, ...]) -> Cell:
+def _cell(
+    size: Size, stage: Stage, variant: str, own: Sequence[Run], latencies: tuple[float, ...], num_steps: int
+) -> Cell:
     width, height = size
     host_syncs, by_slot = _counts(own, stage)
     parts = STAGES if stage == "e2e" else (stage,)
+    work, loop = work_of(own, stage), work_of(own, stage, in_loop=True)
     peaks = [each.peak_bytes for run in own for each in run.measurements if each.stage in parts]
     return Cell(
         res=res_label(width, height),
@@ -140,12 +145,14 @@ def _cell(size: Size, stage: Stage, variant: str, own: Sequence[Run], latencies:
         latency_ms=latencies,
         median_ms=statistics.median(latencies) if latencies else None,
         host_syncs=host_syncs,
-        launches=None,
+        launches=work.launches if work else None,
         peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
         width=width,
         height=height,
         syncs_by_slot=by_slot,
         sync_device=next((run.sync_device for run in own if run.purpose == "count"), None),
+        work=work,
+        launches_per_step=loop.launches / num_steps if loop else None,
     )
 
 

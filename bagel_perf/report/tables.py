@@ -39,7 +39,8 @@ class Table:
 def result_tables(result: Result) -> tuple[Table, ...]:
     """Latency of each candidate against the first variant, host syncs, identity of the pictures."""
     latency = tuple(latency_table(result, candidate) for candidate in result.variants[1:])
-    return (*latency, sync_table(result), identity_table(result))
+    work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
+    return (*latency, sync_table(result), *work, identity_table(result))
 
 
 def headline_table(result: Result) -> Table:
@@ -113,6 +114,36 @@ def sync_table(result: Result) -> Table:
         rows=rows,
         caption=_sync_caption(result),
     )
+
+
+def work_table(result: Result) -> Table:
+    """What each variant has the GPU do in a stage: launches, kernels, the share of its time, and memory."""
+    rows = [
+        (_res(cell.res), STAGE_LABELS[cell.stage], cell.variant, *_work_texts(cell))
+        for cell in result.cells
+        if cell.work is not None and cell.stage != "e2e"
+    ]
+    headers = ("launches", "a step", "kernels", "GPU busy (ms)", "busy (%)", "peak (GiB)")
+    return Table(
+        title="GPU work",
+        columns=(
+            Column(header="resolution"),
+            Column(header="stage"),
+            Column(header="variant"),
+            *(Column(header=header, numeric=True) for header in headers),
+        ),
+        rows=tuple(rows),
+        caption="counted in a profiled run; a graph's replay is one launch; busy: share of the median latency",
+    )
+
+
+def _work_texts(cell: Cell) -> tuple[str, ...]:
+    assert cell.work is not None
+    per_step = NONE if cell.launches_per_step is None else f"{cell.launches_per_step:.1f}"
+    share = NONE if cell.median_ms is None else f"{100 * cell.work.busy_ms / cell.median_ms:.0f}"
+    peak = NONE if cell.peak_bytes is None else f"{cell.peak_bytes / 2**30:.2f}"
+    work = cell.work
+    return str(work.launches), per_step, str(work.kernels), f"{work.busy_ms:.1f}", share, peak
 
 
 def identity_table(result: Result) -> Table:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Environment, Run, SyncDevice
+from bagel_perf.schema.runs import DeviceWork, Environment, Run, SyncDevice
 from bagel_perf.schema.slots import Stage
 
 SCHEMA = "bagel-perf.result"
@@ -26,7 +26,10 @@ Verdict = Literal["pass", "outputs differ", "incomplete"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A stage of a variant at one resolution: raw latencies in order, and exact counts; None where not measured."""
+    """A stage of a variant at one resolution: raw latencies in order, and exact counts; None where not measured.
+
+    ``launches`` is ``work.launches``, and ``launches_per_step`` the mean over the steps of the denoise loop.
+    """
 
     res: int | str
     stage: Stage
@@ -40,6 +43,8 @@ class Cell:
     height: int
     syncs_by_slot: dict[str, int] | None
     sync_device: SyncDevice | None
+    work: DeviceWork | None = None
+    launches_per_step: float | None = None
 
     def __post_init__(self) -> None:
         if (self.median_ms is None) != (not self.latency_ms):

@@ -9,8 +9,28 @@ from typing import Literal
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.slots import Stage
 
-Purpose = Literal["count", "repeat", "other_seed", "warmup", "timed"]
+Purpose = Literal["count", "repeat", "other_seed", "profile", "warmup", "timed"]
 SyncDevice = Literal["cuda", "simulated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceWork:
+    """What a profile saw a GPU do: exact counts, and the time in ms during which it did anything.
+
+    ``launches`` are calls of the host that start kernels, a graph's replay among them as one (``graph_launches``);
+    ``kernels`` are those that ran, in graphs or not; ``copies`` counts copies and fills by direction.
+    """
+
+    launches: int
+    graph_launches: int
+    kernels: int
+    copies: dict[str, int]
+    busy_ms: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.graph_launches <= self.launches:
+            allowed = f"0 to {self.launches}, all launches"
+            raise UsageError("graph launches are not among the launches", value=self.graph_launches, allowed=allowed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +38,7 @@ class Measurement:
     """One stage of one run: wall time in ms, host syncs, peak device memory in bytes; None where not measured.
 
     ``syncs_by_slot`` says how many of ``host_syncs`` fell into which slot; the others fell outside of any.
+    ``loop_work`` is the part of ``work`` that the denoise loop did.
     """
 
     stage: Stage
@@ -25,6 +46,8 @@ class Measurement:
     host_syncs: int | None = None
     peak_bytes: int | None = None
     syncs_by_slot: dict[str, int] | None = None
+    work: DeviceWork | None = None
+    loop_work: DeviceWork | None = None
 
     def __post_init__(self) -> None:
         if self.latency_ms is not None and not self.latency_ms > 0:
@@ -55,9 +78,10 @@ class Picture:
 class Run:
     """One request under one variant. A counted run has no latency, a timed run has latency and no counts.
 
-    ``count`` counts host syncs, ``repeat`` and ``other_seed`` are the self-checks, ``warmup`` and ``timed`` are the
-    measurement; ``round`` numbers timed runs, ``sync_device`` says what counted. ``captures_ms`` is how long each graph
-    took that was recorded in the run; a timed run records none. Raises ``UsageError``.
+    ``count`` counts host syncs, ``repeat`` and ``other_seed`` are the self-checks, ``profile`` counts the work of a
+    GPU, ``warmup`` and ``timed`` are the measurement; ``round`` numbers timed runs, ``sync_device`` says what counted.
+    ``captures_ms`` is how long each graph took that was recorded in the run; a timed run records none.
+    Raises ``UsageError``.
     """
 
     purpose: Purpose
@@ -92,6 +116,8 @@ class Run:
             raise UsageError("a counted run has counts and no latency", value=measurement.stage)
         if self.purpose != "count" and counted:
             raise UsageError(f"a run of purpose {self.purpose} has no counts", value=measurement.stage)
+        if (measurement.work is not None) != (self.purpose == "profile"):
+            raise UsageError("a profiled run, and only such, has a GPU's work", value=f"{self.purpose}")
 
     def measurement(self, stage: Stage) -> Measurement | None:
         """The measurement of a stage, None if this run has none."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bagel_perf.harness.device_work import count_device_work
 from bagel_perf.harness.measure import (
     Subject,
     WallClock,
@@ -51,9 +52,13 @@ class Session:
     num_done: int = 0
 
     def __post_init__(self) -> None:
-        per_variant = 3 + self.num_warmups + 2 * self.num_rounds
+        per_variant = 3 + self.on_cuda + self.num_warmups + 2 * self.num_rounds
         num_recording = sum(take_captures(variant) is not None for variant in self.plan.variants)
         self.num_runs = len(self.plan.requests) * (len(self.plan.variants) * per_variant + num_recording)
+
+    @property
+    def on_cuda(self) -> bool:
+        return self.model.device.type == "cuda"
 
     def progress(self, text: str) -> None:
         """Announces the next run, of all that the plan holds."""
@@ -161,6 +166,19 @@ def prove(case: Case, variant: str) -> None:
     session.progress(f"{case.label} {variant}: another seed")
     other = case.record("other_seed", variant, run_stages(case.subject(variant, other_seed=True)))
     _check(case.label, variant, counted.picture, repeated.picture, other.picture)
+    if session.on_cuda:
+        profile_work(case, variant)
+
+
+def profile_work(case: Case, variant: str) -> None:
+    """Counts the launches, kernels and copies of a variant, in a run of its own."""
+    case.session.progress(f"{case.label} {variant}: counting launches")
+    worked = count_device_work(case.marked_subject(case.session.model, variant), inner="denoise_loop")
+    measurements = tuple(
+        Measurement(stage=as_stage(stage), work=work, loop_work=worked.inner_by_stage.get(stage))
+        for stage, work in worked.by_stage.items()
+    )
+    case.record("profile", variant, worked.output, measurements)
 
 
 def record_graphs(case: Case, variant: str) -> None:

@@ -1,0 +1,34 @@
+"""What a GPU did in a stage, from the profiled run of a variant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from bagel_perf.schema.runs import DeviceWork, Run
+from bagel_perf.schema.slots import Stage
+
+
+def work_of(own: Sequence[Run], stage: Stage, *, in_loop: bool = False) -> DeviceWork | None:
+    """The work of a stage, or of its denoise loop; that of ``e2e`` is the sum. None where nothing was profiled."""
+    profiled = next((run for run in own if run.purpose == "profile"), None)
+    if profiled is None:
+        return None
+    parts = [profiled.measurement(each) for each in (("ar", "dit") if stage == "e2e" else (stage,))]
+    works = [part.loop_work if in_loop else part.work for part in parts if part is not None]
+    return _sum([work for work in works if work is not None])
+
+
+def _sum(works: Sequence[DeviceWork]) -> DeviceWork | None:
+    if not works:
+        return None
+    copies: Counter[str] = Counter()
+    for work in works:
+        copies.update(work.copies)
+    return DeviceWork(
+        launches=sum(work.launches for work in works),
+        graph_launches=sum(work.graph_launches for work in works),
+        kernels=sum(work.kernels for work in works),
+        copies=dict(sorted(copies.items())),
+        busy_ms=sum(work.busy_ms for work in works),
+    )

@@ -1,0 +1,158 @@
+"""Counts what a GPU does in each stage of a subject, and in one region of it, by a profile of CUDA activity alone.
+
+A profile that also records the host's operators would take minutes for a hundred thousand launches. Without them it
+knows no regions, so each stretch has a profiler of its own, between two synchronizations: counts are exact.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch._C._autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from bagel_perf.harness.measure import Stage, Subject, run_stages
+from bagel_perf.harness.regions import recording
+from bagel_perf.schema.runs import DeviceWork
+
+GRAPH_LAUNCHES = frozenset({"cudaGraphLaunch", "cuGraphLaunch"})
+LAUNCHES = GRAPH_LAUNCHES | {
+    "cudaLaunchKernel",
+    "cudaLaunchKernelExC",
+    "cudaLaunchCooperativeKernel",
+    "cuLaunchKernel",
+    "cuLaunchKernelEx",
+    "cuLaunchCooperativeKernel",
+}
+_DIRECTIONS = ("HtoD", "DtoH", "DtoD", "PtoP", "HtoH")
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A call of the host into CUDA, or something that ran on the device, with begin and end in ns."""
+
+    name: str
+    on_device: bool
+    begin_ns: int
+    end_ns: int
+
+
+@dataclass(slots=True)
+class Worked:
+    """Output of a subject, and the work of each stage and of the inner region within it, by name of the stage."""
+
+    output: Any = None
+    by_stage: dict[str, DeviceWork] = field(default_factory=dict)
+    inner_by_stage: dict[str, DeviceWork] = field(default_factory=dict)
+
+
+def count_device_work(subject: Subject, inner: str) -> Worked:
+    """Runs a subject on CUDA under profilers; ``inner`` is the region that is also counted by itself."""
+    stretches = _Stretches(inner)
+    worked = Worked()
+
+    def profiled(stage: Stage) -> Callable[[Any], Any]:
+        def run(value: Any) -> Any:
+            stretches.begin(stage.name, is_inner=False)
+            try:
+                return stage.run(value)
+            finally:
+                stretches.end()
+
+        return run
+
+    with recording(stretches):
+        worked.output = run_stages(subject, profiled)
+    for stage in subject.stages:
+        seen, seen_inner = stretches.seen.get((stage.name, False), []), stretches.seen.get((stage.name, True))
+        worked.by_stage[stage.name] = work_of(seen + (seen_inner or []))
+        if seen_inner is not None:
+            worked.inner_by_stage[stage.name] = work_of(seen_inner)
+    return worked
+
+
+def work_of(activities: Iterable[Activity]) -> DeviceWork:
+    """The counts of some activities; device time counts once where kernels overlap."""
+    listed = list(activities)
+    calls: Counter[str] = Counter(each.name for each in listed if not each.on_device)
+    on_device = [each for each in listed if each.on_device]
+    copies: Counter[str] = Counter(filter(None, (_direction(each.name) for each in on_device)))
+    return DeviceWork(
+        launches=sum(calls[name] for name in LAUNCHES),
+        graph_launches=sum(calls[name] for name in GRAPH_LAUNCHES),
+        kernels=len(on_device) - copies.total(),
+        copies=dict(sorted(copies.items())),
+        busy_ms=_busy_ns(on_device) / 1e6,
+    )
+
+
+def _direction(name: str) -> str | None:
+    """Of a copy or fill on the device; None for a kernel."""
+    if name.startswith("Memset"):
+        return "fill"
+    if not name.startswith("Memcpy"):
+        return None
+    return next((direction for direction in _DIRECTIONS if direction in name), "other")
+
+
+def _busy_ns(on_device: list[Activity]) -> int:
+    busy, last = 0, 0
+    for each in sorted(on_device, key=lambda activity: activity.begin_ns):
+        busy += max(0, each.end_ns - max(each.begin_ns, last))
+        last = max(last, each.end_ns)
+    return busy
+
+
+class _Stretches:
+    """Profiles one stretch after another, each between synchronizations, and keeps what was seen by its key."""
+
+    def __init__(self, inner: str) -> None:
+        self.seen: dict[tuple[str, bool], list[Activity]] = {}
+        self._inner = inner
+        self._stage = ""
+        self._profiler: profile | None = None
+        self._key = ("", False)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[None]:
+        """As a sink of regions: the inner region is a stretch, and cuts its stage's in two."""
+        if name != self._inner or self._profiler is None:
+            yield
+            return
+        stage = self._stage
+        self.end()
+        self.begin(stage, is_inner=True)
+        try:
+            yield
+        finally:
+            self.end()
+            self.begin(stage, is_inner=False)
+
+    def begin(self, stage: str, *, is_inner: bool) -> None:
+        torch.cuda.synchronize()
+        self._stage, self._key = stage, (stage, is_inner)
+        self._profiler = profile(activities=[ProfilerActivity.CUDA])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Profiler clears events.*")  # of cycles, and there is one
+            self._profiler.start()
+
+    def end(self) -> None:
+        profiler, self._profiler = self._profiler, None
+        assert profiler is not None
+        torch.cuda.synchronize()
+        profiler.stop()
+        results: Any = profiler.profiler.kineto_results if profiler.profiler else None
+        self.seen.setdefault(self._key, []).extend(_activities(results))
+
+
+def _activities(results: Any) -> Iterator[Activity]:
+    for event in results.events() if results is not None else ():
+        begin_ns = event.start_ns()
+        on_device = event.device_type() == DeviceType.CUDA
+        yield Activity(event.name(), on_device, begin_ns, begin_ns + event.duration_ns())

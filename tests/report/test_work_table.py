@@ -1,0 +1,59 @@
+"""What a GPU did comes from the profiled run, and stands in a table where there was one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.report.tables import result_tables
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import DeviceWork, Measurement, Run
+from scripted import ENVIRONMENT, make_plan, make_run, make_runs
+
+AR = DeviceWork(launches=100, graph_launches=0, kernels=100, copies={"HtoD": 3}, busy_ms=50.0)
+LOOP = DeviceWork(launches=42, graph_launches=14, kernels=900, copies={"DtoD": 28}, busy_ms=80.0)
+DIT = DeviceWork(launches=60, graph_launches=14, kernels=950, copies={"DtoD": 30, "DtoH": 1}, busy_ms=90.0)
+
+
+def result_with(*profiled: Measurement) -> Result:
+    plan = make_plan(variants=("baseline", "captured"))
+    run = replace(make_run("repeat", "captured", plan.requests[0]), purpose="profile", measurements=profiled)
+    runs = [*make_runs(plan), *([run] if profiled else [])]
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1)
+    return build_result(plan, ENVIRONMENT, runs, session)
+
+
+def profiled_result() -> Result:
+    return result_with(Measurement(stage="ar", work=AR), Measurement(stage="dit", work=DIT, loop_work=LOOP))
+
+
+def test_a_cell_counts_launches_of_its_stage_and_per_step() -> None:
+    result = profiled_result()
+    cells = {cell.stage: cell for cell in result.cells if cell.variant == "captured" and cell.res == 256}
+    assert {stage: cell.launches for stage, cell in cells.items()} == {"ar": 100, "dit": 60, "e2e": 160}
+    num_steps = result.requests[0].steps - 1
+    assert cells["dit"].launches_per_step == 42 / num_steps
+    assert cells["ar"].launches_per_step is None
+    assert cells["e2e"].work is not None
+    assert cells["e2e"].work.copies == {"DtoD": 30, "DtoH": 1, "HtoD": 3}
+    assert Result.from_json(result.to_json()) == result
+
+
+def test_the_table_has_a_row_per_profiled_stage() -> None:
+    table = next(table for table in result_tables(profiled_result()) if table.title == "GPU work")
+    assert [(row[1], row[3], row[5]) for row in table.rows] == [("AR", "100", "100"), ("DiT", "60", "950")]
+
+
+def test_without_a_profile_there_is_no_table() -> None:
+    assert "GPU work" not in [table.title for table in result_tables(result_with())]
+
+
+def test_work_belongs_to_profiled_runs_alone() -> None:
+    run: Run = make_run("repeat", "baseline", make_plan().requests[0])
+    with pytest.raises(UsageError, match="a profiled run, and only such"):
+        replace(run, measurements=(Measurement(stage="ar", work=AR),))
+    with pytest.raises(UsageError, match="are not among the launches"):
+        replace(AR, graph_launches=101)
