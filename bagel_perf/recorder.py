@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
-from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent, WarningEvent
+from bagel_perf.schema.events import EnvironmentEvent, Event, FloorsEvent, RunEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import RESULT_FILE, Result, res_label
 from bagel_perf.schema.runs import Picture, Run
@@ -37,6 +37,7 @@ class Recorder:
     _created: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     _runs: list[Run] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
+    _floors: FloorsEvent | None = None
     _path_by_picture: dict[tuple[int, int, str], str] = field(default_factory=dict)
 
     @property
@@ -51,6 +52,8 @@ class Recorder:
             self.out_dir = self._make_out_dir(event)
         elif isinstance(event, WarningEvent):
             self._warnings.append(event.text)
+        elif isinstance(event, FloorsEvent):
+            self._floors = event
         elif isinstance(event, RunEvent):
             finished = self._runs and _size(self._runs[-1]) != _size(event.run)
             if finished:
@@ -105,6 +108,8 @@ class Recorder:
         self.result = build_result(
             self.plan, started.environment, self._runs, session, error=error, warnings=self._warnings
         )
+        if self._floors is not None:
+            self.result = replace(self.result, ceilings=self._floors.ceilings, floors=self._floors.floors)
         write_json_atomic(self.out_dir / RESULT_FILE, self.result.to_json())
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bagel_perf.harness.simulated import SimulatedTensor, active_device
+from bagel_perf.harness.simulated import active_device
 from bagel_perf.harness.syncs.frames import Folders, readable_path
 from bagel_perf.schema.waits import HINTS, Kind
 
@@ -80,12 +80,11 @@ class Recorder:
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 work()
-            except CaptureRefused:
+            except BaseException as problem:  # whatever it is, no capture may stay open
                 _abandon(graph)
+                if isinstance(problem, RuntimeError) and not isinstance(problem, CaptureRefused):
+                    raise CaptureRefused(_refused_by_cuda(problem)) from problem
                 raise
-            except RuntimeError as problem:
-                _abandon(graph)
-                raise CaptureRefused(_refused_by_cuda(problem)) from problem
             graph.capture_end()
         torch.cuda.current_stream(self.device).wait_stream(self._stream)
         return graph
@@ -160,7 +159,7 @@ class _Refusing(TorchDispatchMode):
 
 
 def _on_gpu(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_cuda and not isinstance(value, SimulatedTensor)
+    return isinstance(value, Tensor) and value.is_cuda
 
 
 def _has_mask(indices: Any) -> bool:

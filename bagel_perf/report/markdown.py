@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bagel_perf.report.summary import verdict_lines
-from bagel_perf.report.tables import Table, result_tables
+from bagel_perf.report.table import Table
+from bagel_perf.report.tables import result_tables
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.store import writing
 

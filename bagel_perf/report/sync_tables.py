@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import TextIO
 
-from bagel_perf.report.tables import NONE, Column, Table
+from bagel_perf.report.table import NONE, Column, Table
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
 from bagel_perf.schema.errors import INTERRUPTED

@@ -5,42 +5,22 @@ A table holds finished strings: every number is formatted here, once, so that no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bagel_perf.analysis.stats import pairs_needed
 from bagel_perf.analysis.verify import tensor_groups
+from bagel_perf.report.floor_tables import floor_tables
+from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, res_text
 from bagel_perf.schema.results import Cell, Delta, Result
 from bagel_perf.schema.slots import STAGES, Stage
 from bagel_perf.schema.verification import Verification
 
-STAGE_LABELS: dict[Stage, str] = {"ar": "AR", "dit": "DiT", "e2e": "e2e"}
 SYNC_CAPTIONS = {"cuda": "counted by CUDA callbacks", "simulated": "counted on a simulated device", None: "not counted"}
-NONE = "-"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A header, with the unit; numbers stand to the right."""
-
-    header: str
-    numeric: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows of finished strings, each as long as ``columns``."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str = ""
 
 
 def result_tables(result: Result) -> tuple[Table, ...]:
     """Latency of each candidate against the first variant, host syncs, identity of the pictures."""
     latency = tuple(latency_table(result, candidate) for candidate in result.variants[1:])
     work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
-    return (*latency, sync_table(result), *work, identity_table(result))
+    return (*latency, sync_table(result), *work, *floor_tables(result), identity_table(result))
 
 
 def headline_table(result: Result) -> Table:
@@ -50,7 +30,7 @@ def headline_table(result: Result) -> Table:
     for res in _resolutions(result):
         for stage in STAGES:
             cells = [_cell(result, res, stage, variant) for variant in result.variants]
-            row = [_res(res), STAGE_LABELS[stage], _median(cells[0])]
+            row = [res_text(res), STAGE_LABELS[stage], _median(cells[0])]
             for candidate, cell in zip(candidates, cells[1:], strict=True):
                 row += [_median(cell), _change(_delta(result, res, stage, candidate))]
             rows.append((*row, " / ".join(map(_syncs, cells))))
@@ -80,7 +60,7 @@ def latency_table(result: Result, candidate: str) -> Table:
         for stage in STAGES:
             before, after = _cell(result, res, stage, reference), _cell(result, res, stage, candidate)
             delta = _delta(result, res, stage, candidate)
-            rows.append((_res(res), STAGE_LABELS[stage], _median(before), _median(after), *_delta_texts(delta)))
+            rows.append((res_text(res), STAGE_LABELS[stage], _median(before), _median(after), *_delta_texts(delta)))
     return Table(
         title=f"{_place(result)}: {reference} -> {candidate}",
         columns=(
@@ -100,7 +80,11 @@ def latency_table(result: Result, candidate: str) -> Table:
 def sync_table(result: Result) -> Table:
     """Host syncs by resolution and stage, a column per variant."""
     rows = tuple(
-        (_res(res), STAGE_LABELS[stage], *(_syncs(_cell(result, res, stage, variant)) for variant in result.variants))
+        (
+            res_text(res),
+            STAGE_LABELS[stage],
+            *(_syncs(_cell(result, res, stage, variant)) for variant in result.variants),
+        )
         for res in _resolutions(result)
         for stage in STAGES
     )
@@ -119,7 +103,7 @@ def sync_table(result: Result) -> Table:
 def work_table(result: Result) -> Table:
     """What each variant has the GPU do in a stage: launches, kernels, the share of its time, and memory."""
     rows = [
-        (_res(cell.res), STAGE_LABELS[cell.stage], cell.variant, *_work_texts(cell))
+        (res_text(cell.res), STAGE_LABELS[cell.stage], cell.variant, *_work_texts(cell))
         for cell in result.cells
         if cell.work is not None and cell.stage != "e2e"
     ]
@@ -155,7 +139,7 @@ def identity_table(result: Result) -> Table:
         same = "reference" if image.variant == result.variants[0] else NONE
         if check is not None:
             same = "yes" if check.identical else "NO"
-        rows.append((_res(image.res), image.variant, image.md5[:12], same, str(check.num_runs) if check else NONE))
+        rows.append((res_text(image.res), image.variant, image.md5[:12], same, str(check.num_runs) if check else NONE))
     return Table(
         title="Pictures",
         columns=(
@@ -251,7 +235,3 @@ def _median(cell: Cell | None) -> str:
 
 def _syncs(cell: Cell | None) -> str:
     return NONE if cell is None or cell.host_syncs is None else str(cell.host_syncs)
-
-
-def _res(res: int | str) -> str:
-    return f"{res}x{res}" if isinstance(res, int) else res

@@ -12,7 +12,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bagel_perf.report.summary import last_line, verdict_lines, verification_lines
-from bagel_perf.report.tables import Table, result_tables, verification_table
+from bagel_perf.report.table import Table
+from bagel_perf.report.tables import result_tables, verification_table
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.verification import Verification
 

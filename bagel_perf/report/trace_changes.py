@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bagel_perf.report.tables import NONE, Column, Table
+from bagel_perf.report.table import NONE, Column, Table
 from bagel_perf.report.trace_tables import OUTSIDE, short_name
 from bagel_perf.schema.trace_differences import SiteChange, TraceDifference
 from bagel_perf.schema.traces import PATH_SEPARATOR

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bagel_perf.report.tables import NONE, Column, Table
+from bagel_perf.report.table import NONE, Column, Table
 from bagel_perf.schema.traces import (
     IDLE_CLASSES,
     PATH_SEPARATOR,

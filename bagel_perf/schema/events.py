@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError, UsageError, error_from_json, error_to_json
+from bagel_perf.schema.floors import Ceilings, StageFloor
 from bagel_perf.schema.runs import Environment, Run, TensorCheck
 from bagel_perf.schema.syncs import SyncReport
 
@@ -52,6 +53,14 @@ class SyncsEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FloorsEvent:
+    """The GPU's ceilings were measured, and the floor of each stage follows."""
+
+    ceilings: Ceilings
+    floors: tuple[StageFloor, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarningEvent:
     """Something that the user should know and that stops nothing."""
 
@@ -71,7 +80,15 @@ class DoneEvent:
 
 
 Event: TypeAlias = (
-    EnvironmentEvent | ProgressEvent | RunEvent | TensorEvent | SyncsEvent | WarningEvent | ErrorEvent | DoneEvent
+    EnvironmentEvent
+    | ProgressEvent
+    | RunEvent
+    | TensorEvent
+    | SyncsEvent
+    | FloorsEvent
+    | WarningEvent
+    | ErrorEvent
+    | DoneEvent
 )
 
 _CLASS_BY_NAME: dict[str, type[Event]] = {
@@ -80,6 +97,7 @@ _CLASS_BY_NAME: dict[str, type[Event]] = {
     "run": RunEvent,
     "tensor": TensorEvent,
     "syncs": SyncsEvent,
+    "floors": FloorsEvent,
     "warning": WarningEvent,
     "error": ErrorEvent,
     "done": DoneEvent,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.floors import Ceilings, StageFloor
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import DeviceWork, Environment, Run, SyncDevice
 from bagel_perf.schema.slots import Stage
@@ -110,6 +111,8 @@ class Result:
     warmup: int
     order_seed: int
     runs: tuple[Run, ...]
+    ceilings: Ceilings | None = None
+    floors: tuple[StageFloor, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object; ``request`` is the first of ``requests``, which differ in their size alone."""

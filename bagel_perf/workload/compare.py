@@ -19,7 +19,7 @@ from bagel_perf.harness.measure import (
 from bagel_perf.harness.regions import NvtxSink, RecordFunctionSink, recording
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.schema.errors import OutputsDiffer
-from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent, WarningEvent
+from bagel_perf.schema.events import EnvironmentEvent, Event, FloorsEvent, ProgressEvent, RunEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Measurement, Picture, Purpose, Run, SyncDevice
@@ -28,6 +28,7 @@ from bagel_perf.schema.store import writing
 from bagel_perf.workload.bind import bind, with_regions
 from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.edit import RequestInputs, describe_picture, edit_subject, request_inputs
+from bagel_perf.workload.floors import measure_floors
 from bagel_perf.workload.loading import Loaded
 
 DEFAULT_ROUNDS = {"cuda": 5, "cpu": 1}
@@ -55,6 +56,7 @@ class Session:
         per_variant = 3 + self.on_cuda + self.num_warmups + 2 * self.num_rounds
         num_recording = sum(take_captures(variant) is not None for variant in self.plan.variants)
         self.num_runs = len(self.plan.requests) * (len(self.plan.variants) * per_variant + num_recording)
+        self.num_runs += self.on_cuda
 
     @property
     def on_cuda(self) -> bool:
@@ -144,6 +146,11 @@ def run_compare(plan: Plan, loaded: Loaded, emit: Emit) -> None:
     for case in cases:
         for variant in plan.variants:
             prove(case, variant)
+    if session.on_cuda:
+        session.progress("measuring the GPU's ceilings")
+        measured = [(case.request, case.inputs, run_stages(case.subject(plan.variants[-1]))) for case in cases]
+        ceilings, floors = measure_floors(loaded.model, measured)
+        emit(FloorsEvent(ceilings=ceilings, floors=floors))
     for case in cases:
         time_variants(case)
 

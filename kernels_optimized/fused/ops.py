@@ -8,11 +8,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from bagel_perf.model.contracts import LayerCache
+from bagel_perf.model.contracts import LayerCache, VarlenLengths
 from bagel_perf.model.decoder import RmsNorm
 from kernels_optimized.fused import reference
 from kernels_optimized.fused.rows import PackedRows
@@ -63,6 +64,7 @@ def _kernels_agree(device: torch.device) -> bool:
     if importlib.util.find_spec("triton") is None:
         return False
     from kernels_optimized.fused.kernels import norm as norm_kernels
+    from kernels_optimized.fused.kernels import rotate as rotate_kernels
     from kernels_optimized.fused.kernels import silu as silu_kernels
 
     generator = torch.Generator(device).manual_seed(0)
@@ -76,6 +78,7 @@ def _kernels_agree(device: torch.device) -> bool:
             reference.add_norm(heads, None, head_norm, head_norm, 512),
         ),
         ((silu_kernels.silu_mul(x),), (reference.silu_mul(x),)),
+        (_rotated(rotate_kernels.norm_and_rotate, x, head_norm), _rotated(reference.norm_and_rotate, x, head_norm)),
     )
     agree = all(torch.equal(a, b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
     if not agree:
@@ -83,3 +86,22 @@ def _kernels_agree(device: torch.device) -> bool:
             f"torch {torch.__version__} rounds otherwise than the fused kernels; its own operators run", stacklevel=2
         )
     return agree
+
+
+def _rotated(norm_and_rotate: Callable[..., Tensor], x: Tensor, norm: RmsNorm) -> tuple[Tensor, ...]:
+    """Queries, keys and values of 28 heads in rows that all take places of their own."""
+    heads = x.view(-1, 28, 128)
+    num_rows = heads.shape[0]
+    places = torch.arange(num_rows, device=x.device)
+    merged = LayerCache(key_PKE=heads.new_zeros(num_rows, 4, 128), value_PKE=heads.new_zeros(num_rows, 4, 128))
+    rows = PackedRows(
+        num_gen=num_rows - 6,
+        query_rows_R=places.flip(0),
+        kv_rows_R=places,
+        cos_T1E=heads[:, :1].cos(),
+        sin_T1E=heads[:, :1].sin(),
+        lengths=VarlenLengths(max_query=1, max_kv=1, query_offsets=places, kv_offsets=places),
+        segments=(),
+    )
+    q_THE = norm_and_rotate(heads, (norm, norm), (norm, norm), rows, merged)
+    return q_THE, merged.key_PKE, merged.value_PKE

@@ -109,3 +109,20 @@ def test_a_recorder_whose_recordings_are_gone_records_again() -> None:
     for number in range(1, 4):
         recorder.record(lambda: x.add_(torch.ones(2, device="cuda"))).replay()
         assert x.tolist() == [float(number)] * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_no_capture_stays_open_after_any_error() -> None:
+    x = torch.zeros(4, device="cuda")
+
+    def fails() -> None:
+        x.add_(1)
+        raise KeyError("not CUDA's")
+
+    recorder = Recorder(x.device)
+    with pytest.raises(KeyError):
+        recorder.record(fails)
+    recording = recorder.record(lambda: x.add_(1))
+    recording.replay()
+    assert x.tolist() == [1.0] * 4

@@ -12,7 +12,7 @@ import pytest
 from bagel_perf.analysis.traces.against import difference
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
-from bagel_perf.report.tables import NONE
+from bagel_perf.report.table import NONE
 from bagel_perf.report.trace_summary import headline, next_line
 from bagel_perf.report.trace_tables import region_table, short_name, short_op
 from bagel_perf.report.trace_text import print_trace

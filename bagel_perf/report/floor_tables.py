@@ -1,0 +1,73 @@
+"""How far each variant is from what the GPU can do, and of what the floor consists."""
+
+from __future__ import annotations
+
+from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, res_text
+from bagel_perf.schema.floors import Ceilings, StageFloor
+from bagel_perf.schema.results import Cell, Result, res_label
+
+
+def floor_tables(result: Result) -> tuple[Table, ...]:
+    """Components of each floor, then each variant against it; none where no ceilings were measured."""
+    if result.ceilings is None:
+        return ()
+    return _component_table(result.floors, result.ceilings), _ratio_table(result)
+
+
+def _component_table(floors: tuple[StageFloor, ...], ceilings: Ceilings) -> Table:
+    rows = []
+    for floor in floors:
+        place = (res_text(res_label(floor.width, floor.height)), STAGE_LABELS[floor.stage])
+        rows += [
+            (*place, part.name, f"{part.flops / 1e12:.1f}", f"{part.bytes / 1e9:.1f}", f"{part.floor_ms:.1f}")
+            for part in floor.components
+        ]
+        rows.append(
+            (*place, "in all", f"{floor.flops / 1e12:.1f}", f"{floor.bytes / 1e9:.1f}", f"{floor.floor_ms:.1f}")
+        )
+    return Table(
+        title="Floors",
+        columns=(
+            Column(header="resolution"),
+            Column(header="stage"),
+            Column(header="component"),
+            Column(header="TFLOP", numeric=True),
+            Column(header="GB", numeric=True),
+            Column(header="floor (ms)", numeric=True),
+        ),
+        rows=tuple(rows),
+        caption=(
+            f"measured here: GEMM {ceilings.gemm_tflops:.0f} and attention {ceilings.attention_tflops:.0f} TFLOP/s, "
+            f"copy {ceilings.copy_tbps:.2f} TB/s, launch {ceilings.launch_us:.1f} us"
+        ),
+    )
+
+
+def _ratio_table(result: Result) -> Table:
+    floors = {(res_label(floor.width, floor.height), floor.stage): floor for floor in result.floors}
+    rows = [
+        (res_text(cell.res), STAGE_LABELS[cell.stage], cell.variant, *_ratio_texts(cell, floors[cell.res, cell.stage]))
+        for cell in result.cells
+        if (cell.res, cell.stage) in floors
+    ]
+    headers = ("time (ms)", "floor (ms)", "times floor", "TFLOP/s", "GB/s")
+    return Table(
+        title="Against the floor",
+        columns=(
+            Column(header="resolution"),
+            Column(header="stage"),
+            Column(header="variant"),
+            *(Column(header=header, numeric=True) for header in headers),
+        ),
+        rows=tuple(rows),
+        caption="median latency; operations and bytes are those of the floor, whatever a variant does besides",
+    )
+
+
+def _ratio_texts(cell: Cell, floor: StageFloor) -> tuple[str, ...]:
+    least = f"{floor.floor_ms:.1f}"
+    if cell.median_ms is None:
+        return NONE, least, NONE, NONE, NONE
+    ms = cell.median_ms
+    tflops, gbps = floor.flops / ms / 1e9, floor.bytes / ms / 1e6
+    return f"{ms:.1f}", least, f"{ms / floor.floor_ms:.2f}", f"{tflops:.0f}", f"{gbps:.0f}"

@@ -1,0 +1,33 @@
+"""A table as plain data, and the words that several tables share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bagel_perf.schema.slots import Stage
+
+STAGE_LABELS: dict[Stage, str] = {"ar": "AR", "dit": "DiT", "e2e": "e2e"}
+NONE = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A header, with the unit; numbers stand to the right."""
+
+    header: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of finished strings, each as long as ``columns``."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+def res_text(res: int | str) -> str:
+    """A resolution as width x height."""
+    return f"{res}x{res}" if isinstance(res, int) else res

@@ -1,0 +1,57 @@
+"""The floor of a stage: how long its arithmetic and its bytes take at the rates that were measured beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.slots import Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceilings:
+    """What the GPU reached: GEMMs and attention at the model's shapes, a large copy (read and written), one launch.
+
+    The first two are means over the work of all requests.
+    """
+
+    gemm_tflops: float
+    attention_tflops: float
+    copy_tbps: float
+    launch_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """Part of a stage: floating point operations, bytes that have to be moved, and the least time in ms."""
+
+    name: str
+    flops: float
+    bytes: float
+    floor_ms: float
+
+    def __post_init__(self) -> None:
+        if not self.floor_ms >= 0:
+            raise UsageError(f"floor of {self.name} is negative", value=self.floor_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFloor:
+    """The components of a stage at one resolution, one after another."""
+
+    width: int
+    height: int
+    stage: Stage
+    components: tuple[Component, ...]
+
+    @property
+    def floor_ms(self) -> float:
+        return sum(component.floor_ms for component in self.components)
+
+    @property
+    def flops(self) -> float:
+        return sum(component.flops for component in self.components)
+
+    @property
+    def bytes(self) -> float:
+        return sum(component.bytes for component in self.components)
