@@ -16,7 +16,7 @@ from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Cell, Delta, DeltaVerdict, IdentityCheck, Image, Result, Verdict, res_label
 from bagel_perf.schema.runs import Environment, Purpose, Run
-from bagel_perf.schema.slots import STAGES, Stage
+from bagel_perf.schema.slots import STAGES, Stage, summed_stages
 
 Size = tuple[int, int]
 
@@ -121,13 +121,12 @@ def _images(plan: Plan, runs: Sequence[Run]) -> Iterator[Image]:
 
 
 def _cells(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: set[tuple[Size, str]]) -> Iterator[Cell]:
-    for size in sizes:
+    for size, request in zip(sizes, plan.requests, strict=True):
         for stage in STAGES:
             for variant in plan.variants:
                 own = pictures.at(runs, size, variant)
-                num_steps = next(r.steps - 1 for r in plan.requests if (r.width, r.height) == size)
                 latencies = tuple(_latency_by_round(own, stage).values()) if (size, variant) in trusted else ()
-                yield _cell(size, stage, variant, own, latencies, num_steps)
+                yield _cell(size, stage, variant, own, latencies, request.steps - 1)
 
 
 def _cell(
@@ -161,7 +160,7 @@ def _counts(own: Sequence[Run], stage: Stage) -> tuple[int | None, dict[str, int
     counted = next((run for run in own if run.purpose == "count"), None)
     if counted is None:
         return None, None
-    parts = [counted.measurement(each) for each in (("ar", "dit") if stage == "e2e" else (stage,))]
+    parts = [counted.measurement(each) for each in summed_stages(stage)]
     total, by_slot = 0, dict[str, int]()
     for part in parts:
         if part is None or part.host_syncs is None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bagel_perf.schema.runs import DeviceWork, Run
-from bagel_perf.schema.slots import Stage
+from bagel_perf.schema.slots import Stage, summed_stages
 
 
 def work_of(own: Sequence[Run], stage: Stage, *, in_loop: bool = False) -> DeviceWork | None:
@@ -14,7 +14,7 @@ def work_of(own: Sequence[Run], stage: Stage, *, in_loop: bool = False) -> Devic
     profiled = next((run for run in own if run.purpose == "profile"), None)
     if profiled is None:
         return None
-    parts = [profiled.measurement(each) for each in (("ar", "dit") if stage == "e2e" else (stage,))]
+    parts = [profiled.measurement(each) for each in summed_stages(stage)]
     works = [part.loop_work if in_loop else part.work for part in parts if part is not None]
     return _sum([work for work in works if work is not None])
 

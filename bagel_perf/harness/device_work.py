@@ -115,7 +115,6 @@ class _Stretches:
     def __init__(self, inner: str) -> None:
         self.seen: dict[tuple[str, bool], list[Activity]] = {}
         self._inner = inner
-        self._stage = ""
         self._profiler: profile | None = None
         self._key = ("", False)
 
@@ -125,7 +124,7 @@ class _Stretches:
         if name != self._inner or self._profiler is None:
             yield
             return
-        stage = self._stage
+        stage, _ = self._key
         self.end()
         self.begin(stage, is_inner=True)
         try:
@@ -136,7 +135,7 @@ class _Stretches:
 
     def begin(self, stage: str, *, is_inner: bool) -> None:
         torch.cuda.synchronize()
-        self._stage, self._key = stage, (stage, is_inner)
+        self._key = (stage, is_inner)
         self._profiler = profile(activities=[ProfilerActivity.CUDA])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*Profiler clears events.*")  # of cycles, and there is one

@@ -23,6 +23,7 @@ from bagel_perf.model.schedule import timesteps
 from bagel_perf.model.vit import encode_image
 from bagel_perf.schema.floors import Ceilings, Component, StageFloor
 from bagel_perf.schema.requests import Request
+from bagel_perf.schema.slots import as_stage
 from bagel_perf.workload.edit import RequestInputs, encode_png
 from bagel_perf.workload.work import Attend, Gemm, Pointwise, Work, prefill_work, step_work
 
@@ -91,7 +92,7 @@ def _floors_of(model: Bagel, rates: Rates, request: Request, inputs: RequestInpu
         yield StageFloor(
             width=request.width,
             height=request.height,
-            stage="ar" if stage == "ar" else "dit",
+            stage=as_stage(stage),
             components=tuple(components),
         )
 

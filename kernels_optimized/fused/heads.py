@@ -24,6 +24,12 @@ TILE = 128
 """Query rows of a tile of cuDNN's kernel on Hopper."""
 
 
+def pack_heads(q_QHE: Tensor, num_kv_heads: int) -> Tensor:
+    """Heads that lie as [K, H / K], laid as [H / K, K]."""
+    packed_QHE: Tensor = q_QHE.unflatten(1, (num_kv_heads, -1)).transpose(1, 2).flatten(1, 2)
+    return packed_QHE
+
+
 def full(attention: Attention, q_QHE: Tensor, k_SKE: Tensor, v_SKE: Tensor, *, packed: bool) -> Tensor:
     """As ``Attention.full``; heads of ``packed`` queries lie as [H / K, K], those of the answers as [K, H / K]."""
     if not packed:
@@ -80,5 +86,6 @@ def _same_bits(
         torch.randn(rows, number, size, generator=generator, device=device).bfloat16()
         for rows, number in ((num_queries, num_heads), (num_keys, num_kv_heads), (num_keys, num_kv_heads))
     )
-    packed = q.unflatten(1, (num_kv_heads, -1)).transpose(1, 2).flatten(1, 2)
-    return torch.equal(full(attention, packed, k, v, packed=True), full(attention, q, k, v, packed=False))
+    return torch.equal(
+        full(attention, pack_heads(q, num_kv_heads), k, v, packed=True), full(attention, q, k, v, packed=False)
+    )

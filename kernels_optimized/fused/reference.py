@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bagel_perf.model.contracts import LayerCache
 from bagel_perf.model.decoder import RmsNorm, rotate, silu_mul
+from kernels_optimized.fused.heads import pack_heads
 from kernels_optimized.fused.rows import PackedRows
 
 __all__ = ["add_norm", "norm_and_rotate", "silu_mul"]
@@ -48,7 +49,7 @@ def norm_and_rotate(
     q_THE = torch.empty_like(q_RHE, memory_format=torch.contiguous_format)
     q_THE[rows.query_rows_R] = _normed_and_rotated(q_RHE, query_norms, rows)
     if rows.packs_heads:
-        q_THE = q_THE.unflatten(1, (num_kv_heads, -1)).transpose(1, 2).flatten(1, 2)
+        q_THE = pack_heads(q_THE, num_kv_heads)
     merged.key_PKE[rows.kv_rows_R] = _normed_and_rotated(k_RKE, key_norms, rows)
     merged.value_PKE[rows.kv_rows_R] = v_RKE
     return q_THE
