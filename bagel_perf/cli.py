@@ -29,13 +29,15 @@ app = typer.Typer(
 
 DEFAULT_PROMPT = "Change the color to blue"
 ALL_RUNGS = ",".join(rung.name for rung in LADDER)
+FIRST_AND_BEST = f"{LADDER[0].name},{LADDER[-1].name}"
+VARIANTS_HELP = "Comma-separated: RUNG, RUNG+slot or RUNG-slot."
 
 Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
 Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]
 Steps = Annotated[int, typer.Option(help="Points of the schedule, one more than iterations.")]
 Preset = Annotated[str, typer.Option(metavar="|".join(PRESETS), help="auto: 7b on CUDA, tiny on a CPU.")]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint folder.", show_default="random weights")]
-Variants = Annotated[str, typer.Option(help="Comma-separated: RUNG, RUNG+slot or RUNG-slot.")]
+Variants = Annotated[str, typer.Option(help=VARIANTS_HELP)]
 Device = Annotated[str, typer.Option(metavar="|".join(DEVICES))]
 Attention = Annotated[str, typer.Option(metavar="|".join(ATTENTIONS), help="Attention backend, the same for all.")]
 Json = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write JSON here; - is stdout.")]
@@ -47,7 +49,13 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def compare(
     *,
     res: Annotated[list[str], typer.Option(metavar="SIDE|WxH", help="Resolution; may be repeated.")] = ["1024"],  # noqa: B006
-    variants: Variants = ALL_RUNGS,
+    variants: Annotated[
+        str | None, typer.Option(help=VARIANTS_HELP, show_default=f"{ALL_RUNGS}; with --ablate {FIRST_AND_BEST}")
+    ] = None,
+    ladder: Annotated[bool, typer.Option("--ladder", help="Show the change from each variant to the next.")] = False,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Take the last variant apart: each slot left in alone, and left out.")
+    ] = False,
     task: Task = "i2i",
     image: Image = None,
     prompt: str = DEFAULT_PROMPT,
@@ -68,7 +76,9 @@ def compare(
     plan = Plan(
         kind="compare",
         requests=tuple(_request(each, task, image, prompt, steps, seed) for each in res),
-        variants=_names(variants),
+        variants=_names(variants or (FIRST_AND_BEST if ablate and not ladder else ALL_RUNGS)),
+        ladder=ladder,
+        ablate=ablate,
         preset=one_of("preset", preset, PRESETS),
         weights=_folder(weights),
         device=one_of("device", device, DEVICES),

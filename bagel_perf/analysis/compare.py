@@ -8,8 +8,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bagel_perf.analysis import pictures
+from bagel_perf.analysis.ablation import ablations_of
+from bagel_perf.analysis.rounds import latency_by_round
 from bagel_perf.analysis.stats import PairedChange, paired_change
 from bagel_perf.analysis.work import work_of
 from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed
@@ -42,7 +45,7 @@ def build_result(
 ) -> Result:
     """The result of a finished plan, or of as much of it as ``runs`` hold; ``error`` is what ended it early."""
     sizes = [(request.width, request.height) for request in plan.requests]
-    places = [(size, variant) for size in sizes for variant in plan.variants]
+    places = [(size, variant) for size in sizes for variant in plan.measured]
     identity = tuple(_identity(plan, sizes, runs))
     differing = {(check.res, check.candidate) for check in identity if not check.identical}
     faults = {place: pictures.self_check(runs, *place) for place in places}
@@ -60,7 +63,7 @@ def build_result(
         cells=tuple(_cells(plan, sizes, runs, trusted)),
         images=tuple(_images(plan, runs)),
         identity=identity,
-        deltas=tuple(_deltas(plan, sizes, runs, trusted)),
+        deltas=tuple(_deltas([(plan.variants[0], each) for each in plan.measured[1:]], sizes, runs, trusted)),
         verdict=verdict,
         exit_code=exit_code,
         complete=not error and not missing,
@@ -73,6 +76,8 @@ def build_result(
         warmup=session.warmup,
         order_seed=plan.order_seed,
         runs=tuple(runs),
+        steps=tuple(_deltas([*pairwise(plan.variants)], sizes, runs, trusted)) if plan.ladder else (),
+        ablations=tuple(ablations_of(plan, runs, trusted)),
     )
 
 
@@ -88,19 +93,19 @@ def _missing(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], pairs: int)
     """Names what a finished plan should have given, so that a check which was not made cannot pass."""
     wanted: tuple[Purpose, ...] = ("count", "repeat", "other_seed")
     for size in sizes:
-        for variant in plan.variants:
+        for variant in plan.measured:
             own = pictures.at(runs, size, variant)
             place = f"{variant} at {res_label(*size)}"
             purposes = {run.purpose for run in own}
             yield from (f"{place} lacks its {purpose} run" for purpose in wanted if purpose not in purposes)
             for stage in STAGES:
-                number = len(_latency_by_round(own, stage))
+                number = len(latency_by_round(own, stage))
                 if number < pairs:
                     yield f"{place} has {number} of {pairs} latencies of {stage}"
 
 
 def _identity(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run]) -> Iterator[IdentityCheck]:
-    reference, *candidates = plan.variants
+    reference, *candidates = plan.measured
     for size in sizes:
         for candidate in candidates:
             check = pictures.identity_check(runs, size, reference, candidate)
@@ -111,7 +116,7 @@ def _identity(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run]) -> Iterato
 def _images(plan: Plan, runs: Sequence[Run]) -> Iterator[Image]:
     for request in plan.requests:
         size = (request.width, request.height)
-        for variant in plan.variants:
+        for variant in plan.measured:
             own = [run.picture for run in pictures.at(runs, size, variant) if run.seed == request.seed]
             if own:
                 first = own[0]
@@ -123,9 +128,9 @@ def _images(plan: Plan, runs: Sequence[Run]) -> Iterator[Image]:
 def _cells(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: set[tuple[Size, str]]) -> Iterator[Cell]:
     for size, request in zip(sizes, plan.requests, strict=True):
         for stage in STAGES:
-            for variant in plan.variants:
+            for variant in plan.measured:
                 own = pictures.at(runs, size, variant)
-                latencies = tuple(_latency_by_round(own, stage).values()) if (size, variant) in trusted else ()
+                latencies = tuple(latency_by_round(own, stage).values()) if (size, variant) in trusted else ()
                 yield _cell(size, stage, variant, own, latencies, request.steps - 1)
 
 
@@ -171,10 +176,12 @@ def _counts(own: Sequence[Run], stage: Stage) -> tuple[int | None, dict[str, int
     return total, by_slot if any(part and part.syncs_by_slot is not None for part in parts) else None
 
 
-def _deltas(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: set[tuple[Size, str]]) -> Iterator[Delta]:
-    reference, *candidates = plan.variants
+def _deltas(
+    pairs: Sequence[tuple[str, str]], sizes: Sequence[Size], runs: Sequence[Run], trusted: set[tuple[Size, str]]
+) -> Iterator[Delta]:
+    """Of each pair of (reference, candidate) at each size."""
     for size in sizes:
-        for candidate in candidates:
+        for reference, candidate in pairs:
             if {(size, reference), (size, candidate)} <= trusted:
                 a, b = pictures.at(runs, size, reference), pictures.at(runs, size, candidate)
                 yield from _deltas_of(res_label(*size), a, b)
@@ -182,7 +189,7 @@ def _deltas(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: set
 
 def _deltas_of(res: int | str, reference: Sequence[Run], candidate: Sequence[Run]) -> Iterator[Delta]:
     for stage in STAGES:
-        before, after = _latency_by_round(reference, stage), _latency_by_round(candidate, stage)
+        before, after = latency_by_round(reference, stage), latency_by_round(candidate, stage)
         rounds = sorted(before.keys() & after.keys())
         if rounds:
             change = paired_change([before[number] for number in rounds], [after[number] for number in rounds])
@@ -205,17 +212,3 @@ def _delta_verdict(change: PairedChange) -> DeltaVerdict:
     if high < 0:
         return "improved"
     return "regressed" if low > 0 else "no difference shown"
-
-
-def _latency_by_round(own: Sequence[Run], stage: Stage) -> dict[int, float]:
-    latency_by_round = {}
-    for run in own:
-        measured = run.measurement(stage)
-        if (
-            run.purpose == "timed"
-            and run.round is not None
-            and measured is not None
-            and measured.latency_ms is not None
-        ):
-            latency_by_round[run.round] = measured.latency_ms
-    return latency_by_round

@@ -48,7 +48,7 @@ def _ratio_table(result: Result) -> Table:
     rows = [
         (res_text(cell.res), STAGE_LABELS[cell.stage], cell.variant, *_ratio_texts(cell, floors[cell.res, cell.stage]))
         for cell in result.cells
-        if (cell.res, cell.stage) in floors
+        if (cell.res, cell.stage) in floors and cell.variant in result.variants
     ]
     headers = ("time (ms)", "floor (ms)", "times floor", "TFLOP/s", "GB/s")
     return Table(

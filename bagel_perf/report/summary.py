@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bagel_perf.analysis.stats import pairs_needed
+from bagel_perf.report.ladder_tables import ablation_lines
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.verification import Verification
 
 
 def verdict_lines(result: Result) -> tuple[str, ...]:
     """The verdict with its exit code, then each finding, warning and the error, a line each."""
-    number = len(result.variants)
+    number = len({image.variant for image in result.images})
     head = f"verdict: {result.verdict} (exit code {result.exit_code})"
     if result.verdict == "pass":
         head += f", the pictures of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
-    lines += list(capture_lines(result))
+    lines += [*ablation_lines(result), *capture_lines(result)]
     lines += [f"- warning: {warning}" for warning in result.warnings]
     if result.error is not None:
         lines.append(f"- ended early: {result.error}")
@@ -27,7 +28,7 @@ def verdict_lines(result: Result) -> tuple[str, ...]:
 def capture_lines(result: Result) -> Iterator[str]:
     """How long each variant took to record its graphs, which is in no latency."""
     for run in result.runs:
-        if run.captures_ms:
+        if run.captures_ms and run.variant in result.variants:
             graphs = f"{len(run.captures_ms)} graph{'s' * (len(run.captures_ms) > 1)}"
             took = f"{graphs} recorded in {sum(run.captures_ms):.0f} ms, once a shape; in no latency"
             yield f"- {run.variant} at {run.width}x{run.height}: {took}"

@@ -7,35 +7,49 @@ from __future__ import annotations
 
 from bagel_perf.analysis.stats import pairs_needed
 from bagel_perf.analysis.verify import tensor_groups
+from bagel_perf.report.cells import (
+    cell_of,
+    change_text,
+    delta_of,
+    median_text,
+    peak_text,
+    place_text,
+    resolutions,
+    rounds_text,
+    syncs_text,
+)
 from bagel_perf.report.floor_tables import floor_tables
+from bagel_perf.report.ladder_tables import ablation_tables, ladder_tables
 from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, res_text
 from bagel_perf.schema.results import Cell, Delta, Result
-from bagel_perf.schema.slots import STAGES, Stage
+from bagel_perf.schema.slots import STAGES
 from bagel_perf.schema.verification import Verification
 
 SYNC_CAPTIONS = {"cuda": "counted by CUDA callbacks", "simulated": "counted on a simulated device", None: "not counted"}
 
 
 def result_tables(result: Result) -> tuple[Table, ...]:
-    """Latency of each candidate against the first variant, host syncs, identity of the pictures."""
-    latency = tuple(latency_table(result, candidate) for candidate in result.variants[1:])
+    """Latency of each candidate against the first variant or as a ladder, counts, floors, identity of the pictures."""
+    ladder = tuple(ladder_tables(result))
+    latency = ladder or tuple(latency_table(result, candidate) for candidate in result.variants[1:])
     work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
-    return (*latency, sync_table(result), *work, *floor_tables(result), identity_table(result))
+    counts = (sync_table(result), *work, *floor_tables(result))
+    return (*latency, *ablation_tables(result), *counts, identity_table(result))
 
 
 def headline_table(result: Result) -> Table:
     """All variants in one table: median latency and change of each candidate, and the host syncs of all."""
     reference, *candidates = result.variants
     rows = []
-    for res in _resolutions(result):
+    for res in resolutions(result):
         for stage in STAGES:
-            cells = [_cell(result, res, stage, variant) for variant in result.variants]
-            row = [res_text(res), STAGE_LABELS[stage], _median(cells[0])]
+            cells = [cell_of(result, res, stage, variant) for variant in result.variants]
+            row = [res_text(res), STAGE_LABELS[stage], median_text(cells[0])]
             for candidate, cell in zip(candidates, cells[1:], strict=True):
-                row += [_median(cell), _change(_delta(result, res, stage, candidate))]
-            rows.append((*row, " / ".join(map(_syncs, cells))))
+                row += [median_text(cell), change_text(delta_of(result.deltas, res, stage, candidate))]
+            rows.append((*row, " / ".join(map(syncs_text, cells))))
     return Table(
-        title=_place(result),
+        title=place_text(result),
         columns=(
             Column(header="resolution"),
             Column(header="stage"),
@@ -48,7 +62,7 @@ def headline_table(result: Result) -> Table:
             Column(header="host syncs", numeric=True),
         ),
         rows=tuple(rows),
-        caption=f"{_rounds(result)}; host syncs in the order of the columns, {_sync_caption(result)}",
+        caption=f"{rounds_text(result)}; host syncs in the order of the columns, {_sync_caption(result)}",
     )
 
 
@@ -56,13 +70,15 @@ def latency_table(result: Result, candidate: str) -> Table:
     """Before and after as medians, the change as the median of paired ratios with its interval."""
     reference = result.variants[0]
     rows = []
-    for res in _resolutions(result):
+    for res in resolutions(result):
         for stage in STAGES:
-            before, after = _cell(result, res, stage, reference), _cell(result, res, stage, candidate)
-            delta = _delta(result, res, stage, candidate)
-            rows.append((res_text(res), STAGE_LABELS[stage], _median(before), _median(after), *_delta_texts(delta)))
+            before, after = cell_of(result, res, stage, reference), cell_of(result, res, stage, candidate)
+            delta = delta_of(result.deltas, res, stage, candidate)
+            rows.append(
+                (res_text(res), STAGE_LABELS[stage], median_text(before), median_text(after), *_delta_texts(delta))
+            )
     return Table(
-        title=f"{_place(result)}: {reference} -> {candidate}",
+        title=f"{place_text(result)}: {reference} -> {candidate}",
         columns=(
             Column(header="resolution"),
             Column(header="stage"),
@@ -73,7 +89,7 @@ def latency_table(result: Result, candidate: str) -> Table:
             Column(header="verdict"),
         ),
         rows=tuple(rows),
-        caption=_rounds(result),
+        caption=rounds_text(result),
     )
 
 
@@ -83,9 +99,9 @@ def sync_table(result: Result) -> Table:
         (
             res_text(res),
             STAGE_LABELS[stage],
-            *(_syncs(_cell(result, res, stage, variant)) for variant in result.variants),
+            *(syncs_text(cell_of(result, res, stage, variant)) for variant in result.variants),
         )
-        for res in _resolutions(result)
+        for res in resolutions(result)
         for stage in STAGES
     )
     return Table(
@@ -105,7 +121,7 @@ def work_table(result: Result) -> Table:
     rows = [
         (res_text(cell.res), STAGE_LABELS[cell.stage], cell.variant, *_work_texts(cell))
         for cell in result.cells
-        if cell.work is not None and cell.stage != "e2e"
+        if cell.work is not None and cell.stage != "e2e" and cell.variant in result.variants
     ]
     headers = ("launches", "a step", "kernels", "GPU busy (ms)", "busy (%)", "peak (GiB)")
     return Table(
@@ -125,9 +141,8 @@ def _work_texts(cell: Cell) -> tuple[str, ...]:
     assert cell.work is not None
     per_step = NONE if cell.launches_per_step is None else f"{cell.launches_per_step:.1f}"
     share = NONE if cell.median_ms is None else f"{100 * cell.work.busy_ms / cell.median_ms:.0f}"
-    peak = NONE if cell.peak_bytes is None else f"{cell.peak_bytes / 2**30:.2f}"
     work = cell.work
-    return str(work.launches), per_step, str(work.kernels), f"{work.busy_ms:.1f}", share, peak
+    return str(work.launches), per_step, str(work.kernels), f"{work.busy_ms:.1f}", share, peak_text(cell)
 
 
 def identity_table(result: Result) -> Table:
@@ -182,42 +197,9 @@ def verification_table(verification: Verification, variant: str) -> Table:
     )
 
 
-def _place(result: Result) -> str:
-    environment = result.environment
-    place = f"Latency on {environment.device_name}"
-    if environment.device_kind == "cpu":
-        place = "CPU latency (predicts nothing about a GPU)"
-    return f"{place}, {environment.preset} preset"
-
-
-def _rounds(result: Result) -> str:
-    return f"medians of {result.pairs} round{'s' * (result.pairs != 1)}; delta is the median of the paired ratios"
-
-
 def _sync_caption(result: Result) -> str:
     devices = {cell.sync_device for cell in result.cells} - {None}
     return "; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None])
-
-
-def _change(delta: Delta | None) -> str:
-    if delta is None:
-        return NONE
-    interval = "" if delta.ci_pct is None else f" ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
-    return f"{delta.delta_pct:+.1f}%{interval}"
-
-
-def _resolutions(result: Result) -> tuple[int | str, ...]:
-    return tuple(dict.fromkeys(cell.res for cell in result.cells))
-
-
-def _cell(result: Result, res: int | str, stage: Stage, variant: str) -> Cell | None:
-    found = (c for c in result.cells if (c.res, c.stage, c.variant) == (res, stage, variant))
-    return next(found, None)
-
-
-def _delta(result: Result, res: int | str, stage: Stage, candidate: str) -> Delta | None:
-    found = (d for d in result.deltas if (d.res, d.stage, d.candidate) == (res, stage, candidate))
-    return next(found, None)
 
 
 def _delta_texts(delta: Delta | None) -> tuple[str, str, str]:
@@ -227,11 +209,3 @@ def _delta_texts(delta: Delta | None) -> tuple[str, str, str]:
     if delta.ci_pct is not None:
         interval = f"{delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f}"
     return f"{delta.delta_pct:+.1f}", interval, delta.verdict
-
-
-def _median(cell: Cell | None) -> str:
-    return NONE if cell is None or cell.median_ms is None else f"{cell.median_ms:.1f}"
-
-
-def _syncs(cell: Cell | None) -> str:
-    return NONE if cell is None or cell.host_syncs is None else str(cell.host_syncs)

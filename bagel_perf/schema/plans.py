@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 from bagel_perf.schema import codec
+from bagel_perf.schema.ablations import SlotMixtures, slot_mixtures
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.variants import parse_variants
+from bagel_perf.schema.variants import LADDER, parse_variants
 
 SCHEMA = "bagel-perf.plan"
 VERSION = 1
@@ -34,7 +35,8 @@ class Plan:
     ``pairs`` and ``warmup`` of None mean the default of the device; the worker reports what it took. ``image_dir`` is
     where pictures are written, ``order_seed`` draws the order of the variants in each round. ``budgets`` are host syncs
     per entry of a region. On CUDA ``profile`` asks for times, ``check_price`` for their test, and ``trace_path`` is
-    where the profile's trace is kept. Raises ``UsageError``.
+    where the profile's trace is kept. ``ladder`` asks for the change from each variant to the next, ``ablate`` for each
+    slot of the last left in and left out. Raises ``UsageError``.
     """
 
     kind: Literal["compare", "verify", "syncs"]
@@ -53,6 +55,8 @@ class Plan:
     profile: bool = True
     check_price: bool = False
     trace_path: str | None = None
+    ladder: bool = False
+    ablate: bool = False
 
     def __post_init__(self) -> None:
         parse_variants(",".join(self.variants))
@@ -89,6 +93,27 @@ class Plan:
         for width, height in sizes:
             if sizes.count((width, height)) > 1:
                 raise UsageError("resolution is given twice", value=f"{width}x{height}", remedy="name each --res once")
+        if self.ablate:
+            self._check_ablation()
+
+    def _check_ablation(self) -> None:
+        first, *rungs = (rung.name for rung in LADDER)
+        if self.variants[0] != first or self.variants[-1] not in rungs:
+            allowed = f"{first} first and last one of {', '.join(rungs)}"
+            remedy = f"--variants {first},{rungs[-1]}"
+            given = ",".join(self.variants)
+            raise UsageError("these variants cannot be taken apart", value=given, allowed=allowed, remedy=remedy)
+
+    @property
+    def mixtures(self) -> tuple[SlotMixtures, ...]:
+        """The slots of the last variant that are left in and out; none unless ``ablate``."""
+        return slot_mixtures(self.variants[-1], self.variants) if self.ablate else ()
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """All variants that run: those that were named, then the mixtures of an ablation."""
+        mixed = [name for each in self.mixtures for name in (each.left_in, each.left_out) if name is not None]
+        return tuple(dict.fromkeys((*self.variants, *mixed)))
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a JSON object."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bagel_perf.schema import codec
+from bagel_perf.schema.ablations import Ablation
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.floors import Ceilings, StageFloor
 from bagel_perf.schema.requests import Request
@@ -90,7 +91,11 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One comparison. ``findings`` says in words why it did not pass, ``error`` what ended it early."""
+    """One comparison. ``findings`` says in words why it did not pass, ``error`` what ended it early.
+
+    ``variants`` are those that were named; cells, images and deltas hold the mixtures of ``ablations`` as well.
+    ``deltas`` are against the first variant, ``steps`` of each named variant against the one before it.
+    """
 
     environment: Environment
     requests: tuple[Request, ...]
@@ -113,6 +118,8 @@ class Result:
     runs: tuple[Run, ...]
     ceilings: Ceilings | None = None
     floors: tuple[StageFloor, ...] = ()
+    steps: tuple[Delta, ...] = ()
+    ablations: tuple[Ablation, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object; ``request`` is the first of ``requests``, which differ in their size alone."""

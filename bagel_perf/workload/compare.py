@@ -18,7 +18,7 @@ from bagel_perf.harness.measure import (
 )
 from bagel_perf.harness.regions import NvtxSink, RecordFunctionSink, recording
 from bagel_perf.model.bagel import Bagel
-from bagel_perf.schema.errors import OutputsDiffer
+from bagel_perf.schema.errors import OutputsDiffer, RunFailed
 from bagel_perf.schema.events import EnvironmentEvent, Event, FloorsEvent, ProgressEvent, RunEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
@@ -54,8 +54,8 @@ class Session:
 
     def __post_init__(self) -> None:
         per_variant = 3 + self.on_cuda + self.num_warmups + 2 * self.num_rounds
-        num_recording = sum(take_captures(variant) is not None for variant in self.plan.variants)
-        self.num_runs = len(self.plan.requests) * (len(self.plan.variants) * per_variant + num_recording)
+        num_recording = sum(take_captures(variant) is not None for variant in self.plan.measured)
+        self.num_runs = len(self.plan.requests) * (len(self.plan.measured) * per_variant + num_recording)
         self.num_runs += self.on_cuda
 
     @property
@@ -143,7 +143,7 @@ def run_compare(plan: Plan, loaded: Loaded, emit: Emit) -> None:
             request_inputs(request, loaded.model.config, directory, seed) for seed in (request.seed, request.seed + 1)
         )
         cases.append(Case(session=session, request=request, inputs=inputs, other_inputs=other_inputs))
-    proven = [(case.request, case.inputs, [prove(case, variant) for variant in plan.variants][-1]) for case in cases]
+    proven = [(case.request, case.inputs, [prove(case, variant) for variant in plan.measured][-1]) for case in cases]
     if session.on_cuda:
         session.progress("measuring the GPU's ceilings")
         ceilings, floors = measure_floors(loaded.model, proven)
@@ -203,6 +203,17 @@ def take_captures(variant: str) -> Callable[[], tuple[float, ...]] | None:
     return take
 
 
+def refuse_recording(variant: str) -> None:
+    """A run that recorded a graph has a latency that no later run has: it ends the comparison."""
+    take = take_captures(variant)
+    if take is not None and take():
+        raise RunFailed(
+            "a timed run recorded a graph",
+            value=variant,
+            remedy="leave --warmup at 1, and compare fewer shapes at once",
+        )
+
+
 def _peak(stage: str, peak_bytes: int) -> Measurement:
     return Measurement(stage=as_stage(stage), peak_bytes=peak_bytes)
 
@@ -227,13 +238,15 @@ def time_variants(case: Case) -> None:
     session = case.session
     clock = WallClock(device=session.model.device)
     for _ in range(session.num_warmups):
-        for variant in session.plan.variants:
+        for variant in session.plan.measured:
             session.progress(f"{case.label} {variant}: warm-up")
-            case.record("warmup", variant, run_stages(case.subject(variant)))
-    for index, variant in shuffled_rounds(session.plan.variants, session.num_rounds, session.plan.order_seed):
+            png, take = run_stages(case.subject(variant)), take_captures(variant)
+            case.record("warmup", variant, png, captures_ms=() if take is None else take())
+    for index, variant in shuffled_rounds(session.plan.measured, session.num_rounds, session.plan.order_seed):
         for timing, text in ((time_stages, "stages"), (time_whole, "end to end")):
             session.progress(f"{case.label} {variant}: round {index + 1} of {session.num_rounds}, {text}")
             outcome = timing(case.subject(variant), clock)
+            refuse_recording(variant)
             latencies = tuple(
                 Measurement(stage=as_stage(name), latency_ms=ms) for name, ms in outcome.latency_ms.items()
             )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -47,6 +47,8 @@ class RecordableStep(Protocol):
 
 MakeStep = Callable[[DenoiseState, Slots], RecordableStep]
 
+SLOTS_OF_A_STEP = ("step_input", "route_experts", "merge_kv", "attention_lengths")
+
 
 @dataclass(slots=True)
 class _Shape:
@@ -61,11 +63,13 @@ class CapturedLoop:
     """A ``denoise_loop`` that records each kind of step the second time that a shape takes it, and replays it then.
 
     The first time it runs as it is: that step counts, and whatever libraries set up lazily is there before a recording.
+    ``recorded_slots`` are those that the step calls; variants that differ in others alone share their recordings.
     Not thread-safe: recordings share buffers.
     """
 
-    def __init__(self, make_step: MakeStep) -> None:
+    def __init__(self, make_step: MakeStep, recorded_slots: Sequence[str] = SLOTS_OF_A_STEP) -> None:
         self._make_step = make_step
+        self._recorded_slots = tuple(recorded_slots)
         self._shapes: OrderedDict[Hashable, _Shape] = OrderedDict()
         self._recorders: dict[torch.device, Recorder] = {}
         self._capture_ms: list[float] = []
@@ -99,7 +103,7 @@ class CapturedLoop:
             self._capture_ms.append(recording.capture_ms)
 
     def _shape_of(self, state: DenoiseState, slots: Slots) -> _Shape:
-        key = _key(state, slots)
+        key = _key(state, [getattr(slots, name) for name in self._recorded_slots])
         shape = self._shapes.get(key)
         if shape is None:
             while len(self._shapes) >= MAX_SHAPES:
@@ -112,8 +116,7 @@ class CapturedLoop:
         return self._recorders.setdefault(device, Recorder(device))
 
 
-def _key(state: DenoiseState, slots: Slots) -> Hashable:
+def _key(state: DenoiseState, functions: Sequence[Callable[..., object]]) -> Hashable:
     """Everything on the host that decides which kernels a step launches."""
     parts = [(branches.layout.past.host, branches.layout.queries.host) for branches in (state.guided, state.plain)]
-    functions = tuple(inspect.unwrap(getattr(slots, each.name)) for each in fields(slots))
-    return id(state.model), tuple(parts), state.sampling, functions
+    return id(state.model), tuple(parts), state.sampling, tuple(map(inspect.unwrap, functions))

@@ -13,4 +13,4 @@ from kernels_optimized.captured.loop import CapturedLoop
 from kernels_optimized.fused.contexts import pack_contexts
 from kernels_optimized.fused.step import FusedStep
 
-SLOTS = replace(captured.SLOTS, pack_contexts=pack_contexts, denoise_loop=CapturedLoop(FusedStep))
+SLOTS = replace(captured.SLOTS, pack_contexts=pack_contexts, denoise_loop=CapturedLoop(FusedStep, recorded_slots=()))

@@ -53,6 +53,22 @@ def test_a_comparison_prints_tables_and_keeps_result_and_one_picture_per_md5(
     assert "baseline: timed" in err
 
 
+def test_a_ladder_stands_in_place_of_the_latency_tables(use_worker: UseWorker, capsys: Capture) -> None:
+    use_worker("good")
+    assert main([*COMPARE, "--ladder"]) == 0
+    out = capsys.readouterr().out
+    assert "ladder at 256x256" in out
+    assert "before (ms)" not in out
+
+
+def test_what_cannot_be_taken_apart_is_refused_before_anything_runs(capsys: Capture) -> None:
+    assert main(["compare", "--ablate", "--variants", "pr3987,sync_free"]) == 2
+    assert capsys.readouterr().err == (
+        "error: these variants cannot be taken apart (pr3987,sync_free); "
+        "baseline first and last one of pr3987, sync_free, captured, fused; --variants baseline,fused\n"
+    )
+
+
 def test_the_file_holds_no_path_of_the_machine_that_made_it(use_worker: UseWorker, tmp_path: Path) -> None:
     use_worker("good")
     main(COMPARE)

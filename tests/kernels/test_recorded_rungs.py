@@ -46,6 +46,24 @@ def test_every_replay_gives_the_baselines_picture_also_after_other_shapes_and_ba
     assert len(loop._shapes) == MAX_SHAPES < len(SHAPES)
 
 
+def test_variants_share_what_records_the_same_step(make_request: MakeRequest) -> None:
+    """Mixtures would otherwise push each other out, and record in timed runs."""
+    request = make_request()
+    reference = request.png(kernels_baseline.SLOTS)
+    for rung, exchanged, num_shapes in (
+        ("fused", ("adjust_positions", "route_experts", "timestep_schedule"), 1),
+        ("captured", ("adjust_positions", "timestep_schedule"), 1),
+        ("captured", ("route_experts",), 2),
+    ):
+        loop = RUNGS[rung].denoise_loop
+        assert isinstance(loop, CapturedLoop)
+        own = CapturedLoop(loop._make_step, loop._recorded_slots)
+        slots = replace(RUNGS[rung], denoise_loop=own)
+        mixed = [replace(slots, **{slot: getattr(RUNGS["pr3987"], slot)}) for slot in exchanged]
+        assert {request.png(each) for each in (slots, *mixed)} == {reference}
+        assert len(own._shapes) == num_shapes
+
+
 @pytest.mark.parametrize("rung", LOOPS)
 def test_a_result_is_not_overwritten_by_the_next_request(make_request: MakeRequest, rung: str) -> None:
     from bagel_perf.model.denoise import prepare

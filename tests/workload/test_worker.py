@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,28 @@ def test_a_picture_that_does_not_repeat_is_refused(
     monkeypatch.setattr(compare, "peak_bytes_by_stage", drifting)
     with pytest.raises(OutputsDiffer, match="differs from itself"):
         runs_of(compare_plan(tmp_path), loaded)
+
+
+def test_a_timed_run_that_records_a_graph_ends_the_comparison(
+    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def takes(variant: str) -> Callable[[], tuple[float, ...]] | None:
+        return (lambda: (40.0,)) if variant == "captured" else None
+
+    plan = compare_plan(tmp_path, variants=("baseline", "captured"))
+    monkeypatch.setattr(compare, "take_captures", takes)
+    events: list[Event] = []
+    with pytest.raises(RunFailed, match=r"a timed run recorded a graph \(captured\)"):
+        compare.run_compare(plan, loaded, events.append)
+    assert not [each for each in events if isinstance(each, RunEvent) and each.run.round and each.run.captures_ms]
+
+
+def test_an_ablation_measures_each_slot_left_in_and_left_out(tmp_path: Path, loaded: Loaded) -> None:
+    plan = compare_plan(tmp_path, variants=("baseline", "pr3987"), pairs=1, warmup=0, ablate=True)
+    runs = [event.run for event in runs_of(plan, loaded)]
+    assert {run.variant for run in runs if run.purpose == "timed"} == set(plan.measured)
+    assert len(plan.measured) == 2 + 2 * 5
+    assert len({run.picture.md5 for run in runs if run.seed == SMALL.seed}) == 1
 
 
 def test_a_disk_without_room_ends_the_run_in_one_line(
