@@ -44,6 +44,7 @@ OURS: dict[str, set[str]] = {
     "bagel_perf.harness": {"bagel_perf.harness", "bagel_perf.schema"},
     # A profile taken here is read like one that somebody recorded elsewhere.
     "bagel_perf.harness.syncs.profiling": {"bagel_perf.harness", "bagel_perf.analysis.traces", "bagel_perf.schema"},
+    "bagel_perf.harness.device_work": {"bagel_perf.harness", "bagel_perf.analysis.traces", "bagel_perf.schema"},
     "bagel_perf.pytest_plugin": {"bagel_perf.harness", "bagel_perf.report", "bagel_perf.schema"},
     "bagel_perf.model": {"bagel_perf.model", "bagel_perf.harness.regions", "bagel_perf.schema.errors"},
     "bagel_perf.workload": {

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bagel_perf.harness.simulated import active_device
+from bagel_perf.harness.simulated.verdicts import verdict_on
 from bagel_perf.harness.syncs.frames import Folders, readable_path
 from bagel_perf.schema.waits import HINTS, Kind
 
@@ -133,14 +134,6 @@ def _line() -> str:
     return "no line of Python" if frame is None else f"{readable_path(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
-_WAITING = {
-    "aten::_local_scalar_dense": "scalar read",
-    "aten::nonzero": "nonzero or unique",
-    "aten::_unique2": "nonzero or unique",
-    "aten::unique_dim": "nonzero or unique",
-    "aten::masked_select": "bool-mask gather",
-    "aten::is_nonzero": "scalar read",
-}
 _COPIES = ("aten::copy_", "aten::_to_copy")
 
 
@@ -148,11 +141,11 @@ class _Refusing(TorchDispatchMode):
     """Looks at each operator before CUDA does, whose own error names no line."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func._schema.name
-        if name in _WAITING and _on_gpu(args[0]):
-            raise CaptureRefused(_waits(_WAITING[name]))
-        if name.startswith(("aten::index", "aten::_index_put")) and _has_mask(args[1]):
-            raise CaptureRefused(_waits("bool-mask gather or scatter"))
+        name, verdict = func._schema.name, verdict_on(func)
+        if any(map(_on_gpu, args)):
+            kinds = verdict.judge(args, kwargs or {}) if verdict.judge else verdict.kinds
+            if kinds:
+                raise CaptureRefused(_waits(HINTS[kinds[0]].label))
         if name in _COPIES:
             _check_copy(name, args, kwargs or {})
         return func(*args, **(kwargs or {}))
@@ -160,11 +153,6 @@ class _Refusing(TorchDispatchMode):
 
 def _on_gpu(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_cuda
-
-
-def _has_mask(indices: Any) -> bool:
-    masks = indices if isinstance(indices, (list, tuple)) else [indices]
-    return any(isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in masks)
 
 
 def _check_copy(name: str, args: Any, kwargs: Any) -> None:

@@ -13,23 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from bagel_perf.analysis.traces.apis import Api, api_of
+from bagel_perf.analysis.traces.intervals import union
 from bagel_perf.harness.measure import Stage, Subject, run_stages
 from bagel_perf.harness.regions import recording
 from bagel_perf.schema.runs import DeviceWork
 
-GRAPH_LAUNCHES = frozenset({"cudaGraphLaunch", "cuGraphLaunch"})
-LAUNCHES = GRAPH_LAUNCHES | {
-    "cudaLaunchKernel",
-    "cudaLaunchKernelExC",
-    "cudaLaunchCooperativeKernel",
-    "cuLaunchKernel",
-    "cuLaunchKernelEx",
-    "cuLaunchCooperativeKernel",
-}
 _DIRECTIONS = ("HtoD", "DtoH", "DtoD", "PtoP", "HtoH")
 
 
@@ -80,15 +74,18 @@ def count_device_work(subject: Subject, inner: str) -> Worked:
 def work_of(activities: Iterable[Activity]) -> DeviceWork:
     """The counts of some activities; device time counts once where kernels overlap."""
     listed = list(activities)
-    calls: Counter[str] = Counter(each.name for each in listed if not each.on_device)
+    calls = Counter(api_of(each.name) for each in listed if not each.on_device)
     on_device = [each for each in listed if each.on_device]
     copies: Counter[str] = Counter(filter(None, (_direction(each.name) for each in on_device)))
+    first_ns = min((each.begin_ns for each in on_device), default=0)  # of what is left a float holds every nanosecond
+    spans_ns = [(each.begin_ns - first_ns, each.end_ns - first_ns) for each in on_device]
+    begin_ns, end_ns = union(*np.array(spans_ns, np.float64).reshape(-1, 2).T)
     return DeviceWork(
-        launches=sum(calls[name] for name in LAUNCHES),
-        graph_launches=sum(calls[name] for name in GRAPH_LAUNCHES),
+        launches=calls[Api.LAUNCH] + calls[Api.GRAPH_LAUNCH],
+        graph_launches=calls[Api.GRAPH_LAUNCH],
         kernels=len(on_device) - copies.total(),
         copies=dict(sorted(copies.items())),
-        busy_ms=_busy_ns(on_device) / 1e6,
+        busy_ms=float((end_ns - begin_ns).sum()) / 1e6,
     )
 
 
@@ -99,14 +96,6 @@ def _direction(name: str) -> str | None:
     if not name.startswith("Memcpy"):
         return None
     return next((direction for direction in _DIRECTIONS if direction in name), "other")
-
-
-def _busy_ns(on_device: list[Activity]) -> int:
-    busy, last = 0, 0
-    for each in sorted(on_device, key=lambda activity: activity.begin_ns):
-        busy += max(0, each.end_ns - max(each.begin_ns, last))
-        last = max(last, each.end_ns)
-    return busy
 
 
 class _Stretches:
