@@ -47,12 +47,10 @@ def build_result(
     sizes = [(request.width, request.height) for request in plan.requests]
     places = [(size, variant) for size in sizes for variant in plan.measured]
     identity = tuple(_identity(plan, sizes, runs))
-    differing = {(check.res, check.candidate) for check in identity if not check.identical}
+    differing = {(check.res, check.candidate) for check in identity if not check.is_ok}
     faults = {place: pictures.self_check(runs, *place) for place in places}
     trusted = {place for place in places if not faults[place] and (res_label(*place[0]), place[1]) not in differing}
-    wrong = tuple(
-        f"{check.candidate} at {check.res} differs from {check.reference}" for check in identity if not check.identical
-    )
+    wrong = tuple(_difference(check) for check in identity if not check.is_ok)
     wrong += tuple(finding for place in places for finding in faults[place])
     missing = () if error else tuple(_missing(plan, sizes, runs, session.pairs))
     verdict, exit_code = _verdict(wrong, missing, error)
@@ -76,9 +74,17 @@ def build_result(
         warmup=session.warmup,
         order_seed=plan.order_seed,
         runs=tuple(runs),
-        steps=tuple(_deltas([*pairwise(plan.variants)], sizes, runs, trusted)) if plan.ladder else (),
+        ladder=plan.ladder,
+        steps=tuple(_deltas([*pairwise(plan.variants)], sizes, runs, trusted)),
         ablations=tuple(ablations_of(plan, runs, trusted)),
     )
+
+
+def _difference(check: IdentityCheck) -> str:
+    what = f"{check.candidate} at {check.res}"
+    if check.psnr_db is None:
+        return f"{what} differs from {check.reference}"
+    return f"{what} is {check.psnr_db:.1f} dB from {check.reference}, under {check.min_psnr_db:.0f}"
 
 
 def _verdict(wrong: Sequence[str], missing: Sequence[str], error: BagelPerfError | None) -> tuple[Verdict, int]:

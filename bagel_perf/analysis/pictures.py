@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from bagel_perf.schema.results import IdentityCheck, res_label
 from bagel_perf.schema.runs import Picture, Run
+from bagel_perf.schema.variants import parse_variant
 
 MIN_SPREAD = 1.0
+MAX_LEVEL = 255.0
 
 
 def at(runs: Iterable[Run], size: tuple[int, int], variant: str) -> tuple[Run, ...]:
@@ -22,11 +25,22 @@ def identity_check(runs: Sequence[Run], size: tuple[int, int], reference: str, c
     if not compared:
         return None
     both = [*at(runs, size, reference), *compared]
-    identical = all(len(_pictures_of_seed(both, seed)) == 1 for seed in {run.seed for run in compared})
-    label = res_label(*size)
+    limits = [limit for name in (reference, candidate) if (limit := parse_variant(name).min_psnr_db) is not None]
     return IdentityCheck(
-        res=label, reference=reference, candidate=candidate, identical=identical, num_runs=len(compared)
+        res=res_label(*size),
+        reference=reference,
+        candidate=candidate,
+        identical=all(len(_pictures_of_seed(both, seed)) == 1 for seed in {run.seed for run in compared}),
+        num_runs=len(compared),
+        min_psnr_db=min(limits, default=None),
+        psnr_db=_worst_psnr_db(compared) if limits else None,
     )
+
+
+def _worst_psnr_db(compared: Sequence[Run]) -> float | None:
+    """In dB; a run that was not held to the reference counts as black against white, which is 0 dB."""
+    worst = max((run.mse if run.mse is not None else MAX_LEVEL**2 for run in compared), default=0.0)
+    return 10 * math.log10(MAX_LEVEL**2 / worst) if worst else None
 
 
 def self_check(runs: Sequence[Run], size: tuple[int, int], variant: str) -> tuple[str, ...]:

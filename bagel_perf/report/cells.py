@@ -14,6 +14,18 @@ def resolutions(result: Result) -> tuple[int | str, ...]:
     return tuple(dict.fromkeys(cell.res for cell in result.cells))
 
 
+def tolerant_variants(result: Result) -> tuple[str, ...]:
+    """Of the named variants, those whose picture is held to the first's by a declared tolerance."""
+    tolerant = {check.candidate for check in result.identity if check.min_psnr_db is not None}
+    return tuple(variant for variant in result.variants[1:] if variant in tolerant)
+
+
+def bitwise_variants(result: Result) -> tuple[str, ...]:
+    """The first of the named variants, and those whose picture has to be the same to the bit."""
+    apart = tolerant_variants(result)
+    return tuple(variant for variant in result.variants if variant not in apart)
+
+
 def cell_of(result: Result, res: int | str, stage: Stage, variant: str) -> Cell | None:
     found = (c for c in result.cells if (c.res, c.stage, c.variant) == (res, stage, variant))
     return next(found, None)

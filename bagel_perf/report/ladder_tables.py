@@ -1,10 +1,11 @@
-"""The ladder, rung by rung, and the slots of its last rung taken apart."""
+"""The ladder, rung by rung; what lies beyond it by a declared tolerance; the slots of a rung taken apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bagel_perf.report.cells import (
+    bitwise_variants,
     cell_of,
     change_text,
     delta_of,
@@ -15,23 +16,24 @@ from bagel_perf.report.cells import (
     resolutions,
     rounds_text,
     syncs_text,
+    tolerant_variants,
 )
 from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, res_text
 from bagel_perf.schema.ablations import Ablation, Saving, SlotSaving
-from bagel_perf.schema.results import Result
+from bagel_perf.schema.results import IdentityCheck, Result
 from bagel_perf.schema.slots import STAGES
 
 
 def ladder_tables(result: Result) -> Iterator[Table]:
     """One a resolution, a row per stage and variant; none unless the ladder was asked for."""
-    if result.steps:
+    if result.ladder:
         yield from (_ladder_table(result, res) for res in resolutions(result))
 
 
 def _ladder_table(result: Result, res: int | str) -> Table:
     rows = []
     for stage in STAGES:
-        for variant in result.variants:
+        for variant in bitwise_variants(result):
             cell = cell_of(result, res, stage, variant)
             step, change = (delta_of(deltas, res, stage, variant) for deltas in (result.steps, result.deltas))
             counts = syncs_text(cell), launches_text(cell), peak_text(cell)
@@ -49,6 +51,56 @@ def _ladder_table(result: Result, res: int | str) -> Table:
         rows=tuple(rows),
         caption=f"{rounds_text(result)}; GiB: peak memory",
     )
+
+
+def tolerance_tables(result: Result) -> Iterator[Table]:
+    """One, apart from all that is bitwise; none unless a variant declares a tolerance."""
+    variants = tolerant_variants(result)
+    if variants:
+        yield tolerance_table(result, variants)
+
+
+def tolerance_table(result: Result, variants: Sequence[str]) -> Table:
+    """A row per resolution, stage and variant: the change, also from the variant before it, and the worst PSNR."""
+    checks = {(check.res, check.candidate): check for check in result.identity}
+    rows = []
+    for res in resolutions(result):
+        for stage in STAGES:
+            for variant in variants:
+                cell, check = cell_of(result, res, stage, variant), checks.get((res, variant))
+                step, change = (delta_of(deltas, res, stage, variant) for deltas in (result.steps, result.deltas))
+                place = res_text(res), STAGE_LABELS[stage], variant
+                rows.append((*place, median_text(cell), change_text(step), change_text(change), psnr_text(check)))
+    reference = result.variants[0]
+    return Table(
+        title=f"{place_text(result)}: declared tolerance",
+        columns=(
+            Column(header="resolution"),
+            Column(header="stage"),
+            Column(header="variant"),
+            *(Column(header=header, numeric=True) for header in ("ms", "step", f"from {reference}", "PSNR (dB)")),
+        ),
+        rows=tuple(rows),
+        caption=f"{rounds_text(result)}; step: from the variant before; PSNR: worst of all runs against {reference}",
+    )
+
+
+def psnr_text(check: IdentityCheck | None) -> str:
+    """The worst PSNR, with the limit where it is under that."""
+    if check is None:
+        return NONE
+    if check.psnr_db is None:
+        return "identical"
+    return f"{check.psnr_db:.1f}" if check.is_ok else f"{check.psnr_db:.1f} (under {check.min_psnr_db:.0f})"
+
+
+def tolerance_lines(result: Result) -> Iterator[str]:
+    """How far each variant with a tolerance is from the first's picture."""
+    for check in result.identity:
+        if check.min_psnr_db is not None:
+            what = "identical" if check.psnr_db is None else f"{psnr_text(check)} dB or more from {check.reference}'s"
+            limit = f"{check.min_psnr_db:.0f} dB asked for, {check.num_runs} runs"
+            yield f"- {check.candidate} at {res_text(check.res)}: picture {what}; {limit}"
 
 
 def ablation_tables(result: Result) -> Iterator[Table]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bagel_perf.report.ladder_tables import tolerance_tables
 from bagel_perf.report.markdown import table_markdown
 from bagel_perf.report.tables import headline_table
 from bagel_perf.schema.errors import BagelPerfError, UsageError
@@ -69,13 +70,14 @@ def section(result: Result, folder: Path, readme_folder: Path) -> str:
         else "no commit"
     )
     source = (environment.device_name, f"torch {environment.torch}", commit, result.created[:10])
-    num_runs = sum(check.num_runs for check in result.identity)
-    same = all(check.identical for check in result.identity)
+    checks = [check for check in result.identity if check.min_psnr_db is None]
+    num_runs, same = sum(check.num_runs for check in checks), all(check.identical for check in checks)
     pictures = (
         f"Pictures: {'md5-identical' if same else 'NOT identical'} in all {num_runs} runs against {result.variants[0]}."
     )
     measured = f"Measured on {', '.join(source)}: [{link}]({link})."
-    return f"{table_markdown(headline_table(result))}\n\n{pictures} {measured}"
+    tables = (headline_table(result), *tolerance_tables(result))
+    return "\n\n".join([*map(table_markdown, tables), f"{pictures} {measured}"])
 
 
 def replace_section(text: str, content: str) -> str:

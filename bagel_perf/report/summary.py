@@ -6,19 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bagel_perf.analysis.stats import pairs_needed
-from bagel_perf.report.ladder_tables import ablation_lines
+from bagel_perf.report.cells import tolerant_variants
+from bagel_perf.report.ladder_tables import ablation_lines, tolerance_lines
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.verification import Verification
 
 
 def verdict_lines(result: Result) -> tuple[str, ...]:
     """The verdict with its exit code, then each finding, warning and the error, a line each."""
-    number = len({image.variant for image in result.images})
+    number = len({image.variant for image in result.images} - set(tolerant_variants(result)))
     head = f"verdict: {result.verdict} (exit code {result.exit_code})"
     if result.verdict == "pass":
         head += f", the pictures of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
-    lines += [*ablation_lines(result), *capture_lines(result)]
+    lines += [*tolerance_lines(result), *ablation_lines(result), *capture_lines(result)]
     lines += [f"- warning: {warning}" for warning in result.warnings]
     if result.error is not None:
         lines.append(f"- ended early: {result.error}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bagel_perf.analysis.stats import pairs_needed
 from bagel_perf.analysis.verify import tensor_groups
 from bagel_perf.report.cells import (
+    bitwise_variants,
     cell_of,
     change_text,
     delta_of,
@@ -17,9 +18,10 @@ from bagel_perf.report.cells import (
     resolutions,
     rounds_text,
     syncs_text,
+    tolerant_variants,
 )
 from bagel_perf.report.floor_tables import floor_tables
-from bagel_perf.report.ladder_tables import ablation_tables, ladder_tables
+from bagel_perf.report.ladder_tables import ablation_tables, ladder_tables, tolerance_tables
 from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, res_text
 from bagel_perf.schema.results import Cell, Delta, Result
 from bagel_perf.schema.slots import STAGES
@@ -31,19 +33,19 @@ SYNC_CAPTIONS = {"cuda": "counted by CUDA callbacks", "simulated": "counted on a
 def result_tables(result: Result) -> tuple[Table, ...]:
     """Latency of each candidate against the first variant or as a ladder, counts, floors, identity of the pictures."""
     ladder = tuple(ladder_tables(result))
-    latency = ladder or tuple(latency_table(result, candidate) for candidate in result.variants[1:])
+    latency = ladder or tuple(latency_table(result, candidate) for candidate in bitwise_variants(result)[1:])
     work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
     counts = (sync_table(result), *work, *floor_tables(result))
-    return (*latency, *ablation_tables(result), *counts, identity_table(result))
+    return (*latency, *tolerance_tables(result), *ablation_tables(result), *counts, identity_table(result))
 
 
 def headline_table(result: Result) -> Table:
-    """All variants in one table: median latency and change of each candidate, and the host syncs of all."""
-    reference, *candidates = result.variants
+    """All bitwise variants: median latency and change of each candidate, and the host syncs of all."""
+    reference, *candidates = variants = bitwise_variants(result)
     rows = []
     for res in resolutions(result):
         for stage in STAGES:
-            cells = [cell_of(result, res, stage, variant) for variant in result.variants]
+            cells = [cell_of(result, res, stage, variant) for variant in variants]
             row = [res_text(res), STAGE_LABELS[stage], median_text(cells[0])]
             for candidate, cell in zip(candidates, cells[1:], strict=True):
                 row += [median_text(cell), change_text(delta_of(result.deltas, res, stage, candidate))]
@@ -148,8 +150,9 @@ def _work_texts(cell: Cell) -> tuple[str, ...]:
 def identity_table(result: Result) -> Table:
     """The picture of each variant, and whether every run gave the reference's."""
     checks = {(check.res, check.candidate): check for check in result.identity}
+    apart = tolerant_variants(result)
     rows = []
-    for image in result.images:
+    for image in (each for each in result.images if each.variant not in apart):
         check = checks.get((image.res, image.variant))
         same = "reference" if image.variant == result.variants[0] else NONE
         if check is not None:

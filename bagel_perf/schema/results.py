@@ -66,13 +66,24 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityCheck:
-    """Whether the candidate gave the reference's picture in each of its ``num_runs`` runs with the same seed."""
+    """Whether the candidate gave the reference's picture in each of its ``num_runs`` runs with the same seed.
+
+    Where a tolerance is declared, ``psnr_db`` is the worst of those runs; None there means that all were identical.
+    """
 
     res: int | str
     reference: str
     candidate: str
     identical: bool
     num_runs: int
+    min_psnr_db: float | None = None
+    psnr_db: float | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        """Identical, or within the declared tolerance."""
+        within = self.min_psnr_db is not None and self.psnr_db is not None and self.psnr_db >= self.min_psnr_db
+        return self.identical or within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +105,8 @@ class Result:
     """One comparison. ``findings`` says in words why it did not pass, ``error`` what ended it early.
 
     ``variants`` are those that were named; cells, images and deltas hold the mixtures of ``ablations`` as well.
-    ``deltas`` are against the first variant, ``steps`` of each named variant against the one before it.
+    ``deltas`` are against the first variant, ``steps`` of each named variant against the one before it; ``ladder`` says
+    that they are to be shown.
     """
 
     environment: Environment
@@ -118,6 +130,7 @@ class Result:
     runs: tuple[Run, ...]
     ceilings: Ceilings | None = None
     floors: tuple[StageFloor, ...] = ()
+    ladder: bool = False
     steps: tuple[Delta, ...] = ()
     ablations: tuple[Ablation, ...] = ()
 

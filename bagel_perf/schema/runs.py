@@ -80,7 +80,9 @@ class Run:
 
     ``count`` counts host syncs, ``repeat`` and ``other_seed`` are the self-checks, ``profile`` counts the work of a
     GPU, ``warmup`` and ``timed`` are the measurement; ``round`` numbers timed runs, ``sync_device`` says what counted.
-    ``captures_ms`` is how long each graph took that was recorded in the run; a timed run records none.
+    ``captures_ms`` is how long each graph took that was recorded in the run; a timed run records none. ``mse`` is the
+    mean squared difference of grey levels (0 to 255) from the first variant's picture of the same seed, where one of
+    the two declares a tolerance.
     Raises ``UsageError``.
     """
 
@@ -94,10 +96,13 @@ class Run:
     measurements: tuple[Measurement, ...] = ()
     picture: Picture
     captures_ms: tuple[float, ...] = ()
+    mse: float | None = None
 
     def __post_init__(self) -> None:
         if self.captures_ms and self.purpose == "timed":
             raise UsageError("a timed run recorded a graph", value=self.variant)
+        if self.mse is not None and not self.mse >= 0:
+            raise UsageError("a mean squared difference is not 0 or more", value=self.mse)
         stages = [measurement.stage for measurement in self.measurements]
         if len(set(stages)) != len(stages):
             raise UsageError("a stage is measured twice in one run", value=", ".join(stages))

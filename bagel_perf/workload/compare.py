@@ -25,9 +25,16 @@ from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Measurement, Picture, Purpose, Run, SyncDevice
 from bagel_perf.schema.slots import as_stage
 from bagel_perf.schema.store import writing
+from bagel_perf.schema.variants import parse_variant
 from bagel_perf.workload.bind import bind, with_regions
 from bagel_perf.workload.counting import count_stages
-from bagel_perf.workload.edit import RequestInputs, describe_picture, edit_subject, request_inputs
+from bagel_perf.workload.edit import (
+    RequestInputs,
+    describe_picture,
+    edit_subject,
+    mean_squared_error,
+    request_inputs,
+)
 from bagel_perf.workload.floors import measure_floors
 from bagel_perf.workload.loading import Loaded
 
@@ -41,7 +48,10 @@ Emit = Callable[[Event], None]
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One plan under way. ``paths`` maps the md5 of each picture already written to its file."""
+    """One plan under way. ``paths`` maps the md5 of each picture already written to its file.
+
+    ``references`` holds the first variant's picture of each width, height and seed, where tolerances are declared.
+    """
 
     plan: Plan
     model: Bagel
@@ -49,6 +59,7 @@ class Session:
     num_rounds: int
     num_warmups: int
     paths: dict[str, str] = field(default_factory=dict)
+    references: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
     num_runs: int = field(init=False)
     num_done: int = 0
 
@@ -76,6 +87,15 @@ class Session:
                 path.write_bytes(png)
             self.paths[picture.md5] = path.name
         return replace(picture, path=self.paths[picture.md5])
+
+    def mse(self, png: bytes, variant: str, place: tuple[int, int, int]) -> float | None:
+        """Of a picture against the reference's of the same (width, height, seed); None where it has to be identical."""
+        first = self.plan.variants[0]
+        if variant == first:
+            self.references.setdefault(place, png)
+        if all(parse_variant(name).min_psnr_db is None for name in (variant, first)) or place not in self.references:
+            return None
+        return mean_squared_error(png, self.references[place])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,17 +131,19 @@ class Case:
         captures_ms: tuple[float, ...] = (),
     ) -> Run:
         """Sends off one run."""
+        width, height, seed = self.request.width, self.request.height, self.request.seed + (purpose == "other_seed")
         run = Run(
             purpose=purpose,
             variant=variant,
-            width=self.request.width,
-            height=self.request.height,
-            seed=self.request.seed + (purpose == "other_seed"),
+            width=width,
+            height=height,
+            seed=seed,
             round=round,
             sync_device=sync_device,
             measurements=measurements,
             picture=self.session.keep(png, variant),
             captures_ms=captures_ms,
+            mse=self.session.mse(png, variant, (width, height, seed)),
         )
         self.session.emit(RunEvent(run=run))
         return run

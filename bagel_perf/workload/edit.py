@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -120,7 +121,7 @@ def encode_png(pixels_HW3: Tensor) -> bytes:
 
 def describe_picture(png: bytes) -> Picture:
     """Hashes and spread (standard deviation in grey levels) of a PNG."""
-    pixels = np.asarray(Image.open(io.BytesIO(png)))
+    pixels = read_pixels(png)
     return Picture(
         width=pixels.shape[1],
         height=pixels.shape[0],
@@ -128,3 +129,14 @@ def describe_picture(png: bytes) -> Picture:
         pixels_sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
         spread=float(pixels.std()),
     )
+
+
+def read_pixels(png: bytes) -> NDArray[np.uint8]:
+    """Pixels [H, W, 3] of a PNG."""
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def mean_squared_error(png: bytes, reference: bytes) -> float:
+    """Mean squared difference of the grey levels of two PNGs of one size."""
+    ours, theirs = (read_pixels(each).astype(np.float64) for each in (png, reference))
+    return float(np.square(ours - theirs).mean())

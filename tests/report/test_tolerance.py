@@ -1,0 +1,98 @@
+"""A variant with a declared tolerance stands apart from the table of md5s, and fails where it leaves the tolerance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.report.ladder_tables import tolerance_lines
+from bagel_perf.report.readme import section
+from bagel_perf.report.summary import verdict_lines
+from bagel_perf.report.tables import result_tables
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import Run
+from bagel_perf.schema.variants import LADDER
+from bagel_perf.workload.edit import encode_png, mean_squared_error
+from scripted import ENVIRONMENT, make_plan, make_run, make_runs
+
+TOLERANT = [rung.name for rung in LADDER if rung.min_psnr_db is not None]
+PLAN = make_plan(variants=("baseline", "fused", "close"))
+
+
+def result_with(mse: float | None, plan: Plan = PLAN) -> Result:
+    """A comparison in which close gives other pictures, this far from the baseline's."""
+
+    def drawn(run: Run) -> Run:
+        if run.variant != "close":
+            return run
+        picture = replace(run.picture, md5=run.picture.md5[::-1], pixels_sha256=run.picture.pixels_sha256[::-1])
+        return replace(run, picture=picture, mse=mse)
+
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
+    return build_result(plan, ENVIRONMENT, [drawn(run) for run in make_runs(plan, 6)], session)
+
+
+def test_another_picture_within_the_tolerance_passes_and_is_timed() -> None:
+    result = result_with(0.5)
+    assert (result.verdict, result.exit_code) == ("pass", 0)
+    check = next(check for check in result.identity if check.candidate == "close")
+    assert not check.identical and check.is_ok
+    assert check.psnr_db == pytest.approx(10 * math.log10(255**2 / 0.5))
+    assert any(delta.candidate == "close" for delta in result.deltas)
+    assert Result.from_json(result.to_json()) == result
+
+
+@pytest.mark.parametrize("mse", [6.6, 255.0**2, None])
+def test_a_picture_beyond_the_tolerance_or_not_held_to_it_has_no_latency(mse: float | None) -> None:
+    result = result_with(mse)
+    assert result.exit_code == 3
+    assert result.findings[0].startswith("close at 256 is ") and result.findings[0].endswith(" from baseline, under 40")
+    assert not any(cell.latency_ms for cell in result.cells if cell.variant == "close")
+
+
+def test_a_tolerance_is_never_in_a_table_of_identical_pictures() -> None:
+    result = result_with(0.5)
+    tables = {table.title: table for table in result_tables(result)}
+    assert [row[1] for row in tables["Pictures"].rows] == ["baseline", "fused"]
+    assert not [title for title in tables if title.endswith("-> close")]
+    apart = next(table for title, table in tables.items() if title.endswith("declared tolerance"))
+    assert [(row[1], row[2], row[6]) for row in apart.rows] == [(stage, "close", "51.1") for stage in ("AR", "DiT", "e2e")]
+    head, line, *_ = verdict_lines(result)
+    assert head.endswith("the pictures of 2 variants are identical in every run")
+    assert line == "- close at 256x256: picture 51.1 dB or more from baseline's; 40 dB asked for, 14 runs"
+
+
+def test_the_readme_counts_identical_runs_of_bitwise_variants_alone(tmp_path: object) -> None:
+    from pathlib import Path
+
+    text = section(result_with(0.5), Path("reports/a"), Path())
+    assert "Pictures: md5-identical in all 14 runs against baseline." in text
+    assert "declared tolerance" in text and "| 51.1 |" in text
+
+
+def test_the_same_picture_within_a_tolerance_is_called_identical() -> None:
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
+    runs = [replace(run, mse=0.0) if run.variant == "close" else run for run in make_runs(PLAN, 6)]
+    lines = [*tolerance_lines(build_result(PLAN, ENVIRONMENT, runs, session))]
+    assert lines == ["- close at 256x256: picture identical; 40 dB asked for, 14 runs"]
+
+
+def test_the_mean_squared_error_is_of_grey_levels() -> None:
+    black = torch.zeros(4, 5, 3, dtype=torch.uint8)
+    other = black.clone()
+    other[0, 0, 0] = 60
+    assert mean_squared_error(encode_png(other), encode_png(black)) == 60**2 / 60
+    assert mean_squared_error(encode_png(black), encode_png(black)) == 0.0
+
+
+def test_a_run_has_no_negative_and_no_undefined_difference() -> None:
+    for mse in (-1.0, np.nan):
+        with pytest.raises(UsageError, match="mean squared difference"):
+            replace(make_run("repeat", "close", PLAN.requests[0]), mse=mse)
