@@ -28,7 +28,8 @@ app = typer.Typer(
 )
 
 DEFAULT_PROMPT = "Change the color to blue"
-ALL_RUNGS = ",".join(rung.name for rung in LADDER)
+BITWISE_RUNGS = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
+EVERY_RUNG = ",".join(rung.name for rung in LADDER)
 
 Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
 Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]
@@ -47,7 +48,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def compare(
     *,
     res: Annotated[list[str], typer.Option(metavar="SIDE|WxH", help="Resolution; may be repeated.")] = ["1024"],  # noqa: B006
-    variants: Variants = ALL_RUNGS,
+    variants: Variants = BITWISE_RUNGS,
     task: Task = "i2i",
     image: Image = None,
     prompt: str = DEFAULT_PROMPT,
@@ -87,7 +88,7 @@ def compare(
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Golden folder: a checkpoint and its tensors.")],
     *,
-    variants: Variants = ALL_RUNGS,
+    variants: Variants = EVERY_RUNG,
     device: Device = "auto",
     attention: Attention = "auto",
     json_path: Json = None,
