@@ -16,7 +16,7 @@ from bagel_perf.commands.common import existing, given_options, writable
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import TASKS, Request, parse_resolution
-from bagel_perf.schema.variants import LADDER, parse_variants
+from bagel_perf.schema.variants import LADDER, best_bitwise_rung, parse_variants
 
 app = typer.Typer(
     name="bagel-perf",
@@ -28,8 +28,9 @@ app = typer.Typer(
 )
 
 DEFAULT_PROMPT = "Change the color to blue"
-ALL_RUNGS = ",".join(rung.name for rung in LADDER)
-FIRST_AND_BEST = f"{LADDER[0].name},{LADDER[-1].name}"
+BITWISE_RUNGS = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
+EVERY_RUNG = ",".join(rung.name for rung in LADDER)
+FIRST_AND_BEST = f"{LADDER[0].name},{best_bitwise_rung().name}"
 VARIANTS_HELP = "Comma-separated: RUNG, RUNG+slot or RUNG-slot."
 
 Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
@@ -50,7 +51,11 @@ def compare(
     *,
     res: Annotated[list[str], typer.Option(metavar="SIDE|WxH", help="Resolution; may be repeated.")] = ["1024"],  # noqa: B006
     variants: Annotated[
-        str | None, typer.Option(help=VARIANTS_HELP, show_default=f"{ALL_RUNGS}; with --ablate {FIRST_AND_BEST}")
+        str | None,
+        typer.Option(
+            help=VARIANTS_HELP,
+            show_default=f"{BITWISE_RUNGS}; with --ladder {LADDER[-1].name}, too; with --ablate {FIRST_AND_BEST}",
+        ),
     ] = None,
     ladder: Annotated[bool, typer.Option("--ladder", help="Show the change from each variant to the next.")] = False,
     ablate: Annotated[
@@ -76,7 +81,7 @@ def compare(
     plan = Plan(
         kind="compare",
         requests=tuple(_request(each, task, image, prompt, steps, seed) for each in res),
-        variants=_names(variants or (FIRST_AND_BEST if ablate and not ladder else ALL_RUNGS)),
+        variants=_names(variants or (EVERY_RUNG if ladder else FIRST_AND_BEST if ablate else BITWISE_RUNGS)),
         ladder=ladder,
         ablate=ablate,
         preset=one_of("preset", preset, PRESETS),
@@ -97,7 +102,7 @@ def compare(
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Golden folder: a checkpoint and its tensors.")],
     *,
-    variants: Variants = ALL_RUNGS,
+    variants: Variants = EVERY_RUNG,
     device: Device = "auto",
     attention: Attention = "auto",
     json_path: Json = None,

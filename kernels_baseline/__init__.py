@@ -5,6 +5,7 @@ from kernels_baseline.contexts import pack_contexts
 from kernels_baseline.lengths import attention_lengths
 from kernels_baseline.loop import denoise_loop
 from kernels_baseline.merge import merge_kv
+from kernels_baseline.normalize import norm_activate
 from kernels_baseline.positions import adjust_positions
 from kernels_baseline.routing import route_experts
 from kernels_baseline.schedule import timestep_schedule
@@ -19,4 +20,5 @@ SLOTS = Slots(
     timestep_schedule=timestep_schedule,
     step_input=step_input,
     denoise_loop=denoise_loop,
+    norm_activate=norm_activate,
 )

@@ -69,6 +69,12 @@ OURS: dict[str, set[str]] = {
         "kernels_baseline",
         *SLOT_SIDE_OF_THE_MODEL,
     },
+    "kernels_optimized.close": {
+        "kernels_optimized.close",
+        "kernels_optimized.fused",
+        "kernels_baseline",
+        *SLOT_SIDE_OF_THE_MODEL,
+    },
     "kernels_optimized.fused": {
         "kernels_optimized.fused",
         "kernels_optimized.captured",
@@ -98,6 +104,7 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.pytest_plugin": {"pytest", "torch"},
     "kernels_baseline": {"torch"},
     "kernels_optimized": {"torch"},
+    "kernels_optimized.close": {"torch", "triton"},
     "kernels_optimized.fused": {"torch", "triton"},
 }
 WITHOUT_TORCH = ("schema", "analysis", "report", "launch", "recorder", "commands", "cli")
@@ -185,6 +192,8 @@ def test_a_module_imports_only_what_its_row_allows(module: str) -> None:
         ("kernels_optimized.pr3987.routing", "import kernels_optimized.sync_free.routing"),
         ("kernels_optimized.captured.loop", "import kernels_optimized.fused.step"),
         ("kernels_optimized.captured.loop", "import triton"),
+        ("kernels_optimized.fused.step", "from kernels_optimized.close import normalize"),
+        ("kernels_baseline.normalize", "from kernels_optimized.close import normalize"),
         ("kernels_optimized.sync_free.loop", "from bagel_perf.model.decoder import decode"),
     ],
 )

@@ -53,7 +53,7 @@ def ablations_of(
 
 
 def _ablation(plan: Plan, latencies: _Latencies) -> Ablation | None:
-    reference, variant = plan.variants[0], plan.variants[-1]
+    reference, variant = plan.variants[0], plan.ablated
     before, after = latencies.of(reference), latencies.of(variant)
     total = _saving(_less(before, after))
     if total is None:

@@ -1,7 +1,7 @@
 """The FLUX autoencoder: pixels to moments, latents to pixels.
 
 Under bf16 autocast convolutions round their input and weight to bf16, so the weights are rounded once, when they are
-loaded; GroupNorm computes and returns fp32, and SiLU keeps that.
+loaded; GroupNorm and SiLU, which slot ``norm_activate`` computes, are fp32 inside.
 
 Suffixes: C channels, H and W rows and columns, P positions (H W), 1 for a batch of one.
 """
@@ -18,7 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bagel_perf.harness.regions import region
 from bagel_perf.model.attention import Attention
 from bagel_perf.model.config import GROUP_NORM_GROUPS, AutoencoderConfig
-from bagel_perf.model.parameters import Norm, Source, take_norm
+from bagel_perf.model.contracts import GroupNorm, NormActivate
+from bagel_perf.model.parameters import Source, take_norm
 
 GROUP_NORM_EPS = 1e-6
 
@@ -43,9 +44,9 @@ class Conv:
 class ResBlock:
     """Two normed convolutions beside a shortcut, which is a 1x1 convolution where the channels change."""
 
-    norm1: Norm
+    norm1: GroupNorm
     conv1: Conv
-    norm2: Norm
+    norm2: GroupNorm
     conv2: Conv
     shortcut: Conv | None
 
@@ -54,7 +55,7 @@ class ResBlock:
 class AttnBlock:
     """Single-head attention over all positions, with 1x1 convolutions as projections."""
 
-    norm: Norm
+    norm: GroupNorm
     q: Conv
     k: Conv
     v: Conv
@@ -78,7 +79,7 @@ class Coder:
     mid_first: ResBlock
     mid_attention: AttnBlock
     mid_second: ResBlock
-    norm_out: Norm
+    norm_out: GroupNorm
     conv_out: Conv
 
 
@@ -89,16 +90,19 @@ class Autoencoder:
     decoder: Coder
 
 
-def encode_moments(autoencoder: Autoencoder, pixels_13HW: Tensor, attention: Attention) -> Tensor:
+def encode_moments(
+    autoencoder: Autoencoder, pixels_13HW: Tensor, attention: Attention, norm_activate: NormActivate
+) -> Tensor:
     """Pixels in [-1, 1] -> mean and log variance, bf16 [1, 2z, H/8, W/8] (8: ``config.downsample``)."""
     coder = autoencoder.encoder
     with region("vae_encode"):
         x = coder.conv_in(pixels_13HW)
         for level in coder.levels:
             for block in level.blocks:
-                x = _residual(block, x)
+                x = _residual(block, x, norm_activate)
             x = level.resample.halve(x) if level.resample else x
-        return coder.conv_out(_norm_silu(_middle(coder, x, attention), coder.norm_out))
+        x = _middle(coder, x, attention, norm_activate)
+        return coder.conv_out(norm_activate(x, coder.norm_out, activate=True))
 
 
 def sample_latent(config: AutoencoderConfig, moments: Tensor, noise: Tensor) -> Tensor:
@@ -111,16 +115,16 @@ def sample_latent(config: AutoencoderConfig, moments: Tensor, noise: Tensor) -> 
     return config.scale * (z - config.shift)
 
 
-def decode(autoencoder: Autoencoder, latent: Tensor, attention: Attention) -> Tensor:
+def decode(autoencoder: Autoencoder, latent: Tensor, attention: Attention, norm_activate: NormActivate) -> Tensor:
     """Latent fp32 [1, z, h, w] -> pixels around [-1, 1], bf16 [1, 3, 8h, 8w]."""
     config, coder = autoencoder.config, autoencoder.decoder
     with region("vae_decode"):
-        x = _middle(coder, coder.conv_in(latent / config.scale + config.shift), attention)
+        x = _middle(coder, coder.conv_in(latent / config.scale + config.shift), attention, norm_activate)
         for level in coder.levels:
             for block in level.blocks:
-                x = _residual(block, x)
+                x = _residual(block, x, norm_activate)
             x = level.resample(F.interpolate(x, scale_factor=2.0, mode="nearest")) if level.resample else x
-        return coder.conv_out(_norm_silu(x, coder.norm_out))
+        return coder.conv_out(norm_activate(x, coder.norm_out, activate=True))
 
 
 def to_uint8(decoded_13HW: Tensor) -> Tensor:
@@ -129,28 +133,20 @@ def to_uint8(decoded_13HW: Tensor) -> Tensor:
     return (unit.permute(1, 2, 0) * 255).to(torch.uint8)
 
 
-def _norm_silu(x_1CHW: Tensor, norm: Norm) -> Tensor:
-    return F.silu(_group_norm(x_1CHW, norm), inplace=True)
-
-
-def _group_norm(x_1CHW: Tensor, norm: Norm) -> Tensor:
-    return F.group_norm(x_1CHW.float(), GROUP_NORM_GROUPS, norm.weight, norm.bias, GROUP_NORM_EPS)
-
-
-def _residual(block: ResBlock, x_1CHW: Tensor) -> Tensor:
-    inner = block.conv1(_norm_silu(x_1CHW, block.norm1))
-    inner = block.conv2(_norm_silu(inner, block.norm2))
+def _residual(block: ResBlock, x_1CHW: Tensor, norm_activate: NormActivate) -> Tensor:
+    inner = block.conv1(norm_activate(x_1CHW, block.norm1, activate=True))
+    inner = block.conv2(norm_activate(inner, block.norm2, activate=True))
     return inner.add_(block.shortcut(x_1CHW) if block.shortcut else x_1CHW)
 
 
-def _middle(coder: Coder, x_1CHW: Tensor, attention: Attention) -> Tensor:
-    x_1CHW = _residual(coder.mid_first, x_1CHW)
-    x_1CHW = x_1CHW + _attend(coder.mid_attention, x_1CHW, attention)
-    return _residual(coder.mid_second, x_1CHW)
+def _middle(coder: Coder, x_1CHW: Tensor, attention: Attention, norm_activate: NormActivate) -> Tensor:
+    x_1CHW = _residual(coder.mid_first, x_1CHW, norm_activate)
+    x_1CHW = x_1CHW + _attend(coder.mid_attention, x_1CHW, attention, norm_activate)
+    return _residual(coder.mid_second, x_1CHW, norm_activate)
 
 
-def _attend(block: AttnBlock, x_1CHW: Tensor, attention: Attention) -> Tensor:
-    normed = _group_norm(x_1CHW, block.norm)
+def _attend(block: AttnBlock, x_1CHW: Tensor, attention: Attention, norm_activate: NormActivate) -> Tensor:
+    normed = norm_activate(x_1CHW, block.norm, activate=False)
     # Contiguous rows: the kernels that do not build the P x P matrix ask for them.
     q, k, v = (conv(normed).flatten(2).transpose(1, 2).contiguous()[None] for conv in (block.q, block.k, block.v))
     return block.out(_attend_one_head(attention, q, k, v)[0].transpose(1, 2).reshape(x_1CHW.shape))
@@ -185,7 +181,7 @@ def _build_encoder(source: Source, config: AutoencoderConfig) -> Coder:
         mid_first=_build_residual(source, "encoder.mid.block_1", width, width),
         mid_attention=_build_attention(source, "encoder.mid.attn_1", width),
         mid_second=_build_residual(source, "encoder.mid.block_2", width, width),
-        norm_out=take_norm(source, "encoder.norm_out", width, dtype=torch.float32),
+        norm_out=_take_group_norm(source, "encoder.norm_out", width),
         conv_out=_take_conv(source, "encoder.conv_out", 2 * config.z_channels, width, 3),
     )
 
@@ -205,7 +201,7 @@ def _build_decoder(source: Source, config: AutoencoderConfig) -> Coder:
         mid_first=_build_residual(source, "decoder.mid.block_1", channels[-1], channels[-1]),
         mid_attention=_build_attention(source, "decoder.mid.attn_1", channels[-1]),
         mid_second=_build_residual(source, "decoder.mid.block_2", channels[-1], channels[-1]),
-        norm_out=take_norm(source, "decoder.norm_out", width, dtype=torch.float32),
+        norm_out=_take_group_norm(source, "decoder.norm_out", width),
         conv_out=_take_conv(source, "decoder.conv_out", config.out_channels, width, 3),
     )
 
@@ -216,9 +212,9 @@ def _build_blocks(source: Source, key: str, number: int, num_in: int, num_out: i
 
 def _build_residual(source: Source, key: str, num_in: int, num_out: int) -> ResBlock:
     return ResBlock(
-        norm1=take_norm(source, f"{key}.norm1", num_in, dtype=torch.float32),
+        norm1=_take_group_norm(source, f"{key}.norm1", num_in),
         conv1=_take_conv(source, f"{key}.conv1", num_out, num_in, 3),
-        norm2=take_norm(source, f"{key}.norm2", num_out, dtype=torch.float32),
+        norm2=_take_group_norm(source, f"{key}.norm2", num_out),
         conv2=_take_conv(source, f"{key}.conv2", num_out, num_out, 3),
         shortcut=None if num_in == num_out else _take_conv(source, f"{key}.nin_shortcut", num_out, num_in, 1),
     )
@@ -226,12 +222,17 @@ def _build_residual(source: Source, key: str, num_in: int, num_out: int) -> ResB
 
 def _build_attention(source: Source, key: str, width: int) -> AttnBlock:
     return AttnBlock(
-        norm=take_norm(source, f"{key}.norm", width, dtype=torch.float32),
+        norm=_take_group_norm(source, f"{key}.norm", width),
         q=_take_conv(source, f"{key}.q", width, width, 1),
         k=_take_conv(source, f"{key}.k", width, width, 1),
         v=_take_conv(source, f"{key}.v", width, width, 1),
         out=_take_conv(source, f"{key}.proj_out", width, width, 1),
     )
+
+
+def _take_group_norm(source: Source, key: str, num_channels: int) -> GroupNorm:
+    norm = take_norm(source, key, num_channels, dtype=torch.float32)
+    return GroupNorm(weight=norm.weight, bias=norm.bias, num_groups=GROUP_NORM_GROUPS, eps=GROUP_NORM_EPS)
 
 
 def _take_conv(source: Source, key: str, num_out: int, num_in: int, kernel: int) -> Conv:

@@ -1,10 +1,11 @@
-"""The eight slots: one typed signature each, which every rung implements.
+"""The nine slots: one typed signature each, which every rung implements.
 
 A slot is a named piece of BAGEL's control flow. The model calls slots and never asks which rung they come from, so one
 copy of the weights serves all of them.
 
 Suffixes: P packed prefill positions, T rows of a query batch, N latent tokens, S merged KV rows, K KV heads, E head
-size, B branches, C latent channels (64), D model width.
+size, B branches, C latent channels (64), D model width. In pictures C channels, H and W rows and columns, 1 for a batch
+of one.
 """
 
 from __future__ import annotations
@@ -47,6 +48,16 @@ class Step:
     t_N: Tensor
     dt: Tensor
     in_window: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupNorm:
+    """Scale and shift, fp32 [C] each, of channels that are normed in groups of neighbours over all positions."""
+
+    weight: Tensor
+    bias: Tensor
+    num_groups: int
+    eps: float
 
 
 class Embedder(Protocol):
@@ -141,6 +152,15 @@ class DenoiseLoop(Protocol):
         ...
 
 
+class NormActivate(Protocol):
+    def __call__(self, x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
+        """Norm of an activation of the autoencoder, with ``activate`` followed by SiLU; computed in fp32.
+
+        The result [1, C, H, W] is fp32, or bf16 already, to which the convolution that takes it rounds it.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slots:
     """One implementation per slot. A variant is such a table; mixtures are made with ``dataclasses.replace``."""
@@ -153,3 +173,4 @@ class Slots:
     timestep_schedule: TimestepSchedule
     step_input: StepInput
     denoise_loop: DenoiseLoop
+    norm_activate: NormActivate

@@ -127,8 +127,8 @@ def _branches(model: Bagel, cache: ContextCache, num_branches: int, position_ids
     return Branches(layout=layout, kv=kv, segments=layout.segments, rows=rows, caches=caches)
 
 
-def render(model: Bagel, latents_NC: Tensor, grid: tuple[int, int]) -> Tensor:
+def render(model: Bagel, latents_NC: Tensor, grid: tuple[int, int], slots: Slots) -> Tensor:
     """The picture of clean latents, uint8 [H, W, 3] on the device."""
     with region("render"):
         latent = unpack_latents(latents_NC, *grid)
-        return to_uint8(decode_latent(model.autoencoder, latent, model.attention))
+        return to_uint8(decode_latent(model.autoencoder, latent, model.attention, slots.norm_activate))

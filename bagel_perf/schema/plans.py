@@ -9,7 +9,7 @@ from bagel_perf.schema import codec
 from bagel_perf.schema.ablations import SlotMixtures, slot_mixtures
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.variants import LADDER, parse_variants
+from bagel_perf.schema.variants import LADDER, parse_variant, parse_variants
 
 SCHEMA = "bagel-perf.plan"
 VERSION = 1
@@ -36,7 +36,7 @@ class Plan:
     where pictures are written, ``order_seed`` draws the order of the variants in each round. ``budgets`` are host syncs
     per entry of a region. On CUDA ``profile`` asks for times, ``check_price`` for their test, and ``trace_path`` is
     where the profile's trace is kept. ``ladder`` asks for the change from each variant to the next, ``ablate`` for each
-    slot of the last left in and left out. Raises ``UsageError``.
+    slot of the last bitwise one left in and left out. Raises ``UsageError``.
     """
 
     kind: Literal["compare", "verify", "syncs"]
@@ -97,17 +97,23 @@ class Plan:
             self._check_ablation()
 
     def _check_ablation(self) -> None:
-        first, *rungs = (rung.name for rung in LADDER)
-        if self.variants[0] != first or self.variants[-1] not in rungs:
+        first, *rungs = (rung.name for rung in LADDER if rung.is_bitwise)
+        if self.variants[0] != first or self.ablated not in rungs:
             allowed = f"{first} first and last one of {', '.join(rungs)}"
             remedy = f"--variants {first},{rungs[-1]}"
             given = ",".join(self.variants)
             raise UsageError("these variants cannot be taken apart", value=given, allowed=allowed, remedy=remedy)
 
     @property
+    def ablated(self) -> str:
+        """The last variant whose picture is the baseline's to the bit: the one that ``ablate`` takes apart."""
+        bitwise = [name for name in self.variants if parse_variant(name).min_psnr_db is None]
+        return bitwise[-1] if bitwise else ""
+
+    @property
     def mixtures(self) -> tuple[SlotMixtures, ...]:
-        """The slots of the last variant that are left in and out; none unless ``ablate``."""
-        return slot_mixtures(self.variants[-1], self.variants) if self.ablate else ()
+        """The slots of ``ablated`` that are left in and out; none unless ``ablate``."""
+        return slot_mixtures(self.ablated, self.variants) if self.ablate else ()
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ SLOTS: tuple[str, ...] = (
     "timestep_schedule",
     "step_input",
     "denoise_loop",
+    "norm_activate",
 )
 
 Stage = Literal["ar", "dit", "e2e"]

@@ -1,7 +1,8 @@
 """Variants: which rung of the ladder fills each slot, and the grammar in which people write it.
 
-``RUNG`` takes every slot from that rung, ``+slot`` takes one from the best rung that changes it, ``-slot`` puts one
-back to the baseline: ``baseline+timestep_schedule``, ``sync_free-merge_kv``.
+``RUNG`` takes every slot from that rung, ``+slot`` takes one from the best bitwise rung that changes it, ``-slot`` puts
+one back to the baseline: ``baseline+timestep_schedule``, ``sync_free-merge_kv``. So no mixture leaves the tolerance of
+the rung that it begins with.
 """
 
 from __future__ import annotations
@@ -17,33 +18,37 @@ from bagel_perf.schema.slots import SLOTS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """A step of the ladder; ``equality`` says how like the baseline's its picture has to be.
+    """A step of the ladder. Its picture is bitwise the baseline's, unless ``min_psnr_db`` declares a tolerance in dB.
 
     ``changes`` are the slots that it does not take from the rung below. ``recorded`` are those that its
     ``denoise_loop`` records, and in which therefore nothing may wait; ``swallowed`` those that it does without.
     """
 
     name: str
-    equality: str
+    min_psnr_db: float | None = None
     changes: frozenset[str]
     recorded: frozenset[str] = frozenset()
     swallowed: frozenset[str] = frozenset()
 
+    @property
+    def is_bitwise(self) -> bool:
+        return self.min_psnr_db is None
+
 
 _IN_THE_STEP = frozenset({"step_input", "merge_kv", "attention_lengths"})
-_OF_THE_PULL_REQUEST = frozenset(SLOTS) - {"pack_contexts", "step_input", "denoise_loop"}
+_OF_THE_PULL_REQUEST = frozenset(SLOTS) - {"pack_contexts", "step_input", "denoise_loop", "norm_activate"}
 
 LADDER: tuple[Rung, ...] = (
-    Rung(name="baseline", equality="bitwise", changes=frozenset(SLOTS)),
-    Rung(name="pr3987", equality="bitwise", changes=_OF_THE_PULL_REQUEST),
-    Rung(name="sync_free", equality="bitwise", changes=frozenset(SLOTS) - {"pack_contexts"}),
-    Rung(name="captured", equality="bitwise", changes=frozenset({"denoise_loop"}), recorded=_IN_THE_STEP),
+    Rung(name="baseline", changes=frozenset(SLOTS)),
+    Rung(name="pr3987", changes=_OF_THE_PULL_REQUEST),
+    Rung(name="sync_free", changes=frozenset(SLOTS) - {"pack_contexts", "norm_activate"}),
+    Rung(name="captured", changes=frozenset({"denoise_loop"}), recorded=_IN_THE_STEP),
     Rung(
         name="fused",
-        equality="bitwise",
         changes=frozenset({"pack_contexts", "denoise_loop"}),
         swallowed=_IN_THE_STEP,
     ),
+    Rung(name="close", min_psnr_db=40.0, changes=frozenset({"norm_activate"})),
 )
 WAITING = frozenset({"baseline", "pr3987"})
 """Rungs whose slots wait."""
@@ -60,6 +65,22 @@ class Variant:
     def owners(self) -> tuple[str, ...]:
         """The rung whose code fills each slot, in the order of ``SLOTS``."""
         return tuple(owner(self.rung_by_slot[slot], slot) for slot in SLOTS)
+
+    @property
+    def min_psnr_db(self) -> float | None:
+        """The tolerance of its picture, None where it is bitwise the baseline's."""
+        limits = [rung.min_psnr_db for rung in LADDER if rung.name in self.owners and rung.min_psnr_db is not None]
+        return min(limits, default=None)
+
+
+def rung_named(name: str) -> Rung:
+    """The rung of this name; there has to be one."""
+    return next(rung for rung in LADDER if rung.name == name)
+
+
+def best_bitwise_rung() -> Rung:
+    """The highest rung whose picture is the baseline's to the bit."""
+    return next(rung for rung in reversed(LADDER) if rung.is_bitwise)
 
 
 def owner(rung: str, slot: str) -> str:
@@ -79,7 +100,9 @@ def parse_variant(text: str) -> Variant:
     for sign, slot in zip(rest[::2], rest[1::2], strict=True):
         if slot not in SLOTS:
             raise UsageError(f"unknown slot in variant {name}", value=slot, allowed=_allowed())
-        target = owner(LADDER[-1].name, slot) if sign == "+" else LADDER[0].name
+        target = owner(best_bitwise_rung().name, slot) if sign == "+" else LADDER[0].name
+        if sign == "+" and target == LADDER[0].name:
+            raise _only_within_a_tolerance(name, slot)
         if owner(rung_by_slot[slot], slot) == target:
             problem = f"variant {name} already takes {slot} from {target}"
             raise UsageError(problem, allowed=_allowed(), remedy=f"leave {sign}{slot} out")
@@ -88,9 +111,17 @@ def parse_variant(text: str) -> Variant:
     return Variant(name=name, rung_by_slot=MappingProxyType(rung_by_slot))
 
 
+def _only_within_a_tolerance(name: str, slot: str) -> UsageError:
+    """``+slot`` of a slot that all bitwise rungs have from the baseline."""
+    changing = ", ".join(rung.name for rung in LADDER if not rung.is_bitwise and slot in rung.changes)
+    problem = f"variant {name} asks for a better {slot} with the baseline's bits"
+    allowed = f"{slot} is {LADDER[0].name}'s up to {best_bitwise_rung().name}; {_allowed()}"
+    return UsageError(problem, value=f"+{slot}", allowed=allowed, remedy=f"take the rung that changes it: {changing}")
+
+
 def _refuse_what_never_runs(name: str, rung_by_slot: Mapping[str, str], pinned: Sequence[str]) -> None:
     """``UsageError`` for a slot that waits where it would be recorded, and for a pinned slot that the loop swallows."""
-    loop = next(rung for rung in LADDER if rung.name == rung_by_slot["denoise_loop"])
+    loop = rung_named(owner(rung_by_slot["denoise_loop"], "denoise_loop"))
     for slot in SLOTS:
         given = f"{slot} of {rung_by_slot[slot]}"
         if slot in loop.recorded and rung_by_slot[slot] in WAITING:

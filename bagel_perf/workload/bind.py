@@ -8,7 +8,7 @@ import kernels_baseline
 from bagel_perf.harness.regions import traced
 from bagel_perf.model.contracts import Slots
 from bagel_perf.schema.variants import parse_variant
-from kernels_optimized import captured, fused, pr3987, sync_free
+from kernels_optimized import captured, close, fused, pr3987, sync_free
 
 RUNGS: dict[str, Slots] = {
     "baseline": kernels_baseline.SLOTS,
@@ -16,6 +16,7 @@ RUNGS: dict[str, Slots] = {
     "sync_free": sync_free.SLOTS,
     "captured": captured.SLOTS,
     "fused": fused.SLOTS,
+    "close": close.SLOTS,
 }
 
 

@@ -104,7 +104,7 @@ def edit_subject(model: Bagel, inputs: RequestInputs, slots: Slots) -> Subject:
         with torch.no_grad(), model.attention.scope():
             state = prepare(model, cache, inputs.noise_NC, inputs.sampling, slots)
             latents_NC = slots.denoise_loop(state, slots)
-            pixels = render(model, latents_NC, inputs.sampling.grid)
+            pixels = render(model, latents_NC, inputs.sampling.grid, slots)
             with allow_sync("the picture has to reach the host"):
                 pixels_HW3 = download_picture(pixels)
             return encode_png(pixels_HW3)

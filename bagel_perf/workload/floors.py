@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+import kernels_baseline
 from bagel_perf.harness.ceilings import attention_us, copy_tbps, gemm_us, launch_us
 from bagel_perf.model.autoencoder import encode_moments
 from bagel_perf.model.bagel import Bagel
@@ -141,7 +142,7 @@ def _encoder_flops(model: Bagel, inputs: RequestInputs) -> Iterator[tuple[str, f
         return
     pixels = picture.vae_pixels.to(model.device)[None]
     with FlopCounterMode(display=False) as counter:
-        encode_moments(model.autoencoder, pixels, model.attention)
+        encode_moments(model.autoencoder, pixels, model.attention, kernels_baseline.SLOTS.norm_activate)
     yield "autoencoder", float(counter.get_total_flops())
     with FlopCounterMode(display=False) as counter:
         encode_image(model.vit, picture.vit_pixels.to(model.device), model.attention)
@@ -150,7 +151,7 @@ def _encoder_flops(model: Bagel, inputs: RequestInputs) -> Iterator[tuple[str, f
 
 def _decoder_flops(model: Bagel, inputs: RequestInputs) -> float:
     with FlopCounterMode(display=False) as counter:
-        render(model, inputs.noise_NC.to(model.device), inputs.sampling.grid)
+        render(model, inputs.noise_NC.to(model.device), inputs.sampling.grid, kernels_baseline.SLOTS)
     return float(counter.get_total_flops())
 
 

@@ -58,7 +58,7 @@ def check_variant(model: Bagel, golden: Golden, slots: Slots) -> Iterator[Check]
     picture = golden.picture() if any(case.task == "i2i" for case in golden.cases) else None
     with torch.no_grad(), model.attention.scope():
         if picture is not None:
-            yield from _check_encoder(model, golden, picture)
+            yield from _check_encoder(model, golden, picture, slots)
         for task in dict.fromkeys(case.task for case in golden.cases):
             cache = prefill(model, golden.prompt_ids, picture if task == "i2i" else None, slots)
             yield from _check_cache(golden, task, cache)
@@ -68,8 +68,9 @@ def check_variant(model: Bagel, golden: Golden, slots: Slots) -> Iterator[Check]
                     yield from _check_sampling(model, golden, case, cache, slots)
 
 
-def _check_encoder(model: Bagel, golden: Golden, picture: PictureInput) -> Iterator[Check]:
-    moments = encode_moments(model.autoencoder, picture.vae_pixels.to(model.device)[None], model.attention)
+def _check_encoder(model: Bagel, golden: Golden, picture: PictureInput, slots: Slots) -> Iterator[Check]:
+    pixels = picture.vae_pixels.to(model.device)[None]
+    moments = encode_moments(model.autoencoder, pixels, model.attention, slots.norm_activate)
     yield "vae_encoder_moments", relative_l2(moments, golden.need("vae_encoder_moments")), ENCODER_LIMIT
     latent = sample_latent(model.config.autoencoder, moments, picture.noise.to(model.device))
     yield "vae_latent", relative_l2(latent, golden.need("vae_latent")), ENCODER_LIMIT
@@ -108,7 +109,8 @@ def _check_sampling(
         yield f"{case.name}.v.{index}", relative_l2(state.velocity(fed, step, slots), expected), VELOCITY_LIMIT
     latents = slots.denoise_loop(state, slots)
     yield f"{case.name}.latent", relative_l2(latents, golden.need(f"{case.name}.latent")), LATENT_LIMIT
-    decoded = decode_latent(model.autoencoder, unpack_latents(latents, *case.sampling.grid), model.attention)
+    latent = unpack_latents(latents, *case.sampling.grid)
+    decoded = decode_latent(model.autoencoder, latent, model.attention, slots.norm_activate)
     yield f"{case.name}.decoded", relative_l2(decoded, golden.need(f"{case.name}.decoded")), DECODED_LIMIT
     yield f"{case.name}.uint8", _grey_levels(to_uint8(decoded), golden.need(f"{case.name}.uint8")), GREY_LEVEL_LIMIT
 

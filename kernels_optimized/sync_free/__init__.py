@@ -6,6 +6,7 @@ costs, and the picture is bitwise the same.
 
 from bagel_perf.model.contracts import Slots
 from kernels_baseline.contexts import pack_contexts
+from kernels_baseline.normalize import norm_activate
 from kernels_optimized.sync_free.lengths import attention_lengths
 from kernels_optimized.sync_free.loop import denoise_loop
 from kernels_optimized.sync_free.merge import merge_kv
@@ -23,4 +24,5 @@ SLOTS = Slots(
     timestep_schedule=timestep_schedule,
     step_input=step_input,
     denoise_loop=denoise_loop,
+    norm_activate=norm_activate,
 )

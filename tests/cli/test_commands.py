@@ -16,6 +16,7 @@ import pytest
 from bagel_perf.cli import main
 from bagel_perf.commands.common import without_outputs
 from bagel_perf.schema.results import load
+from bagel_perf.schema.variants import LADDER
 
 UseWorker = Callable[[str], tuple[str, ...]]
 Capture = pytest.CaptureFixture[str]
@@ -239,6 +240,16 @@ def test_help_names_every_option_of_the_contract(capsys: Capture) -> None:
         assert main([command, "--help"]) == 0
         out = capsys.readouterr().out
         assert [option for option in options if f"--{option} " not in out] == []
+
+
+def test_rungs_with_a_tolerance_are_verified_by_default_and_compared_only_when_named(capsys: Capture) -> None:
+    shown = {}
+    for command in ("compare", "verify"):
+        assert main([command, "--help"]) == 0
+        shown[command] = "".join(capsys.readouterr().out.split())
+    bitwise = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
+    assert f"[default:{bitwise}]" in shown["compare"]
+    assert f"[default:{bitwise},close]" in shown["verify"]
 
 
 def test_help_takes_less_than_four_tenths_of_a_second() -> None:

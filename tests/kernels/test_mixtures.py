@@ -1,4 +1,7 @@
-"""Every mixture of slots gives the baseline's picture; a slot that decides wrongly gives another."""
+"""Every mixture of slots gives the baseline's picture; a slot that decides wrongly gives another.
+
+On a CPU that goes for ``close`` as well, whose kernels do not run there.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor
 
 import kernels_baseline
-from bagel_perf.model.contracts import LayerCache, Slots
+from bagel_perf.model.contracts import GroupNorm, LayerCache, Slots
 from bagel_perf.model.layout import PrefillLayout, QueryLayout, Routing
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.slots import SLOTS
@@ -43,9 +46,12 @@ def test_every_mixture_of_baseline_and_best_rung_gives_the_baselines_picture(
 
 
 def test_the_grammar_covers_what_may_be_mixed() -> None:
-    plus, minus = set(mixtures("baseline", "+")), set(mixtures("sync_free", "-"))
+    plus, minus, close = set(mixtures("baseline", "+")), set(mixtures("sync_free", "-")), set(mixtures("close", "-"))
     assert len(plus) == 2**7 - 1 + 2**4  # with the loop of fused three slots cannot be pinned
-    assert len(minus) == 2**7 - 1  # which takes its contexts from the baseline already
+    assert len(minus) == 2**7 - 1  # which takes its contexts and norms from the baseline already
+    assert len(close) == 2**5 - 1 + 2**8
+    assert not [name for name in plus if "norm_activate" in name]
+    assert {parse_variant(name).min_psnr_db for name in plus | minus} == {None}
 
 
 def test_a_rung_changes_what_it_says() -> None:
@@ -60,9 +66,16 @@ def test_a_rung_changes_what_it_says() -> None:
 def test_mixtures_with_the_pull_request_give_the_baselines_picture(make_request: MakeRequest, sign: str) -> None:
     request = make_request()
     reference = request.png(bind("baseline"))
-    changed = [slot for slot in SLOTS if getattr(RUNGS["pr3987"], slot) is not getattr(RUNGS["baseline"], slot)]
-    names = [f"pr3987{sign}{slot}" for slot in (SLOTS if sign == "+" else changed)]
+    rung = "fused" if sign == "+" else "pr3987"
+    changed = [slot for slot in SLOTS if getattr(RUNGS[rung], slot) is not getattr(RUNGS["baseline"], slot)]
+    names = [f"pr3987{sign}{slot}" for slot in changed]
     assert [name for name in names if request.png(bind(name)) != reference] == []
+
+
+@pytest.mark.parametrize("name", ["close", "close-norm_activate", "close-denoise_loop-merge_kv", "close-pack_contexts"])
+def test_without_kernels_mixtures_of_close_give_the_baselines_picture(make_request: MakeRequest, name: str) -> None:
+    request = make_request()
+    assert request.png(bind(name)) == request.png(bind("baseline"))
 
 
 @pytest.mark.parametrize("rung", [rung for rung in RUNGS if rung != "baseline"])
@@ -127,7 +140,16 @@ def cache_rows_swapped(slots: Slots) -> Slots:
     return replace(slots, merge_kv=merge)
 
 
-@pytest.mark.parametrize("mutate", [wrong_weight_set, wrong_position, mask_one_row_off, cache_rows_swapped])
+def norm_without_activation(slots: Slots) -> Slots:
+    def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
+        return slots.norm_activate(x_1CHW, norm, activate=False)
+
+    return replace(slots, norm_activate=norm_activate)
+
+
+@pytest.mark.parametrize(
+    "mutate", [wrong_weight_set, wrong_position, mask_one_row_off, cache_rows_swapped, norm_without_activation]
+)
 def test_a_wrong_decision_in_a_slot_changes_the_picture(
     make_request: MakeRequest, mutate: Callable[[Slots], Slots]
 ) -> None:

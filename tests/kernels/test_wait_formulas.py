@@ -87,6 +87,7 @@ FORMULAS = {
     "sync_free": sync_free,
     "captured": sync_free,
     "fused": sync_free,
+    "close": sync_free,
 }
 
 

@@ -21,8 +21,10 @@ from bagel_perf.model.autoencoder import (
 from bagel_perf.model.config import AutoencoderConfig, config_from_directory, preset
 from bagel_perf.model.latents import patchify_latents, unpack_latents
 from bagel_perf.model.weights import RandomSource, open_checkpoint
+from kernels_baseline import SLOTS
 
 ATTENTION = Attention(backend="math", on_cuda=False)
+NORM = SLOTS.norm_activate
 CPU = torch.device("cpu")
 CASES = ("i2i_text_channel", "i2i_global_interval", "i2i_channel", "t2i_global")
 
@@ -43,7 +45,7 @@ def random_latent(rows: int, cols: int, seed: int = 0) -> Tensor:
 
 
 def test_moments_are_those_of_the_golden_vectors(autoencoder: Autoencoder, golden: dict[str, Tensor]) -> None:
-    moments = encode_moments(autoencoder, golden["vae_pixels"][None], ATTENTION)
+    moments = encode_moments(autoencoder, golden["vae_pixels"][None], ATTENTION, NORM)
     assert moments.dtype == torch.bfloat16
     assert relative_l2(moments, golden["vae_encoder_moments"]) < 2e-2
 
@@ -60,7 +62,7 @@ def test_pictures_are_those_of_the_golden_vectors(
 ) -> None:
     expected, picture = golden[f"{case}.decoded"], golden[f"{case}.uint8"]
     rows, cols = expected.shape[2] // 16, expected.shape[3] // 16
-    decoded = decode(autoencoder, unpack_latents(golden[f"{case}.latent"], rows, cols), ATTENTION)
+    decoded = decode(autoencoder, unpack_latents(golden[f"{case}.latent"], rows, cols), ATTENTION, NORM)
     assert decoded.dtype == torch.bfloat16
     assert relative_l2(decoded, expected) < 4e-2
     assert float((to_uint8(decoded).float() - picture.float()).abs().mean()) < 2.5
@@ -69,7 +71,7 @@ def test_pictures_are_those_of_the_golden_vectors(
 
 def test_another_scale_is_another_picture(autoencoder: Autoencoder, golden: dict[str, Tensor]) -> None:
     rescaled = dataclasses.replace(autoencoder, config=dataclasses.replace(autoencoder.config, scale=0.25))
-    decoded = decode(rescaled, unpack_latents(golden["t2i_global.latent"], 4, 6), ATTENTION)
+    decoded = decode(rescaled, unpack_latents(golden["t2i_global.latent"], 4, 6), ATTENTION, NORM)
     assert relative_l2(decoded, golden["t2i_global.decoded"]) > 4e-2
 
 
@@ -81,7 +83,7 @@ def test_decoding_undoes_the_scale_and_shift_of_the_latent() -> None:
     for scale, shift in ((1.0, 0.0), (0.5, 2.0)):
         config = dataclasses.replace(source_config, scale=scale, shift=shift)
         autoencoder = build_autoencoder(RandomSource(CPU, 0), config)
-        pictures.append(decode(autoencoder, sample_latent(config, moments, torch.ones_like(z)), ATTENTION))
+        pictures.append(decode(autoencoder, sample_latent(config, moments, torch.ones_like(z)), ATTENTION, NORM))
     assert relative_l2(pictures[1], pictures[0]) < 2e-2
 
 
@@ -104,7 +106,7 @@ def test_grey_levels_are_clamped_and_truncated() -> None:
 @pytest.mark.parametrize("name", ["tiny", "7b"])
 def test_pictures_of_random_weights_are_neither_flat_nor_saturated(name: str) -> None:
     autoencoder = build_autoencoder(RandomSource(CPU, 0), preset(name).autoencoder)
-    decoded = decode(autoencoder, random_latent(16, 16), ATTENTION)
+    decoded = decode(autoencoder, random_latent(16, 16), ATTENTION, NORM)
     assert decoded.shape == (1, 3, 128, 128)
     assert decoded.isfinite().all()
     assert 20 < float(to_uint8(decoded).float().std()) < 100
@@ -113,7 +115,7 @@ def test_pictures_of_random_weights_are_neither_flat_nor_saturated(name: str) ->
 def test_moments_of_random_weights_vary() -> None:
     autoencoder = build_autoencoder(RandomSource(CPU, 0), preset("tiny").autoencoder)
     pixels = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    moments = encode_moments(autoencoder, pixels, ATTENTION)
+    moments = encode_moments(autoencoder, pixels, ATTENTION, NORM)
     assert moments.shape == (1, 32, 8, 12)
     assert 0.2 < float(moments.float().std()) < 2
 
@@ -123,7 +125,7 @@ def test_every_position_reaches_every_pixel_through_the_attention() -> None:
     latent = random_latent(24, 24)
     changed = latent.clone()
     changed[0, :, 0, 0] += 3
-    difference = decode(autoencoder, latent, ATTENTION) != decode(autoencoder, changed, ATTENTION)
+    difference = decode(autoencoder, latent, ATTENTION, NORM) != decode(autoencoder, changed, ATTENTION, NORM)
     assert difference[..., -32:, -32:].any()
 
 
@@ -131,8 +133,8 @@ def test_every_position_reaches_every_pixel_through_the_attention() -> None:
 def test_the_number_of_levels_sets_the_downsampling(multipliers: tuple[int, ...]) -> None:
     config = AutoencoderConfig(base_channels=32, channel_multipliers=multipliers, num_res_blocks=1)
     autoencoder = build_autoencoder(RandomSource(CPU, 0), config)
-    assert decode(autoencoder, random_latent(4, 6), ATTENTION).shape[2:] == (
+    assert decode(autoencoder, random_latent(4, 6), ATTENTION, NORM).shape[2:] == (
         4 * config.downsample,
         6 * config.downsample,
     )
-    assert encode_moments(autoencoder, torch.zeros(1, 3, 32, 16), ATTENTION).shape[2] == 32 // config.downsample
+    assert encode_moments(autoencoder, torch.zeros(1, 3, 32, 16), ATTENTION, NORM).shape[2] == 32 // config.downsample

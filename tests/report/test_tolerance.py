@@ -63,7 +63,9 @@ def test_a_tolerance_is_never_in_a_table_of_identical_pictures() -> None:
     assert [row[1] for row in tables["Pictures"].rows] == ["baseline", "fused"]
     assert not [title for title in tables if title.endswith("-> close")]
     apart = next(table for title, table in tables.items() if title.endswith("declared tolerance"))
-    assert [(row[1], row[2], row[6]) for row in apart.rows] == [(stage, "close", "51.1") for stage in ("AR", "DiT", "e2e")]
+    assert [(row[1], row[2], row[6]) for row in apart.rows] == [
+        (stage, "close", "51.1") for stage in ("AR", "DiT", "e2e")
+    ]
     head, line, *_ = verdict_lines(result)
     assert head.endswith("the pictures of 2 variants are identical in every run")
     assert line == "- close at 256x256: picture 51.1 dB or more from baseline's; 40 dB asked for, 14 runs"

@@ -12,7 +12,7 @@ from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request, parse_resolution
 from bagel_perf.schema.runs import Measurement, Purpose, Run, SyncDevice, TensorCheck, differing_fields
 from bagel_perf.schema.slots import SLOTS
-from bagel_perf.schema.variants import LADDER, parse_variant, parse_variants
+from bagel_perf.schema.variants import LADDER, best_bitwise_rung, parse_variant, parse_variants
 from scripted import CPU, ENVIRONMENT, make_picture, make_plan, make_runs
 
 
@@ -55,12 +55,48 @@ def test_a_rung_fills_every_slot(rung: str) -> None:
     assert dict(parse_variant(rung).rung_by_slot) == dict.fromkeys(SLOTS, rung)
 
 
-def test_plus_takes_a_slot_from_the_best_rung_and_minus_puts_it_back_to_the_baseline() -> None:
+def test_plus_takes_a_slot_from_the_best_bitwise_rung_and_minus_puts_it_back_to_the_baseline() -> None:
     best, first = "sync_free", "baseline"
     variant = parse_variant("pr3987+merge_kv-timestep_schedule+route_experts")
     expected = {**dict.fromkeys(SLOTS, "pr3987"), "merge_kv": best, "route_experts": best, "timestep_schedule": first}
     assert dict(variant.rung_by_slot) == expected
     assert variant.name == "pr3987+merge_kv-timestep_schedule+route_experts"
+
+
+@pytest.mark.parametrize(
+    ("text", "min_psnr_db"),
+    [
+        *((rung.name, rung.min_psnr_db) for rung in LADDER),
+        ("baseline+denoise_loop", None),
+        ("close-pack_contexts", 40.0),
+        ("close-denoise_loop-merge_kv", 40.0),
+        ("close-norm_activate", None),
+    ],
+)
+def test_a_variant_is_held_to_the_tolerance_of_the_rungs_that_fill_its_slots(
+    text: str, min_psnr_db: float | None
+) -> None:
+    assert parse_variant(text).min_psnr_db == min_psnr_db
+
+
+def test_one_rung_has_a_tolerance_and_those_below_are_bitwise() -> None:
+    assert [rung.name for rung in LADDER if not rung.is_bitwise] == ["close"]
+    assert best_bitwise_rung().name == LADDER[-2].name == "fused"
+
+
+@pytest.mark.parametrize("text", ["baseline+norm_activate", "sync_free+norm_activate", "close+norm_activate"])
+def test_plus_never_takes_a_slot_whose_rung_has_a_tolerance(text: str) -> None:
+    problem = (
+        r"baseline's bits \(\+norm_activate\); norm_activate is baseline's up to fused; .*take the rung .*: close$"
+    )
+    with pytest.raises(UsageError, match=problem):
+        parse_variant(text)
+
+
+def test_close_with_the_baselines_norms_is_fused() -> None:
+    assert parse_variant("close-norm_activate").owners == parse_variant("fused").owners
+    with pytest.raises(UsageError, match=r"variants are the same \(fused, close-norm_activate\)"):
+        parse_variants("fused,close-norm_activate")
 
 
 @pytest.mark.parametrize("text", ["captured-merge_kv", "captured-step_input-adjust_positions"])
@@ -71,7 +107,7 @@ def test_a_slot_that_waits_cannot_be_recorded(text: str) -> None:
         parse_variant(text)
 
 
-@pytest.mark.parametrize("text", ["fused-merge_kv", "baseline+denoise_loop+merge_kv"])
+@pytest.mark.parametrize("text", ["fused-merge_kv", "close-merge_kv", "baseline+denoise_loop+merge_kv"])
 def test_a_slot_that_the_loop_does_without_cannot_be_pinned(text: str) -> None:
     with pytest.raises(UsageError, match=r"pins a slot that never runs \(merge_kv of .*captured\+merge_kv"):
         parse_variant(text)
@@ -88,6 +124,8 @@ def test_a_slot_that_the_loop_does_without_cannot_be_pinned(text: str) -> None:
         "baseline-merge_kv",
         "sync_free+merge_kv",
         "captured+merge_kv",
+        "close+merge_kv",
+        "baseline+norm_activate",
         "sync_free-pack_contexts",
         "baseline--merge_kv",
     ],

@@ -25,6 +25,7 @@ from bagel_perf.schema.events import Event, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Result, load
+from bagel_perf.schema.variants import LADDER
 from bagel_perf.workload import compare, counting
 from bagel_perf.workload.edit import encode_png
 from bagel_perf.workload.loading import Loaded, resolve_attention, resolve_device
@@ -185,7 +186,9 @@ def test_backends_of_a_gpu_are_refused_on_a_cpu() -> None:
 def test_golden_vectors_pass_under_every_rung(golden_dirs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     for directory in golden_dirs:
         assert main(["verify", str(directory)]) == 0
-        assert ", 0 failed" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert ", 0 failed" in out
+        assert [rung.name for rung in LADDER if rung.name not in out] == []
 
 
 def test_a_wrong_golden_tensor_fails_with_its_name(golden_dir: Path, tmp_path: Path) -> None:
