@@ -1,11 +1,11 @@
 """Upstream's control flow, slot by slot, with every wait kept and marked with its place upstream."""
 
 from bagel_perf.model.contracts import Slots
+from bagel_perf.model.normalize import norm_activate
 from kernels_baseline.contexts import pack_contexts
 from kernels_baseline.lengths import attention_lengths
 from kernels_baseline.loop import denoise_loop
 from kernels_baseline.merge import merge_kv
-from kernels_baseline.normalize import norm_activate
 from kernels_baseline.positions import adjust_positions
 from kernels_baseline.routing import route_experts
 from kernels_baseline.schedule import timestep_schedule

@@ -18,6 +18,7 @@ PACKAGES = ("bagel_perf", "kernels_baseline", "kernels_optimized")
 SLOT_SIDE_OF_THE_MODEL = {
     "bagel_perf.model.contracts",
     "bagel_perf.model.layout",
+    "bagel_perf.model.normalize",
     "bagel_perf.model.packing",
     "bagel_perf.model.schedule",
     "bagel_perf.model.transfer",

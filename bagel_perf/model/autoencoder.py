@@ -1,7 +1,7 @@
 """The FLUX autoencoder: pixels to moments, latents to pixels.
 
 Under bf16 autocast convolutions round their input and weight to bf16, so the weights are rounded once, when they are
-loaded; GroupNorm and SiLU, which slot ``norm_activate`` computes, are fp32 inside.
+loaded; GroupNorm and SiLU are fp32 inside; those of the decoder are slot ``norm_activate``.
 
 Suffixes: C channels, H and W rows and columns, P positions (H W), 1 for a batch of one.
 """
@@ -19,6 +19,7 @@ from bagel_perf.harness.regions import region
 from bagel_perf.model.attention import Attention
 from bagel_perf.model.config import GROUP_NORM_GROUPS, AutoencoderConfig
 from bagel_perf.model.contracts import GroupNorm, NormActivate
+from bagel_perf.model.normalize import norm_activate
 from bagel_perf.model.parameters import Source, take_norm
 
 GROUP_NORM_EPS = 1e-6
@@ -90,9 +91,7 @@ class Autoencoder:
     decoder: Coder
 
 
-def encode_moments(
-    autoencoder: Autoencoder, pixels_13HW: Tensor, attention: Attention, norm_activate: NormActivate
-) -> Tensor:
+def encode_moments(autoencoder: Autoencoder, pixels_13HW: Tensor, attention: Attention) -> Tensor:
     """Pixels in [-1, 1] -> mean and log variance, bf16 [1, 2z, H/8, W/8] (8: ``config.downsample``)."""
     coder = autoencoder.encoder
     with region("vae_encode"):
@@ -115,16 +114,16 @@ def sample_latent(config: AutoencoderConfig, moments: Tensor, noise: Tensor) -> 
     return config.scale * (z - config.shift)
 
 
-def decode(autoencoder: Autoencoder, latent: Tensor, attention: Attention, norm_activate: NormActivate) -> Tensor:
+def decode(autoencoder: Autoencoder, latent: Tensor, attention: Attention, normalize: NormActivate) -> Tensor:
     """Latent fp32 [1, z, h, w] -> pixels around [-1, 1], bf16 [1, 3, 8h, 8w]."""
     config, coder = autoencoder.config, autoencoder.decoder
     with region("vae_decode"):
-        x = _middle(coder, coder.conv_in(latent / config.scale + config.shift), attention, norm_activate)
+        x = _middle(coder, coder.conv_in(latent / config.scale + config.shift), attention, normalize)
         for level in coder.levels:
             for block in level.blocks:
-                x = _residual(block, x, norm_activate)
+                x = _residual(block, x, normalize)
             x = level.resample(F.interpolate(x, scale_factor=2.0, mode="nearest")) if level.resample else x
-        return coder.conv_out(norm_activate(x, coder.norm_out, activate=True))
+        return coder.conv_out(normalize(x, coder.norm_out, activate=True))
 
 
 def to_uint8(decoded_13HW: Tensor) -> Tensor:
@@ -133,20 +132,20 @@ def to_uint8(decoded_13HW: Tensor) -> Tensor:
     return (unit.permute(1, 2, 0) * 255).to(torch.uint8)
 
 
-def _residual(block: ResBlock, x_1CHW: Tensor, norm_activate: NormActivate) -> Tensor:
-    inner = block.conv1(norm_activate(x_1CHW, block.norm1, activate=True))
-    inner = block.conv2(norm_activate(inner, block.norm2, activate=True))
+def _residual(block: ResBlock, x_1CHW: Tensor, normalize: NormActivate) -> Tensor:
+    inner = block.conv1(normalize(x_1CHW, block.norm1, activate=True))
+    inner = block.conv2(normalize(inner, block.norm2, activate=True))
     return inner.add_(block.shortcut(x_1CHW) if block.shortcut else x_1CHW)
 
 
-def _middle(coder: Coder, x_1CHW: Tensor, attention: Attention, norm_activate: NormActivate) -> Tensor:
-    x_1CHW = _residual(coder.mid_first, x_1CHW, norm_activate)
-    x_1CHW = x_1CHW + _attend(coder.mid_attention, x_1CHW, attention, norm_activate)
-    return _residual(coder.mid_second, x_1CHW, norm_activate)
+def _middle(coder: Coder, x_1CHW: Tensor, attention: Attention, normalize: NormActivate) -> Tensor:
+    x_1CHW = _residual(coder.mid_first, x_1CHW, normalize)
+    x_1CHW = x_1CHW + _attend(coder.mid_attention, x_1CHW, attention, normalize)
+    return _residual(coder.mid_second, x_1CHW, normalize)
 
 
-def _attend(block: AttnBlock, x_1CHW: Tensor, attention: Attention, norm_activate: NormActivate) -> Tensor:
-    normed = norm_activate(x_1CHW, block.norm, activate=False)
+def _attend(block: AttnBlock, x_1CHW: Tensor, attention: Attention, normalize: NormActivate) -> Tensor:
+    normed = normalize(x_1CHW, block.norm, activate=False)
     # Contiguous rows: the kernels that do not build the P x P matrix ask for them.
     q, k, v = (conv(normed).flatten(2).transpose(1, 2).contiguous()[None] for conv in (block.q, block.k, block.v))
     return block.out(_attend_one_head(attention, q, k, v)[0].transpose(1, 2).reshape(x_1CHW.shape))

@@ -14,7 +14,7 @@ from bagel_perf.harness.regions import region
 from bagel_perf.model.attention import Attention
 from bagel_perf.model.autoencoder import encode_moments, sample_latent
 from bagel_perf.model.bagel import Bagel
-from bagel_perf.model.contracts import LayerCache, NormActivate, Slots
+from bagel_perf.model.contracts import LayerCache, Slots
 from bagel_perf.model.decoder import Rows, decode, rotary_tables
 from bagel_perf.model.latents import patchify_latents
 from bagel_perf.model.layout import (
@@ -65,7 +65,7 @@ class PictureEmbedding:
 
 def prefill(model: Bagel, prompt_ids: list[int], picture: PictureInput | None, slots: Slots) -> ContextCache:
     """Runs the AR stage of an edit, or of text to image where ``picture`` is None."""
-    embedding = _embed_picture(model, picture, slots.norm_activate) if picture else None
+    embedding = _embed_picture(model, picture) if picture else None
     packing = slots.pack_contexts(_parts(prompt_ids, embedding), prompt_ids, model.device)
     layout = packing.layout
     x_PD = _embed(model, prompt_ids, layout, embedding)
@@ -103,11 +103,11 @@ def _selected(cache: LayerCache, packing: Packing) -> LayerCache:
     return LayerCache(key_PKE=torch.cat(keys), value_PKE=torch.cat(values))
 
 
-def _embed_picture(model: Bagel, picture: PictureInput, norm_activate: NormActivate) -> PictureEmbedding:
+def _embed_picture(model: Bagel, picture: PictureInput) -> PictureEmbedding:
     """Encodes the picture once for both contexts that show it."""
     with region("encode_picture"):
         pixels = upload(picture.vae_pixels, model.device)[None]
-        moments = encode_moments(model.autoencoder, pixels, model.attention, norm_activate)
+        moments = encode_moments(model.autoencoder, pixels, model.attention)
         latent = sample_latent(model.config.autoencoder, moments, upload(picture.noise, model.device))
         position_ids = latent_position_ids(*grid_of(model, latent), model.config.max_latent_size, model.device)
         clean = torch.zeros(1, device=model.device)

@@ -142,7 +142,7 @@ def _encoder_flops(model: Bagel, inputs: RequestInputs) -> Iterator[tuple[str, f
         return
     pixels = picture.vae_pixels.to(model.device)[None]
     with FlopCounterMode(display=False) as counter:
-        encode_moments(model.autoencoder, pixels, model.attention, kernels_baseline.SLOTS.norm_activate)
+        encode_moments(model.autoencoder, pixels, model.attention)
     yield "autoencoder", float(counter.get_total_flops())
     with FlopCounterMode(display=False) as counter:
         encode_image(model.vit, picture.vit_pixels.to(model.device), model.attention)

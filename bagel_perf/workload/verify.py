@@ -58,7 +58,7 @@ def check_variant(model: Bagel, golden: Golden, slots: Slots) -> Iterator[Check]
     picture = golden.picture() if any(case.task == "i2i" for case in golden.cases) else None
     with torch.no_grad(), model.attention.scope():
         if picture is not None:
-            yield from _check_encoder(model, golden, picture, slots)
+            yield from _check_encoder(model, golden, picture)
         for task in dict.fromkeys(case.task for case in golden.cases):
             cache = prefill(model, golden.prompt_ids, picture if task == "i2i" else None, slots)
             yield from _check_cache(golden, task, cache)
@@ -68,9 +68,9 @@ def check_variant(model: Bagel, golden: Golden, slots: Slots) -> Iterator[Check]
                     yield from _check_sampling(model, golden, case, cache, slots)
 
 
-def _check_encoder(model: Bagel, golden: Golden, picture: PictureInput, slots: Slots) -> Iterator[Check]:
+def _check_encoder(model: Bagel, golden: Golden, picture: PictureInput) -> Iterator[Check]:
     pixels = picture.vae_pixels.to(model.device)[None]
-    moments = encode_moments(model.autoencoder, pixels, model.attention, slots.norm_activate)
+    moments = encode_moments(model.autoencoder, pixels, model.attention)
     yield "vae_encoder_moments", relative_l2(moments, golden.need("vae_encoder_moments")), ENCODER_LIMIT
     latent = sample_latent(model.config.autoencoder, moments, picture.noise.to(model.device))
     yield "vae_latent", relative_l2(latent, golden.need("vae_latent")), ENCODER_LIMIT

@@ -5,8 +5,8 @@ costs, and the picture is bitwise the same.
 """
 
 from bagel_perf.model.contracts import Slots
+from bagel_perf.model.normalize import norm_activate
 from kernels_baseline.contexts import pack_contexts
-from kernels_baseline.normalize import norm_activate
 from kernels_optimized.sync_free.lengths import attention_lengths
 from kernels_optimized.sync_free.loop import denoise_loop
 from kernels_optimized.sync_free.merge import merge_kv

@@ -248,7 +248,7 @@ def test_rungs_with_a_tolerance_are_verified_by_default_and_compared_only_when_n
         assert main([command, "--help"]) == 0
         shown[command] = "".join(capsys.readouterr().out.split())
     bitwise = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
-    assert f"[default:{bitwise}]" in shown["compare"]
+    assert f"[default:({bitwise};with--ladderclose,too;with--ablatebaseline,fused)]" in shown["compare"]
     assert f"[default:{bitwise},close]" in shown["verify"]
 
 

@@ -39,7 +39,7 @@ def test_a_mixture_differs_from_its_end_in_one_slot(rung: str) -> None:
 
 def test_a_rung_below_the_best_is_taken_apart_with_its_own_slots() -> None:
     found = {each.slot: each for each in slot_mixtures("pr3987")}
-    assert set(found) == set(SLOTS) - {"pack_contexts", "step_input", "denoise_loop"}
+    assert set(found) == set(SLOTS) - {"pack_contexts", "step_input", "denoise_loop", "norm_activate"}
     alone = found["merge_kv"].left_in
     assert alone is not None and alone.startswith("pr3987-")
     assert "merge_kv" not in alone

@@ -1,4 +1,6 @@
-"""Slot ``norm_activate`` as upstream under autocast: GroupNorm and SiLU in fp32, each by PyTorch's own operator.
+"""GroupNorm and SiLU of the autoencoder as upstream under autocast: in fp32, each by PyTorch's own operator.
+
+The encoder always takes these; for the decoder they are slot ``norm_activate`` of every bitwise rung.
 
 Upstream's blocks are in ByteDance-Seed/Bagel's modeling/autoencoder.py.
 Suffixes: C channels, H and W rows and columns, 1 for a batch of one.
