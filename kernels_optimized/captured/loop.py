@@ -9,6 +9,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -36,8 +37,8 @@ class RecordableStep(Protocol):
         """Takes over what a request of this shape brings along; does not wait."""
         ...
 
-    def prepare(self, step: Step) -> None:
-        """Takes over a step's time; does not wait, and is not recorded."""
+    def prepare(self, state: DenoiseState, step: Step) -> None:
+        """Takes over a step's time, of the request that was loaded last; does not wait, and is not recorded."""
         ...
 
     def run(self, *, guided: bool) -> None:
@@ -60,9 +61,9 @@ class _Shape:
 
 
 class CapturedLoop:
-    """A ``denoise_loop`` that records each kind of step the second time that a shape takes it, and replays it then.
+    """A ``denoise_loop`` that records each kind of step when a shape first takes it, and replays it from then on.
 
-    The first time it runs as it is: that step counts, and whatever libraries set up lazily is there before a recording.
+    That first step runs before it is recorded: it counts, and whatever libraries set up lazily is there by then.
     ``recorded_slots`` are those that the step calls; variants that differ in others alone share their recordings.
     Not thread-safe: recordings share buffers.
     """
@@ -80,7 +81,7 @@ class CapturedLoop:
         shape = self._shape_of(state, slots)
         shape.step.load(state)
         for step in state.steps(slots):
-            self._advance(shape, step)
+            self._advance(shape, state, step)
         return first_picture(shape.step.latents_NC.clone(), state)
 
     def take_captures(self) -> tuple[float, ...]:
@@ -89,15 +90,19 @@ class CapturedLoop:
         self._capture_ms.clear()
         return taken
 
-    def _advance(self, shape: _Shape, step: Step) -> None:
-        shape.step.prepare(step)
+    def forget(self) -> None:
+        """Gives up all recordings and their memory; the next request of a shape records anew."""
+        self._shapes.clear()
+
+    def _advance(self, shape: _Shape, state: DenoiseState, step: Step) -> None:
+        shape.step.prepare(state, step)
         guided = step.in_window
         recording = shape.recordings.get(guided)
         if recording is not None:
             recording.replay()
             return
         shape.step.run(guided=guided)
-        recording = self._recorder(shape.step.latents_NC.device).record(lambda: shape.step.run(guided=guided))
+        recording = self._recorder(shape.step.latents_NC.device).record(partial(shape.step.run, guided=guided))
         shape.recordings[guided] = recording
         if recording.is_graph:
             self._capture_ms.append(recording.capture_ms)

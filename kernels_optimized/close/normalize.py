@@ -42,8 +42,8 @@ def covers(x_1CHW: Tensor, num_groups: int) -> bool:
     """Whether the kernels take a tensor of this shape and dtype."""
     batch, num_channels = x_1CHW.shape[:2]
     has_groups = num_channels % num_groups == 0 and num_channels // num_groups in GROUP_WIDTHS
-    is_even = num_groups.bit_count() == 1
-    return batch == 1 and x_1CHW.numel() > 0 and has_groups and is_even and x_1CHW.dtype in DTYPES
+    is_power_of_two = num_groups.bit_count() == 1
+    return batch == 1 and x_1CHW.numel() > 0 and has_groups and is_power_of_two and x_1CHW.dtype in DTYPES
 
 
 @functools.cache

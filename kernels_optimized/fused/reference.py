@@ -21,7 +21,7 @@ __all__ = ["add_norm", "norm_and_rotate", "silu_mul"]
 def add_norm(
     x_RD: Tensor, update_RD: Tensor | None, gen: RmsNorm, und: RmsNorm, num_gen: int, rows_R: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The sum, and its norm; row i of the norm is row ``rows_R[i]`` of what is given, in place of i."""
+    """x + update (x without one) and its norm, bf16 [R, D]; with ``rows_R`` row i is normed into row rows_R[i]."""
     if update_RD is not None:
         x_RD = x_RD + update_RD
     normed_RD = torch.cat([gen(x_RD[:num_gen]), und(x_RD[num_gen:])])
@@ -39,9 +39,9 @@ def norm_and_rotate(
     rows: PackedRows,
     merged: LayerCache,
 ) -> Tensor:
-    """Queries bf16 [T, H, E] by branch; keys and values are written to their rows of ``merged``. Norms: (gen, und).
+    """Queries bf16 [T, H, E] by branch, of bf16 [R, H + 2K, E]; keys and values go to their rows of ``merged``.
 
-    Heads lie as ``rows.packs_heads`` has them.
+    Norms are (gen, und). Heads lie as ``rows.packs_heads`` has them.
     """
     num_kv_heads = merged.key_PKE.shape[1]
     num_heads = qkv_RHE.shape[1] - 2 * num_kv_heads

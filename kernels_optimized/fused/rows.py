@@ -33,10 +33,6 @@ class PackedRows:
     segments: tuple[tuple[Span, Span], ...]
     packs_heads: bool = False
 
-    @property
-    def num_rows(self) -> int:
-        return self.query_rows_R.shape[0]
-
 
 def packed_rows(branches: Branches, *, packs_heads: bool = False) -> PackedRows:
     """The order of a kind of step."""

@@ -25,7 +25,10 @@ class _Kind:
 
     rows: PackedRows
     kv: MergedKv
-    num_branches: int
+
+    @property
+    def num_branches(self) -> int:
+        return len(self.rows.segments)
 
 
 class FusedStep:
@@ -35,7 +38,6 @@ class FusedStep:
         self._model = state.model
         self._scales = state.sampling.scales
         self._kinds: dict[bool, _Kind] = {}
-        self._state = state
         model, layout = state.model, state.plain.layout
         self.latents_NC = torch.empty_like(state.noise_NC)
         self._dt = torch.empty_like(state.noise_NC[0, 0])
@@ -48,15 +50,14 @@ class FusedStep:
     def load(self, state: DenoiseState) -> None:
         """Noise, and the contexts' keys and values of the kinds of step that have occurred."""
         self.latents_NC.copy_(state.noise_NC)
-        self._state = state
         self._num_steps = 0
         for guided, kind in self._kinds.items():
-            branches = self._branches(guided)
+            branches = _branches(state, guided=guided)
             kind.kv.load(branches)
             kind.rows.cos_T1E.copy_(branches.rows.cos_T1E)
             kind.rows.sin_T1E.copy_(branches.rows.sin_T1E)
 
-    def prepare(self, step: Step) -> None:
+    def prepare(self, state: DenoiseState, step: Step) -> None:
         """The step's width, and its embedded time: of the first request, because all have the same times."""
         if self._num_steps == len(self._times_1D):
             # Embedded once for each latent, as elsewhere, because another number of rows may take another kernel.
@@ -65,9 +66,9 @@ class FusedStep:
         self._dt.copy_(step.dt)
         self._num_steps += 1
         if step.in_window not in self._kinds:
-            branches = self._branches(step.in_window)
+            branches = _branches(state, guided=step.in_window)
             rows = packed_rows(branches, packs_heads=may_pack_heads(self._model, branches.segments))
-            kind = _Kind(rows=rows, kv=MergedKv(branches), num_branches=branches.layout.num_branches)
+            kind = _Kind(rows=rows, kv=MergedKv(branches))
             kind.kv.load(branches)
             self._kinds[step.in_window] = kind
 
@@ -83,5 +84,6 @@ class FusedStep:
         x_ND = model.latent_in(self.latents_NC) + self._time_1D + self._positions_ND
         return torch.cat([x_ND] * num_branches + [self._markers_2D] * num_branches)
 
-    def _branches(self, guided: bool) -> Branches:
-        return self._state.guided if guided else self._state.plain
+
+def _branches(state: DenoiseState, *, guided: bool) -> Branches:
+    return state.guided if guided else state.plain

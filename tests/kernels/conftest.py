@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -58,6 +58,7 @@ class RequestMaker:
         interval: tuple[float, float] = (0.0, 1.0),
         renorm: Renorm = "text_channel",
         num_timesteps: int = NUM_TIMESTEPS,
+        prompt_ids: Sequence[int] = (508, 5, 17, 101, 509),
     ) -> SmallRequest:
         generator = torch.Generator().manual_seed(seed)
         grid = (HEIGHT // 16, WIDTH // 16)
@@ -68,7 +69,7 @@ class RequestMaker:
         )
         scales = GuidanceScales(text_scale=text, image_scale=image, interval=interval, renorm=renorm, renorm_min=0.0)
         inputs = RequestInputs(
-            prompt_ids=[508, 5, 17, 101, 509],
+            prompt_ids=list(prompt_ids),
             picture=pixels if picture else None,
             noise_NC=torch.randn(grid[0] * grid[1], 64, generator=generator),
             sampling=Sampling(grid=grid, num_timesteps=num_timesteps, shift=3.0, scales=scales),

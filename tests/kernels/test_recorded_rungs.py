@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,9 +14,12 @@ import torch
 import kernels_baseline
 from bagel_perf.harness.captures import CaptureRefused
 from bagel_perf.harness.simulated import SimulatedDevice
+from bagel_perf.model.contracts import Slots
+from bagel_perf.model.denoise import DenoiseState, prepare
 from bagel_perf.model.layout import Parts
 from bagel_perf.model.packing import edit_parts, text_parts
 from bagel_perf.model.parameters import map_tensors
+from bagel_perf.model.prefill import prefill
 from bagel_perf.workload.bind import RUNGS
 from bagel_perf.workload.edit import edit_subject
 from kernels_optimized.captured.loop import MAX_SHAPES, CapturedLoop, MakeStep
@@ -31,6 +36,8 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"image": 1.0},
     {"text": 1.0},
 )
+LENGTHENED = [508, *range(5, 27), 509]
+"""As many tokens as the rows of an edit's first context, so that a shape is shared by requests of other positions."""
 
 
 @pytest.mark.parametrize("rung", LOOPS)
@@ -66,19 +73,56 @@ def test_variants_share_what_records_the_same_step(make_request: MakeRequest) ->
 
 @pytest.mark.parametrize("rung", LOOPS)
 def test_a_result_is_not_overwritten_by_the_next_request(make_request: MakeRequest, rung: str) -> None:
-    from bagel_perf.model.denoise import prepare
-    from bagel_perf.model.prefill import prefill
-
     slots = replace(RUNGS[rung], denoise_loop=CapturedLoop(LOOPS[rung]))
     latents, copies = [], []
     for seed in (7, 8):
-        request = make_request(seed=seed)
-        inputs = request.inputs
-        cache = prefill(request.model, inputs.prompt_ids, inputs.picture, slots)
-        state = prepare(request.model, cache, inputs.noise_NC, inputs.sampling, slots)
-        latents.append(slots.denoise_loop(state, slots))
+        latents.append(slots.denoise_loop(_state(make_request(seed=seed), slots), slots))
         copies.append(latents[-1].clone())
     assert torch.equal(latents[0], copies[0]) and not torch.equal(latents[0], latents[1])
+
+
+@pytest.mark.parametrize("rung", LOOPS)
+def test_a_request_is_not_overwritten_by_the_next_request(make_request: MakeRequest, rung: str) -> None:
+    """A context may serve several pictures: the first of a shape is drawn again after another."""
+    slots = replace(RUNGS[rung], denoise_loop=CapturedLoop(LOOPS[rung]))
+    first, other = (_state(make_request(prompt_ids=ids), slots) for ids in ([508, 5, 6, 7, 509], [508, 9, 8, 4, 509]))
+    kept = [cache.key_PKE.clone() for cache in first.guided.caches]
+    latents = [slots.denoise_loop(state, slots) for state in (first, other, first)]
+    assert torch.equal(latents[0], latents[2]) and not torch.equal(latents[0], latents[1])
+    assert all(torch.equal(cache.key_PKE, key) for cache, key in zip(first.guided.caches, kept, strict=True))
+
+
+@pytest.mark.parametrize("rung", LOOPS)
+def test_requests_of_one_shape_may_have_other_positions(make_request: MakeRequest, rung: str) -> None:
+    """A picture takes one position and a text as many as it has tokens: rotary tables belong to a request."""
+    loop = CapturedLoop(LOOPS[rung])
+    slots = replace(RUNGS[rung], denoise_loop=loop)
+    edit, long = make_request(text=1.0), make_request(text=1.0, picture=False, prompt_ids=LENGTHENED)
+    for request in (edit, long, edit):
+        assert request.png(slots) == request.png(kernels_baseline.SLOTS)
+    assert len(loop._shapes) == 1
+
+
+@pytest.mark.parametrize("rung", LOOPS)
+def test_a_shape_that_goes_takes_its_memory_along(make_request: MakeRequest, rung: str) -> None:
+    loop = CapturedLoop(LOOPS[rung])
+    slots = replace(RUNGS[rung], denoise_loop=loop)
+    make_request().png(slots)
+    gone = [weakref.ref(shape.step.latents_NC) for shape in loop._shapes.values()]
+    assert gone and all(ref() is not None for ref in gone)
+    gc.disable()  # memory of a GPU does not make the collector run
+    try:
+        loop.forget()
+        assert all(ref() is None for ref in gone)
+    finally:
+        gc.enable()
+    assert make_request().png(slots) == make_request().png(kernels_baseline.SLOTS)
+
+
+def _state(request: Any, slots: Slots) -> DenoiseState:
+    inputs = request.inputs
+    cache = prefill(request.model, inputs.prompt_ids, inputs.picture, slots)
+    return prepare(request.model, cache, inputs.noise_NC, inputs.sampling, slots)
 
 
 def test_a_slot_that_waits_is_refused_with_its_line_while_it_is_recorded(make_request: MakeRequest) -> None:

@@ -133,6 +133,7 @@ def add_norm(
     x_RD: Tensor, update_RD: Tensor | None, gen: RmsNorm, und: RmsNorm, num_gen: int, rows_R: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """As ``reference.add_norm``, bit for bit, for contiguous bf16 rows."""
+    assert gen.eps == und.eps, "the kernel takes one epsilon"
     num_rows, width = x_RD.shape
     total_RD = x_RD if update_RD is None else torch.empty_like(x_RD)
     normed_RD = torch.empty_like(x_RD)

@@ -92,6 +92,7 @@ def norm_and_rotate(
     merged: LayerCache,
 ) -> Tensor:
     """As ``reference.norm_and_rotate``, bit for bit, for contiguous bf16 heads of 128."""
+    assert all(gen.eps == und.eps for gen, und in (query_norms, key_norms)), "the kernel takes one epsilon a pair"
     num_rows, num_heads_in_all, head_dim = qkv_RHE.shape
     num_kv_heads = merged.key_PKE.shape[1]
     num_heads = num_heads_in_all - 2 * num_kv_heads
