@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,24 +54,20 @@ class Recorder:
 
         What it reads and writes between calls has to stay where it is. Raises CaptureRefused.
         """
-        begun_s = time.perf_counter()
         if not self._is_gpu():
-            return Recording(replay=lambda: self._run(work), capture_ms=0.0, is_graph=False)
-        graph = self._captured(work)
+            return Recording(replay=lambda: _run(work), capture_ms=0.0, is_graph=False)
+        self._open()
+        begun_s = time.perf_counter()
+        graph = self._graph_of(work)
         return Recording(replay=graph.replay, capture_ms=(time.perf_counter() - begun_s) * 1e3, is_graph=True)
 
     def _is_gpu(self) -> bool:
         return self.device.type == "cuda" and active_device() is None
 
-    def _run(self, work: Work) -> None:
-        with _refusing(self.device):
-            work()
-
-    def _captured(self, work: Work) -> torch.cuda.CUDAGraph:
+    def _open(self) -> None:
         if self._anchor is None:
             self._stream, self._pool = torch.cuda.Stream(self.device), torch.cuda.graph_pool_handle()
             self._anchor = self._graph_of(lambda: torch.zeros(1, device=self.device))
-        return self._graph_of(work)
 
     def _graph_of(self, work: Work) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
@@ -83,7 +79,7 @@ class Recorder:
                 work()
             except BaseException as problem:  # whatever it is, no capture may stay open
                 _abandon(graph)
-                if isinstance(problem, RuntimeError) and not isinstance(problem, CaptureRefused):
+                if is_refusal(problem):
                     raise CaptureRefused(_refused_by_cuda(problem)) from problem
                 raise
             graph.capture_end()
@@ -96,7 +92,12 @@ def _abandon(graph: torch.cuda.CUDAGraph) -> None:
         graph.capture_end()
 
 
-def _refused_by_cuda(problem: RuntimeError) -> str:
+def is_refusal(problem: BaseException) -> bool:
+    """Whether an error of recorded work is CUDA's against what it does, rather than for want of memory."""
+    return isinstance(problem, RuntimeError) and not isinstance(problem, (CaptureRefused, torch.OutOfMemoryError))
+
+
+def _refused_by_cuda(problem: BaseException) -> str:
     """CUDA's own error, with the line that was under way."""
     folders, link, line = Folders(), problem.__traceback__, ""
     while link is not None:
@@ -107,18 +108,19 @@ def _refused_by_cuda(problem: RuntimeError) -> str:
     return f"recorded work may not do this at {line}; {str(problem).splitlines()[0]}"
 
 
-@contextmanager
-def _refusing(device: torch.device) -> Iterator[None]:
+def _run(work: Work) -> None:
     """Refuses on the simulated device what a capture refuses; on a plain CPU there is nothing to wait for."""
     simulated = active_device()
     if simulated is None:
-        yield
+        work()
         return
-    before = simulated.hazards.total()
-    with simulated.listening(_refuse_wait):
-        yield
-    if simulated.hazards.total() > before:
-        raise CaptureRefused(f"recorded work copies from pageable memory at {_line()}; upload it before")
+    with simulated.copies_to(_refuse_copy), simulated.listening(_refuse_wait):
+        work()
+
+
+def _refuse_copy(is_download: bool) -> None:
+    what = "copied to the host" if is_download else "uploaded from host memory"
+    raise CaptureRefused(f"recorded work may not be {what} at {_line()}; copy it before or after")
 
 
 def _refuse_wait(kind: Kind) -> None:
@@ -142,12 +144,12 @@ class _Refusing(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, verdict = func._schema.name, verdict_on(func)
+        if name in _COPIES:
+            _check_copy(name, args, kwargs or {})
         if any(map(_on_gpu, args)):
             kinds = verdict.judge(args, kwargs or {}) if verdict.judge else verdict.kinds
             if kinds:
                 raise CaptureRefused(_waits(HINTS[kinds[0]].label))
-        if name in _COPIES:
-            _check_copy(name, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
 
@@ -162,5 +164,4 @@ def _check_copy(name: str, args: Any, kwargs: Any) -> None:
         source = args[0].device.type
         target = torch.device(kwargs.get("device") or args[0].device).type
     if target != source:
-        what = "copied to the host" if target == "cpu" else "uploaded from host memory"
-        raise CaptureRefused(f"recorded work may not be {what} at {_line()}; copy it before or after")
+        _refuse_copy(target == "cpu")

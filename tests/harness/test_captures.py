@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bagel_perf.harness.captures import CaptureRefused, Recorder
+from bagel_perf.harness.captures import CaptureRefused, Recorder, is_refusal
 from bagel_perf.harness.simulated import SimulatedCuda
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -33,6 +33,13 @@ WAITS: list[Callable[[Tensor], object]] = [
     lambda x: x.new_zeros(int(x.max())),
     lambda x: torch.tensor([1.0], device=x.device),
     lambda x: x.add_(torch.ones(3).to(x.device)),
+    lambda x: x.copy_(torch.ones(3)),
+    lambda x: x.copy_(torch.ones(3), non_blocking=True),
+    lambda x: x.copy_(torch.ones(3).pin_memory(), non_blocking=True),
+    lambda x: x.add_(torch.ones(3).pin_memory().to(x.device, non_blocking=True)),
+    lambda x: x.to("cpu", non_blocking=True),
+    lambda x: torch.empty(3, pin_memory=True).copy_(x, non_blocking=True),
+    lambda x: torch._foreach_copy_([x], [torch.ones(3)]),
 ]
 
 
@@ -84,6 +91,14 @@ def test_what_waits_or_uses_host_memory_is_refused_with_its_line(
     y = x * 2
     recorder.record(lambda: x.copy_(y)).replay()
     assert x.tolist() == [2.0] * 3
+
+
+def test_want_of_memory_is_no_refusal() -> None:
+    """Whoever catches a refusal would look for a wait that is not there."""
+    assert is_refusal(RuntimeError("operation not permitted when stream is capturing"))
+    assert not is_refusal(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_refusal(CaptureRefused("recorded work may not wait"))
+    assert not is_refusal(KeyError("not CUDA's"))
 
 
 def test_on_a_cpu_the_work_runs_again() -> None:

@@ -26,6 +26,7 @@ from bagel_perf.harness.simulated.watch import BackwardWatch, Watch, is_watching
 from bagel_perf.schema.waits import Kind
 
 Listener = Callable[[Kind], None]
+CopyListener = Callable[[bool], None]
 _open: list[SimulatedDevice] = []
 _open_lock = threading.Lock()
 _num_dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
@@ -56,6 +57,7 @@ class SimulatedDevice:
         self.pinned = PinnedMemory()
         self.composites = Composites()
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
+        self._copy_listeners: tuple[CopyListener, ...] = ()
         self._handlers: dict[Any, calls.Handler] = {}
         self._of_thread = threading.local()
         self._mode = _EveryCall(self)
@@ -106,6 +108,17 @@ class SimulatedDevice:
             with _open_lock:
                 self._listeners = tuple(other for other in self._listeners if other != listener)
 
+    @contextmanager
+    def copies_to(self, listener: CopyListener) -> Iterator[None]:
+        """``listener(is_download)`` is called before each copy between host and device, asynchronous ones included."""
+        with _open_lock:
+            self._copy_listeners = (*self._copy_listeners, listener)
+        try:
+            yield
+        finally:
+            with _open_lock:
+                self._copy_listeners = tuple(other for other in self._copy_listeners if other != listener)
+
     def owns(self, device: torch.device | str | int | None) -> bool:
         """Whether ``device`` is this one; a number is an index of CUDA devices, of which there is one."""
         if device is None:
@@ -124,6 +137,11 @@ class SimulatedDevice:
         for _ in range(times):
             for listener in self._listeners:
                 listener(kind)
+
+    def crosses(self, *, is_download: bool) -> None:
+        """Values would be copied between host and device now, whether or not the host waits."""
+        for listener in self._copy_listeners:
+            listener(is_download)
 
     def cannot_judge(self, operator: str) -> None:
         """An operator was called whose waits are not known."""

@@ -56,7 +56,9 @@ def move(device: SimulatedDevice, tensor: Tensor, goes_to_device: bool, options:
     if not is_on_device:
         _check_type(tensor)
     is_async = bool(options.get("non_blocking"))
-    if not (is_on_device and is_async):  # an asynchronous download allocates pinned memory for itself
+    if is_on_device and is_async:  # allocates pinned memory for itself
+        device.crosses(is_download=True)
+    else:
         count_copy(device, tensor, tensor, is_async=is_async)
     if not (torch.is_grad_enabled() and tensor.requires_grad):
         return _crossed(device, tensor, options)
@@ -95,6 +97,7 @@ def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, *, is_asyn
     if is_empty:
         return
     is_download = type(source) is SimulatedTensor
+    device.crosses(is_download=is_download)
     if not is_async:
         device.waits("d2h_copy" if is_download else "pageable_upload")
     elif not is_pinned:
