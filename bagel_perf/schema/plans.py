@@ -87,6 +87,7 @@ class Plan:
         if len(self.variants) < MIN_VARIANTS:
             allowed = f"at least {MIN_VARIANTS}, as baseline,sync_free"
             raise UsageError("too few variants to compare", value=", ".join(self.variants), allowed=allowed)
+        self._check_reference()
         sizes = [(request.width, request.height) for request in self.requests]
         if not sizes:
             raise UsageError("no resolution to compare", remedy="give one with --res 1024")
@@ -95,6 +96,16 @@ class Plan:
                 raise UsageError("resolution is given twice", value=f"{width}x{height}", remedy="name each --res once")
         if self.ablate:
             self._check_ablation()
+
+    def _check_reference(self) -> None:
+        """A picture that may differ itself says of no other whether it is right."""
+        reference = self.variants[0]
+        if parse_variant(reference).min_psnr_db is not None:
+            base = LADDER[0].name
+            others = (name for name in self.variants if name != base)
+            problem = "the first variant is the reference, and its picture is held only to a tolerance"
+            remedy = f"put {base} first: --variants {','.join((base, *others))}"
+            raise UsageError(problem, value=reference, allowed="it has to be bitwise", remedy=remedy)
 
     def _check_ablation(self) -> None:
         first, *rungs = (rung.name for rung in LADDER if rung.is_bitwise)
