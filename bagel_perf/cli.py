@@ -16,7 +16,8 @@ from bagel_perf.commands.common import existing, given_options, writable
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import TASKS, Request, parse_resolution
-from bagel_perf.schema.variants import LADDER, best_bitwise_rung, parse_variants
+from bagel_perf.schema.slots import SLOTS
+from bagel_perf.schema.variants import GRAMMAR, LADDER, best_bitwise_rung, parse_variants
 
 app = typer.Typer(
     name="bagel-perf",
@@ -31,7 +32,8 @@ DEFAULT_PROMPT = "Change the color to blue"
 BITWISE_RUNGS = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
 EVERY_RUNG = ",".join(rung.name for rung in LADDER)
 FIRST_AND_BEST = f"{LADDER[0].name},{best_bitwise_rung().name}"
-VARIANTS_HELP = "Comma-separated: RUNG, RUNG+slot or RUNG-slot."
+VARIANTS_HELP = f"Comma-separated: {GRAMMAR}."
+NAMES_HELP = f"Rungs: {', '.join(rung.name for rung in LADDER)}.\n\nSlots: {', '.join(SLOTS)}."
 
 Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
 Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]
@@ -46,7 +48,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors."
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-@app.command()
+@app.command(epilog=NAMES_HELP)
 def compare(
     *,
     res: Annotated[list[str], typer.Option(metavar="SIDE|WxH", help="Resolution; may be repeated.")] = ["1024"],  # noqa: B006
@@ -59,7 +61,8 @@ def compare(
     ] = None,
     ladder: Annotated[bool, typer.Option("--ladder", help="Show the change from each variant to the next.")] = False,
     ablate: Annotated[
-        bool, typer.Option("--ablate", help="Take the last variant apart: each slot left in alone, and left out.")
+        bool,
+        typer.Option("--ablate", help="Take the last bitwise variant apart: each slot left in alone, and left out."),
     ] = False,
     task: Task = "i2i",
     image: Image = None,
@@ -81,7 +84,7 @@ def compare(
     plan = Plan(
         kind="compare",
         requests=tuple(_request(each, task, image, prompt, steps, seed) for each in res),
-        variants=_names(variants or (EVERY_RUNG if ladder else FIRST_AND_BEST if ablate else BITWISE_RUNGS)),
+        variants=_names(_default_variants(ladder=ladder, ablate=ablate) if variants is None else variants),
         ladder=ladder,
         ablate=ablate,
         preset=one_of("preset", preset, PRESETS),
@@ -129,9 +132,7 @@ def syncs(
         list[str] | None, typer.Argument(metavar="[-- python SCRIPT ARGS...]", help="A program to watch.")
     ] = None,
     *,
-    variant: Annotated[
-        str, typer.Option(help="Without a program: RUNG, RUNG+slot or RUNG-slot to watch.")
-    ] = "baseline",
+    variant: Annotated[str, typer.Option(help=f"Without a program: {GRAMMAR} to watch.")] = "baseline",
     res: Annotated[list[str] | None, typer.Option(metavar="SIDE|WxH", help="Resolution.", show_default="256")] = None,
     task: Task = "i2i",
     image: Image = None,
@@ -256,6 +257,10 @@ def _only(resolutions: list[str]) -> str:
 
 def _folder(weights: Path | None) -> str | None:
     return None if weights is None else str(existing(weights, "weights folder", folder=True))
+
+
+def _default_variants(*, ladder: bool, ablate: bool) -> str:
+    return EVERY_RUNG if ladder else FIRST_AND_BEST if ablate else BITWISE_RUNGS
 
 
 def _names(variants: str) -> tuple[str, ...]:

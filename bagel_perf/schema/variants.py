@@ -7,6 +7,7 @@ the rung that it begins with.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,10 @@ LADDER: tuple[Rung, ...] = (
 WAITING = frozenset({"baseline", "pr3987"})
 """Rungs whose slots wait."""
 
+GRAMMAR = "RUNG, RUNG+slot or RUNG-slot"
+HELP_COMMAND = "bagel-perf compare --help"
+"""What lists rungs and slots."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
@@ -91,61 +96,67 @@ def owner(rung: str, slot: str) -> str:
 
 
 def parse_variant(text: str) -> Variant:
-    """The variant that ``text`` names; ``UsageError`` lists what is allowed."""
+    """The variant that ``text`` names; ``UsageError`` names what it may have meant."""
     name = text.strip()
     rung, *rest = re.split(r"([+-])", name)
     if rung not in (each.name for each in LADDER):
-        raise UsageError("unknown variant", value=name, allowed=_allowed())
+        raise _unknown("rung", rung or name, [each.name for each in LADDER])
     rung_by_slot = dict.fromkeys(SLOTS, rung)
     for sign, slot in zip(rest[::2], rest[1::2], strict=True):
         if slot not in SLOTS:
-            raise UsageError(f"unknown slot in variant {name}", value=slot, allowed=_allowed())
+            raise _unknown("slot", sign + slot, [sign + each for each in SLOTS])
         target = owner(best_bitwise_rung().name, slot) if sign == "+" else LADDER[0].name
         if sign == "+" and target == LADDER[0].name:
             raise _only_within_a_tolerance(name, slot)
         if owner(rung_by_slot[slot], slot) == target:
-            problem = f"variant {name} already takes {slot} from {target}"
-            raise UsageError(problem, allowed=_allowed(), remedy=f"leave {sign}{slot} out")
+            problem = f"variant takes {slot} from {target} already"
+            raise UsageError(problem, value=name, remedy=f"leave {sign}{slot} out")
         rung_by_slot[slot] = target
-    _refuse_what_never_runs(name, rung_by_slot, pinned=rest[1::2])
+    _refuse_what_never_runs(name, rung_by_slot, signs=dict(zip(rest[1::2], rest[::2], strict=True)))
     return Variant(name=name, rung_by_slot=MappingProxyType(rung_by_slot))
+
+
+def _unknown(what: str, given: str, names: Sequence[str]) -> UsageError:
+    """Says the nearest name, where there is one, and where all are listed."""
+    nearest = difflib.get_close_matches(given, names, n=1)
+    allowed = f"did you mean {nearest[0]}" if nearest else GRAMMAR
+    return UsageError(f"unknown {what}", value=given, allowed=allowed, remedy=f"{HELP_COMMAND} lists all {what}s")
 
 
 def _only_within_a_tolerance(name: str, slot: str) -> UsageError:
     """``+slot`` of a slot that all bitwise rungs have from the baseline."""
-    changing = ", ".join(rung.name for rung in LADDER if not rung.is_bitwise and slot in rung.changes)
-    problem = f"variant {name} asks for a better {slot} with the baseline's bits"
-    allowed = f"{slot} is {LADDER[0].name}'s up to {best_bitwise_rung().name}; {_allowed()}"
-    return UsageError(problem, value=f"+{slot}", allowed=allowed, remedy=f"take the rung that changes it: {changing}")
+    changing = " or ".join(rung.name for rung in LADDER if not rung.is_bitwise and slot in rung.changes)
+    remedy = f"leave +{slot} out, or begin with {changing}"
+    return UsageError(f"no bitwise rung changes {slot}", value=name, remedy=remedy)
 
 
-def _refuse_what_never_runs(name: str, rung_by_slot: Mapping[str, str], pinned: Sequence[str]) -> None:
-    """``UsageError`` for a slot that waits where it would be recorded, and for a pinned slot that the loop swallows."""
+def _refuse_what_never_runs(name: str, rung_by_slot: Mapping[str, str], signs: Mapping[str, str]) -> None:
+    """``UsageError`` for a slot that waits where it would be recorded, and for a pinned slot that the loop swallows.
+
+    ``signs`` are those of the pinned slots.
+    """
     loop = rung_named(owner(rung_by_slot["denoise_loop"], "denoise_loop"))
     for slot in SLOTS:
-        given = f"{slot} of {rung_by_slot[slot]}"
+        other_loop = f"try sync_free-{slot}"
         if slot in loop.recorded and rung_by_slot[slot] in WAITING:
-            allowed = f"the denoise_loop of {loop.name} records {', '.join(sorted(loop.recorded))}"
-            problem = f"variant {name} records a slot that waits"
-            raise UsageError(problem, value=given, allowed=allowed, remedy=f"take another loop, as sync_free-{slot}")
-        if slot in loop.swallowed and slot in pinned:
-            allowed = f"the denoise_loop of {loop.name} does without {', '.join(sorted(loop.swallowed))}"
-            problem = f"variant {name} pins a slot that never runs"
-            raise UsageError(problem, value=given, allowed=allowed, remedy=f"take another loop, as captured+{slot}")
+            raise UsageError(f"the loop of {loop.name} cannot record what waits", value=name, remedy=other_loop)
+        if slot in loop.swallowed and slot in signs:
+            remedy = other_loop if signs[slot] == "-" else f"leave +{slot} out"
+            raise UsageError(f"the loop of {loop.name} does without {slot}", value=name, remedy=remedy)
 
 
 def parse_variants(text: str) -> tuple[Variant, ...]:
     """The variants of a comma-separated list, in its order; two that fill the slots alike are a ``UsageError``."""
-    variants = tuple(parse_variant(part) for part in text.split(","))
+    parts = text.split(",")
+    if not all(map(str.strip, parts)):
+        allowed, remedy = "one comma between two names", "leave the option out for its default"
+        raise UsageError("a variant has no name", value=f"'{text}'", allowed=allowed, remedy=remedy)
+    variants = tuple(map(parse_variant, parts))
     for i, variant in enumerate(variants):
         for earlier in variants[:i]:
+            if variant.name == earlier.name:
+                raise UsageError("variant is named twice", value=variant.name, remedy="name each once")
             if variant.owners == earlier.owners:
-                problem = "variants are the same" if variant.name != earlier.name else "variant is named twice"
-                value = f"{earlier.name}, {variant.name}" if variant.name != earlier.name else variant.name
-                raise UsageError(problem, value=value, allowed=_allowed())
+                value = f"{earlier.name}, {variant.name}"
+                raise UsageError("variants are the same", value=value, remedy="name one of the two")
     return variants
-
-
-def _allowed() -> str:
-    rungs = ", ".join(rung.name for rung in LADDER)
-    return f"allowed: {rungs}, each with +slot or -slot, slot one of {', '.join(SLOTS)}"

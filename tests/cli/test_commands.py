@@ -16,7 +16,8 @@ import pytest
 from bagel_perf.cli import main
 from bagel_perf.commands.common import without_outputs
 from bagel_perf.schema.results import load
-from bagel_perf.schema.variants import LADDER
+from bagel_perf.schema.slots import SLOTS
+from bagel_perf.schema.variants import HELP_COMMAND, LADDER
 
 UseWorker = Callable[[str], tuple[str, ...]]
 Capture = pytest.CaptureFixture[str]
@@ -171,7 +172,11 @@ def test_a_job_that_is_stopped_keeps_what_was_measured(
         (["compare", "--res", "big"], "big"),
         (["compare", "--res", "256", "--res", "256x256"], "twice"),
         (["compare", "--prompt", "  "], "prompt is empty"),
-        (["compare", "--variants", "fast"], "allowed: baseline, pr3987, sync_free"),
+        (["compare", "--variants", "fast"], "unknown rung (fast)"),
+        (["compare", "--variants", ""], "a variant has no name ('')"),
+        (["compare", "--ladder", "--variants", ""], "a variant has no name ('')"),
+        (["syncs", "--variant", ""], "a variant has no name ('')"),
+        (["verify", ".", "--variants", "baseline,"], "a variant has no name ('baseline,')"),
         (["compare", "--variants", "baseline"], "too few variants"),
         (["compare", "--image", "missing.png"], "missing.png"),
         (["compare", "--image", "."], "picture does not exist"),
@@ -240,6 +245,13 @@ def test_help_names_every_option_of_the_contract(capsys: Capture) -> None:
         assert main([command, "--help"]) == 0
         out = capsys.readouterr().out
         assert [option for option in options if f"--{option} " not in out] == []
+
+
+def test_the_help_that_errors_point_to_lists_every_rung_and_slot(capsys: Capture) -> None:
+    assert HELP_COMMAND == "bagel-perf compare --help"
+    assert main(["compare", "--help"]) == 0
+    _, _, listed = capsys.readouterr().out.partition("Rungs: ")
+    assert [name for name in (*(rung.name for rung in LADDER), *SLOTS) if name not in listed] == []
 
 
 def test_rungs_with_a_tolerance_are_verified_by_default_and_compared_only_when_named(capsys: Capture) -> None:

@@ -86,59 +86,20 @@ def test_one_rung_has_a_tolerance_and_those_below_are_bitwise() -> None:
 
 @pytest.mark.parametrize("text", ["baseline+norm_activate", "sync_free+norm_activate", "close+norm_activate"])
 def test_plus_never_takes_a_slot_whose_rung_has_a_tolerance(text: str) -> None:
-    problem = (
-        r"baseline's bits \(\+norm_activate\); norm_activate is baseline's up to fused; .*take the rung .*: close$"
-    )
-    with pytest.raises(UsageError, match=problem):
+    with pytest.raises(UsageError) as caught:
         parse_variant(text)
+    remedy = "leave +norm_activate out, or begin with close"
+    assert str(caught.value) == f"no bitwise rung changes norm_activate ({text}); {remedy}"
 
 
 def test_close_with_the_baselines_norms_is_fused() -> None:
     assert parse_variant("close-norm_activate").owners == parse_variant("fused").owners
-    with pytest.raises(UsageError, match=r"variants are the same \(fused, close-norm_activate\)"):
+    problem = r"^variants are the same \(fused, close-norm_activate\); name one of the two$"
+    with pytest.raises(UsageError, match=problem):
         parse_variants("fused,close-norm_activate")
 
 
-@pytest.mark.parametrize("text", ["captured-merge_kv", "captured-step_input-adjust_positions"])
-def test_a_slot_that_waits_cannot_be_recorded(text: str) -> None:
-    with pytest.raises(
-        UsageError, match=r"records a slot that waits \((merge_kv|step_input) of baseline\).*sync_free-"
-    ):
-        parse_variant(text)
-
-
-@pytest.mark.parametrize("text", ["fused-merge_kv", "close-merge_kv", "baseline+denoise_loop+merge_kv"])
-def test_a_slot_that_the_loop_does_without_cannot_be_pinned(text: str) -> None:
-    with pytest.raises(UsageError, match=r"pins a slot that never runs \(merge_kv of .*captured\+merge_kv"):
-        parse_variant(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "fast",
-        "baseline+",
-        "baseline+wings",
-        "+merge_kv",
-        "baseline-merge_kv",
-        "sync_free+merge_kv",
-        "captured+merge_kv",
-        "close+merge_kv",
-        "baseline+norm_activate",
-        "sync_free-pack_contexts",
-        "baseline--merge_kv",
-    ],
-)
-def test_an_unknown_variant_lists_every_rung_and_slot(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_variant(text)
-    assert all(name in str(caught.value) for name in (*SLOTS, *(rung.name for rung in LADDER)))
-
-
-@pytest.mark.parametrize(
-    "text", ["baseline,baseline", "baseline+merge_kv+step_input,baseline+step_input+merge_kv", "baseline,"]
-)
+@pytest.mark.parametrize("text", ["baseline,baseline", "baseline+merge_kv+step_input,baseline+step_input+merge_kv"])
 def test_variants_that_are_alike_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_variants(text)
