@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import signal
 import sys
 import traceback
@@ -50,6 +51,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 @app.command(epilog=NAMES_HELP)
 def compare(
+    context: typer.Context,
     *,
     res: Annotated[list[str], typer.Option(metavar="SIDE|WxH", help="Resolution; may be repeated.")] = ["1024"],  # noqa: B006
     variants: Annotated[
@@ -98,7 +100,7 @@ def compare(
     # Imported here: rich takes 0.1 s, which --help does not have to wait for.
     from bagel_perf.commands.compare import run_compare
 
-    run_compare(plan, out, json_path, quiet=quiet)
+    run_compare(plan, out, json_path, command=context.obj, quiet=quiet)
 
 
 @app.command()
@@ -221,7 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["syncs"] and "--" not in arguments[:-1] and arguments[-1] == "--":
             raise UsageError("no program after --", allowed="python script.py ..., python -m module ...")
-        code = app(arguments, prog_name="bagel-perf", standalone_mode=False)
+        command = shlex.join(["bagel-perf", *arguments])
+        code = app(arguments, prog_name="bagel-perf", standalone_mode=False, obj=command)
         if code == INTERRUPTED:
             raise RunFailed("interrupted")
         return code if isinstance(code, int) else 0

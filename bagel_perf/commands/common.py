@@ -5,24 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.store import write_json_atomic, writing
-
-
-def without_outputs(arguments: Sequence[str]) -> list[str]:
-    """The arguments that a repetition needs: where results go is nobody else's path."""
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        name = argument.split("=", 1)[0]
-        if not skip and name not in ("--out", "--json"):
-            kept.append(argument)
-        skip = not skip and argument in ("--out", "--json")
-    return kept
 
 
 def given_options(context: Any) -> frozenset[str]:

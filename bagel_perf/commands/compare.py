@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 
 from bagel_perf import launch
-from bagel_perf.commands.common import check_json_path, stream_for_people, without_outputs, write_json
+from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.progress import ProgressView
@@ -18,11 +17,14 @@ from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
 
 
-def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, quiet: bool) -> None:
-    """Runs the plan, keeps and prints what it gives; raises the error that a result without a pass ends in."""
+def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command: str, quiet: bool) -> None:
+    """Runs the plan, keeps and prints what it gives; raises the error that a result without a pass ends in.
+
+    ``command`` is the command line, which the result names.
+    """
     check_json_path(json_path)
     plan = dataclasses.replace(plan, image_dir=make_image_dir(out))
-    recorder = Recorder(plan=plan, command=shlex.join(["bagel-perf", *without_outputs(sys.argv[1:])]), out=out)
+    recorder = Recorder(plan=plan, command=command, out=out)
     error: BagelPerfError | None = None
     try:
         with ProgressView(sys.stderr, quiet=quiet) as view:

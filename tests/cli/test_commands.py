@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.commands.common import without_outputs
 from bagel_perf.schema.results import load
 from bagel_perf.schema.slots import SLOTS
 from bagel_perf.schema.variants import HELP_COMMAND, LADDER
@@ -282,15 +282,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("arguments", [["--out", "a", "--json", "b"], ["--out=a", "--json=b"], []])
-def test_the_recorded_command_leaves_out_where_results_went(arguments: list[str]) -> None:
-    assert without_outputs(["compare", "--res", "256", *arguments, "--seed", "3"]) == [
-        "compare",
-        "--res",
-        "256",
-        "--seed",
-        "3",
-    ]
+def test_the_result_names_the_whole_command_as_a_shell_takes_it(use_worker: UseWorker) -> None:
+    use_worker("good")
+    arguments = [*COMPARE, "--prompt", "it's $HOME", "--quiet", "--out", "a b", "--json=copy.json"]
+    assert main(arguments) == 0
+    command = load(Path("copy.json")).command
+    assert command.startswith("bagel-perf compare --res 256")
+    assert shlex.split(command) == ["bagel-perf", *arguments]
 
 
 def test_json_is_written_into_a_device_and_never_replaces_it(use_worker: UseWorker, tmp_path: Path) -> None:
