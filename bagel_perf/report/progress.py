@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line per phase in a log."""
+"""Progress on stderr, a line at most as wide as the terminal: a bar there, a line per phase in a log."""
 
 from __future__ import annotations
 
@@ -8,9 +8,32 @@ from typing import Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from bagel_perf.report.text import MAX_COLUMNS
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, WarningEvent
 
 MAX_STEPS = 9999
+MIN_WORD = 12
+"""Characters that are left of a word that is shortened alone."""
+BESIDE_TEXT = 26
+"""Columns of a short bar, of percent and time, and between them."""
+STAMP = 10
+"""Columns of the time in front of a line."""
+
+
+def fitted(text: str, width: int) -> str:
+    """``text`` in ``width`` columns: its longest word loses its middle, or all of it where that is not enough."""
+    longest = max(text.split(" "), key=len)
+    room = len(longest) - (len(text) - width)
+    if room >= min(MIN_WORD, len(longest)):
+        return text.replace(longest, _shortened(longest, room), 1)
+    return _shortened(text, width)
+
+
+def _shortened(text: str, width: int) -> str:
+    if len(text) <= width:
+        return text
+    kept = max(width - 1, 0)
+    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
 class _BarView:
@@ -62,12 +85,14 @@ class ProgressView(_BarView):
 
     def _show(self, event: ProgressEvent) -> None:
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=event.text, completed=event.done, total=event.total)
+            description = fitted(event.text, self._bar.console.width - BESIDE_TEXT)
+            self._bar.update(self._task, description=description, completed=event.done, total=event.total)
         elif event.text != self._text:
             self._text = event.text
             # A larger total counts bytes.
             place = f"{event.done + 1}/{event.total}" if event.total <= MAX_STEPS else f"{event.done / event.total:.0%}"
-            self._line(f"[{place}] {event.text}")
+            head = f"[{place}] "
+            self._line(head + fitted(event.text, MAX_COLUMNS - STAMP - len(head)))
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
@@ -83,7 +108,7 @@ class ReadingView(_BarView):
         if stream.isatty() and not quiet:
             columns = (TextColumn("reading {task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
             self._bar = Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=4)
-            self._task = self._bar.add_task(name, total=None)
+            self._task = self._bar.add_task(fitted(name, self._bar.console.width - BESIDE_TEXT), total=None)
 
     def on_progress(self, done: int, total: int) -> None:
         """Moves the bar to ``done`` of ``total`` bytes."""
