@@ -1,7 +1,7 @@
-"""Keeps what a comparison gives: pictures and result file, written so that an early end loses nothing.
+"""Keeps what a comparison gives, pictures and result file, so that an early end of the worker or Ctrl-C loses nothing.
 
-The folder is named after the device, which is known only once the worker has said where it runs. Until then pictures go
-to a temporary folder on the same disk, and nothing else is written.
+The folder is named after the device, which the worker tells only when it has its plan and its model. So it writes its
+pictures into a temporary folder on the same disk, and those to keep are moved as their runs arrive.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import RESULT_FILE, Result, res_label
 from bagel_perf.schema.runs import Picture, Run
 from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
+from bagel_perf.schema.variants import parse_variant
 
 REPORTS = Path("reports")
 
@@ -46,10 +47,11 @@ class Recorder:
         return self.out_dir / RESULT_FILE if self.out_dir and self.result else None
 
     def on_event(self, event: Event) -> None:
-        """Takes in one event; the file is rewritten when a resolution is finished, never while one is timed."""
+        """Takes in one event; the file is rewritten when the runs turn to another resolution."""
         if isinstance(event, EnvironmentEvent):
             self._environment = event
             self.out_dir = self._make_out_dir(event)
+            self._warnings += _tolerance_warnings(self.plan, event)
         elif isinstance(event, WarningEvent):
             self._warnings.append(event.text)
         elif isinstance(event, FloorsEvent):
@@ -123,6 +125,15 @@ def make_image_dir(out: Path | None) -> str:
     with writing(base):
         base.mkdir(parents=True, exist_ok=True)
         return str(Path(tempfile.mkdtemp(prefix=".pictures-", dir=base)).absolute())
+
+
+def _tolerance_warnings(plan: Plan, started: EnvironmentEvent) -> list[str]:
+    """On a CPU a rung with a tolerance has no kernels, and what is shown of it there says nothing about them."""
+    names = [name for name in plan.variants if parse_variant(name).min_psnr_db is not None]
+    if not names or started.environment.device_kind != "cpu":
+        return []
+    what = f"on a CPU {', '.join(names)} runs without Triton kernels"
+    return [f"{what}: the picture is the baseline's to the bit, and the tolerance is not put to the test"]
 
 
 def _size(run: Run) -> tuple[int, int]:

@@ -63,6 +63,14 @@ def test_a_ladder_stands_in_place_of_the_latency_tables(use_worker: UseWorker, c
     assert "before (ms)" not in out
 
 
+@pytest.mark.parametrize("variants", ["baseline,close", THREE])
+def test_a_cpu_says_that_it_tests_no_tolerance(use_worker: UseWorker, capsys: Capture, variants: str) -> None:
+    use_worker("good")
+    assert main(["compare", "--res", "256", "--variants", variants]) == 0
+    warning = "- warning: on a CPU close runs without Triton kernels: the picture is the baseline's to the bit"
+    assert (warning in capsys.readouterr().out) == ("close" in variants)
+
+
 def test_what_cannot_be_taken_apart_is_refused_before_anything_runs(capsys: Capture) -> None:
     assert main(["compare", "--ablate", "--variants", "pr3987,sync_free"]) == 2
     assert capsys.readouterr().err == (
