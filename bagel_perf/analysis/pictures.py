@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from bagel_perf.schema.results import IdentityCheck, res_label
-from bagel_perf.schema.runs import Picture, Run
+from bagel_perf.schema.runs import MIN_SPREAD, Picture, Run
 from bagel_perf.schema.variants import parse_variant
 
-MIN_SPREAD = 1.0
 MAX_LEVEL = 255.0
 
 

@@ -156,8 +156,13 @@ def peak_bytes_by_stage(subject: Subject, device: torch.device) -> tuple[Any, di
 
 
 def shuffled_rounds(arms: Sequence[str], num_rounds: int, seed: int) -> Iterator[tuple[int, str]]:
-    """(round, arm) for every arm once a round, in an order drawn anew each round from ``seed``."""
+    """(round, arm) for every arm once a round, in an order drawn from ``seed`` for each pair of rounds.
+
+    The second round of a pair runs in reverse, so that each of two arms is as often before the other as after it.
+    """
     generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
     for index in range(num_rounds):
-        for arm in torch.randperm(len(arms), generator=generator).tolist():
+        order = order[::-1] if index % 2 else torch.randperm(len(arms), generator=generator).tolist()
+        for arm in order:
             yield index, arms[arm]

@@ -12,6 +12,9 @@ from bagel_perf.schema.slots import Stage
 Purpose = Literal["count", "repeat", "other_seed", "profile", "warmup", "timed"]
 SyncDevice = Literal["cuda", "simulated"]
 
+MIN_SPREAD = 1.0
+"""Grey levels; a picture that spreads less shows nothing, and a wrong kernel would pass for a right one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceWork:

@@ -5,15 +5,10 @@ Suffixes: N latent tokens, C latent channels (64).
 
 from __future__ import annotations
 
-import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from bagel_perf.harness.measure import Stage, Subject
@@ -28,7 +23,7 @@ from bagel_perf.model.preprocess import draw_default_picture, load_picture, vae_
 from bagel_perf.model.tokenizer import tokenize
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.requests import Guidance, Request
-from bagel_perf.schema.runs import Picture
+from bagel_perf.workload.pictures import encode_png
 from kernels_baseline.picture import download_picture
 
 
@@ -110,33 +105,3 @@ def edit_subject(model: Bagel, inputs: RequestInputs, slots: Slots) -> Subject:
             return encode_png(pixels_HW3)
 
     return Subject(stages=(Stage(name="ar", run=ar), Stage(name="dit", run=dit)))
-
-
-def encode_png(pixels_HW3: Tensor) -> bytes:
-    """PNG bytes of host pixels uint8 [H, W, 3]; lightly compressed, because the encoder is part of the timed stage."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels_HW3.numpy()).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def describe_picture(png: bytes) -> Picture:
-    """Hashes and spread (standard deviation in grey levels) of a PNG."""
-    pixels = read_pixels(png)
-    return Picture(
-        width=pixels.shape[1],
-        height=pixels.shape[0],
-        md5=hashlib.md5(png).hexdigest(),
-        pixels_sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
-        spread=float(pixels.std()),
-    )
-
-
-def read_pixels(png: bytes) -> NDArray[np.uint8]:
-    """Pixels [H, W, 3] of a PNG."""
-    return np.asarray(Image.open(io.BytesIO(png)))
-
-
-def mean_squared_error(png: bytes, reference: bytes) -> float:
-    """Mean squared difference of the grey levels of two PNGs of one size."""
-    ours, theirs = (read_pixels(each).astype(np.float64) for each in (png, reference))
-    return float(np.square(ours - theirs).mean())

@@ -25,7 +25,7 @@ OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "ALLOC_FAILED",
 
 
 def main() -> int:
-    """Runs one plan; exit code 0 when every event, an error event included, was delivered."""
+    """Runs one plan; an error is an event like the others, and the exit code 0 also when nobody listens any more."""
     protocol = _claim_stdout()
 
     def emit(event: Event) -> None:
@@ -38,7 +38,7 @@ def main() -> int:
     except BagelPerfError as error:
         emit(ErrorEvent(error=error))
     except BrokenPipeError:
-        return 0  # nobody listens any more
+        return 0
     except Exception as error:  # whatever torch, CUDA or a library raises becomes one line too
         emit(ErrorEvent(error=as_failure(error)))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -74,6 +75,13 @@ def test_every_arm_runs_once_a_round_in_an_order_drawn_from_the_seed() -> None:
         assert Counter(arm for number, arm in order if number == index) == Counter(arms)
     first = Counter(order[3 * index][1] for index in range(50))
     assert min(first[arm] for arm in arms) > 5, "no arm may own the first place"
+
+
+def test_two_arms_are_as_often_in_either_order() -> None:
+    order = list(shuffled_rounds(("a", "b", "c"), 6, seed=5))
+    rounds = [[arm for number, arm in order if number == index] for index in range(6)]
+    for x, y in combinations("abc", 2):
+        assert sum(each.index(x) < each.index(y) for each in rounds) == 3
 
 
 @pytest.mark.parametrize("timing", [time_stages, time_whole])

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.report.ladder_tables import tolerance_lines
 from bagel_perf.report.readme import section
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.tables import result_tables
+from bagel_perf.report.tolerance_tables import tolerance_lines
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.variants import LADDER
-from bagel_perf.workload.edit import encode_png, mean_squared_error
+from bagel_perf.workload.pictures import encode_png, mean_squared_error
 from scripted import ENVIRONMENT, make_plan, make_run, make_runs
 
 TOLERANT = [rung.name for rung in LADDER if rung.min_psnr_db is not None]
@@ -68,7 +68,7 @@ def test_a_tolerance_is_never_in_a_table_of_identical_pictures() -> None:
     ]
     head, line, *_ = verdict_lines(result)
     assert head.endswith("the pictures of 2 variants are identical in every run")
-    assert line == "- close at 256x256: picture 51.1 dB or more from baseline's; 40 dB asked for, 9 runs"
+    assert line == "- close at 256x256: PSNR against baseline at least 51.1 dB; 40 dB asked for, 9 runs"
 
 
 def test_the_readme_counts_identical_runs_of_bitwise_variants_alone(tmp_path: object) -> None:
@@ -83,7 +83,7 @@ def test_the_same_picture_within_a_tolerance_is_called_identical() -> None:
     session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
     runs = [replace(run, mse=0.0) if run.variant == "close" else run for run in make_runs(PLAN, 6)]
     lines = [*tolerance_lines(build_result(PLAN, ENVIRONMENT, runs, session))]
-    assert lines == ["- close at 256x256: picture identical; 40 dB asked for, 9 runs"]
+    assert lines == ["- close at 256x256: picture identical to baseline's; 40 dB asked for, 9 runs"]
 
 
 def test_the_mean_squared_error_is_of_grey_levels() -> None:

@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,11 @@ from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Result, load
 from bagel_perf.schema.variants import LADDER
 from bagel_perf.workload import compare, counting
-from bagel_perf.workload.edit import encode_png
 from bagel_perf.workload.loading import Loaded, resolve_attention, resolve_device
 from bagel_perf.workload.loading import load as load_model
+from bagel_perf.workload.pictures import encode_png
+from bagel_perf.workload.session import recorded_loop
+from kernels_optimized.captured.loop import CapturedLoop
 
 SMALL = Request(width=64, height=48, steps=2)
 
@@ -132,15 +133,30 @@ def test_a_picture_that_does_not_repeat_is_refused(
 def test_a_timed_run_that_records_a_graph_ends_the_comparison(
     tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def takes(variant: str) -> Callable[[], tuple[float, ...]] | None:
-        return (lambda: (40.0,)) if variant == "captured" else None
-
     plan = compare_plan(tmp_path, variants=("baseline", "captured"))
-    monkeypatch.setattr(compare, "take_captures", takes)
+    monkeypatch.setattr(CapturedLoop, "take_captures", lambda loop: (40.0,))
     events: list[Event] = []
     with pytest.raises(RunFailed, match=r"a timed run recorded a graph \(captured\)"):
         compare.run_compare(plan, loaded, events.append)
     assert not [each for each in events if isinstance(each, RunEvent) and each.run.round and each.run.captures_ms]
+
+
+def test_the_peak_of_a_variant_holds_no_recording_of_another(
+    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = compare_plan(tmp_path, variants=("baseline", "captured", "fused"), pairs=1, warmup=0)
+    loops = [loop for loop in map(recorded_loop, plan.measured) if loop is not None]
+    real, recorded = measure.peak_bytes_by_stage, list[tuple[bool, ...]]()
+
+    def observed(subject: Subject, device: torch.device) -> tuple[bytes, dict[str, int]]:
+        recorded.append(tuple(bool(loop._shapes) for loop in loops))
+        return real(subject, device)
+
+    monkeypatch.setattr(compare, "peak_bytes_by_stage", observed)
+    runs = [event.run for event in runs_of(plan, loaded)]
+    assert recorded == [(False, False), (True, False), (False, True)]
+    warmups = [run.variant for run in runs if run.purpose == "warmup"]
+    assert warmups == ["captured", "fused"] * 2, "each records before it is counted, and again before it is timed"
 
 
 def test_an_ablation_measures_each_slot_left_in_and_left_out(tmp_path: Path, loaded: Loaded) -> None:

@@ -1,0 +1,145 @@
+"""A comparison under way: what it runs on, what it has shown, and each request as a case of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bagel_perf.harness.measure import Subject
+from bagel_perf.model.bagel import Bagel
+from bagel_perf.schema.events import Event, ProgressEvent, RunEvent
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.requests import Request
+from bagel_perf.schema.runs import Measurement, Picture, Purpose, Run, SyncDevice
+from bagel_perf.schema.store import writing
+from bagel_perf.schema.variants import parse_variant
+from bagel_perf.workload.bind import bind, with_regions
+from bagel_perf.workload.edit import RequestInputs, edit_subject, request_inputs
+from bagel_perf.workload.pictures import describe_picture, mean_squared_error
+from kernels_optimized.captured.loop import CapturedLoop
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One plan under way. ``paths`` maps the md5 of each picture already written to its file.
+
+    ``references`` holds the first variant's picture of each width, height and seed, where tolerances are declared.
+    """
+
+    plan: Plan
+    model: Bagel
+    emit: Emit
+    num_rounds: int
+    num_warmups: int
+    paths: dict[str, str] = field(default_factory=dict)
+    references: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    num_runs: int = field(init=False)
+    num_done: int = 0
+
+    def __post_init__(self) -> None:
+        per_request = sum(
+            3 + self.on_cuda + (recorded_loop(variant) is not None) + self.num_warmups_of(variant) + 2 * self.num_rounds
+            for variant in self.plan.measured
+        )
+        self.num_runs = len(self.plan.requests) * per_request + self.on_cuda
+
+    @property
+    def on_cuda(self) -> bool:
+        return self.model.device.type == "cuda"
+
+    def num_warmups_of(self, variant: str) -> int:
+        """Runs before those that are timed: at least the one in which a variant records its steps."""
+        return max(self.num_warmups, recorded_loop(variant) is not None)
+
+    def progress(self, text: str) -> None:
+        """Announces the next run, of all that the plan holds."""
+        self.emit(ProgressEvent(text=text, done=self.num_done, total=self.num_runs))
+        self.num_done += 1
+
+    def keep(self, png: bytes, variant: str) -> Picture:
+        """Describes a picture, and writes the first of each md5 into the plan's folder."""
+        picture = describe_picture(png)
+        if picture.md5 not in self.paths:
+            path = Path(self.plan.image_dir) / f"{picture.width}x{picture.height}_{variant}_{picture.md5[:8]}.png"
+            with writing(path):
+                path.write_bytes(png)
+            self.paths[picture.md5] = path.name
+        return replace(picture, path=self.paths[picture.md5])
+
+    def mse(self, png: bytes, variant: str, place: tuple[int, int, int]) -> float | None:
+        """Of a picture against the reference's of the same (width, height, seed); None where it has to be identical."""
+        if all(parse_variant(name).min_psnr_db is None for name in self.plan.measured):
+            return None
+        if variant == self.plan.variants[0]:
+            self.references.setdefault(place, png)
+        if parse_variant(variant).min_psnr_db is None or place not in self.references:
+            return None
+        return mean_squared_error(png, self.references[place])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One request of a session, with its host inputs for the request's own seed and for another."""
+
+    session: Session
+    request: Request
+    inputs: RequestInputs
+    other_inputs: RequestInputs
+
+    @classmethod
+    def of(cls, session: Session, request: Request, weights: Path | None) -> Case:
+        """UsageError where the checkpoint does not serve the request."""
+        inputs, other_inputs = (
+            request_inputs(request, session.model.config, weights, seed) for seed in (request.seed, request.seed + 1)
+        )
+        return cls(session=session, request=request, inputs=inputs, other_inputs=other_inputs)
+
+    @property
+    def label(self) -> str:
+        return f"{self.request.width}x{self.request.height}"
+
+    def subject(self, variant: str, *, other_seed: bool = False) -> Subject:
+        inputs = self.other_inputs if other_seed else self.inputs
+        return edit_subject(self.session.model, inputs, bind(variant))
+
+    def marked_subject(self, model: Bagel, variant: str) -> Subject:
+        """The subject with a region around each slot, on this model or another copy of its tensors."""
+        return edit_subject(model, self.inputs, with_regions(bind(variant)))
+
+    def record(
+        self,
+        purpose: Purpose,
+        variant: str,
+        png: bytes,
+        measurements: tuple[Measurement, ...] = (),
+        *,
+        round: int | None = None,
+        sync_device: SyncDevice | None = None,
+        captures_ms: tuple[float, ...] = (),
+    ) -> Run:
+        """Sends off one run."""
+        width, height, seed = self.request.width, self.request.height, self.request.seed + (purpose == "other_seed")
+        run = Run(
+            purpose=purpose,
+            variant=variant,
+            width=width,
+            height=height,
+            seed=seed,
+            round=round,
+            sync_device=sync_device,
+            measurements=measurements,
+            picture=self.session.keep(png, variant),
+            captures_ms=captures_ms,
+            mse=self.session.mse(png, variant, (width, height, seed)),
+        )
+        self.session.emit(RunEvent(run=run))
+        return run
+
+
+def recorded_loop(variant: str) -> CapturedLoop | None:
+    """The slot of a variant that records its steps, if it does."""
+    loop = bind(variant).denoise_loop
+    return loop if isinstance(loop, CapturedLoop) else None
