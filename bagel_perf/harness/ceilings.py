@@ -47,9 +47,11 @@ def gemm_us(rows: int, num_in: int, num_out: int, device: torch.device) -> float
     return device_us(work, repeats)
 
 
-def attention_us(attend: Callable[[Tensor, Tensor, Tensor], Tensor], shapes: tuple[tuple[int, ...], ...]) -> float:
+def attention_us(
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor], shapes: tuple[tuple[int, ...], ...], device: torch.device
+) -> float:
     """One call of ``attend`` on bf16 queries, keys and values of these shapes."""
-    q, k, v = (torch.randn(shape, device="cuda", dtype=torch.bfloat16) for shape in shapes)
+    q, k, v = (torch.randn(shape, device=device, dtype=torch.bfloat16) for shape in shapes)
     repeats = 8
 
     def work() -> None:

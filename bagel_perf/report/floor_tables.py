@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bagel_perf.analysis.floors import against_floor
 from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, res_text
 from bagel_perf.schema.floors import Ceilings, StageFloor
 from bagel_perf.schema.results import Cell, Result, res_label
@@ -19,7 +20,7 @@ def _component_table(floors: tuple[StageFloor, ...], ceilings: Ceilings) -> Tabl
     for floor in floors:
         place = (res_text(res_label(floor.width, floor.height)), STAGE_LABELS[floor.stage])
         rows += [
-            (*place, part.name, f"{part.flops / 1e12:.1f}", f"{part.bytes / 1e9:.1f}", f"{part.floor_ms:.1f}")
+            (*place, part.name, _in(1e12, part.flops), _in(1e9, part.bytes), f"{part.floor_ms:.1f}")
             for part in floor.components
         ]
         rows.append(
@@ -37,10 +38,15 @@ def _component_table(floors: tuple[StageFloor, ...], ceilings: Ceilings) -> Tabl
         ),
         rows=tuple(rows),
         caption=(
-            f"measured here: GEMM {ceilings.gemm_tflops:.0f} and attention {ceilings.attention_tflops:.0f} TFLOP/s, "
-            f"copy {ceilings.copy_tbps:.2f} TB/s, launch {ceilings.launch_us:.1f} us"
+            f"one after another, at rates measured here: GEMM {ceilings.gemm_tflops:.0f} and attention "
+            f"{ceilings.attention_tflops:.0f} TFLOP/s (means of all shapes; each GEMM at its own), copy "
+            f"{ceilings.copy_tbps:.2f} TB/s; a launch takes {ceilings.launch_us:.1f} us, in no floor"
         ),
     )
+
+
+def _in(unit: float, amount: float | None) -> str:
+    return NONE if amount is None else f"{amount / unit:.1f}"
 
 
 def _ratio_table(result: Result) -> Table:
@@ -68,6 +74,6 @@ def _ratio_texts(cell: Cell, floor: StageFloor) -> tuple[str, ...]:
     least = f"{floor.floor_ms:.1f}"
     if cell.median_ms is None:
         return NONE, least, NONE, NONE, NONE
-    ms = cell.median_ms
-    tflops, gbps = floor.flops / ms / 1e9, floor.bytes / ms / 1e6
-    return f"{ms:.1f}", least, f"{ms / floor.floor_ms:.2f}", f"{tflops:.0f}", f"{gbps:.0f}"
+    against = against_floor(cell.median_ms, floor)
+    rates = f"{against.times_floor:.2f}", f"{against.tflops:.0f}", f"{against.gbps:.0f}"
+    return f"{cell.median_ms:.1f}", least, *rates

@@ -23,11 +23,14 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """Part of a stage: floating point operations, bytes that have to be moved, and the least time in ms."""
+    """Part of a stage: floating point operations, bytes that have to be moved, and the least time in ms.
+
+    Operations or bytes are None where they were not counted, because the other decides the time.
+    """
 
     name: str
-    flops: float
-    bytes: float
+    flops: float | None
+    bytes: float | None
     floor_ms: float
 
     def __post_init__(self) -> None:
@@ -50,8 +53,8 @@ class StageFloor:
 
     @property
     def flops(self) -> float:
-        return sum(component.flops for component in self.components)
+        return sum(component.flops or 0.0 for component in self.components)
 
     @property
     def bytes(self) -> float:
-        return sum(component.bytes for component in self.components)
+        return sum(component.bytes or 0.0 for component in self.components)

@@ -20,13 +20,17 @@ from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.denoise import render
 from bagel_perf.model.layout import Parts
 from bagel_perf.model.packing import contexts_of, edit_parts, text_parts
-from bagel_perf.model.schedule import timesteps
+from bagel_perf.model.schedule import round_to_fp32, timesteps
 from bagel_perf.model.vit import encode_image
 from bagel_perf.schema.floors import Ceilings, Component, StageFloor
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.slots import as_stage
-from bagel_perf.workload.edit import RequestInputs, encode_png
+from bagel_perf.workload.edit import RequestInputs
+from bagel_perf.workload.pictures import encode_png
 from bagel_perf.workload.work import Attend, Gemm, Pointwise, Work, prefill_work, step_work
+
+NUM_ENCODINGS = 15
+"""Of a PNG, by a host whose speed varies: 15 of 1024x1024 take a second."""
 
 
 class Rates:
@@ -58,6 +62,7 @@ class Rates:
         return flops / us / 1e6 if us else 0.0
 
     def ceilings(self) -> Ceilings:
+        """Means over all work that was asked for so far, the rate of a large copy, and the cost of a launch."""
         return Ceilings(
             gemm_tflops=self.mean_tflops(Gemm),
             attention_tflops=self.mean_tflops(Attend),
@@ -69,7 +74,7 @@ class Rates:
         config = self._model.config.llm
         heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
         shapes = tuple((rows, n, config.head_dim) for rows, n in zip((queries, keys, keys), heads, strict=True))
-        return attention_us(self._model.attention.full, shapes)
+        return attention_us(self._model.attention.full, shapes, self._model.device)
 
 
 def measure_floors(
@@ -78,24 +83,24 @@ def measure_floors(
     """Of requests with their host inputs and the PNG that they give; CUDA alone."""
     with torch.no_grad(), model.attention.scope():
         rates = Rates(model)
-        floors = [floor for request in requests for floor in _floors_of(model, rates, *request)]
-        return rates.ceilings(), tuple(floors)
+        transformers = [
+            [[*_components(rates, work(model, inputs))] for work in (prefilling, denoising)]
+            for _, inputs, _ in requests
+        ]
+        ceilings = rates.ceilings()  # of all requests, before any component takes their mean
+        floors = [
+            floor
+            for (request, inputs, png), (ar, dit) in zip(requests, transformers, strict=True)
+            for floor in (
+                _floor(request, "ar", [*ar, *_encoders(model, inputs, ceilings)]),
+                _floor(request, "dit", [*dit, _decoder(model, inputs, ceilings), _png(png)]),
+            )
+        ]
+        return ceilings, tuple(floors)
 
 
-def _floors_of(model: Bagel, rates: Rates, request: Request, inputs: RequestInputs, png: bytes) -> Iterator[StageFloor]:
-    ar = [*_components(rates, prefilling(model, inputs))]
-    gemm_tflops = rates.mean_tflops(Gemm)
-    ar += [_at_gemm_rate(name, flops, gemm_tflops) for name, flops in _encoder_flops(model, inputs)]
-    dit = [*_components(rates, denoising(model, inputs))]
-    dit.append(_at_gemm_rate("autoencoder", _decoder_flops(model, inputs), gemm_tflops))
-    dit.append(Component(name="PNG (host)", flops=0.0, bytes=0.0, floor_ms=_png_ms(png)))
-    for stage, components in (("ar", ar), ("dit", dit)):
-        yield StageFloor(
-            width=request.width,
-            height=request.height,
-            stage=as_stage(stage),
-            components=tuple(components),
-        )
+def _floor(request: Request, stage: str, components: Sequence[Component]) -> StageFloor:
+    return StageFloor(width=request.width, height=request.height, stage=as_stage(stage), components=tuple(components))
 
 
 def _components(rates: Rates, work: Iterable[Work]) -> Iterator[Component]:
@@ -105,19 +110,25 @@ def _components(rates: Rates, work: Iterable[Work]) -> Iterator[Component]:
         name = each.name if isinstance(each, Gemm) else "attention" if isinstance(each, Attend) else "pointwise"
         parts.setdefault(name, []).append(each)
     for name, listed in parts.items():
-        flops = sum(each.flops for each in listed if not isinstance(each, Pointwise))
-        num_bytes = sum(each.bytes for each in listed if not isinstance(each, Attend))
-        yield Component(name=name, flops=flops, bytes=num_bytes, floor_ms=sum(map(rates.floor_ms, listed)))
+        flops = [each.flops for each in listed if not isinstance(each, Pointwise)]
+        num_bytes = [each.bytes for each in listed if not isinstance(each, Attend)]
+        yield Component(
+            name=name,
+            flops=sum(flops) if flops else None,
+            bytes=sum(num_bytes) if num_bytes else None,
+            floor_ms=sum(map(rates.floor_ms, listed)),
+        )
 
 
 def prefilling(model: Bagel, inputs: RequestInputs) -> Iterator[Work]:
+    """Of all contexts, as the baseline packs them."""
     return prefill_work(model.config.llm, _parts(model, inputs))
 
 
 def denoising(model: Bagel, inputs: RequestInputs) -> Iterator[Work]:
     """Guided and plain steps, as many as the schedule has of each."""
     sampling = inputs.sampling
-    lower, upper = sampling.scales.interval
+    lower, upper = map(round_to_fp32, sampling.scales.interval)
     times = timesteps(sampling.num_timesteps, sampling.shift, torch.device("cpu"))[:-1].tolist()
     num_guided = sum(lower < t <= upper for t in times)
     past = tuple(context.length for context in contexts_of(_parts(model, inputs)))
@@ -136,35 +147,36 @@ def _parts(model: Bagel, inputs: RequestInputs) -> Parts:
     return edit_parts(len(inputs.prompt_ids), inputs.noise_NC.shape[0], rows * columns)
 
 
-def _encoder_flops(model: Bagel, inputs: RequestInputs) -> Iterator[tuple[str, float]]:
+def _encoders(model: Bagel, inputs: RequestInputs, ceilings: Ceilings) -> Iterator[Component]:
     picture = inputs.picture
     if picture is None:
         return
     pixels = picture.vae_pixels.to(model.device)[None]
     with FlopCounterMode(display=False) as counter:
         encode_moments(model.autoencoder, pixels, model.attention)
-    yield "autoencoder", float(counter.get_total_flops())
+    yield _at_gemm_rate("autoencoder", counter.get_total_flops(), ceilings)
     with FlopCounterMode(display=False) as counter:
         encode_image(model.vit, picture.vit_pixels.to(model.device), model.attention)
-    yield "ViT", float(counter.get_total_flops())
+    yield _at_gemm_rate("ViT", counter.get_total_flops(), ceilings)
 
 
-def _decoder_flops(model: Bagel, inputs: RequestInputs) -> float:
+def _decoder(model: Bagel, inputs: RequestInputs, ceilings: Ceilings) -> Component:
     with FlopCounterMode(display=False) as counter:
         render(model, inputs.noise_NC.to(model.device), inputs.sampling.grid, kernels_baseline.SLOTS)
-    return float(counter.get_total_flops())
+    return _at_gemm_rate("autoencoder", counter.get_total_flops(), ceilings)
 
 
-def _at_gemm_rate(name: str, flops: float, tflops: float) -> Component:
-    return Component(name=name, flops=flops, bytes=0.0, floor_ms=flops / tflops / 1e9 if tflops else 0.0)
+def _at_gemm_rate(name: str, flops: int, ceilings: Ceilings) -> Component:
+    """What is made of convolutions and GEMMs of many shapes, at the mean rate of those that were measured."""
+    return Component(name=name, flops=float(flops), bytes=None, floor_ms=flops / ceilings.gemm_tflops / 1e9)
 
 
-def _png_ms(png: bytes) -> float:
-    """Least time of three encodings of the picture, by the encoder that every variant uses."""
+def _png(png: bytes) -> Component:
+    """At the least time of some encodings of the picture, by the encoder that every variant uses."""
     pixels = torch.from_numpy(np.array(Image.open(io.BytesIO(png))))
     times_ns = []
-    for _ in range(3):
+    for _ in range(NUM_ENCODINGS):
         begin_ns = time.perf_counter_ns()
         encode_png(pixels)
         times_ns.append(time.perf_counter_ns() - begin_ns)
-    return min(times_ns) / 1e6
+    return Component(name="PNG (host)", flops=None, bytes=None, floor_ms=min(times_ns) / 1e6)

@@ -32,6 +32,7 @@ def test_attention_of_twice_the_keys_takes_longer() -> None:
         attention_us(
             lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v),
             ((1, 8, 2048, 128), (1, 8, keys, 128), (1, 8, keys, 128)),
+            DEVICE,
         )
         for keys in (4096, 8192)
     ]

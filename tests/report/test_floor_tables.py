@@ -16,7 +16,7 @@ from scripted import ENVIRONMENT, make_plan, make_runs
 
 PARTS = (
     Component(name="gen GEMMs", flops=7e12, bytes=2e9, floor_ms=30.0),
-    Component(name="pointwise", flops=0.0, bytes=4e9, floor_ms=10.0),
+    Component(name="pointwise", flops=None, bytes=4e9, floor_ms=10.0),
 )
 EVENT = FloorsEvent(
     ceilings=Ceilings(gemm_tflops=701.2, attention_tflops=512.0, copy_tbps=4.281, launch_us=5.04),
@@ -35,10 +35,11 @@ def test_a_floor_is_the_sum_of_its_parts_at_the_measured_rates() -> None:
     table = next(table for table in result_tables(result()) if table.title == "Floors")
     assert [row[2:] for row in table.rows] == [
         ("gen GEMMs", "7.0", "2.0", "30.0"),
-        ("pointwise", "0.0", "4.0", "10.0"),
+        ("pointwise", "-", "4.0", "10.0"),
         ("in all", "7.0", "6.0", "40.0"),
     ]
-    assert "GEMM 701 and attention 512 TFLOP/s, copy 4.28 TB/s, launch 5.0 us" in table.caption
+    assert "GEMM 701 and attention 512 TFLOP/s" in table.caption
+    assert "copy 4.28 TB/s; a launch takes 5.0 us, in no floor" in table.caption
 
 
 def test_each_variant_stands_against_the_floor_of_its_stage() -> None:
