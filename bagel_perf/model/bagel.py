@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bagel_perf.model.attention import Attention
-from bagel_perf.model.autoencoder import Autoencoder, build_autoencoder
+from bagel_perf.model.autoencoder import Autoencoder
+from bagel_perf.model.autoencoder_weights import build_autoencoder
 from bagel_perf.model.config import BagelConfig
 from bagel_perf.model.decoder import Decoder, build_decoder
 from bagel_perf.model.parameters import Linear, Source, take_linear

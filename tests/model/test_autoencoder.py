@@ -12,12 +12,12 @@ from torch import Tensor
 from bagel_perf.model.attention import Attention
 from bagel_perf.model.autoencoder import (
     Autoencoder,
-    build_autoencoder,
     decode,
     encode_moments,
     sample_latent,
     to_uint8,
 )
+from bagel_perf.model.autoencoder_weights import build_autoencoder
 from bagel_perf.model.config import AutoencoderConfig, config_from_directory, preset
 from bagel_perf.model.latents import patchify_latents, unpack_latents
 from bagel_perf.model.weights import RandomSource, open_checkpoint
