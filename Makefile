@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-RESULT ?= $(lastword $(sort $(wildcard reports/*/result.json)))
+RESULT ?=
 RES ?= 1024
 ARGS ?=
 
@@ -31,7 +31,8 @@ check: $(STAMP) ## formatting, lint, types
 test: $(STAMP) ## all tests; ARGS="-k NAME" for some
 	$(BIN)/python -m pytest $(ARGS)
 
-readme: $(STAMP) ## write the tables of RESULT=reports/.../result.json into README.md
+readme: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into README.md
+	$(if $(RESULT),,$(error RESULT is missing; folders of results; make readme RESULT="reports/A reports/B"))
 	$(BIN)/python -m bagel_perf.report.readme $(RESULT) README.md
 
 clean: ## remove .venv and caches, never results

@@ -1,0 +1,37 @@
+"""What README and Makefile tell people to type is there, and says what is missing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+UNNAMED = {"--device", "--preset", "--attention", "--quiet", "--debug", "--help"}
+"""Left to ``--help``."""
+
+
+def test_readme_names_the_options_of_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    words = capsys.readouterr().out.split()
+    options = {word for word in words if word.startswith("--")} - UNNAMED
+    assert {"--out", "--json", "--warmup", "--ladder"} <= options
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert sorted(option for option in options if option not in readme) == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_readme_is_made_of_no_result_that_was_not_named() -> None:
+    command = ["make", "-n", "readme"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    error = 'RESULT is missing; folders of results; make readme RESULT="reports/A reports/B"'
+    assert done.stderr.count("\n") == 1 and error in done.stderr
+    named = subprocess.run(
+        [*command, "RESULT=reports/A reports/B"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert named.stdout.splitlines()[-1].endswith("bagel_perf.report.readme reports/A reports/B README.md")
