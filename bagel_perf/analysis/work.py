@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from bagel_perf.schema.results import Cell
 from bagel_perf.schema.runs import DeviceWork, Run
 from bagel_perf.schema.slots import Stage, summed_stages
 
@@ -17,6 +18,13 @@ def work_of(own: Sequence[Run], stage: Stage, *, in_loop: bool = False) -> Devic
     parts = [profiled.measurement(each) for each in summed_stages(stage)]
     works = [part.loop_work if in_loop else part.work for part in parts if part is not None]
     return _sum([work for work in works if work is not None])
+
+
+def busy_share(cell: Cell) -> float | None:
+    """Of the median latency, that during which the GPU did anything; None where one of the two was not measured."""
+    if cell.work is None or cell.median_ms is None:
+        return None
+    return cell.work.busy_ms / cell.median_ms
 
 
 def _sum(works: Sequence[DeviceWork]) -> DeviceWork | None:
