@@ -14,6 +14,7 @@ from bagel_perf.analysis import pictures
 from bagel_perf.analysis.ablation import ablations_of
 from bagel_perf.analysis.rounds import latency_by_round
 from bagel_perf.analysis.stats import PairedChange, paired_change
+from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.analysis.work import work_of
 from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed
 from bagel_perf.schema.plans import Plan
@@ -82,9 +83,10 @@ def build_result(
 
 def _difference(check: IdentityCheck) -> str:
     what = f"{check.candidate} at {check.res}"
-    if check.psnr_db is None:
+    if check.psnr_db is None or check.min_psnr_db is None:
         return f"{what} differs from {check.reference}"
-    return f"{what} is {check.psnr_db:.1f} dB from {check.reference}, under {check.min_psnr_db:.0f}"
+    psnr = psnr_text(check.psnr_db, check.min_psnr_db)
+    return f"{what} is {psnr} dB from {check.reference}, under {check.min_psnr_db:g}"
 
 
 def _verdict(wrong: Sequence[str], missing: Sequence[str], error: BagelPerfError | None) -> tuple[Verdict, int]:
