@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Literal
 
 from bagel_perf.analysis import pictures
 from bagel_perf.analysis.rounds import latency_by_round
@@ -21,6 +22,11 @@ from bagel_perf.schema.slots import STAGES, Stage
 
 Ms = dict[int, float]
 """Milliseconds by round."""
+
+Additivity = Literal["add up", "interact", "too noisy", "too few rounds", "not timed"]
+
+NEGLIGIBLE_REST = 0.05
+"""Of what the rung saves: slots add up where all that the rest may be is no larger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,18 @@ def ablations_of(
             ablation = _ablation(plan, _Latencies(runs=runs, size=size, stage=stage, trusted=trusted))
             if ablation is not None:
                 yield ablation
+
+
+def additivity(ablation: Ablation) -> Additivity:
+    """Whether the slots save together what they save one by one; an interval that merely holds 0 does not show it."""
+    rest = ablation.rest
+    if rest is None:
+        return "not timed"
+    if rest.ci_ms is None:
+        return "too few rounds"
+    if max(map(abs, rest.ci_ms)) <= NEGLIGIBLE_REST * abs(ablation.total.ms):
+        return "add up"
+    return "interact" if rest.is_shown else "too noisy"
 
 
 def _ablation(plan: Plan, latencies: _Latencies) -> Ablation | None:

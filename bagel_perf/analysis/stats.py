@@ -47,10 +47,21 @@ def interval_rank(num_pairs: int, confidence: float = CONFIDENCE) -> int | None:
 
     d_(1) <= ... <= d_(n) are the ordered differences; the coverage is 1 - 2 P(Bin(n, 1/2) <= k - 1).
     """
-    rank, tail = 0, 0
-    while 1 - 2 * (tail := tail + math.comb(num_pairs, rank)) / 2**num_pairs >= confidence:
+    rank = 0
+    while _coverage(num_pairs, rank + 1) >= confidence:
         rank += 1
     return rank or None
+
+
+def coverage(num_pairs: int) -> float:
+    """How often the interval of so many pairs holds the median: ``CONFIDENCE`` or more; there has to be one."""
+    rank = interval_rank(num_pairs)
+    assert rank is not None
+    return _coverage(num_pairs, rank)
+
+
+def _coverage(num_pairs: int, rank: int) -> float:
+    return 1 - 2 * sum(math.comb(num_pairs, k) for k in range(rank)) / (1 << num_pairs)
 
 
 def pairs_needed(confidence: float = CONFIDENCE) -> int:

@@ -1,12 +1,15 @@
-"""Cells and deltas of a result: finding them, their texts, and those of where and how often they were measured."""
+"""Cells and deltas of a result: finding them, and their texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bagel_perf.report.table import NONE
+from bagel_perf.report.captions import UNSHOWN
+from bagel_perf.report.table import NONE, counted
+from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Cell, Delta, Result
 from bagel_perf.schema.slots import Stage
+from bagel_perf.schema.variants import parse_variant
 
 
 def resolutions(result: Result) -> tuple[int | str, ...]:
@@ -15,15 +18,21 @@ def resolutions(result: Result) -> tuple[int | str, ...]:
 
 
 def tolerant_variants(result: Result) -> tuple[str, ...]:
-    """Of the named variants, those whose picture is held to the first's by a declared tolerance."""
-    tolerant = {check.candidate for check in result.identity if check.min_psnr_db is not None}
-    return tuple(variant for variant in result.variants[1:] if variant in tolerant)
+    """Of the named variants after the first, those that declare a tolerance, whether or not they came to run."""
+    return tuple(variant for variant in result.variants[1:] if _declares_tolerance(result, variant))
 
 
 def bitwise_variants(result: Result) -> tuple[str, ...]:
     """The first of the named variants, and those whose picture has to be the same to the bit."""
     apart = tolerant_variants(result)
     return tuple(variant for variant in result.variants if variant not in apart)
+
+
+def _declares_tolerance(result: Result, variant: str) -> bool:
+    try:
+        return parse_variant(variant).min_psnr_db is not None
+    except UsageError:  # a name of another version means what was recorded with it
+        return any(check.min_psnr_db is not None for check in result.identity if check.candidate == variant)
 
 
 def cell_of(result: Result, res: int | str, stage: Stage, variant: str) -> Cell | None:
@@ -54,21 +63,10 @@ def peak_text(cell: Cell | None) -> str:
 
 
 def change_text(delta: Delta | None) -> str:
-    """Percent, with the interval where there is one."""
+    """Percent with the interval, marked where that holds 0; without one, the pairs that were too few for it."""
     if delta is None:
         return NONE
-    interval = "" if delta.ci_pct is None else f" ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
-    return f"{delta.delta_pct:+.1f}%{interval}"
-
-
-def place_text(result: Result) -> str:
-    """What was timed where; a CPU says that its latency predicts nothing about a GPU."""
-    environment = result.environment
-    place = f"Latency on {environment.device_name}"
-    if environment.device_kind == "cpu":
-        place = "CPU latency (predicts nothing about a GPU)"
-    return f"{place}, {environment.preset} preset"
-
-
-def rounds_text(result: Result) -> str:
-    return f"medians of {result.pairs} round{'s' * (result.pairs != 1)}; delta is the median of the paired ratios"
+    if delta.ci_pct is None:
+        return f"{delta.delta_pct:+.1f}% ({counted(delta.num_pairs, 'pair')})"
+    mark = UNSHOWN * (delta.verdict == "no difference shown")
+    return f"{delta.delta_pct:+.1f}%{mark} ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"

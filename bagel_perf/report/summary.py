@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from bagel_perf.analysis.gaps import large_gaps
 from bagel_perf.analysis.stats import pairs_needed
+from bagel_perf.report.ablation_tables import ablation_lines
 from bagel_perf.report.cells import tolerant_variants
-from bagel_perf.report.ladder_tables import ablation_lines, tolerance_lines
+from bagel_perf.report.table import counted, res_text
+from bagel_perf.report.tolerance_tables import tolerance_lines
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.verification import Verification
 
@@ -16,21 +19,28 @@ def verdict_lines(result: Result) -> tuple[str, ...]:
     """The verdict with its exit code, then each finding, warning and the error, a line each."""
     number = len({image.variant for image in result.images} - set(tolerant_variants(result)))
     head = f"verdict: {result.verdict} (exit code {result.exit_code})"
-    if result.verdict == "pass":
+    if result.verdict == "pass" and number > 1:
         head += f", the pictures of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
-    lines += [*tolerance_lines(result), *ablation_lines(result), *capture_lines(result)]
+    lines += [*gap_lines(result), *tolerance_lines(result), *ablation_lines(result), *capture_lines(result)]
     lines += [f"- warning: {warning}" for warning in result.warnings]
     if result.error is not None:
         lines.append(f"- ended early: {result.error}")
     return tuple(lines)
 
 
+def gap_lines(result: Result) -> Iterator[str]:
+    """Where the whole takes another time than its stages, which are then no account of it."""
+    for gap in large_gaps(result):
+        both = f"e2e {gap.e2e_ms:.1f} ms, AR and DiT {gap.sum_ms:.1f} ms in all"
+        yield f"- {gap.variant} at {res_text(gap.res)}: medians are {abs(gap.share):.0%} of e2e apart ({both})"
+
+
 def capture_lines(result: Result) -> Iterator[str]:
     """How long each variant took to record its graphs, which is in no latency."""
     for run in result.runs:
         if run.captures_ms and run.variant in result.variants:
-            graphs = f"{len(run.captures_ms)} graph{'s' * (len(run.captures_ms) > 1)}"
+            graphs = counted(len(run.captures_ms), "graph")
             took = f"{graphs} recorded in {sum(run.captures_ms):.0f} ms, once a shape; in no latency"
             yield f"- {run.variant} at {run.width}x{run.height}: {took}"
 

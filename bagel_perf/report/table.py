@@ -31,3 +31,8 @@ class Table:
 def res_text(res: int | str) -> str:
     """A resolution as width x height."""
     return f"{res}x{res}" if isinstance(res, int) else res
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 round``, ``2 rounds``."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from bagel_perf.analysis.stats import pairs_needed
 from bagel_perf.analysis.verify import tensor_groups
+from bagel_perf.analysis.work import busy_share
+from bagel_perf.report.ablation_tables import ablation_tables
+from bagel_perf.report.captions import changes_caption, place_text
 from bagel_perf.report.cells import (
     bitwise_variants,
     cell_of,
@@ -14,15 +17,14 @@ from bagel_perf.report.cells import (
     delta_of,
     median_text,
     peak_text,
-    place_text,
     resolutions,
-    rounds_text,
     syncs_text,
     tolerant_variants,
 )
 from bagel_perf.report.floor_tables import floor_tables
-from bagel_perf.report.ladder_tables import ablation_tables, ladder_tables, tolerance_tables
-from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, res_text
+from bagel_perf.report.ladder_tables import ladder_tables
+from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
+from bagel_perf.report.tolerance_tables import tolerance_tables
 from bagel_perf.schema.results import Cell, Delta, Result
 from bagel_perf.schema.slots import STAGES
 from bagel_perf.schema.verification import Verification
@@ -64,7 +66,9 @@ def headline_table(result: Result) -> Table:
             Column(header="host syncs", numeric=True),
         ),
         rows=tuple(rows),
-        caption=f"{rounds_text(result)}; host syncs in the order of the columns, {_sync_caption(result)}",
+        caption=changes_caption(
+            result, variants, rows, f"host syncs in the order of the columns, {_sync_caption(result)}"
+        ),
     )
 
 
@@ -91,7 +95,7 @@ def latency_table(result: Result, candidate: str) -> Table:
             Column(header="verdict"),
         ),
         rows=tuple(rows),
-        caption=rounds_text(result),
+        caption=changes_caption(result, (reference, candidate), rows),
     )
 
 
@@ -142,9 +146,9 @@ def work_table(result: Result) -> Table:
 def _work_texts(cell: Cell) -> tuple[str, ...]:
     assert cell.work is not None
     per_step = NONE if cell.launches_per_step is None else f"{cell.launches_per_step:.1f}"
-    share = NONE if cell.median_ms is None else f"{100 * cell.work.busy_ms / cell.median_ms:.0f}"
-    work = cell.work
-    return str(work.launches), per_step, str(work.kernels), f"{work.busy_ms:.1f}", share, peak_text(cell)
+    share = busy_share(cell)
+    busy = f"{cell.work.busy_ms:.1f}", NONE if share is None else f"{100 * share:.0f}"
+    return str(cell.work.launches), per_step, str(cell.work.kernels), *busy, peak_text(cell)
 
 
 def identity_table(result: Result) -> Table:
@@ -208,7 +212,7 @@ def _sync_caption(result: Result) -> str:
 def _delta_texts(delta: Delta | None) -> tuple[str, str, str]:
     if delta is None:
         return NONE, NONE, "not judged"
-    interval = f"{delta.num_pairs} pair{'s' * (delta.num_pairs != 1)}, {pairs_needed()} needed"
+    interval = f"{counted(delta.num_pairs, 'pair')}, {pairs_needed()} needed"
     if delta.ci_pct is not None:
         interval = f"{delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f}"
     return f"{delta.delta_pct:+.1f}", interval, delta.verdict

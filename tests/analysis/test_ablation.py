@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 
+from bagel_perf.analysis.ablation import additivity
 from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.report.ladder_tables import ablation_lines
+from bagel_perf.report.ablation_tables import ablation_lines
 from bagel_perf.report.tables import result_tables
-from bagel_perf.schema.ablations import Ablation
+from bagel_perf.schema.ablations import Ablation, Saving
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
@@ -36,8 +38,17 @@ def slots_of(plan: Plan) -> dict[str, frozenset[str]]:
     return found
 
 
-def measured(saves: Callable[[frozenset[str]], float], pairs: int = 6, *, wrong: str = "") -> Result:
-    """A comparison in which round i is i * 100 ms slower for all, and a variant saves what its slots do."""
+def measured(
+    saves: Callable[[frozenset[str]], float],
+    pairs: int = 6,
+    *,
+    wrong: str = "",
+    jitter: Mapping[int, float] = MappingProxyType({}),
+) -> Result:
+    """A comparison in which round i is i * 100 ms slower for all, and a variant saves what its slots do.
+
+    ``jitter`` is what the reference takes longer in a round.
+    """
     slots = slots_of(PLAN)
 
     def timed(run: Run) -> Run:
@@ -45,6 +56,7 @@ def measured(saves: Callable[[frozenset[str]], float], pairs: int = 6, *, wrong:
             return run
         assert run.round is not None
         ms = 1000.0 + 100.0 * run.round - saves(slots[run.variant])
+        ms += jitter.get(run.round, 0.0) if run.variant == "baseline" else 0.0
         return replace(run, measurements=tuple(replace(each, latency_ms=ms) for each in run.measurements))
 
     everything = replace(PLAN, variants=PLAN.measured, ablate=False)
@@ -84,8 +96,78 @@ def test_slots_that_interact_are_named() -> None:
     apart = {each.slot for each in ablation.slots if each.apart is not None and abs(each.apart.ms) > 1e-6}
     assert apart == {"adjust_positions", "route_experts"}
     line = next(line for line in ablation_lines(result) if "DiT" in line)
-    assert "they interact: +90.0 of 90.0 ms saved are no slot's alone" in line
-    assert line.endswith("alone another amount than last: adjust_positions, route_experts")
+    share = "together they save 90.0 ms, 90.0 ms better than one by one (+90.0 to +90.0)"
+    assert f"they interact: {share}; alone another amount than last: adjust_positions, route_experts" in line
+    assert line.endswith(" (of 5 intervals, not corrected for their number)")
+
+
+def judged(rest: tuple[float, float] | None, total: float = 90.0) -> Ablation:
+    """An ablation whose rest has this interval."""
+    saving = None if rest is None else Saving(ms=sum(rest) / 2, ci_ms=rest, num_rounds=6)
+    return replace(dit_of(measured(adding_up)), total=Saving(ms=total, ci_ms=(total, total), num_rounds=6), rest=saving)
+
+
+@pytest.mark.parametrize(
+    ("rest", "state"),
+    [
+        ((-4.5, 4.5), "add up"),
+        ((-4.6, 4.5), "too noisy"),
+        ((-4.5, 4.6), "too noisy"),
+        ((-40.0, 90.0), "too noisy"),
+        ((1.0, 4.0), "add up"),
+        ((1.0, 5.0), "interact"),
+        ((-5.0, -1.0), "interact"),
+        (None, "not timed"),
+    ],
+)
+def test_slots_add_up_where_all_that_the_rest_may_be_is_small(rest: tuple[float, float] | None, state: str) -> None:
+    assert additivity(judged(rest)) == state
+    assert additivity(judged(rest, total=-90.0)) == state
+
+
+def test_noise_is_no_proof_that_slots_add_up() -> None:
+    result = measured(adding_up, jitter={1: 30.0, 4: -30.0})
+    line = next(line for line in ablation_lines(result) if "DiT" in line)
+    assert "too noisy to say whether they add up: together they save 90.0 ms, 0.0 ms better than one by one" in line
+
+
+def test_slots_that_add_up_are_said_to_with_the_limit_in_the_caption() -> None:
+    result = measured(adding_up)
+    line = next(line for line in ablation_lines(result) if "DiT" in line)
+    assert "they add up: together they save 90.0 ms, 0.0 ms" in line
+    caption = caption_of(result)
+    assert "they add up: all of its interval within 5% of all together" in caption
+    assert "36 intervals, not corrected for their number" in caption
+    assert "intervals cover 96.9% (95% asked for)" in caption
+
+
+def test_what_costs_time_is_not_said_to_save_it() -> None:
+    line = next(line for line in ablation_lines(measured(lambda slots: -adding_up(slots))) if "DiT" in line)
+    assert "they add up: together they cost 90.0 ms, 0.0 ms" in line
+    worse = measured(lambda slots: -interacting(slots))
+    line = next(line for line in ablation_lines(worse) if "DiT" in line)
+    assert "they interact: together they cost 90.0 ms, 90.0 ms worse than one by one (-90.0 to -90.0)" in line
+
+
+def test_the_footnote_stands_where_a_row_has_it() -> None:
+    result = measured(adding_up)
+    assert "*" not in caption_of(result)
+    ablations = tuple(replace(each, slots=(replace(each.slots[0], swallowed=True),)) for each in result.ablations)
+    assert caption_of(replace(result, ablations=ablations)).endswith(
+        "; * is a part of what denoise_loop does, and not in that sum"
+    )
+
+
+def test_under_six_rounds_a_saving_names_its_rounds() -> None:
+    result = measured(adding_up, pairs=5)
+    table = next(table for table in result_tables(result) if "slots of" in table.title)
+    assert table.rows[0] == ("AR", "adjust_positions", "50.0", "5 rounds", "50.0", "5 rounds")
+    assert table.caption.startswith("medians of 5 rounds; alone:")
+    assert "interval," not in table.caption and "cover" not in table.caption
+
+
+def caption_of(result: Result) -> str:
+    return next(table.caption for table in result_tables(result) if "slots of" in table.title)
 
 
 def test_five_rounds_do_not_say_whether_slots_add_up() -> None:

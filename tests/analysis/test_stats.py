@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from bagel_perf.analysis.stats import interval_rank, paired_change, pairs_needed
+from bagel_perf.analysis.stats import coverage, interval_rank, paired_change, pairs_needed
 
 # Number of pairs, and the rank k of the published table.
 TABLE = {6: 1, 7: 1, 8: 1, 9: 2, 10: 2, 11: 2, 12: 3, 13: 3, 14: 3, 15: 4, 16: 4, 18: 5, 20: 6, 24: 7, 30: 10, 40: 14}
@@ -25,6 +25,14 @@ def test_under_six_pairs_there_is_no_interval() -> None:
 
 def test_a_higher_confidence_needs_more_pairs() -> None:
     assert pairs_needed(0.99) == 8
+
+
+@pytest.mark.parametrize(
+    ("num_pairs", "share"), [(6, 1 - 2 / 64), (8, 1 - 2 / 256), (9, 1 - 2 * 10 / 512), (12, 1 - 2 * 79 / 4096)]
+)
+def test_the_exact_coverage_is_that_of_the_rank(num_pairs: int, share: float) -> None:
+    assert coverage(num_pairs) == pytest.approx(share)
+    assert coverage(num_pairs) >= 0.95
 
 
 @pytest.mark.parametrize("num_pairs", [6, 9, 20])

@@ -1,0 +1,110 @@
+"""The slots of a rung taken apart: what each saves, and whether they add up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bagel_perf.analysis.ablation import NEGLIGIBLE_REST, additivity
+from bagel_perf.report.captions import coverage_text, place_text, rounds_text
+from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
+from bagel_perf.schema.ablations import Ablation, Saving, SlotSaving
+from bagel_perf.schema.results import Result
+
+HEADERS = ("alone saves (ms)", "95% interval", "last saves (ms)", "95% interval")
+UNCORRECTED = "not corrected for their number"
+
+
+def ablation_tables(result: Result) -> Iterator[Table]:
+    """One a resolution, a row per stage and slot; none unless slots were taken apart."""
+    for res in dict.fromkeys(each.res for each in result.ablations):
+        yield _ablation_table(result, [each for each in result.ablations if each.res == res])
+
+
+def _ablation_table(result: Result, ablations: Sequence[Ablation]) -> Table:
+    first = ablations[0]
+    rows: list[tuple[str, ...]] = []
+    for ablation in ablations:
+        label = STAGE_LABELS[ablation.stage]
+        rows += [(label, _name(slot), *_saving(slot.alone), *_saving(slot.last)) for slot in ablation.slots]
+        rows.append((label, "all together", *_saving(ablation.total), NONE, NONE))
+        rows.append((label, "rest", *_saving(ablation.rest), NONE, NONE))
+    return Table(
+        title=f"{place_text(result)}: slots of {first.variant} at {res_text(first.res)}",
+        columns=(
+            Column(header="stage"),
+            Column(header="slot"),
+            *(Column(header=header, numeric=True) for header in HEADERS),
+        ),
+        rows=tuple(rows),
+        caption=_caption(result, ablations),
+    )
+
+
+def _caption(result: Result, ablations: Sequence[Ablation]) -> str:
+    savings = [saving for each in ablations for saving in _savings(each)]
+    intervals = [saving.num_rounds for saving in savings if saving.ci_ms is not None]
+    has_swallowed = any(slot.swallowed for each in ablations for slot in each.slots)
+    parts = (
+        rounds_text({saving.num_rounds for saving in savings}, result.pairs),
+        f"alone: put into {ablations[0].reference}",
+        "last: put in where all others are",
+        "rest: all together less the slots alone",
+        f"they add up: all of its interval within {NEGLIGIBLE_REST:.0%} of all together",
+        coverage_text(set(intervals)),
+        f"{counted(len(intervals), 'interval')}, {UNCORRECTED}" if intervals else "",
+        "* is a part of what denoise_loop does, and not in that sum" if has_swallowed else "",
+    )
+    return "; ".join(part for part in parts if part)
+
+
+def _savings(ablation: Ablation) -> list[Saving]:
+    """All that stand in the rows of one stage."""
+    savings = (saving for slot in ablation.slots for saving in (slot.alone, slot.last))
+    return [saving for saving in (*savings, ablation.total, ablation.rest) if saving is not None]
+
+
+def ablation_lines(result: Result) -> Iterator[str]:
+    """Whether the slots add up, stage by stage; what interacts where they do not."""
+    for ablation in result.ablations:
+        place = f"{res_text(ablation.res)} {STAGE_LABELS[ablation.stage]}, slots of {ablation.variant}"
+        yield f"- {place}: {_sum_text(ablation)}"
+
+
+def _sum_text(ablation: Ablation) -> str:
+    """The conclusion, and what it rests on."""
+    state, rest = additivity(ablation), ablation.rest
+    if rest is None:
+        return f"not every slot could be timed alone; {_total_text(ablation.total)}"
+    share = f"{_total_text(ablation.total)}, {_rest_text(rest)}"
+    if state == "too few rounds":
+        return f"{share}; too few rounds to say whether the slots add up"
+    if state == "too noisy":
+        return f"too noisy to say whether they add up: {share}"
+    if state == "add up":
+        return f"they add up: {share}"
+    apart = [each.slot for each in ablation.slots if each.apart is not None and each.apart.is_shown]
+    number = sum(each.apart is not None and each.apart.ci_ms is not None for each in ablation.slots)
+    others = f"{', '.join(apart) or 'none shown'} (of {counted(number, 'interval')}, {UNCORRECTED})"
+    return f"they interact: {share}; alone another amount than last: {others}"
+
+
+def _total_text(total: Saving) -> str:
+    return f"together they {'cost' if total.ms < 0 else 'save'} {abs(total.ms):.1f} ms"
+
+
+def _rest_text(rest: Saving) -> str:
+    """Against the sum of the slots alone, whichever way round."""
+    text = f"{abs(rest.ms):.1f} ms {'worse' if rest.ms < 0 else 'better'} than one by one"
+    return text if rest.ci_ms is None else f"{text} ({rest.ci_ms[0]:+.1f} to {rest.ci_ms[1]:+.1f})"
+
+
+def _name(slot: SlotSaving) -> str:
+    return f"{slot.slot} *" if slot.swallowed else slot.slot
+
+
+def _saving(saving: Saving | None) -> tuple[str, str]:
+    if saving is None:
+        return NONE, NONE
+    if saving.ci_ms is None:
+        return f"{saving.ms:.1f}", counted(saving.num_rounds, "round")
+    return f"{saving.ms:.1f}", f"{saving.ci_ms[0]:.1f} to {saving.ci_ms[1]:.1f}"

@@ -1,0 +1,131 @@
+"""Captions say what was run, not what was planned, and what a number in a cell stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.report.captions import rounds_text
+from bagel_perf.report.summary import gap_lines
+from bagel_perf.report.table import Table
+from bagel_perf.report.tables import headline_table, result_tables
+from bagel_perf.schema.errors import RunFailed
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import Run
+from scripted import ENVIRONMENT, make_plan, make_runs
+
+PLAN = replace(make_plan(variants=("baseline", "pr3987", "sync_free")), ladder=True)
+
+
+def result_of(runs: Iterable[Run], *, pairs: int = 6, plan: Plan = PLAN) -> Result:
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=pairs, warmup=1)
+    return build_result(plan, ENVIRONMENT, list(runs), session, error=RunFailed("interrupted"))
+
+
+def interrupted() -> Result:
+    """Ends in the third of six rounds, after the first variant."""
+    runs = make_runs(PLAN, 6)
+    return result_of(run for run in runs if (run.round or 0) < 2 or (run.round == 2 and run.variant == "baseline"))
+
+
+def apart(run: Run) -> tuple[Run, ...]:
+    """The stages and the whole in runs of their own, as the worker times them."""
+    if run.purpose != "timed":
+        return (run,)
+    return replace(run, measurements=run.measurements[:2]), replace(run, measurements=run.measurements[2:])
+
+
+def noisy(run: Run) -> Run:
+    """pr3987 is twice as slow in some rounds, so that its interval holds 0."""
+    if run.variant != "pr3987" or run.round not in (1, 3):
+        return run
+    return replace(
+        run, measurements=tuple(replace(each, latency_ms=2 * (each.latency_ms or 0)) for each in run.measurements)
+    )
+
+
+def ladder_of(result: Result) -> Table:
+    return next(table for table in result_tables(result) if "ladder" in table.title)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ({6}, "medians of 6 rounds"),
+        ({2, 3}, "medians of 2 to 3 of 6 rounds"),
+        ({2}, "medians of 2 of 6 rounds"),
+        ({2, 6}, "medians of 2 to 6 of 6 rounds"),
+        (set(), "no round was timed"),
+    ],
+)
+def test_rounds_are_those_that_were_run(numbers: set[int], text: str) -> None:
+    assert rounds_text(numbers, 6) == text
+
+
+def test_after_an_interruption_no_caption_claims_all_rounds() -> None:
+    for result in (interrupted(), replace(interrupted(), ladder=False)):
+        captions = [table.caption for table in result_tables(result) if "Latency" in table.title]
+        assert captions
+        assert all(caption.startswith("medians of 2 to 3 of 6 rounds;") for caption in captions)
+    assert headline_table(interrupted()).caption.startswith("medians of 2 to 3 of 6 rounds;")
+
+
+def test_a_caption_counts_the_rounds_of_its_own_table() -> None:
+    plan = replace(make_plan(((256, 256), (1024, 1024))), ladder=True)
+    runs = (run for run in make_runs(plan, 6) if run.width == 256 or (run.round or 0) < 4)
+    captions = [table.caption for table in result_tables(result_of(runs, plan=plan)) if "ladder" in table.title]
+    assert [caption.split(";")[0] for caption in captions] == ["medians of 6 rounds", "medians of 4 of 6 rounds"]
+
+
+def test_a_change_without_an_interval_names_its_pairs() -> None:
+    row = ladder_of(interrupted()).rows[1]
+    assert row[:5] == ("AR", "pr3987", "112.5", "-10.0% (2 pairs)", "-10.0% (2 pairs)")
+    one = result_of(run for run in make_runs(PLAN, 6) if (run.round or 0) < 1)
+    assert ladder_of(one).rows[1][3] == "-10.0% (1 pair)"
+
+
+def test_a_change_whose_interval_holds_zero_is_marked() -> None:
+    table = ladder_of(result_of(map(noisy, make_runs(PLAN, 6))))
+    assert table.rows[1][3:5] == ("-10.0%? (-10.0 to +80.0)", "-10.0%? (-10.0 to +80.0)")
+    assert table.rows[2][4] == "-40.0% (-40.0 to -40.0)"
+    assert table.caption.endswith("; ?: no difference shown")
+
+
+def test_the_mark_is_explained_only_where_it_stands() -> None:
+    assert "no difference shown" not in ladder_of(result_of(make_runs(PLAN, 6))).caption
+
+
+def test_headers_say_what_stands_in_parentheses_and_the_caption_how_sure_it_is() -> None:
+    table = ladder_of(result_of(make_runs(PLAN, 6)))
+    headers = [column.header for column in table.columns]
+    assert headers[3:5] == ["step (95% interval)", "from baseline (95% interval)"]
+    assert "intervals cover 96.9% (95% asked for)" in table.caption
+    assert "steps do not multiply exactly to the whole change" in table.caption
+    assert "intervals" not in ladder_of(result_of(make_runs(PLAN, 5), pairs=5)).caption
+
+
+def test_the_whole_is_of_runs_of_its_own_where_it_is() -> None:
+    together = [*make_runs(PLAN, 6)]
+    separate = [each for run in together for each in apart(run)]
+    assert "e2e: runs of its own" in ladder_of(result_of(separate)).caption
+    assert "e2e: runs of its own" not in ladder_of(result_of(together)).caption
+
+
+@pytest.mark.parametrize(("scale", "says"), [(1.0, None), (1.09, None), (1.2, "17% of e2e"), (0.8, "25% of e2e")])
+def test_a_whole_far_from_its_stages_has_a_line(scale: float, says: str | None) -> None:
+    def scaled(run: Run) -> Run:
+        if run.purpose != "timed" or run.variant != "baseline":
+            return run
+        *parts, whole = run.measurements
+        assert whole.latency_ms is not None
+        return replace(run, measurements=(*parts, replace(whole, latency_ms=whole.latency_ms * scale)))
+
+    lines = [*gap_lines(result_of(map(scaled, make_runs(PLAN, 6))))]
+    assert len(lines) == (says is not None)
+    if says:
+        start = f"- baseline at 256x256: medians are {says} apart (e2e {1101 * 2.25 * scale:.1f} ms"
+        assert lines[0] == f"{start}, AR and DiT 2475.0 ms in all)"
