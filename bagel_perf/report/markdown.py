@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bagel_perf.report.provenance import provenance_line
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import Table
 from bagel_perf.report.tables import result_tables
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.store import writing
+
+SUMMARY_FILE = "summary.md"
 
 
 def result_markdown(result: Result) -> str:
@@ -18,9 +21,15 @@ def result_markdown(result: Result) -> str:
 
 def write_summary(result: Result, folder: Path) -> None:
     """Writes ``summary.md``, ready for the comment of a pull request."""
-    path = folder / "summary.md"
+    path = folder / SUMMARY_FILE
     with writing(path):
-        path.write_text(f"{result_markdown(result)}\n\n{verdict_markdown(result)}\n", encoding="utf-8")
+        path.write_text(summary_markdown(result), encoding="utf-8")
+
+
+def summary_markdown(result: Result) -> str:
+    """The tables, the verdict with what else there is to say, and where all of it comes from."""
+    parts = (result_markdown(result), verdict_markdown(result), provenance_line(result))
+    return "\n\n".join(parts) + "\n"
 
 
 def verdict_markdown(result: Result) -> str:

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bagel_perf.report.ladder_tables import tolerance_tables
+from bagel_perf.report.cells import tolerant_variants
 from bagel_perf.report.markdown import table_markdown
+from bagel_perf.report.provenance import source_text
 from bagel_perf.report.tables import headline_table
+from bagel_perf.report.tolerance_tables import tolerance_tables
 from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.results import Result, load, result_file
 from bagel_perf.schema.store import writing
@@ -63,21 +65,21 @@ def _complete(path: Path) -> Result:
 def section(result: Result, folder: Path, readme_folder: Path) -> str:
     """The table of all variants, and a line that says where it comes from, with a link relative to the README."""
     link = Path(os.path.relpath(folder, readme_folder)).as_posix()
-    environment = result.environment
-    commit = (
-        f"commit {environment.commit}{', with changes' * bool(environment.dirty)}"
-        if environment.commit
-        else "no commit"
-    )
-    source = (environment.device_name, f"torch {environment.torch}", commit, result.created[:10])
-    checks = [check for check in result.identity if check.min_psnr_db is None]
-    num_runs, same = sum(check.num_runs for check in checks), all(check.identical for check in checks)
-    pictures = (
-        f"Pictures: {'md5-identical' if same else 'NOT identical'} in all {num_runs} runs against {result.variants[0]}."
-    )
-    measured = f"Measured on {', '.join(source)}: [{link}]({link})."
+    measured = f"Measured on {source_text(result)}: [{link}]({link})."
     tables = (headline_table(result), *tolerance_tables(result))
-    return "\n\n".join([*map(table_markdown, tables), f"{pictures} {measured}"])
+    return "\n\n".join([*map(table_markdown, tables), f"{_pictures_text(result)}{measured}"])
+
+
+def _pictures_text(result: Result) -> str:
+    """What was found of the pictures that have to be identical; nothing where there were none to compare."""
+    apart = tolerant_variants(result)
+    checks = [check for check in result.identity if check.candidate not in apart]
+    if not checks:
+        return ""
+    same = "md5-identical" if all(check.identical for check in checks) else "NOT identical"
+    num_runs = sum(check.num_runs for check in checks)
+    runs = "the one run" if num_runs == 1 else f"all {num_runs} runs"
+    return f"Pictures: {same} in {runs} against {result.variants[0]}. "
 
 
 def replace_section(text: str, content: str) -> str:

@@ -50,7 +50,7 @@ def test_several_results_stand_one_below_the_other(folder: Path, readme: Path) -
 def test_provenance_links_to_the_folder(folder: Path, readme: Path) -> None:
     main([str(folder / "result.json"), str(readme)])
     link = "reports/2026-01-31_h200_abc1234"
-    expected = f"Measured on NVIDIA H200, torch 2.11.0, commit abc1234, 2026-01-31: [{link}]({link})."
+    expected = f"Measured on NVIDIA H200, torch 2.11.0, commit abc1234, 2026-01-31 UTC: [{link}]({link})."
     assert expected in readme.read_text()
 
 
