@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bagel_perf.report.markdown import write_summary
+from bagel_perf.report.provenance import utc_date
 from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.results import RESULT_FILE, Result, load, result_file
 from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
@@ -36,41 +37,63 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def archive(result_path: Path, into: Path) -> Path:
-    """The new folder ``into/<date>_<device>_<commit>``, with the result and its pictures or previews of them."""
+    """The new folder ``into/<date>_<device>_<commit>``, with the result and its pictures or previews of them.
+
+    Raises ``UsageError`` where a picture is missing or all of it stays too large; then there is no folder.
+    """
     path = result_file(result_path)
     result = load(path)
-    environment = result.environment
-    device = "cpu" if environment.device_kind == "cpu" else device_slug(environment.device_name)
-    folder = make_out_dir(into, device, environment.commit or "nogit", result.created[:10])
-    names = sorted({image.path for image in result.images if image.path is not None})
-    new_names = {name: _copy(path.parent / name, folder) for name in names}
-    for name in _too_large(folder, path.stat().st_size):
-        new_names[name] = _preview(folder / name)
-    archived = _renamed(result, new_names)
-    write_json_atomic(folder / RESULT_FILE, archived.to_json())
-    write_summary(archived, folder)
+    names = sorted(_pictures(result))
+    for name in names:
+        if not (path.parent / name).is_file():
+            remedy = "archive the whole folder"
+            raise UsageError("picture of the result is missing", value=path.parent / name, remedy=remedy)
+    folder = _make_folder(result, into)
+    try:
+        _fill(folder, result, path.parent, names)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 
+def _pictures(result: Result) -> set[str]:
+    """Of all that is shown, and of all runs, among them those that should have been identical."""
+    names = {image.path for image in result.images} | {run.picture.path for run in result.runs}
+    return {name for name in names if name is not None}
+
+
+def _make_folder(result: Result, into: Path) -> Path:
+    if (into.exists() or into.is_symlink()) and not into.is_dir():
+        raise UsageError("no folder of results", value=into, remedy="choose another with --into")
+    environment = result.environment
+    device = "cpu" if environment.device_kind == "cpu" else device_slug(environment.device_name)
+    return make_out_dir(into, device, environment.commit or "nogit", utc_date(result))
+
+
+def _fill(folder: Path, result: Result, source: Path, names: Sequence[str]) -> None:
+    """Copies and writes everything, then makes one picture after another a preview until it all fits."""
+    new_names = {name: _copy(source / name, folder) for name in names}
+    while True:
+        archived = _renamed(result, new_names)
+        write_json_atomic(folder / RESULT_FILE, archived.to_json())
+        write_summary(archived, folder)
+        num_bytes = sum(path.stat().st_size for path in folder.iterdir())
+        if num_bytes <= MAX_COMMITTED_BYTES:
+            return
+        pictures = [folder / name for name, new_name in new_names.items() if new_name == name]
+        if not pictures:
+            allowed = f"at most {MAX_COMMITTED_BYTES}"
+            remedy = "measure fewer --res in one result"
+            raise UsageError("bytes are too many to commit", value=num_bytes, allowed=allowed, remedy=remedy)
+        largest = max(pictures, key=lambda picture: picture.stat().st_size)
+        new_names[largest.name] = _preview(largest)
+
+
 def _copy(picture: Path, folder: Path) -> str:
-    if not picture.is_file():
-        raise UsageError("picture of the result is missing", value=picture, remedy="archive the whole folder")
     with writing(folder):
         shutil.copyfile(picture, folder / picture.name)
     return picture.name
-
-
-def _too_large(folder: Path, other_bytes: int) -> list[str]:
-    """The largest pictures, as few as bring the folder and ``other_bytes`` under the limit."""
-    sizes = sorted(((path.stat().st_size, path.name) for path in folder.iterdir()), reverse=True)
-    excess = sum(size for size, _ in sizes) + other_bytes - MAX_COMMITTED_BYTES
-    chosen = []
-    for size, name in sizes:
-        if excess <= 0:
-            break
-        chosen.append(name)
-        excess -= size
-    return chosen
 
 
 def _preview(picture: Path) -> str:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.report import archive
+from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Result, load
 from bagel_perf.schema.store import write_json_atomic
 from scripted import ENVIRONMENT, make_plan, make_runs
@@ -57,6 +58,74 @@ def test_archiving_twice_overwrites_nothing(tmp_path: Path) -> None:
     write_result(tmp_path / "out", {"256_baseline.png": 64})
     folders = {archive.archive(tmp_path / "out", tmp_path / "reports") for _ in range(2)}
     assert len(folders) == 2
+
+
+def with_picture_of_a_run(folder: Path, name: str) -> Result:
+    """A result whose last run gave a picture of its own, which no image shows."""
+    result = load(folder / "result.json")
+    *others, last = result.runs
+    last = dataclasses.replace(last, picture=dataclasses.replace(last.picture, path=name))
+    result = dataclasses.replace(result, runs=(*others, last))
+    write_json_atomic(folder / "result.json", result.to_json())
+    return result
+
+
+def test_a_picture_that_only_a_run_gave_is_kept_too(tmp_path: Path) -> None:
+    write_result(tmp_path / "out", {"256_baseline.png": 64})
+    Image.new("RGB", (64, 64)).save(tmp_path / "out" / "256_other.png")
+    result = with_picture_of_a_run(tmp_path / "out", "256_other.png")
+    folder = archive.archive(tmp_path / "out", tmp_path / "reports")
+    assert (folder / "256_other.png").is_file()
+    assert load(folder / "result.json") == result
+
+
+def test_a_missing_picture_of_a_run_is_noticed_before_there_is_a_folder(tmp_path: Path) -> None:
+    write_result(tmp_path / "out", {"256_baseline.png": 64})
+    with_picture_of_a_run(tmp_path / "out", "256_other.png")
+    with pytest.raises(UsageError, match=r"picture of the result is missing \(.*256_other.png\)"):
+        archive.archive(tmp_path / "out", tmp_path / "reports")
+    assert not (tmp_path / "reports").exists()
+
+
+def test_previews_count_towards_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_result(tmp_path / "out", {"small.png": 300, "middle.png": 310, "large.png": 400})
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
+    # Without the largest picture everything fits, with its preview instead it does not.
+    limit = sum(sizes.values()) - sizes["large.png"] + 20_000
+    monkeypatch.setattr(archive, "MAX_COMMITTED_BYTES", limit)
+    folder = archive.archive(tmp_path / "out", tmp_path / "reports")
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= limit
+    assert {path.name for path in folder.glob("*.*g")} == {"large.preview.jpg", "middle.preview.jpg", "small.png"}
+
+
+@pytest.mark.parametrize("reason", ["too large", "no room"])
+def test_what_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    write_result(tmp_path / "out", {"256_baseline.png": 64})
+    if reason == "too large":
+        monkeypatch.setattr(archive, "MAX_COMMITTED_BYTES", 1000)
+    else:
+        monkeypatch.setattr(archive, "write_summary", lambda *_: (_ for _ in ()).throw(UsageError("no room")))
+    with pytest.raises(UsageError, match="bytes are too many to commit" if reason == "too large" else "no room"):
+        archive.archive(tmp_path / "out", tmp_path / "reports")
+    assert [*(tmp_path / "reports").iterdir()] == []
+
+
+@pytest.mark.parametrize("kind", ["file", "broken link"])
+def test_a_file_in_place_of_the_folder_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    write_result(tmp_path / "out", {"256_baseline.png": 64})
+    into = tmp_path / "reports"
+    into.write_text("a file") if kind == "file" else into.symlink_to(tmp_path / "nowhere")
+    assert archive.main([str(tmp_path / "out"), "--into", str(into)]) == 2
+    assert capsys.readouterr().err == f"error: no folder of results ({into}); choose another with --into\n"
+
+
+def test_the_folder_is_named_by_the_day_in_utc(tmp_path: Path) -> None:
+    result = write_result(tmp_path / "out", {})
+    early = dataclasses.replace(result, created="2026-01-02T01:00:00+02:00")
+    write_json_atomic(tmp_path / "out" / "result.json", early.to_json())
+    assert archive.archive(tmp_path / "out", tmp_path / "reports").name == "2026-01-01_h200_abc1234"
 
 
 def test_a_result_without_its_pictures_is_refused_in_one_line(
