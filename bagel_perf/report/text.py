@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.text import Text
 from bagel_perf.report.summary import last_line, verdict_lines, verification_lines
 from bagel_perf.report.table import Table
 from bagel_perf.report.tables import result_tables, verification_table
+from bagel_perf.report.widths import column_widths
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.verification import Verification
 
@@ -50,8 +51,9 @@ def print_tables(console: Console, tables: Iterable[Table]) -> None:
     """Prints each table with its title and caption."""
     for table in tables:
         rendered = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-        for column in table.columns:
-            rendered.add_column(Text(column.header), justify="right" if column.numeric else "left", overflow="fold")
+        for column, width in zip(table.columns, column_widths(table, console.width), strict=True):
+            side: Literal["left", "right"] = "right" if column.numeric else "left"
+            rendered.add_column(Text(column.header), justify=side, overflow="fold", width=width)
         for row in table.rows:
             rendered.add_row(*map(Text, row))
         console.print(Text(table.title, style="bold"))

@@ -100,10 +100,6 @@ def test_the_last_line_says_where_and_what_next() -> None:
     assert failed.splitlines()[-1].startswith("result: reports/a/result.json; next: mend")
 
 
-def test_nothing_is_wider_than_a_hundred_columns() -> None:
-    assert max(map(len, text_of(make_result(pairs=6)).splitlines())) <= 100
-
-
 def test_numbers_stand_to_the_right_in_markdown() -> None:
     lines = result_markdown(make_result()).splitlines()
     header = next(i for i, line in enumerate(lines) if "before (ms)" in line)
