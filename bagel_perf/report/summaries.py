@@ -1,0 +1,41 @@
+"""Renders the summaries of committed results again: ``python -m bagel_perf.report.summaries reports``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bagel_perf.report.markdown import SUMMARY_FILE, summary_markdown, write_summary
+from bagel_perf.schema.errors import BagelPerfError, UsageError
+from bagel_perf.schema.results import RESULT_FILE, load
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints each summary that was stale; exit code 0, or 2 on wrong input."""
+    parser = argparse.ArgumentParser(prog="python -m bagel_perf.report.summaries", description=__doc__)
+    parser.add_argument("reports", type=Path, help="folder of the folders of results")
+    try:
+        for path in rewritten(parser.parse_args(argv).reports):
+            print(path)
+    except BagelPerfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def rewritten(reports: Path) -> Iterator[Path]:
+    """Each summary that was missing or not the rendering of the result beside it, once it is."""
+    results = sorted(reports.glob(f"*/{RESULT_FILE}"))
+    if not results:
+        raise UsageError("no results in the folder", value=reports)
+    for path in results:
+        result, summary = load(path), path.with_name(SUMMARY_FILE)
+        if not summary.is_file() or summary.read_text(encoding="utf-8") != summary_markdown(result):
+            write_summary(result, path.parent)
+            yield summary
+
+
+if __name__ == "__main__":
+    sys.exit(main())
