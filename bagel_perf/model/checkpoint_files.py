@@ -19,7 +19,7 @@ AE_FILE = "ae.safetensors"
 DECODER_FILE = "ema.safetensors"
 INDEX_FILES = ("ema.safetensors.index.json", "model.safetensors.index.json")
 
-_REMEDY = "point --weights at a BAGEL checkpoint directory"
+_REMEDY = "name the folder of a BAGEL checkpoint"
 
 
 def read_json(path: Path) -> Json:

@@ -278,7 +278,7 @@ def _max_latent_size(path: Path, hidden: int) -> int:
     key = "latent_pos_embed.pos_embed"
     shape = next((shapes[key] for shapes in map(tensor_shapes, decoder_files(path)) if key in shapes), None)
     if shape is None:
-        raise UsageError(f"the checkpoint lacks {key}", value=str(path), remedy="point --weights at a BAGEL checkpoint")
+        raise UsageError(f"the checkpoint lacks {key}", value=str(path), remedy="name the folder of a BAGEL checkpoint")
     side = int(shape[0] ** 0.5 + 0.5)
     if shape != (side * side, hidden):
         allowed = f"[side^2, {hidden}]"

@@ -59,13 +59,15 @@ def resolve_attention(choice: str, device: torch.device) -> Attention:
     return Attention(backend=backend, on_cuda=device.type == "cuda")
 
 
-def load(plan: Plan, report: Report) -> Loaded:
-    """Builds the model of a plan with random or released weights."""
+def load(plan: Plan, report: Report, warn: Callable[[str], None] = lambda text: None) -> Loaded:
+    """Builds the model of a plan with random or released weights; warns of one that is too large for the device."""
     device = resolve_device(plan.device)
     attention = resolve_attention(plan.attention, device)
     directory = Path(plan.weights) if plan.weights else None
     name = plan.preset if plan.preset != "auto" else "7b" if device.type == "cuda" else "tiny"
     config = config_from_directory(directory) if directory else preset(name)
+    if directory is None and name == "7b" and device.type == "cpu":
+        warn("the 7b preset on a CPU takes 29 GB and is slow on a CPU; --preset tiny is made for it")
     model = _build(config, directory, device, attention, report)
     return Loaded(model=model, environment=_environment(model, device, directory, name))
 

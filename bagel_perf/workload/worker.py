@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from bagel_perf.schema.errors import BagelPerfError, RunFailed
-from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, ProgressEvent, to_line
+from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, ProgressEvent, WarningEvent, to_line
 from bagel_perf.schema.plans import Plan
 from bagel_perf.workload.compare import run_compare
 from bagel_perf.workload.loading import load
@@ -52,7 +52,7 @@ def _run(plan: Plan, emit: Emit) -> None:
     def report(text: str, done: int, total: int) -> None:
         emit(ProgressEvent(text=text, done=done, total=total))
 
-    loaded = load(plan, report)
+    loaded = load(plan, report, lambda text: emit(WarningEvent(text=text)))
     if plan.kind == "syncs":
         run_syncs(plan, loaded, emit)
     else:
@@ -72,7 +72,7 @@ def as_failure(error: Exception) -> RunFailed:
     first = text.splitlines()[0][:MAX_MESSAGE] if text else ""
     value = f"{type(error).__name__}: {first}" if first else type(error).__name__
     if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY_SIGNS):
-        failure = RunFailed("out of memory", value=value, remedy="use a smaller --res, or --preset tiny")
+        failure = RunFailed("out of memory", value=value, remedy="use a smaller request or model, or --device cpu")
     else:
         failure = RunFailed("the worker failed", value=value, remedy="--debug shows where")
     failure.add_note("".join(traceback.format_exception(error)))

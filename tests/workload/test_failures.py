@@ -21,7 +21,7 @@ def test_every_kind_of_full_memory_is_called_that(error: Exception) -> None:
     failure = as_failure(error)
     assert failure.exit_code == 6
     assert str(failure).startswith("out of memory (")
-    assert str(failure).endswith("use a smaller --res, or --preset tiny")
+    assert str(failure).endswith("use a smaller request or model, or --device cpu")
     assert len(str(failure)) < 220
 
 
