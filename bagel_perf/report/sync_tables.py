@@ -11,7 +11,8 @@ from bagel_perf.report.table import NONE, Column, Table
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
 from bagel_perf.schema.errors import INTERRUPTED
-from bagel_perf.schema.syncs import BudgetCheck, Site, SyncReport
+from bagel_perf.schema.sites import Site
+from bagel_perf.schema.syncs import BudgetCheck, SyncReport
 from bagel_perf.schema.waits import HINTS
 
 MAX_HINTS = 4

@@ -11,8 +11,8 @@ from typing import Any
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import CountersDrifted, UsageError
 from bagel_perf.schema.runs import SyncDevice
+from bagel_perf.schema.sites import Site
 from bagel_perf.schema.traces import TraceReport
-from bagel_perf.schema.waits import Kind
 
 SCHEMA = "bagel-perf.syncs"
 VERSION = 1
@@ -20,40 +20,6 @@ VERSION = 1
 
 class SyncBudgetExceeded(CountersDrifted):
     """A region waited more often than its budget allows, or was never entered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """All host syncs of one kind at one line in one region.
-
-    ``file`` and ``line`` are those of the innermost frame outside torch, "" and 0 where none was on the stack;
-    ``caller`` is the innermost frame outside installed packages, as FILE:LINE, where that is another one.
-    ``expressions`` are the source texts that waited, ``op`` the operator inside which a library waits.
-    ``blocked_ms`` is the host's time inside the waits, ``lost_gpu_ms`` the GPU's idle time that they caused; None where
-    no profile was taken. ``price_ms`` is what the program would save without the waits: at least, if they alone went,
-    and at most, if what only computes their answers went too; None where it was not asked or cannot be told.
-    ``allowed`` is the reason that ``allow_sync`` gave.
-    """
-
-    kind: Kind
-    file: str
-    line: int
-    function: str
-    region: str
-    count: int
-    blocked_ms: float | None = None
-    lost_gpu_ms: float | None = None
-    price_ms: tuple[float, float] | None = None
-    allowed: str | None = None
-    expressions: tuple[str, ...] = ()
-    caller: str | None = None
-    op: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UsageError("a site waited at least once", value=self.count)
-        if self.allowed is not None and not self.allowed.strip():
-            raise UsageError("an allowed host sync has a reason", remedy='allow_sync("why it has to wait")')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ from bagel_perf.analysis.stats import median_interval
 from bagel_perf.harness.measure import WallClock, shuffled_rounds, time_stages
 from bagel_perf.harness.syncs import SyncWatch
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.sites import Site
 from bagel_perf.schema.slots import SLOTS
-from bagel_perf.schema.syncs import Instrument, PriceCheck, Site, SyncReport
+from bagel_perf.schema.syncs import Instrument, PriceCheck, SyncReport
 from bagel_perf.schema.variants import parse_variant
 from bagel_perf.workload.counting import slot_of
 

@@ -16,7 +16,8 @@ from bagel_perf.analysis.traces.marked import MarkedTrace
 from bagel_perf.harness.syncs.hearing import hearing
 from bagel_perf.harness.syncs.profiling import NUM_PRICED, TAKEN, Profiled, profiling
 from bagel_perf.harness.syncs.sites import SyncCollector
-from bagel_perf.schema.syncs import Site, SyncReport, Witnesses
+from bagel_perf.schema.sites import Site
+from bagel_perf.schema.syncs import SyncReport, Witnesses
 from fake_waits import Source
 from trace_scenes import Scene, item
 from trace_stories import trace_of

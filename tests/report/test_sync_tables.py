@@ -10,7 +10,8 @@ from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.report.sync_tables import print_syncs
 from bagel_perf.schema.errors import INTERRUPTED
-from bagel_perf.schema.syncs import BudgetCheck, Instrument, PriceCheck, Site, SyncReport, Witnesses
+from bagel_perf.schema.sites import Site
+from bagel_perf.schema.syncs import BudgetCheck, Instrument, PriceCheck, SyncReport, Witnesses
 
 TRACE = Path(__file__).parents[1] / "data" / "traces" / "torch211_h100.json.gz"
 

@@ -11,7 +11,7 @@ from bagel_perf.analysis.traces.findings import Findings, examine
 from bagel_perf.analysis.traces.prices import Prices
 from bagel_perf.analysis.traces.table import NONE, Mask
 from bagel_perf.analysis.traces.trace import Trace
-from bagel_perf.schema.syncs import Site
+from bagel_perf.schema.sites import Site
 from bagel_perf.schema.waits import KINDS, Kind
 
 

@@ -28,7 +28,8 @@ from bagel_perf.analysis.traces.shortening import shortened
 from bagel_perf.analysis.traces.table import MARKER_PREFIX, WINDOW_NAME
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.harness.syncs.sites import Counted, Place, SyncCollector
-from bagel_perf.schema.syncs import Site, SyncReport
+from bagel_perf.schema.sites import Site
+from bagel_perf.schema.syncs import SyncReport
 
 NUM_PRICED = 12
 """Sites that are priced, those that lost most; each takes two replays of the whole profile."""

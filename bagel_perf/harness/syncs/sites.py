@@ -9,7 +9,7 @@ from types import CodeType
 
 from bagel_perf.harness.syncs.frames import expressions_at, readable_path
 from bagel_perf.harness.syncs.hearing import Wait
-from bagel_perf.schema.syncs import Site
+from bagel_perf.schema.sites import Site
 from bagel_perf.schema.waits import Kind
 
 

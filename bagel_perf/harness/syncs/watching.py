@@ -26,7 +26,8 @@ from bagel_perf.harness.syncs.debug_mode import WarningCount, counting_sync_warn
 from bagel_perf.harness.syncs.profiling import TAKEN, Profiled, profiling
 from bagel_perf.harness.syncs.sites import Place, SyncCollector
 from bagel_perf.schema.runs import SyncDevice
-from bagel_perf.schema.syncs import BudgetCheck, Site, SyncReport, Witnesses
+from bagel_perf.schema.sites import Site
+from bagel_perf.schema.syncs import BudgetCheck, SyncReport, Witnesses
 
 STAYS_ON = "torch's callbacks stay on in this process: allocations are slower from here, so time nothing in it"
 
