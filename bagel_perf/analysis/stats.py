@@ -23,10 +23,11 @@ class PairedChange:
     num_pairs: int
 
 
-def paired_change(reference_ms: Sequence[float], candidate_ms: Sequence[float]) -> PairedChange:
+def paired_change(
+    reference_ms: Sequence[float], candidate_ms: Sequence[float], confidence: float = CONFIDENCE
+) -> PairedChange:
     """``exp(median d) - 1`` for ``d_i = ln(candidate_i / reference_i)``; series of equal length, at least one pair."""
-    assert len(reference_ms) == len(candidate_ms) > 0
-    median, interval = median_interval([math.log(b / a) for a, b in zip(reference_ms, candidate_ms, strict=True)])
+    median, interval = median_interval(log_ratios(reference_ms, candidate_ms), confidence)
     return PairedChange(
         delta_pct=_percent(median),
         ci_pct=None if interval is None else (_percent(interval[0]), _percent(interval[1])),
@@ -34,10 +35,18 @@ def paired_change(reference_ms: Sequence[float], candidate_ms: Sequence[float]) 
     )
 
 
-def median_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+def log_ratios(reference_ms: Sequence[float], candidate_ms: Sequence[float]) -> list[float]:
+    """``ln(candidate_i / reference_i)`` of each pair; series of equal length, at least one pair."""
+    assert len(reference_ms) == len(candidate_ms) > 0
+    return [math.log(b / a) for a, b in zip(reference_ms, candidate_ms, strict=True)]
+
+
+def median_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE
+) -> tuple[float, tuple[float, float] | None]:
     """The median of at least one value, and the interval that covers it; None where the values are too few."""
     ordered = sorted(values)
-    rank = interval_rank(len(ordered))
+    rank = interval_rank(len(ordered), confidence)
     interval = None if rank is None else (ordered[rank - 1], ordered[len(ordered) - rank])
     return statistics.median(ordered), interval
 
@@ -53,9 +62,9 @@ def interval_rank(num_pairs: int, confidence: float = CONFIDENCE) -> int | None:
     return rank or None
 
 
-def coverage(num_pairs: int) -> float:
-    """How often the interval of so many pairs holds the median: ``CONFIDENCE`` or more; there has to be one."""
-    rank = interval_rank(num_pairs)
+def coverage(num_pairs: int, confidence: float = CONFIDENCE) -> float:
+    """How often the interval of so many pairs holds the median: ``confidence`` or more; there has to be one."""
+    rank = interval_rank(num_pairs, confidence)
     assert rank is not None
     return _coverage(num_pairs, rank)
 

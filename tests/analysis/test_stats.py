@@ -61,6 +61,14 @@ def test_a_slow_machine_in_some_rounds_does_not_widen_the_interval() -> None:
     assert change.ci_pct == pytest.approx((-20.0, -20.0))
 
 
+def test_a_higher_confidence_takes_a_wider_interval_or_none() -> None:
+    before, after = [100.0] * 9, [101.0, 102.0, 103.0, 104.0, 105.0, 106.0, 107.0, 108.0, 109.0]
+    assert paired_change(before, after).ci_pct == pytest.approx((2.0, 8.0))
+    assert paired_change(before, after, 0.98).ci_pct == pytest.approx((1.0, 9.0))
+    assert paired_change(before, after, 0.999).ci_pct is None
+    assert coverage(9, 0.98) == pytest.approx(1 - 2 / 512)
+
+
 def test_swapping_the_arms_inverts_the_ratio() -> None:
     before, after = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.1, 1.9, 3.5, 3.9, 5.5, 6.1]
     there, back = paired_change(before, after), paired_change(after, before)
