@@ -7,7 +7,7 @@ RES ?= 1024
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install compare check test readme clean
+.PHONY: help install compare check gate test readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: $(STAMP) ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+gate: $(STAMP) ## hold counters and pictures to reports/expected, without a GPU
+	$(BIN)/bagel-perf gate $(ARGS)
 
 test: $(STAMP) ## all tests; ARGS="-k NAME" for some
 	$(BIN)/python -m pytest $(ARGS)

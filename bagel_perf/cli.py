@@ -15,6 +15,7 @@ import typer
 
 from bagel_perf.commands.common import existing, given_options, writable
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
+from bagel_perf.schema.gates import EXPECTED_FILE
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import TASKS, Request, parse_resolution
 from bagel_perf.schema.slots import SLOTS
@@ -204,6 +205,29 @@ def trace(
     from bagel_perf.commands.trace import run_trace
 
     run_trace(file, against, top=top, json_path=json_path, quiet=quiet)
+
+
+@app.command()
+def gate(
+    *,
+    expected: Annotated[Path, typer.Option(help="Expected counters; TOML.")] = EXPECTED_FILE,
+    update: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Write the expected counters anew, and why.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="Also print annotations, and append to $GITHUB_STEP_SUMMARY.")
+    ] = False,
+    json_path: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Counts every variant without a GPU, and fails on a number that is not as expected, or a picture."""
+    from bagel_perf.commands.gate import GateOutput, gate_tree
+
+    output = GateOutput(json_path=json_path, junit=junit, summary=summary, github=github, quiet=quiet)
+    gate_tree(expected, update, output)
 
 
 class ProgramEnded(Exception):

@@ -53,7 +53,7 @@ def check_json_path(json_path: str | None) -> None:
 def writable(path: Path, option: str, *, empty: bool = False) -> Path:
     """``path`` if a file can be written there; ``UsageError`` names the option."""
     if empty or path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        what = "JSON cannot be written there" if option == "--json" else "trace cannot be written there"
+        what = {"--json": "JSON", "--keep-trace": "trace"}.get(option, option) + " cannot be written there"
         allowed = "a file in an existing folder that may be written" + (", or - for stdout" * (option == "--json"))
         raise UsageError(what, value="" if empty else path, allowed=allowed, remedy=f"choose another {option}")
     return path

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bagel_perf.harness.regions import region
 from bagel_perf.harness.simulated import active_device
 from bagel_perf.harness.simulated.verdicts import verdict_on
 from bagel_perf.harness.syncs.frames import Folders, readable_path
@@ -114,7 +115,7 @@ def _run(work: Work) -> None:
     if simulated is None:
         work()
         return
-    with simulated.copies_to(_refuse_copy), simulated.listening(_refuse_wait):
+    with region("replay"), simulated.copies_to(_refuse_copy), simulated.listening(_refuse_wait):
         work()
 
 

@@ -41,6 +41,24 @@ def describe_machine(device: torch.device) -> Machine:
     )
 
 
+def numeric_settings() -> dict[str, str]:
+    """What this process has told torch that decides bits or speed, by name."""
+    backends = torch.backends
+    settings: dict[str, object] = {
+        "threads": torch.get_num_threads(),
+        "default dtype": torch.get_default_dtype(),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cuDNN benchmark": backends.cudnn.benchmark,
+        "cuDNN deterministic": backends.cudnn.deterministic,
+        "cuDNN TF32": backends.cudnn.allow_tf32,
+        "bf16 reduced precision reduction": backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+    }
+    names = ("CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "PYTORCH_CUDA_ALLOC_CONF")
+    settings |= {name: os.environ.get(name, "unset") for name in names}
+    return {name: str(value) for name, value in settings.items()}
+
+
 def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

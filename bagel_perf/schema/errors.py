@@ -1,6 +1,7 @@
 """The errors that people meet, each with its exit code.
 
 BagelPerfError
+├── LatencyRegressed  1  slower than before by more than the limit
 ├── UsageError        2  wrong arguments, unreadable or missing input (also a ValueError)
 ├── OutputsDiffer     3  a variant does not give the picture it has to give
 ├── Inconclusive      4  too few pairs, or more noise than the limit
@@ -30,6 +31,12 @@ class BagelPerfError(Exception):
         self.remedy = _one_line(remedy)
         head = self.what if self.value is None else f"{self.what} ({self.value})"
         super().__init__("; ".join(part for part in (head, self.allowed, self.remedy) if part))
+
+
+class LatencyRegressed(BagelPerfError):
+    """A latency is above its limit, with its whole interval."""
+
+    exit_code = 1
 
 
 class UsageError(BagelPerfError, ValueError):
@@ -68,10 +75,7 @@ class CountersDrifted(BagelPerfError):
     exit_code = 7
 
 
-_KINDS: dict[str, type[BagelPerfError]] = {
-    kind.__name__: kind
-    for kind in (UsageError, OutputsDiffer, Inconclusive, EnvironmentUnfit, RunFailed, CountersDrifted)
-}
+_KINDS: dict[str, type[BagelPerfError]] = {kind.__name__: kind for kind in BagelPerfError.__subclasses__()}
 
 
 def error_to_json(error: BagelPerfError) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Plan:
     slot of the last bitwise one left in and left out. Raises ``UsageError``.
     """
 
-    kind: Literal["compare", "verify", "syncs"]
+    kind: Literal["compare", "verify", "syncs", "gate"]
     requests: tuple[Request, ...] = ()
     variants: tuple[str, ...]
     preset: Preset = "auto"
@@ -72,6 +72,9 @@ class Plan:
                 raise UsageError("a plan to verify needs a golden directory and no requests")
         elif self.kind == "syncs":
             self._check_syncs()
+        elif self.kind == "gate":
+            if not self.requests:
+                raise UsageError("a plan to gate needs requests")
         else:
             self._check_compare()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.sites import Site
 from bagel_perf.schema.slots import Stage
 
 Purpose = Literal["count", "repeat", "other_seed", "profile", "warmup", "timed"]
@@ -41,7 +42,8 @@ class Measurement:
     """One stage of one run: wall time in ms, host syncs, peak device memory in bytes; None where not measured.
 
     ``syncs_by_slot`` says how many of ``host_syncs`` fell into which slot; the others fell outside of any.
-    ``loop_work`` is the part of ``work`` that the denoise loop did.
+    ``loop_work`` is the part of ``work`` that the denoise loop did. ``counters`` are further exact numbers of a
+    counted run, by name; ``allocations`` those of the device's allocator.
     """
 
     stage: Stage
@@ -51,6 +53,8 @@ class Measurement:
     syncs_by_slot: dict[str, int] | None = None
     work: DeviceWork | None = None
     loop_work: DeviceWork | None = None
+    counters: dict[str, int] | None = None
+    allocations: int | None = None
 
     def __post_init__(self) -> None:
         if self.latency_ms is not None and not self.latency_ms > 0:
@@ -67,6 +71,7 @@ class Picture:
     """Identity of a picture: md5 of the PNG bytes and sha256 of the pixels.
 
     ``spread`` is the standard deviation of its grey levels; ``path`` is where the PNG lies, if it was written.
+    ``latents_sha256`` is of the latents that it was decoded from, where they were asked for.
     """
 
     width: int
@@ -75,6 +80,7 @@ class Picture:
     pixels_sha256: str
     spread: float
     path: str | None = None
+    latents_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +91,7 @@ class Run:
     GPU, ``warmup`` and ``timed`` are the measurement; ``round`` numbers timed runs, ``sync_device`` says what counted.
     ``captures_ms`` is how long each graph took that was recorded in the run; a timed run records none. ``mse`` is the
     mean squared difference of grey levels (0 to 255) from the first variant's picture of the same seed, where one of
-    the two declares a tolerance.
+    the two declares a tolerance. ``sites`` are where a counted run waited.
     Raises ``UsageError``.
     """
 
@@ -100,6 +106,7 @@ class Run:
     picture: Picture
     captures_ms: tuple[float, ...] = ()
     mse: float | None = None
+    sites: tuple[Site, ...] = ()
 
     def __post_init__(self) -> None:
         if self.captures_ms and self.purpose == "timed":
@@ -109,6 +116,8 @@ class Run:
         stages = [measurement.stage for measurement in self.measurements]
         if len(set(stages)) != len(stages):
             raise UsageError("a stage is measured twice in one run", value=", ".join(stages))
+        if self.sites and self.purpose != "count":
+            raise UsageError("a counted run, and only such, has sites", value=self.purpose)
         if (self.sync_device is not None) != (self.purpose == "count"):
             raise UsageError("a counted run, and only such, has a sync device", value=self.purpose)
         if self.purpose == "timed" and self.round is None:

@@ -58,7 +58,9 @@ def prove(case: Case, variant: str) -> bytes:
         warm_up(case, variant, "recording")
     session.progress(f"{case.label} {variant}: counting host syncs")
     counts = count_stages(session.model, lambda model: case.marked_subject(model, variant))
-    counted = case.record("count", variant, counts.output, counts.measurements, sync_device=counts.device)
+    counted = case.record(
+        "count", variant, counts.output, counts.measurements, sync_device=counts.device, sites=counts.sites
+    )
 
     session.progress(f"{case.label} {variant}: same seed again")
     # Untimed: the pass that a profiler around this process should read.

@@ -12,6 +12,7 @@ from bagel_perf.schema.events import Event, ProgressEvent, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Measurement, Picture, Purpose, Run, SyncDevice
+from bagel_perf.schema.sites import Site
 from bagel_perf.schema.store import writing
 from bagel_perf.schema.variants import parse_variant
 from bagel_perf.workload.bind import bind, with_regions
@@ -119,6 +120,7 @@ class Case:
         round: int | None = None,
         sync_device: SyncDevice | None = None,
         captures_ms: tuple[float, ...] = (),
+        sites: tuple[Site, ...] = (),
     ) -> Run:
         """Sends off one run."""
         width, height, seed = self.request.width, self.request.height, self.request.seed + (purpose == "other_seed")
@@ -133,6 +135,7 @@ class Case:
             measurements=measurements,
             picture=self.session.keep(png, variant),
             captures_ms=captures_ms,
+            sites=sites,
             mse=self.session.mse(png, variant, (width, height, seed)),
         )
         self.session.emit(RunEvent(run=run))

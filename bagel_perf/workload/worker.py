@@ -13,6 +13,7 @@ from bagel_perf.schema.errors import BagelPerfError, RunFailed
 from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, ProgressEvent, WarningEvent, to_line
 from bagel_perf.schema.plans import Plan
 from bagel_perf.workload.compare import run_compare
+from bagel_perf.workload.gate import run_gate
 from bagel_perf.workload.loading import load
 from bagel_perf.workload.syncs import run_syncs
 from bagel_perf.workload.verify import run_verify
@@ -55,6 +56,8 @@ def _run(plan: Plan, emit: Emit) -> None:
     loaded = load(plan, report, lambda text: emit(WarningEvent(text=text)))
     if plan.kind == "syncs":
         run_syncs(plan, loaded, emit)
+    elif plan.kind == "gate":
+        run_gate(plan, loaded, emit)
     else:
         run_compare(plan, loaded, emit)
 

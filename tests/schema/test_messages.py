@@ -12,6 +12,7 @@ from bagel_perf.schema.errors import (
     CountersDrifted,
     EnvironmentUnfit,
     Inconclusive,
+    LatencyRegressed,
     OutputsDiffer,
     RunFailed,
     UsageError,
@@ -34,6 +35,7 @@ from bagel_perf.schema.runs import TensorCheck
 from scripted import ENVIRONMENT, make_plan, make_runs
 
 EXIT_CODES: dict[type[BagelPerfError], int] = {
+    LatencyRegressed: 1,
     UsageError: 2,
     OutputsDiffer: 3,
     Inconclusive: 4,

@@ -1,0 +1,50 @@
+"""Expected counters as TOML, in an order that makes a change of one number a change of one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from bagel_perf.schema.expected import SCHEMA, VERSION, Counters, Expected, ExpectedRun
+
+HEAD = """\
+# Exact numbers of each variant under small requests, counted on the simulated device: `bagel-perf gate` holds the tree
+# to them, in both directions. Written by `bagel-perf gate --update "REASON"`; hashes count where torch, device and
+# threads are those of made_with."""
+
+
+def expected_toml(expected: Expected) -> str:
+    """The file; ``load_expected`` reads it back."""
+    return "\n".join(_lines(expected)) + "\n"
+
+
+def _lines(expected: Expected) -> Iterator[str]:
+    yield HEAD
+    yield from (
+        f'schema = "{SCHEMA}"',
+        f"version = {VERSION}",
+        f"reason = {_quoted(expected.reason)}",
+        "",
+        "[made_with]",
+    )
+    yield from (f"{name} = {_quoted(value)}" for name, value in expected.made_with.items())
+    for run in expected.runs:
+        yield from _run_lines(run)
+
+
+def _run_lines(run: ExpectedRun) -> Iterator[str]:
+    yield from ("", "[[runs]]", f"request = {_quoted(run.request)}", f"variant = {_quoted(run.variant)}")
+    yield from (f"pixels = {_quoted(run.pixels)}", f"latents = {_quoted(run.latents)}")
+    for stage, counters in (("ar", run.ar), ("dit", run.dit)):
+        yield f"[runs.{stage}]"
+        yield from _counter_lines(counters)
+
+
+def _counter_lines(counters: Counters) -> Iterator[str]:
+    for name, count in counters.items():
+        yield f"{_quoted(name)} = {count}"
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML, whose escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,60 @@
+"""What tier 1 of the gate expects: exact counters and pictures of each variant under each request.
+
+The file is TOML, one table a variant and request; ``bagel-perf gate --update REASON`` writes it. History of the format:
+version 1, the first.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from bagel_perf.schema import codec
+from bagel_perf.schema.errors import UsageError
+
+SCHEMA = "bagel-perf.expected"
+VERSION = 1
+
+Counters = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedRun:
+    """Counters of both stages by name, and hashes of pixels and latents.
+
+    Hashes are those of one machine: another's products of matrices may differ in the last bit.
+    """
+
+    request: str
+    variant: str
+    pixels: str
+    latents: str
+    ar: Counters
+    dit: Counters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """``reason`` says why the numbers were last changed; ``made_with`` on what the hashes were made."""
+
+    reason: str
+    made_with: dict[str, str]
+    runs: tuple[ExpectedRun, ...]
+
+
+def load_expected(path: Path) -> Expected:
+    """The expectations in a file; ``UsageError`` where there is none or it is something else."""
+    remedy = 'bagel-perf gate --update "REASON" writes one'
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise UsageError("no expected counters", value=path, allowed=reason, remedy=remedy) from problem
+    except ValueError as problem:
+        raise UsageError("expected counters are no TOML", value=path, allowed=str(problem), remedy=remedy) from problem
+    try:
+        return codec.from_json(Expected, codec.check_header(data, SCHEMA, VERSION))
+    except UsageError as problem:
+        allowed = str(problem)
+        raise UsageError("expected counters are not usable", value=path, allowed=allowed, remedy=remedy) from problem

@@ -1,0 +1,57 @@
+"""The gate as people call it: the tree passes, a number that moved does not, and --update says why it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.cli import main
+from bagel_perf.schema.expected import load_expected
+from bagel_perf.schema.gates import EXPECTED_FILE
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPECTED = ROOT / EXPECTED_FILE
+
+
+def test_the_tree_passes_and_a_moved_number_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moved = tmp_path / "moved.toml"
+    moved.write_text(EXPECTED.read_text().replace('"uploads" = 4', '"uploads" = 5', 1))
+    out, junit, summary = (tmp_path / name for name in ("gate.json", "junit.xml", "summary.md"))
+    arguments = ["--json", str(out), "--junit", str(junit), "--summary", str(summary), "--github"]
+    assert main(["gate", "--expected", str(moved), *arguments]) == 7
+    shown = capsys.readouterr()
+    assert "uploads: 4, expected 5 in AR of" in shown.out
+    assert "::error title=bagel-perf%3A counters drifted::uploads: 4" in shown.out
+    assert shown.err.splitlines()[-1].startswith("error: counters drifted (uploads: 4, expected 5")
+    data = json.loads(out.read_text())
+    assert (data["schema"], data["verdict"], data["exit_code"]) == ("bagel-perf.gate", "counters drifted", 7)
+    assert len(data["findings"]) == 1, "all else in the tree is as expected"
+    assert "<failure" in junit.read_text() and "counters drifted" in summary.read_text()
+
+
+def test_an_update_writes_what_passes_next_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "tiny.toml"
+    assert main(["gate", "--expected", str(path), "--update", "a test"]) == 0
+    assert f"written: {path}" in capsys.readouterr().out
+    written, committed = load_expected(path), load_expected(EXPECTED)
+    assert written.reason == "a test"
+    assert [(run.request, run.variant, run.ar, run.dit) for run in written.runs] == [
+        (run.request, run.variant, run.ar, run.dit) for run in committed.runs
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--update", " "], 'error: --update without a reason; say why the numbers change: --update "REASON"'),
+        (["--expected", "missing.toml"], "error: no expected counters (missing.toml); No such file"),
+        (["--junit", "missing/x.xml"], "error: --junit cannot be written there (missing/x.xml)"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_runs(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gate", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(message)
