@@ -46,6 +46,9 @@ OURS: dict[str, set[str]] = {
     # A profile taken here is read like one that somebody recorded elsewhere.
     "bagel_perf.harness.syncs.profiling": {"bagel_perf.harness", "bagel_perf.analysis.traces", "bagel_perf.schema"},
     "bagel_perf.harness.device_work": {"bagel_perf.harness", "bagel_perf.analysis.traces", "bagel_perf.schema"},
+    # It runs beside a measurement, so it loads nothing that it does not need.
+    "bagel_perf.harness.telemetry_process": {"bagel_perf.harness.nvml", "bagel_perf.schema"},
+    "bagel_perf.harness.nvml": set(),
     "bagel_perf.pytest_plugin": {"bagel_perf.harness", "bagel_perf.report", "bagel_perf.schema"},
     "bagel_perf.model": {"bagel_perf.model", "bagel_perf.harness.regions", "bagel_perf.schema.errors"},
     "bagel_perf.workload": {
@@ -100,6 +103,8 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.report.archive": {"PIL"},
     "bagel_perf.cli": {"typer"},
     "bagel_perf.harness": TORCH_SIDE,
+    "bagel_perf.harness.nvml": set(),
+    "bagel_perf.harness.telemetry_process": {"pynvml"},
     "bagel_perf.model": TORCH_SIDE,
     "bagel_perf.workload": TORCH_SIDE,
     "bagel_perf.pytest_plugin": {"pytest", "torch"},
@@ -109,7 +114,7 @@ OTHERS: dict[str, set[str]] = {
     "kernels_optimized.fused": {"torch", "triton"},
 }
 WITHOUT_TORCH = ("schema", "analysis", "report", "launch", "recorder", "commands", "cli")
-DISTRIBUTIONS = {"PIL": "pillow"}
+DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py"}
 
 HOSTS = {"pytest"}
 """Programs that import the package, and not the other way round."""
