@@ -1,0 +1,81 @@
+"""One run at a time on each GPU: a lock file per UUID, for all programs that share this machine's temporary folder.
+
+The kernel holds the lock for as long as the process lives, so nobody has to clean up after one that died; the file
+stays, because removing it would let two processes lock two files of one name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from bagel_perf.harness.telemetry import gpu_uuid
+from bagel_perf.schema.errors import EnvironmentUnfit
+
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def gpu_lock(device: torch.device) -> Iterator[None]:
+    """Holds the GPU for a context, off CUDA nothing; raises ``EnvironmentUnfit`` where another run holds it."""
+    uuid = gpu_uuid(device)
+    if uuid is None:
+        yield
+    else:
+        with lock_of_uuid(uuid):
+            yield
+
+
+@contextmanager
+def lock_of_uuid(uuid: str) -> Iterator[None]:
+    """Holds the lock of one GPU; raises ``EnvironmentUnfit`` with the PID that holds it."""
+    descriptor = _open(_path(uuid))
+    try:
+        _take(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _path(uuid: str) -> Path:
+    name = re.sub(r"[^A-Za-z0-9-]", "_", uuid)
+    return Path(tempfile.gettempdir()) / f"bagel-perf-gpu-{name}.lock"
+
+
+def _open(path: Path) -> int:
+    """A descriptor of the file, which every user may lock.
+
+    Without O_CREAT first: Linux refuses that flag on another user's file in a folder like /tmp.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, _FLAGS)
+        try:
+            descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:  # made by another process since
+            return os.open(path, _FLAGS)
+    except OSError as problem:
+        raise EnvironmentUnfit(
+            "the lock of this GPU cannot be opened", value=f"{path}: {problem.strerror}", remedy="remove the file"
+        ) from problem
+    os.fchmod(descriptor, 0o666)
+    return descriptor
+
+
+def _take(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        value = f"process {holder}" if holder.isdecimal() else "a process that does not say its number"
+        raise EnvironmentUnfit("another run is using this GPU", value=value, remedy="wait for it, or stop it") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
