@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from bagel_perf.harness.regions import region
+
+Arm = TypeVar("Arm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,14 @@ class Clock(Protocol):
     def synchronize(self) -> None:
         """Returns when the device has finished all queued work."""
         ...
+
+
+class Meter(Protocol):
+    """Reads something around a timed run, outside of what is timed."""
+
+    def begin(self) -> None: ...
+
+    def end(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +88,11 @@ class ScriptedClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Output of a subject, and the latency of what was timed by name, in ms."""
+    """Output of a subject, the latency of what was timed by name, in ms, and what a meter read around it."""
 
     output: Any
     latency_ms: dict[str, float]
+    reading: Any = None
 
 
 def run_stages(subject: Subject, each: Callable[[Stage], Callable[[Any], Any]] = lambda stage: stage.run) -> Any:
@@ -106,8 +117,19 @@ def without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def time_stages(subject: Subject, clock: Clock) -> Outcome:
+@contextmanager
+def _metered(meter: Meter | None, readings: list[Any]) -> Iterator[None]:
+    """No garbage collection, and the meter's window no wider than it has to be."""
+    with without_garbage_collection():
+        if meter is not None:
+            meter.begin()
+        yield
+        readings.append(None if meter is None else meter.end())
+
+
+def time_stages(subject: Subject, clock: Clock, meter: Meter | None = None) -> Outcome:
     """Times each stage between two synchronizations, with none inside it and no garbage collection."""
+    readings: list[Any] = []
     latency_ms: dict[str, float] = {}
 
     def timed(stage: Stage) -> Callable[[Any], Any]:
@@ -121,48 +143,51 @@ def time_stages(subject: Subject, clock: Clock) -> Outcome:
 
         return run
 
-    with without_garbage_collection():
+    with _metered(meter, readings):
         output = run_stages(subject, timed)
-    return Outcome(output=output, latency_ms=latency_ms)
+    return Outcome(output=output, latency_ms=latency_ms, reading=readings[0])
 
 
-def time_whole(subject: Subject, clock: Clock, name: str = "e2e") -> Outcome:
+def time_whole(subject: Subject, clock: Clock, meter: Meter | None = None) -> Outcome:
     """Times all stages together, with a synchronization at either end only and no garbage collection."""
-    with without_garbage_collection():
+    readings: list[Any] = []
+    with _metered(meter, readings):
         clock.synchronize()
         start = clock.now_ms()
         output = run_stages(subject)
         clock.synchronize()
-        return Outcome(output=output, latency_ms={name: clock.now_ms() - start})
+        latency_ms = {"e2e": clock.now_ms() - start}
+    return Outcome(output=output, latency_ms=latency_ms, reading=readings[0])
 
 
-def peak_bytes_by_stage(subject: Subject, device: torch.device) -> tuple[Any, dict[str, int]]:
-    """Output of a subject and the most memory that the allocator held during each stage; empty off CUDA."""
+def memory_by_stage(subject: Subject, device: torch.device) -> tuple[Any, dict[str, tuple[int, int]]]:
+    """Output of a subject, and by stage the most bytes that the allocator held, and its allocations; empty off CUDA."""
     if device.type != "cuda":
         return run_stages(subject), {}
-    peaks: dict[str, int] = {}
+    found: dict[str, tuple[int, int]] = {}
 
     def observed(stage: Stage) -> Callable[[Any], Any]:
         def run(value: Any) -> Any:
             torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_stats(device)["allocation.all.allocated"]
             output = stage.run(value)
             torch.cuda.synchronize(device)
-            peaks[stage.name] = torch.cuda.max_memory_allocated(device)
+            number = torch.cuda.memory_stats(device)["allocation.all.allocated"] - before
+            found[stage.name] = torch.cuda.max_memory_allocated(device), number
             return output
 
         return run
 
-    return run_stages(subject, observed), peaks
+    return run_stages(subject, observed), found
 
 
-def shuffled_rounds(arms: Sequence[str], num_rounds: int, seed: int) -> Iterator[tuple[int, str]]:
-    """(round, arm) for every arm once a round, in an order drawn from ``seed`` for each pair of rounds.
+def shuffled_rounds(arms: Sequence[Arm], num_rounds: int, seed: int) -> Iterator[tuple[int, Arm]]:
+    """(round, arm) for every arm once a round, in an order drawn from ``seed`` for each round by itself.
 
-    The second round of a pair runs in reverse, so that each of two arms is as often before the other as after it.
+    So whichever of two arms is the first is a coin, and a difference of equals falls to either side with probability
+    1/2 under any noise; orders that mirror or balance each other do not have that (``reports/gate-noise``).
     """
     generator = torch.Generator().manual_seed(seed)
-    order: list[int] = []
     for index in range(num_rounds):
-        order = order[::-1] if index % 2 else torch.randperm(len(arms), generator=generator).tolist()
-        for arm in order:
+        for arm in torch.randperm(len(arms), generator=generator).tolist():
             yield index, arms[arm]

@@ -42,12 +42,12 @@ def test_an_order_drawn_every_round_is_exact_whatever_the_noise(name: str) -> No
             assert states[side] / NUM_TRIALS <= 0.02
 
 
-@pytest.mark.parametrize("name", USUAL)
-def test_the_order_of_the_harness_raises_few_more_under_usual_noise(name: str) -> None:
-    """Mirrored rounds are not exact where what slows runs down comes and goes: 2.0% at recorded noise, see README."""
-    for num_pairs in SIGNS:
+@pytest.mark.parametrize("name", MODELS)
+def test_the_order_of_the_harness_is_such_an_order(name: str) -> None:
+    """One that mirrors every other round raises up to 10% where noise comes and goes within four runs."""
+    for num_pairs, share in SIGNS.items():
         states = change_states(noise_of(name), 0.0, num_pairs=num_pairs)
-        assert max(states[side] for side in SIDES) / NUM_TRIALS <= 0.025
+        assert max(states[side] for side in SIDES) / NUM_TRIALS <= share + 0.005
 
 
 @pytest.mark.parametrize(("name", "share"), [("drift", 0.2), ("heating", 0.9), ("recorded at 256", 0.03)])
