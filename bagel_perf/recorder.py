@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, Event, FloorsEvent, RunEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import RESULT_FILE, Result, res_label
-from bagel_perf.schema.runs import Picture, Run
+from bagel_perf.schema.runs import Picture, Run, differing_fields
 from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
 from bagel_perf.schema.variants import parse_variant
 
@@ -27,16 +27,21 @@ REPORTS = Path("reports")
 
 @dataclass(slots=True, kw_only=True)
 class Recorder:
-    """Collects the events of one plan; ``out_dir`` and ``result`` are None until there is something to keep."""
+    """Collects the events of one plan; ``out_dir`` and ``result`` are None until there is something to keep.
+
+    ``started`` is what the first process said, ``num_pairs`` and ``num_processes`` are those of the whole run.
+    """
 
     plan: Plan
     command: str
     out: Path | None
     out_dir: Path | None = None
     result: Result | None = None
-    _environment: EnvironmentEvent | None = None
+    started: EnvironmentEvent | None = None
+    num_pairs: int = 0
+    num_processes: int = 1
     _created: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
-    _runs: list[Run] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
     _floors: FloorsEvent | None = None
     _path_by_picture: dict[tuple[int, int, str], str] = field(default_factory=dict)
@@ -49,23 +54,40 @@ class Recorder:
     def on_event(self, event: Event) -> None:
         """Takes in one event; the file is rewritten when the runs turn to another resolution."""
         if isinstance(event, EnvironmentEvent):
-            self._environment = event
-            self.out_dir = self._make_out_dir(event)
-            self._warnings += _tolerance_warnings(self.plan, event)
+            self._on_environment(event)
         elif isinstance(event, WarningEvent):
             self._warnings.append(event.text)
         elif isinstance(event, FloorsEvent):
             self._floors = event
         elif isinstance(event, RunEvent):
-            finished = self._runs and _size(self._runs[-1]) != _size(event.run)
+            finished = self.runs and _size(self.runs[-1]) != _size(event.run)
             if finished:
                 self._write(RunFailed("interrupted before the last resolution"))
-            self._runs.append(replace(event.run, picture=self._keep(event.run)))
+            self.runs.append(replace(event.run, picture=self._keep(event.run)))
+
+    def _on_environment(self, event: EnvironmentEvent) -> None:
+        """Every process has to run where the first one did."""
+        if self.started is None:
+            self.started = event
+            self.num_pairs, self.num_processes = event.pairs, event.processes
+            self.out_dir = self._make_out_dir(event)
+            self._warnings += _tolerance_warnings(self.plan, event)
+            return
+        before, after = self.started.environment, event.environment
+        unlike = [
+            f"{name} from {getattr(before, name)} to {getattr(after, name)}" for name in differing_fields(before, after)
+        ]
+        if unlike:
+            raise EnvironmentUnfit(
+                "the environment changed between two processes of the run",
+                value=", ".join(unlike),
+                remedy="run it again",
+            )
 
     def finish(self, error: BagelPerfError | None) -> None:
         """Writes the result of what was measured, removes the temporary folder; ``error`` ended the plan early."""
         shutil.rmtree(self.plan.image_dir, ignore_errors=True)
-        if self._runs:
+        if self.runs:
             self._write(error)
         elif self.out_dir and self.out is None:
             self.out_dir.rmdir()
@@ -75,7 +97,7 @@ class Recorder:
             return self.out
         environment = event.environment
         device = "cpu" if environment.device_kind == "cpu" else device_slug(environment.device_name)
-        date = self._created.astimezone().strftime("%Y-%m-%d")
+        date = self._created.strftime("%Y-%m-%d")
         return make_out_dir(REPORTS, device, environment.commit or "nogit", date)
 
     def _keep(self, run: Run) -> Picture:
@@ -98,17 +120,17 @@ class Recorder:
         return next(name for name in names if name not in taken)
 
     def _write(self, error: BagelPerfError | None) -> None:
-        assert self._environment is not None
-        assert self.out_dir is not None
-        started = self._environment
+        started = self.started
+        assert started is not None and self.out_dir is not None
         session = Session(
             command=self.command,
             created=self._created.isoformat(timespec="seconds"),
-            pairs=started.pairs,
+            pairs=self.num_pairs,
             warmup=started.warmup,
+            processes=self.num_processes,
         )
         self.result = build_result(
-            self.plan, started.environment, self._runs, session, error=error, warnings=self._warnings
+            self.plan, started.environment, self.runs, session, error=error, warnings=self._warnings
         )
         if self._floors is not None:
             self.result = replace(self.result, ceilings=self._floors.ceilings, floors=self._floors.floors)

@@ -12,27 +12,26 @@ from itertools import pairwise
 
 from bagel_perf.analysis import pictures
 from bagel_perf.analysis.ablation import ablations_of
+from bagel_perf.analysis.changes import Changes, Size
 from bagel_perf.analysis.rounds import latency_by_round
-from bagel_perf.analysis.stats import PairedChange, paired_change
 from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.analysis.work import work_of
 from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import Cell, Delta, DeltaVerdict, IdentityCheck, Image, Result, Verdict, res_label
+from bagel_perf.schema.results import Cell, IdentityCheck, Image, Result, Verdict, res_label
 from bagel_perf.schema.runs import Environment, Purpose, Run
 from bagel_perf.schema.slots import STAGES, Stage, summed_stages
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """How a comparison was run: the command line, when, and the numbers of rounds and warm-ups that were taken."""
+    """How a comparison was run: the command line, when, and the numbers of rounds, warm-ups and processes."""
 
     command: str
     created: str
     pairs: int
     warmup: int
+    processes: int = 1
 
 
 def build_result(
@@ -55,6 +54,7 @@ def build_result(
     wrong += tuple(finding for place in places for finding in faults[place])
     missing = () if error else tuple(_missing(plan, sizes, runs, session.pairs))
     verdict, exit_code = _verdict(wrong, missing, error)
+    changes = Changes.of(runs, sizes, trusted)
     return Result(
         environment=environment,
         requests=plan.requests,
@@ -62,7 +62,7 @@ def build_result(
         cells=tuple(_cells(plan, sizes, runs, trusted)),
         images=tuple(_images(plan, runs)),
         identity=identity,
-        deltas=tuple(_deltas([(plan.variants[0], each) for each in plan.measured[1:]], sizes, runs, trusted)),
+        deltas=tuple(changes.deltas([(plan.variants[0], each) for each in plan.measured[1:]])),
         verdict=verdict,
         exit_code=exit_code,
         complete=not error and not missing,
@@ -76,8 +76,12 @@ def build_result(
         order_seed=plan.order_seed,
         runs=tuple(runs),
         ladder=plan.ladder,
-        steps=tuple(_deltas([*pairwise(plan.variants)], sizes, runs, trusted)),
+        steps=tuple(changes.deltas([*pairwise(plan.variants)])),
         ablations=tuple(ablations_of(plan, runs, trusted)),
+        noise=tuple(changes.noise()),
+        rests=tuple(changes.rests(plan.variants[0], plan.variants[1:])),
+        dropped=tuple(changes.dropped()),
+        processes=session.processes,
     )
 
 
@@ -165,7 +169,29 @@ def _cell(
         sync_device=next((run.sync_device for run in own if run.purpose == "count"), None),
         work=work,
         launches_per_step=loop.launches / num_steps if loop else None,
+        allocations=_allocations(own, stage),
+        energy_j=_energy_j(own) if stage == "e2e" else None,
+        gpu_s=statistics.median(latencies) / 1e3 if latencies and stage == "e2e" and work else None,
     )
+
+
+def _allocations(own: Sequence[Run], stage: Stage) -> int | None:
+    """Of the device's allocator, in the run that also gives the peak."""
+    numbers = [
+        measured.allocations
+        for run in own
+        if run.purpose == "repeat"
+        for part in summed_stages(stage)
+        if (measured := run.measurement(part)) is not None and measured.allocations is not None
+    ]
+    return sum(numbers) if numbers else None
+
+
+def _energy_j(own: Sequence[Run]) -> float | None:
+    """Median of the runs that were timed as a whole; the counter is read just outside of them."""
+    whole = [run.conditions for run in own if run.measurement("e2e") is not None]
+    joules = [each.energy_j for each in whole if each is not None and each.energy_j is not None]
+    return statistics.median(joules) if joules else None
 
 
 def _counts(own: Sequence[Run], stage: Stage) -> tuple[int | None, dict[str, int] | None]:
@@ -182,41 +208,3 @@ def _counts(own: Sequence[Run], stage: Stage) -> tuple[int | None, dict[str, int
         for slot, number in (part.syncs_by_slot or {}).items():
             by_slot[slot] = by_slot.get(slot, 0) + number
     return total, by_slot if any(part and part.syncs_by_slot is not None for part in parts) else None
-
-
-def _deltas(
-    pairs: Sequence[tuple[str, str]], sizes: Sequence[Size], runs: Sequence[Run], trusted: set[tuple[Size, str]]
-) -> Iterator[Delta]:
-    """Of each pair of (reference, candidate) at each size."""
-    for size in sizes:
-        for reference, candidate in pairs:
-            if {(size, reference), (size, candidate)} <= trusted:
-                a, b = pictures.at(runs, size, reference), pictures.at(runs, size, candidate)
-                yield from _deltas_of(res_label(*size), a, b)
-
-
-def _deltas_of(res: int | str, reference: Sequence[Run], candidate: Sequence[Run]) -> Iterator[Delta]:
-    for stage in STAGES:
-        before, after = latency_by_round(reference, stage), latency_by_round(candidate, stage)
-        rounds = sorted(before.keys() & after.keys())
-        if rounds:
-            change = paired_change([before[number] for number in rounds], [after[number] for number in rounds])
-            yield Delta(
-                res=res,
-                stage=stage,
-                reference=reference[0].variant,
-                candidate=candidate[0].variant,
-                delta_pct=change.delta_pct,
-                ci_pct=change.ci_pct,
-                num_pairs=change.num_pairs,
-                verdict=_delta_verdict(change),
-            )
-
-
-def _delta_verdict(change: PairedChange) -> DeltaVerdict:
-    if change.ci_pct is None:
-        return "too few pairs"
-    low, high = change.ci_pct
-    if high < 0:
-        return "improved"
-    return "regressed" if low > 0 else "no difference shown"

@@ -12,12 +12,13 @@ import math
 from collections.abc import Sequence
 
 from bagel_perf.analysis.stats import CONFIDENCE, interval_rank, median_interval
+from bagel_perf.schema.blocks import FIRST_LOOK
 from bagel_perf.schema.limits import Limit
 
 MIN_HALF_WIDTH_PCT = 1.0
 """Nobody needs to know a change of latency better, unless they ask."""
 
-LOOKS = (8, 14, 22, 32)
+LOOKS = (FIRST_LOOK, 14, 22, 32)
 """Numbers of pairs at which ``--pairs auto`` looks; the first is enough for six gated cells."""
 
 MAX_PAIRS = LOOKS[-1]

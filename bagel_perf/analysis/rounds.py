@@ -1,26 +1,63 @@
-"""Latencies by round, which is what pairs the variants."""
+"""Latencies by round, which is what pairs the variants, less the rounds whose conditions rule them out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+from bagel_perf.analysis.dropping import drop_reason
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.slots import Stage
 
 
-def latency_by_round(own: Sequence[Run], stage: Stage) -> dict[int, float]:
-    """Milliseconds of a stage in each timed round, in the order of arrival."""
-    latency_by_round = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """Latencies in ms of the rounds that two arms share and that count; ``num_dropped`` more do not count."""
+
+    reference_ms: tuple[float, ...]
+    candidate_ms: tuple[float, ...]
+    num_dropped: int
+
+
+def latency_by_round(own: Sequence[Run], stage: Stage, *, again: bool = False) -> dict[int, float]:
+    """Milliseconds of a stage in each timed round, in the order of arrival; ``again``: of the control."""
+    return {number: ms for number, ms, _ in _timed(own, stage, again=again)}
+
+
+def paired(
+    reference: Sequence[Run],
+    candidate: Sequence[Run],
+    stage: Stage,
+    median_clock: float | None,
+    *,
+    control: bool = False,
+) -> Paired:
+    """The rounds of both; with ``control`` the candidate's runs are the first variant's second ones.
+
+    ``median_clock`` is that of all timed runs, in MHz.
+    """
+    before = {number: (ms, run) for number, ms, run in _timed(reference, stage, again=False)}
+    after = {number: (ms, run) for number, ms, run in _timed(candidate, stage, again=control)}
+    shared = sorted(before.keys() & after.keys())
+    kept = [
+        number
+        for number in shared
+        if not any(drop_reason(run.conditions, median_clock) for run in (before[number][1], after[number][1]))
+    ]
+    return Paired(
+        reference_ms=tuple(before[number][0] for number in kept),
+        candidate_ms=tuple(after[number][0] for number in kept),
+        num_dropped=len(shared) - len(kept),
+    )
+
+
+def _timed(own: Sequence[Run], stage: Stage, *, again: bool) -> Iterator[tuple[int, float, Run]]:
     for run in own:
         measured = run.measurement(stage)
-        if (
-            run.purpose == "timed"
-            and run.round is not None
-            and measured is not None
-            and measured.latency_ms is not None
-        ):
-            latency_by_round[run.round] = measured.latency_ms
-    return latency_by_round
+        if run.purpose != "timed" or run.again != again or run.round is None or measured is None:
+            continue
+        if measured.latency_ms is not None:
+            yield run.round, measured.latency_ms, run
 
 
 def e2e_is_apart(runs: Iterable[Run]) -> bool:

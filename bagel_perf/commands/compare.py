@@ -6,8 +6,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from bagel_perf import launch
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
+from bagel_perf.commands.measuring import measure
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.progress import ProgressView
@@ -28,7 +28,7 @@ def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command:
     error: BagelPerfError | None = None
     try:
         with ProgressView(sys.stderr, quiet=quiet) as view:
-            launch.run_plan(plan, (recorder.on_event, view.on_event))
+            measure(plan, recorder, view.on_event)
     except BagelPerfError as problem:
         error = problem
     finally:

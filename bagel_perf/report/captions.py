@@ -43,6 +43,8 @@ def changes_caption(
         "delta is the median of the paired ratios",
         coverage_text({delta.num_pairs for delta in deltas if delta.ci_pct is not None}),
         "e2e: runs of its own" if e2e_is_apart(result.runs) else "",
+        f"noise: {result.variants[0]} against itself, half its interval" if result.noise else "",
+        f"{result.processes} processes" if result.processes > 1 else "",
         *more,
         f"{UNSHOWN}: no difference shown" if is_marked else "",
     )

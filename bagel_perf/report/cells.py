@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bagel_perf.report.captions import UNSHOWN
-from bagel_perf.report.table import NONE, counted
+from bagel_perf.report.table import NONE, Column, counted
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Cell, Delta, Result
 from bagel_perf.schema.slots import Stage
@@ -70,3 +70,22 @@ def change_text(delta: Delta | None) -> str:
         return f"{delta.delta_pct:+.1f}% ({counted(delta.num_pairs, 'pair')})"
     mark = UNSHOWN * (delta.verdict == "no difference shown")
     return f"{delta.delta_pct:+.1f}%{mark} ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
+
+
+def noise_columns(result: Result) -> tuple[Column, ...]:
+    """One where the first variant was timed against itself."""
+    return (Column(header="noise (%)", numeric=True),) if result.noise else ()
+
+
+def noise_texts(result: Result, res: int | str, stage: Stage) -> tuple[str, ...]:
+    """Half the interval of the first variant against itself, for each of ``noise_columns``: no effect is smaller."""
+    found = next((each for each in result.noise if (each.res, each.stage) == (res, stage)), None)
+    text = NONE if found is None or found.floor_pct is None else f"{found.floor_pct:.1f}"
+    return (text,) * len(noise_columns(result))
+
+
+def verdict_text(delta: Delta | None) -> str:
+    """The verdict, and how many pairs the conditions took away."""
+    if delta is None:
+        return "not judged"
+    return f"{delta.verdict}, {counted(delta.num_dropped, 'pair')} dropped" if delta.num_dropped else delta.verdict

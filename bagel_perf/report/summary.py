@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from bagel_perf.analysis.gaps import large_gaps
 from bagel_perf.analysis.stats import pairs_needed
 from bagel_perf.report.ablation_tables import ablation_lines
 from bagel_perf.report.cells import tolerant_variants
-from bagel_perf.report.table import counted, res_text
+from bagel_perf.report.table import STAGE_LABELS, counted, res_text
 from bagel_perf.report.tolerance_tables import tolerance_lines
-from bagel_perf.schema.results import Result
+from bagel_perf.schema.results import Delta, Result
 from bagel_perf.schema.verification import Verification
 
 
@@ -22,11 +23,48 @@ def verdict_lines(result: Result) -> tuple[str, ...]:
     if result.verdict == "pass" and number > 1:
         head += f", the pictures of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
+    lines += [*hidden_lines(result), *rest_lines(result), *noise_lines(result), *dropped_lines(result)]
     lines += [*gap_lines(result), *tolerance_lines(result), *ablation_lines(result), *capture_lines(result)]
     lines += [f"- warning: {warning}" for warning in result.warnings]
     if result.error is not None:
         lines.append(f"- ended early: {result.error}")
     return tuple(lines)
+
+
+def hidden_lines(result: Result) -> Iterator[str]:
+    """Stages that regressed though the whole did not."""
+    by_cell: defaultdict[tuple[int | str, str], list[Delta]] = defaultdict(list)
+    for delta in result.deltas:
+        by_cell[delta.res, delta.candidate].append(delta)
+    for (res, candidate), deltas in by_cell.items():
+        whole = next((delta.verdict for delta in deltas if delta.stage == "e2e"), None)
+        for delta in deltas:
+            if delta.verdict == "regressed" and whole != "regressed":
+                place = f"{candidate} at {res_text(res)}"
+                yield f"- {place}: {STAGE_LABELS[delta.stage]} regressed, {delta.delta_pct:+.1f}%, which e2e hides"
+
+
+def rest_lines(result: Result) -> Iterator[str]:
+    """Where the whole changed by another amount than its stages."""
+    for rest in result.rests:
+        if rest.state == "do not add up" and rest.ci_ms is not None:
+            interval = f"{rest.ci_ms[0]:+.1f} to {rest.ci_ms[1]:+.1f}"
+            what = f"e2e changed by {rest.rest_ms:+.1f} ms ({interval}) beyond AR and DiT together"
+            yield f"- {rest.candidate} at {res_text(rest.res)}: {what}"
+
+
+def noise_lines(result: Result) -> Iterator[str]:
+    """Where the first variant differs from itself, so that nothing can be said."""
+    if any(delta.verdict == "invalid" for delta in (*result.deltas, *result.steps)):
+        first = result.variants[0]
+        yield f"- invalid: {first} differs from itself, or over a quarter of the pairs were dropped; run it again"
+
+
+def dropped_lines(result: Result) -> Iterator[str]:
+    """Each timed run whose pairs do not count, and the rule."""
+    for each in result.dropped:
+        place = f"{each.variant} at {res_text(each.res)}, round {each.round + 1}"
+        yield f"- dropped: {place}: {each.reason}"
 
 
 def gap_lines(result: Result) -> Iterator[str]:
@@ -38,8 +76,11 @@ def gap_lines(result: Result) -> Iterator[str]:
 
 def capture_lines(result: Result) -> Iterator[str]:
     """How long each variant took to record its graphs, which is in no latency."""
+    told = set()
     for run in result.runs:
-        if run.captures_ms and run.variant in result.variants:
+        place = run.variant, run.width, run.height
+        if run.captures_ms and run.variant in result.variants and place not in told:
+            told.add(place)  # each process records anew
             graphs = counted(len(run.captures_ms), "graph")
             took = f"{graphs} recorded in {sum(run.captures_ms):.0f} ms, once a shape; in no latency"
             yield f"- {run.variant} at {run.width}x{run.height}: {took}"

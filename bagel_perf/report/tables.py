@@ -16,11 +16,15 @@ from bagel_perf.report.cells import (
     change_text,
     delta_of,
     median_text,
+    noise_columns,
+    noise_texts,
     peak_text,
     resolutions,
     syncs_text,
     tolerant_variants,
+    verdict_text,
 )
+from bagel_perf.report.condition_tables import condition_tables
 from bagel_perf.report.floor_tables import floor_tables
 from bagel_perf.report.ladder_tables import ladder_tables
 from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
@@ -37,7 +41,7 @@ def result_tables(result: Result) -> tuple[Table, ...]:
     ladder = tuple(ladder_tables(result))
     latency = ladder or tuple(latency_table(result, candidate) for candidate in bitwise_variants(result)[1:])
     work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
-    counts = (sync_table(result), *work, *floor_tables(result))
+    counts = (sync_table(result), *work, *condition_tables(result), *floor_tables(result))
     return (*latency, *tolerance_tables(result), *ablation_tables(result), *counts, identity_table(result))
 
 
@@ -51,7 +55,7 @@ def headline_table(result: Result) -> Table:
             row = [res_text(res), STAGE_LABELS[stage], median_text(cells[0])]
             for candidate, cell in zip(candidates, cells[1:], strict=True):
                 row += [median_text(cell), change_text(delta_of(result.deltas, res, stage, candidate))]
-            rows.append((*row, " / ".join(map(syncs_text, cells))))
+            rows.append((*row, *noise_texts(result, res, stage), " / ".join(map(syncs_text, cells))))
     return Table(
         title=place_text(result),
         columns=(
@@ -63,6 +67,7 @@ def headline_table(result: Result) -> Table:
                 for candidate in candidates
                 for header in (f"{candidate} (ms)", "delta (95% interval)")
             ),
+            *noise_columns(result),
             Column(header="host syncs", numeric=True),
         ),
         rows=tuple(rows),
@@ -80,9 +85,9 @@ def latency_table(result: Result, candidate: str) -> Table:
         for stage in STAGES:
             before, after = cell_of(result, res, stage, reference), cell_of(result, res, stage, candidate)
             delta = delta_of(result.deltas, res, stage, candidate)
-            rows.append(
-                (res_text(res), STAGE_LABELS[stage], median_text(before), median_text(after), *_delta_texts(delta))
-            )
+            medians = median_text(before), median_text(after)
+            change = *_delta_texts(delta), *noise_texts(result, res, stage), verdict_text(delta)
+            rows.append((res_text(res), STAGE_LABELS[stage], *medians, *change))
     return Table(
         title=f"{place_text(result)}: {reference} -> {candidate}",
         columns=(
@@ -92,6 +97,7 @@ def latency_table(result: Result, candidate: str) -> Table:
             Column(header="after (ms)", numeric=True),
             Column(header="delta (%)", numeric=True),
             Column(header="95% interval (%)", numeric=True),
+            *noise_columns(result),
             Column(header="verdict"),
         ),
         rows=tuple(rows),
@@ -209,10 +215,10 @@ def _sync_caption(result: Result) -> str:
     return "; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None])
 
 
-def _delta_texts(delta: Delta | None) -> tuple[str, str, str]:
+def _delta_texts(delta: Delta | None) -> tuple[str, str]:
     if delta is None:
-        return NONE, NONE, "not judged"
+        return NONE, NONE
     interval = f"{counted(delta.num_pairs, 'pair')}, {pairs_needed()} needed"
     if delta.ci_pct is not None:
         interval = f"{delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f}"
-    return f"{delta.delta_pct:+.1f}", interval, delta.verdict
+    return f"{delta.delta_pct:+.1f}", interval

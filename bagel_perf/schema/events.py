@@ -15,11 +15,12 @@ from bagel_perf.schema.syncs import SyncReport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentEvent:
-    """The first event: where the plan runs, and the numbers of rounds and warm-ups that it takes."""
+    """The first event: where the plan runs, and how many rounds, warm-ups and processes it takes in all."""
 
     environment: Environment
     pairs: int
     warmup: int
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,11 +32,13 @@ class Plan:
     """What to run: ``compare`` measures requests under variants, ``verify`` checks a golden directory, ``syncs``
     watches one request under one variant.
 
-    ``pairs`` and ``warmup`` of None mean the default of the device; the worker reports what it took. ``image_dir`` is
-    where pictures are written, ``order_seed`` draws the order of the variants in each round. ``budgets`` are host syncs
-    per entry of a region. On CUDA ``profile`` asks for times, ``check_price`` for their test, and ``trace_path`` is
-    where the profile's trace is kept. ``ladder`` asks for the change from each variant to the next, ``ablate`` for each
-    slot of the last bitwise one left in and left out. Raises ``UsageError``.
+    ``pairs``, ``processes`` and ``warmup`` of None mean the default of the device; the worker reports what it took. The
+    first process (0) proves the pictures; ``rounds`` are those of one process (first, and one past the last), None for
+    its share of all. ``resolve_pct`` asks for as many more rounds as bring every interval within so many percent.
+    ``image_dir`` is where pictures are written, ``order_seed`` draws the order of the variants.
+    ``budgets`` are host syncs per entry of a region. On CUDA ``profile`` asks for times, ``check_price`` for their
+    test, and ``trace_path`` is where the profile's trace is kept. ``ladder`` asks for the change from each variant to
+    the next, ``ablate`` for each slot of the last bitwise one left in and left out. Raises ``UsageError``.
     """
 
     kind: Literal["compare", "verify", "syncs", "gate"]
@@ -49,6 +51,10 @@ class Plan:
     attention: Attention = "auto"
     pairs: int | None = None
     warmup: int | None = None
+    processes: int | None = None
+    process: int = 0
+    rounds: tuple[int, int] | None = None
+    resolve_pct: float | None = None
     image_dir: str = ""
     order_seed: int = 0
     budgets: dict[str, int] = field(default_factory=dict, hash=False)
@@ -65,6 +71,10 @@ class Plan:
         one_of("attention", self.attention, ATTENTIONS)
         if self.pairs is not None and self.pairs < 1:
             raise UsageError("too few pairs", value=self.pairs, allowed="at least 1")
+        if self.resolve_pct is not None and not self.resolve_pct > 0:
+            raise UsageError("nothing can be resolved so well", value=self.resolve_pct, allowed="percent above 0")
+        if self.processes is not None and self.processes < 1:
+            raise UsageError("too few processes", value=self.processes, allowed="at least 1")
         if self.warmup is not None and self.warmup < 0:
             raise UsageError("warm-ups are negative", value=self.warmup, allowed="0 or more")
         if self.kind == "verify":

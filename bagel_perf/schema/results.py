@@ -22,7 +22,9 @@ SCHEMA = "bagel-perf.result"
 RESULT_FILE = "result.json"
 VERSION = 1
 
-DeltaVerdict = Literal["improved", "regressed", "no difference shown", "too few pairs"]
+DeltaVerdict = Literal["improved", "regressed", "no difference shown", "inconclusive", "invalid", "too few pairs"]
+"""``too few pairs`` stands in older files for what is inconclusive now."""
+
 Verdict = Literal["pass", "outputs differ", "incomplete"]
 
 
@@ -31,6 +33,7 @@ class Cell:
     """A stage of a variant at one resolution: raw latencies in order, and exact counts; None where not measured.
 
     ``launches`` is ``work.launches``, and ``launches_per_step`` the mean over the steps of the denoise loop.
+    ``energy_j`` and ``gpu_s`` are medians of what a run took of the GPU: joules by its own counter, and seconds.
     """
 
     res: int | str
@@ -47,6 +50,9 @@ class Cell:
     sync_device: SyncDevice | None
     work: DeviceWork | None = None
     launches_per_step: float | None = None
+    allocations: int | None = None
+    energy_j: float | None = None
+    gpu_s: float | None = None
 
     def __post_init__(self) -> None:
         if (self.median_ms is None) != (not self.latency_ms):
@@ -89,7 +95,10 @@ class IdentityCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """Change of latency from reference to candidate in percent; ``ci_pct`` is the 95 % interval, None under 6 pairs."""
+    """Change of latency from reference to candidate in percent; ``ci_pct`` is the 95 % interval, None under 6 pairs.
+
+    ``num_dropped`` further pairs were left out for the conditions that they ran under.
+    """
 
     res: int | str
     stage: Stage
@@ -99,6 +108,45 @@ class Delta:
     ci_pct: tuple[float, float] | None
     num_pairs: int
     verdict: DeltaVerdict
+    num_dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """The first variant against itself in the rounds of a comparison: what a difference between equals looks like.
+
+    ``floor_pct`` is half the interval; no smaller change is an effect. None under 6 pairs.
+    """
+
+    res: int | str
+    stage: Stage
+    delta_pct: float
+    ci_pct: tuple[float, float] | None
+    floor_pct: float | None
+    num_pairs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """What e2e changed beyond both stages together, in ms, as the median of the rounds' rests with its interval."""
+
+    res: int | str
+    reference: str
+    candidate: str
+    rest_ms: float
+    ci_ms: tuple[float, float] | None
+    num_pairs: int
+    state: Literal["add up", "do not add up", "too few pairs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A timed run whose pairs do not count, and the rule that says so."""
+
+    res: int | str
+    round: int
+    variant: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +155,8 @@ class Result:
 
     ``variants`` are those that were named; cells, images and deltas hold the mixtures of ``ablations`` as well.
     ``deltas`` are against the first variant, ``steps`` of each named variant against the one before it; ``ladder`` says
-    that they are to be shown.
+    that they are to be shown. ``noise`` is the first variant against itself, ``rests`` say whether the stages account
+    for the whole, ``dropped`` which runs do not count. ``processes`` shared the rounds.
     """
 
     environment: Environment
@@ -134,6 +183,10 @@ class Result:
     ladder: bool = False
     steps: tuple[Delta, ...] = ()
     ablations: tuple[Ablation, ...] = ()
+    noise: tuple[Noise, ...] = ()
+    rests: tuple[Rest, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    processes: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object; ``request`` is the first of ``requests``, which differ in their size alone."""

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.slots import Stage
@@ -91,7 +92,9 @@ class Run:
     GPU, ``warmup`` and ``timed`` are the measurement; ``round`` numbers timed runs, ``sync_device`` says what counted.
     ``captures_ms`` is how long each graph took that was recorded in the run; a timed run records none. ``mse`` is the
     mean squared difference of grey levels (0 to 255) from the first variant's picture of the same seed, where one of
-    the two declares a tolerance. ``sites`` are where a counted run waited.
+    the two declares a tolerance. ``sites`` are where a counted run waited. A timed run has the ``conditions`` that it
+    ran under and the number of its worker ``process``; ``again`` says that it is the first variant's second of its
+    round, which shows what a difference between equals looks like.
     Raises ``UsageError``.
     """
 
@@ -107,6 +110,9 @@ class Run:
     captures_ms: tuple[float, ...] = ()
     mse: float | None = None
     sites: tuple[Site, ...] = ()
+    again: bool = False
+    process: int = 0
+    conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
         if self.captures_ms and self.purpose == "timed":
@@ -116,6 +122,8 @@ class Run:
         stages = [measurement.stage for measurement in self.measurements]
         if len(set(stages)) != len(stages):
             raise UsageError("a stage is measured twice in one run", value=", ".join(stages))
+        if (self.again or self.conditions is not None) and self.purpose != "timed":
+            raise UsageError("a timed run, and only such, has conditions or is made again", value=self.purpose)
         if self.sites and self.purpose != "count":
             raise UsageError("a counted run, and only such, has sites", value=self.purpose)
         if (self.sync_device is not None) != (self.purpose == "count"):

@@ -1,20 +1,16 @@
-"""Runs every variant of a plan on every request: counted, proved against itself, warmed up, timed."""
+"""Runs every variant of a plan on every request: counted and proved against itself, then timed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bagel_perf.harness.device_work import count_device_work
-from bagel_perf.harness.measure import (
-    WallClock,
-    peak_bytes_by_stage,
-    run_stages,
-    shuffled_rounds,
-    time_stages,
-    time_whole,
-)
+from bagel_perf.harness.measure import memory_by_stage, run_stages
 from bagel_perf.harness.regions import NvtxSink, RecordFunctionSink, recording
-from bagel_perf.schema.errors import OutputsDiffer, RunFailed
+from bagel_perf.harness.settings import unchanged_settings
+from bagel_perf.schema.blocks import blocks
+from bagel_perf.schema.errors import OutputsDiffer
 from bagel_perf.schema.events import EnvironmentEvent, FloorsEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import MIN_SPREAD, Measurement, Picture
@@ -23,29 +19,49 @@ from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.floors import measure_floors
 from bagel_perf.workload.loading import Loaded
 from bagel_perf.workload.session import Case, Emit, Session, recorded_loop
+from bagel_perf.workload.timing import time_all, warm_up
 
-DEFAULT_ROUNDS = {"cuda": 5, "cpu": 1}
+DEFAULT_ROUNDS = {"cuda": 6, "cpu": 1}
 DEFAULT_WARMUPS = {"cuda": 1, "cpu": 0}
+DEFAULT_PROCESSES = {"cuda": 3, "cpu": 1}
+"""On a GPU a process may be slower than the next from beginning to end: one alone would not show it."""
+DIRTY = "the tree has uncommitted changes, so its commit does not name what is measured"
 
 
 def run_compare(plan: Plan, loaded: Loaded, emit: Emit) -> None:
-    """Measures a plan; raises OutputsDiffer before anything is timed when a variant disproves itself."""
+    """Runs one process's share of a plan; the first proves the variants before anything is timed.
+
+    Raises OutputsDiffer when a variant disproves itself, EnvironmentUnfit where settings of torch were changed on the
+    way.
+    """
     kind = loaded.environment.device_kind
     num_rounds = DEFAULT_ROUNDS[kind] if plan.pairs is None else plan.pairs
     num_warmups = DEFAULT_WARMUPS[kind] if plan.warmup is None else plan.warmup
-    emit(EnvironmentEvent(environment=loaded.environment, pairs=num_rounds, warmup=num_warmups))
-    if loaded.environment.dirty:
-        emit(WarningEvent(text="the tree has uncommitted changes, so its commit does not name what is measured"))
-    session = Session(plan=plan, model=loaded.model, emit=emit, num_rounds=num_rounds, num_warmups=num_warmups)
+    num_processes = DEFAULT_PROCESSES[kind] if plan.processes is None else plan.processes
+    shares = blocks(num_rounds, num_processes)
+    emit(EnvironmentEvent(environment=loaded.environment, pairs=num_rounds, warmup=num_warmups, processes=len(shares)))
+    rounds = range(*(shares[plan.process] if plan.rounds is None else plan.rounds))
+    session = Session(plan=plan, model=loaded.model, emit=emit, rounds=rounds, num_warmups=num_warmups)
     directory = Path(plan.weights) if plan.weights else None
     cases = [Case.of(session, request, directory) for request in plan.requests]
-    proven = [(case.request, case.inputs, [prove(case, variant) for variant in plan.measured][-1]) for case in cases]
+    with unchanged_settings():
+        if plan.process == 0:
+            if loaded.environment.dirty:
+                emit(WarningEvent(text=DIRTY))
+            prove_all(cases)
+        time_all(cases)
+
+
+def prove_all(cases: Sequence[Case]) -> None:
+    """Proves every variant of every case, and measures the GPU's ceilings at their shapes."""
+    session = cases[0].session
+    proven = [
+        (case.request, case.inputs, [prove(case, variant) for variant in session.plan.measured][-1]) for case in cases
+    ]
     if session.on_cuda:
         session.progress("measuring the GPU's ceilings")
-        ceilings, floors = measure_floors(loaded.model, proven)
-        emit(FloorsEvent(ceilings=ceilings, floors=floors))
-    for number, case in enumerate(cases):
-        time_variants(case, plan.order_seed + number)
+        ceilings, floors = measure_floors(session.model, proven)
+        session.emit(FloorsEvent(ceilings=ceilings, floors=floors))
 
 
 def prove(case: Case, variant: str) -> bytes:
@@ -65,11 +81,11 @@ def prove(case: Case, variant: str) -> bytes:
     session.progress(f"{case.label} {variant}: same seed again")
     # Untimed: the pass that a profiler around this process should read.
     with recording(NvtxSink(), RecordFunctionSink()):
-        png, peaks = peak_bytes_by_stage(case.marked_subject(session.model, variant), session.model.device)
-    repeated = case.record("repeat", variant, png, tuple(_peak(stage, peak) for stage, peak in peaks.items()))
+        png, memory = memory_by_stage(case.marked_subject(session.model, variant), session.model.device)
+    repeated = case.record("repeat", variant, png, tuple(_memory(stage, *each) for stage, each in memory.items()))
 
     session.progress(f"{case.label} {variant}: another seed")
-    other = case.record("other_seed", variant, run_stages(case.subject(variant, other_seed=True)))
+    other = case.record("other_seed", variant, run_stages(case.subject(variant, case.request.seed + 1)))
     _check(case.label, variant, counted.picture, repeated.picture, other.picture)
     if session.on_cuda:
         profile_work(case, variant)
@@ -87,26 +103,8 @@ def profile_work(case: Case, variant: str) -> None:
     case.record("profile", variant, worked.output, measurements)
 
 
-def warm_up(case: Case, variant: str, what: str) -> None:
-    """An untimed run, in which a variant that records its steps does so, so that no other pays for it."""
-    case.session.progress(f"{case.label} {variant}: {what}")
-    png, loop = run_stages(case.subject(variant)), recorded_loop(variant)
-    case.record("warmup", variant, png, captures_ms=() if loop is None else loop.take_captures())
-
-
-def refuse_recording(variant: str) -> None:
-    """A run that recorded a graph has a latency that no later run has: it ends the comparison."""
-    loop = recorded_loop(variant)
-    if loop is not None and loop.take_captures():
-        raise RunFailed(
-            "a timed run recorded a graph",
-            value=variant,
-            remedy="compare fewer variants that record, one --res at a time",
-        )
-
-
-def _peak(stage: str, peak_bytes: int) -> Measurement:
-    return Measurement(stage=as_stage(stage), peak_bytes=peak_bytes)
+def _memory(stage: str, peak_bytes: int, allocations: int) -> Measurement:
+    return Measurement(stage=as_stage(stage), peak_bytes=peak_bytes, allocations=allocations)
 
 
 def _check(label: str, variant: str, counted: Picture, repeated: Picture, other: Picture) -> None:
@@ -122,21 +120,3 @@ def _check(label: str, variant: str, counted: Picture, repeated: Picture, other:
         refuse("a variant's picture differs from itself on a second run", "nothing was timed; look for unseeded noise")
     if other.md5 == repeated.md5:
         refuse("another seed gives the same picture", "nothing was timed; look for an output that is cached")
-
-
-def time_variants(case: Case, order_seed: int) -> None:
-    """Warms up, then times every variant once a round, in random order, by stages and as a whole."""
-    session = case.session
-    clock = WallClock(device=session.model.device)
-    for variant in session.plan.measured:
-        for _ in range(session.num_warmups_of(variant)):
-            warm_up(case, variant, "warm-up")
-    for index, variant in shuffled_rounds(session.plan.measured, session.num_rounds, order_seed):
-        for timing, text in ((time_stages, "stages"), (time_whole, "end to end")):
-            session.progress(f"{case.label} {variant}: round {index + 1} of {session.num_rounds}, {text}")
-            outcome = timing(case.subject(variant), clock)
-            refuse_recording(variant)
-            latencies = tuple(
-                Measurement(stage=as_stage(name), latency_ms=ms) for name, ms in outcome.latency_ms.items()
-            )
-            case.record("timed", variant, outcome.output, latencies, round=index)

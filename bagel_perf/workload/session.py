@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bagel_perf.harness.measure import Subject
 from bagel_perf.model.bagel import Bagel
+from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.events import Event, ProgressEvent, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
@@ -33,7 +35,7 @@ class Session:
     plan: Plan
     model: Bagel
     emit: Emit
-    num_rounds: int
+    rounds: range
     num_warmups: int
     paths: dict[str, str] = field(default_factory=dict)
     references: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
@@ -41,19 +43,24 @@ class Session:
     num_done: int = 0
 
     def __post_init__(self) -> None:
-        per_request = sum(
-            3 + self.on_cuda + (recorded_loop(variant) is not None) + self.num_warmups_of(variant) + 2 * self.num_rounds
-            for variant in self.plan.measured
-        )
-        self.num_runs = len(self.plan.requests) * per_request + self.on_cuda
+        variants, proves = self.plan.measured, self.plan.process == 0
+        num_proofs = sum(3 + self.on_cuda + (recorded_loop(variant) is not None) for variant in variants)
+        num_timed = sum(map(self.num_warmups_of, variants)) + 2 * len(self.rounds) * (len(variants) + 1)
+        self.num_runs = len(self.plan.requests) * (num_proofs * proves + num_timed) + self.on_cuda * proves
 
     @property
     def on_cuda(self) -> bool:
         return self.model.device.type == "cuda"
 
     def num_warmups_of(self, variant: str) -> int:
-        """Runs before those that are timed: at least the one in which a variant records its steps."""
-        return max(self.num_warmups, recorded_loop(variant) is not None)
+        """Runs before those that are timed: at least one in which a variant records its steps, or is held to later."""
+        is_held_to = self.has_tolerance and variant == self.plan.variants[0]
+        return max(self.num_warmups, is_held_to or recorded_loop(variant) is not None)
+
+    @property
+    def has_tolerance(self) -> bool:
+        """Whether any variant is held to the first by the distance of their pictures."""
+        return any(parse_variant(name).min_psnr_db is not None for name in self.plan.measured)
 
     def progress(self, text: str) -> None:
         """Announces the next run, of all that the plan holds."""
@@ -72,7 +79,7 @@ class Session:
 
     def mse(self, png: bytes, variant: str, place: tuple[int, int, int]) -> float | None:
         """Of a picture against the reference's of the same (width, height, seed); None where it has to be identical."""
-        if all(parse_variant(name).min_psnr_db is None for name in self.plan.measured):
+        if not self.has_tolerance:
             return None
         if variant == self.plan.variants[0]:
             self.references.setdefault(place, png)
@@ -83,27 +90,33 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One request of a session, with its host inputs for the request's own seed and for another."""
+    """One request of a session; host inputs are made once for each seed."""
 
     session: Session
     request: Request
-    inputs: RequestInputs
-    other_inputs: RequestInputs
+    inputs_of: Callable[[int], RequestInputs]
 
     @classmethod
     def of(cls, session: Session, request: Request, weights: Path | None) -> Case:
         """UsageError where the checkpoint does not serve the request."""
-        inputs, other_inputs = (
-            request_inputs(request, session.model.config, weights, seed) for seed in (request.seed, request.seed + 1)
+        inputs_of = functools.lru_cache(maxsize=2)(
+            lambda seed: request_inputs(request, session.model.config, weights, seed)
         )
-        return cls(session=session, request=request, inputs=inputs, other_inputs=other_inputs)
+        inputs_of(request.seed)
+        return cls(session=session, request=request, inputs_of=inputs_of)
 
     @property
     def label(self) -> str:
         return f"{self.request.width}x{self.request.height}"
 
-    def subject(self, variant: str, *, other_seed: bool = False) -> Subject:
-        inputs = self.other_inputs if other_seed else self.inputs
+    @property
+    def inputs(self) -> RequestInputs:
+        """Those of the request's own seed."""
+        return self.inputs_of(self.request.seed)
+
+    def subject(self, variant: str, seed: int | None = None) -> Subject:
+        """The request under a variant, with its own seed or another."""
+        inputs = self.inputs_of(self.request.seed if seed is None else seed)
         return edit_subject(self.session.model, inputs, bind(variant))
 
     def marked_subject(self, model: Bagel, variant: str) -> Subject:
@@ -121,9 +134,12 @@ class Case:
         sync_device: SyncDevice | None = None,
         captures_ms: tuple[float, ...] = (),
         sites: tuple[Site, ...] = (),
+        again: bool = False,
+        conditions: Conditions | None = None,
     ) -> Run:
-        """Sends off one run."""
-        width, height, seed = self.request.width, self.request.height, self.request.seed + (purpose == "other_seed")
+        """Sends off one run; those of a round have the seed of the round, which starts at the request's own."""
+        width, height = self.request.width, self.request.height
+        seed = self.request.seed + (purpose == "other_seed") + (round or 0)
         run = Run(
             purpose=purpose,
             variant=variant,
@@ -136,6 +152,9 @@ class Case:
             picture=self.session.keep(png, variant),
             captures_ms=captures_ms,
             sites=sites,
+            again=again,
+            process=self.session.plan.process,
+            conditions=conditions,
             mse=self.session.mse(png, variant, (width, height, seed)),
         )
         self.session.emit(RunEvent(run=run))

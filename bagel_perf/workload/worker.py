@@ -9,12 +9,13 @@ import traceback
 from collections.abc import Callable
 from typing import TextIO
 
+from bagel_perf.harness.gpu_lock import gpu_lock
 from bagel_perf.schema.errors import BagelPerfError, RunFailed
 from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, ProgressEvent, WarningEvent, to_line
 from bagel_perf.schema.plans import Plan
 from bagel_perf.workload.compare import run_compare
 from bagel_perf.workload.gate import run_gate
-from bagel_perf.workload.loading import load
+from bagel_perf.workload.loading import load, resolve_device
 from bagel_perf.workload.syncs import run_syncs
 from bagel_perf.workload.verify import run_verify
 
@@ -53,13 +54,14 @@ def _run(plan: Plan, emit: Emit) -> None:
     def report(text: str, done: int, total: int) -> None:
         emit(ProgressEvent(text=text, done=done, total=total))
 
-    loaded = load(plan, report, lambda text: emit(WarningEvent(text=text)))
-    if plan.kind == "syncs":
-        run_syncs(plan, loaded, emit)
-    elif plan.kind == "gate":
-        run_gate(plan, loaded, emit)
-    else:
-        run_compare(plan, loaded, emit)
+    with gpu_lock(resolve_device(plan.device)):  # before the weights, which would disturb whoever is measuring
+        loaded = load(plan, report, lambda text: emit(WarningEvent(text=text)))
+        if plan.kind == "syncs":
+            run_syncs(plan, loaded, emit)
+        elif plan.kind == "gate":
+            run_gate(plan, loaded, emit)
+        else:
+            run_compare(plan, loaded, emit)
 
 
 def _claim_stdout() -> TextIO:

@@ -86,7 +86,7 @@ def host_syncs(result: Result, variant: str) -> dict[str, int | None]:
 
 def test_a_variant_is_counted_and_proved_before_anything_is_timed(tmp_path: Path, loaded: Loaded) -> None:
     purposes = [event.run.purpose for event in runs_of(compare_plan(tmp_path), loaded)]
-    assert purposes == ["count", "repeat", "other_seed"] * 2 + ["warmup"] * 2 + ["timed"] * 8
+    assert purposes == ["count", "repeat", "other_seed"] * 2 + ["warmup"] * 2 + ["timed"] * 12
 
 
 def test_every_run_of_the_same_seed_gives_the_same_picture_written_once(tmp_path: Path, loaded: Loaded) -> None:
@@ -109,7 +109,7 @@ def test_a_cached_picture_is_refused_before_it_is_timed(
 
     monkeypatch.setattr(compare, "run_stages", cached)
     monkeypatch.setattr(counting, "run_stages", cached)
-    monkeypatch.setattr(compare, "peak_bytes_by_stage", lambda subject, device: (cached(subject), {}))
+    monkeypatch.setattr(compare, "memory_by_stage", lambda subject, device: (cached(subject), {}))
     with pytest.raises(OutputsDiffer, match="another seed gives the same picture"):
         runs_of(compare_plan(tmp_path), loaded)
 
@@ -117,15 +117,15 @@ def test_a_cached_picture_is_refused_before_it_is_timed(
 def test_a_picture_that_does_not_repeat_is_refused(
     tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = measure.peak_bytes_by_stage
+    real = measure.memory_by_stage
 
-    def drifting(subject: Subject, device: torch.device) -> tuple[bytes, dict[str, int]]:
+    def drifting(subject: Subject, device: torch.device) -> tuple[bytes, dict[str, tuple[int, int]]]:
         png, peaks = real(subject, device)
         pixels = np.array(Image.open(io.BytesIO(png)))
         pixels[0, 0, 0] ^= 1
         return encode_png(torch.from_numpy(pixels)), peaks
 
-    monkeypatch.setattr(compare, "peak_bytes_by_stage", drifting)
+    monkeypatch.setattr(compare, "memory_by_stage", drifting)
     with pytest.raises(OutputsDiffer, match="differs from itself"):
         runs_of(compare_plan(tmp_path), loaded)
 
@@ -146,13 +146,13 @@ def test_the_peak_of_a_variant_holds_no_recording_of_another(
 ) -> None:
     plan = compare_plan(tmp_path, variants=("baseline", "captured", "fused"), pairs=1, warmup=0)
     loops = [loop for loop in map(recorded_loop, plan.measured) if loop is not None]
-    real, recorded = measure.peak_bytes_by_stage, list[tuple[bool, ...]]()
+    real, recorded = measure.memory_by_stage, list[tuple[bool, ...]]()
 
-    def observed(subject: Subject, device: torch.device) -> tuple[bytes, dict[str, int]]:
+    def observed(subject: Subject, device: torch.device) -> tuple[bytes, dict[str, tuple[int, int]]]:
         recorded.append(tuple(bool(loop._shapes) for loop in loops))
         return real(subject, device)
 
-    monkeypatch.setattr(compare, "peak_bytes_by_stage", observed)
+    monkeypatch.setattr(compare, "memory_by_stage", observed)
     runs = [event.run for event in runs_of(plan, loaded)]
     assert recorded == [(False, False), (True, False), (False, True)]
     warmups = [run.variant for run in runs if run.purpose == "warmup"]

@@ -1,0 +1,15 @@
+"""How the rounds of a comparison are shared out among worker processes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+FIRST_LOOK = 8
+"""Rounds after which ``--pairs auto`` first asks whether they are enough; enough for six gated cells."""
+
+
+def blocks(num_rounds: int, num_processes: int) -> tuple[tuple[int, int], ...]:
+    """(first round, one past the last) of each process, in order; fewer processes where there are fewer rounds."""
+    number = min(num_processes, num_rounds)
+    ends = [num_rounds * index // number for index in range(number + 1)]
+    return tuple(pairwise(ends))

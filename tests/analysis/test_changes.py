@@ -1,0 +1,135 @@
+"""Changes of latency know their noise, leave out what the conditions rule out, and are held to the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.report.condition_tables import condition_tables
+from bagel_perf.report.summary import verdict_lines
+from bagel_perf.report.tables import headline_table, latency_table
+from bagel_perf.schema.conditions import Conditions
+from bagel_perf.schema.results import Delta, Result
+from bagel_perf.schema.runs import Measurement, Run
+from bagel_perf.schema.slots import STAGES, Stage
+from scripted import ENVIRONMENT, make_plan, make_run, make_runs
+
+PLAN = make_plan(variants=("baseline", "sync_free"))
+COOL = Conditions(window_ms=1.0, num_samples=4, sm_clock_mhz=1900.0, energy_j=900.0, power_w=600.0)
+
+Latency = Callable[[str, int, Stage, bool], float]
+
+
+def timed(number: int, variant: str, latency: Latency, *, again: bool = False, conditions: Conditions = COOL) -> Run:
+    measurements = tuple(
+        Measurement(stage=stage, latency_ms=latency(variant, number, stage, again)) for stage in STAGES
+    )
+    run = make_run("timed", variant, PLAN.requests[0], number)
+    return replace(run, measurements=measurements, again=again, conditions=conditions)
+
+
+def result_of(latency: Latency, num_rounds: int = 8, hot: Sequence[int] = (), hot_variant: str = "sync_free") -> Result:
+    """With a control in each round; in the ``hot`` rounds a variant was slowed down by heat."""
+    runs = [run for run in make_runs(PLAN) if run.purpose != "timed"]
+    for number in range(num_rounds):
+        for variant, again in (("baseline", False), ("sync_free", False), ("baseline", True)):
+            heated = replace(COOL, throttle_reasons=("hw_thermal_slowdown",))
+            is_hot = number in hot and variant == hot_variant and not again
+            runs.append(timed(number, variant, latency, again=again, conditions=heated if is_hot else COOL))
+    session = Session(command="bagel-perf", created="2026-11-27T00:00:00+00:00", pairs=num_rounds, warmup=1)
+    return build_result(PLAN, ENVIRONMENT, runs, session)
+
+
+def wobble(number: int) -> float:
+    return 1 + 0.002 * ((7 * number) % 5 - 2)
+
+
+def faster(variant: str, number: int, stage: Stage, again: bool) -> float:
+    """The control wobbles about the first; ar takes 100 ms, dit 1000, e2e both."""
+    base = {"ar": 100.0, "dit": 1000.0, "e2e": 1100.0}[stage]
+    return base * (0.9 if variant == "sync_free" else 1.0) * (wobble(number + 2) if again else wobble(number))
+
+
+def delta(result: Result, stage: Stage) -> Delta:
+    return next(each for each in result.deltas if each.stage == stage)
+
+
+def test_noise_is_the_first_variant_against_itself() -> None:
+    result = result_of(faster)
+    ar = result.noise[0]
+    assert [each.stage for each in result.noise] == list(STAGES)
+    assert ar.num_pairs == 8 and ar.ci_pct is not None and ar.floor_pct is not None
+    assert ar.ci_pct[0] < 0 < ar.ci_pct[1] and ar.floor_pct == pytest.approx((ar.ci_pct[1] - ar.ci_pct[0]) / 2)
+    assert delta(result, "ar").delta_pct == pytest.approx(-10)
+    assert delta(result, "ar").verdict == "improved"
+    assert latency_table(result, "sync_free").rows[0][-2:] == (f"{ar.floor_pct:.1f}", "improved")
+    assert headline_table(result).columns[-2].header == "noise (%)"
+    assert len(result.cells[0].latency_ms) == 8, "the control is in no cell"
+
+
+def test_a_first_variant_that_differs_from_itself_voids_every_verdict() -> None:
+    result = result_of(lambda v, n, s, again: faster(v, n, s, again) * (1.05 if again else 1.0), num_rounds=10)
+    assert {each.verdict for each in result.deltas} == {"invalid"}
+    assert any("invalid: baseline differs from itself" in line for line in verdict_lines(result))
+
+
+def test_a_pair_is_dropped_by_its_conditions_and_never_by_its_latency() -> None:
+    slow = result_of(lambda v, n, s, again: faster(v, n, s, again) * (3.0 if n == 4 and v == "sync_free" else 1.0))
+    assert {each.num_dropped for each in slow.deltas} == {0} and slow.dropped == ()
+    hot = result_of(faster, hot=(4,))
+    assert {(each.num_pairs, each.num_dropped) for each in hot.deltas} == {(7, 1)}
+    assert {each.num_pairs for each in hot.noise} == {8}
+    lines = [line for line in verdict_lines(hot) if "dropped" in line]
+    assert lines == ["- dropped: sync_free at 256x256, round 5: the GPU slowed down: hw_thermal_slowdown"]
+    assert latency_table(hot, "sync_free").rows[0][-1] == "improved, 1 pair dropped"
+
+
+@pytest.mark.parametrize(("hot", "verdict"), [((0, 1), "improved"), ((0, 1, 2), "invalid")])
+def test_over_a_quarter_dropped_is_invalid(hot: tuple[int, ...], verdict: str) -> None:
+    assert {each.verdict for each in result_of(faster, hot=hot).deltas} == {verdict}
+
+
+def test_fewer_than_six_pairs_give_no_verdict() -> None:
+    result = result_of(faster, num_rounds=5)
+    assert {each.verdict for each in result.deltas} == {"inconclusive"}
+    assert latency_table(result, "sync_free").rows[0][-2:] == ("-", "inconclusive")
+
+
+def test_what_one_stage_loses_and_the_other_gains_is_told() -> None:
+    def hidden(variant: str, number: int, stage: Stage, again: bool) -> float:
+        change = {"ar": -50.0, "dit": +50.0, "e2e": 0.0}[stage] if variant == "sync_free" else 0.0
+        return faster("baseline", number, stage, again) + change
+
+    result = result_of(hidden)
+    assert (delta(result, "dit").verdict, delta(result, "e2e").verdict) == ("regressed", "no difference shown")
+    assert "- sync_free at 256x256: DiT regressed, +5.0%, which e2e hides" in verdict_lines(result)
+    assert [rest.state for rest in result.rests] == ["add up"]
+
+
+def test_a_whole_that_is_more_than_its_stages_is_told() -> None:
+    def apart(variant: str, number: int, stage: Stage, again: bool) -> float:
+        more = 30.0 if variant == "sync_free" and stage == "e2e" else 0.0
+        return faster("baseline", number, stage, again) + more
+
+    result = result_of(apart)
+    assert [rest.state for rest in result.rests] == ["do not add up"]
+    assert any("beyond AR and DiT together" in line for line in verdict_lines(result))
+
+
+def test_energy_and_conditions_have_a_table_on_a_gpu_alone() -> None:
+    (table,) = condition_tables(result_of(faster))
+    assert table.rows[0][:3] == ("256x256", "baseline", "900")
+    assert table.rows[0][-1] == "-"
+    off = result_of(faster)
+    runs = tuple(
+        replace(run, conditions=Conditions(window_ms=1.0, cpu_load=0.5) if run.conditions else None) for run in off.runs
+    )
+    assert list(condition_tables(replace(off, runs=runs))) == []
+
+
+def test_results_with_all_of_it_travel() -> None:
+    result = result_of(faster, hot=(4,))
+    assert Result.from_json(result.to_json()) == result
