@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ STAGE_NAMES = {"ar": "AR", "dit": "DiT"}
 ALL_SYNCS = "host syncs"
 HASH_DIGITS = 16
 UPDATE = 'bagel-perf gate --update "REASON" records it'
+PLACE = re.compile(r" at (?P<file>\S+\.py):(?P<line>\d+) in ")
+"""In the name of a counter that no variant has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +129,9 @@ def _finding(alike: Sequence[Change], site: Site | None) -> Finding:
     if site is None and ": " in first.name:
         return Finding(kind="counter", message=f"fewer host syncs at {first.name}, {numbers} {where}; {UPDATE}")
     if site is None:
-        return Finding(kind="counter", message=f"{first.name}: {numbers} {where}; {UPDATE}")
+        named = PLACE.search(first.name)
+        file, line = (named["file"], int(named["line"])) if named else (None, None)
+        return Finding(kind="counter", message=f"{first.name}: {numbers} {where}; {UPDATE}", file=file, line=line)
     hint = HINTS[site.kind]
     amount = "new" if not first.before else "more" if first.after > first.before else "fewer"
     place = f"{site.file}:{site.line} in {site.function}"

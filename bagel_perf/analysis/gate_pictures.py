@@ -9,7 +9,8 @@ from bagel_perf.analysis.drift import UPDATE, request_label
 from bagel_perf.schema.expected import Expected
 from bagel_perf.schema.gates import Finding
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.results import res_label
+from bagel_perf.schema.runs import MIN_SPREAD, Run
 
 
 def picture_findings(requests: Sequence[Request], variants: Sequence[str], runs: Sequence[Run]) -> Iterator[Finding]:
@@ -24,6 +25,8 @@ def _findings(request: Request, reference: str, variant: str, runs: Sequence[Run
     size = (request.width, request.height)
     for problem in pictures.self_check(runs, size, variant):
         yield Finding(kind="picture", message=problem)
+    for problem in _of_seeds(pictures.at(runs, size, variant), f"{variant} at {res_label(*size)}"):
+        yield Finding(kind="picture", message=problem)
     if variant == reference:
         return
     check = pictures.identity_check(runs, size, reference, variant)
@@ -33,6 +36,16 @@ def _findings(request: Request, reference: str, variant: str, runs: Sequence[Run
     elif _latents(runs, size, variant) != _latents(runs, size, reference):
         message = f"{variant} gives other latents than {reference} ({request_label(request)})"
         yield Finding(kind="picture", message=f"{message}, though 8 bits of a picture hide it")
+
+
+def _of_seeds(own: Sequence[Run], place: str) -> Iterator[str]:
+    """Where runs of different seeds are alike: before the latents or behind them. Flat pictures are, by nature."""
+    shown = [run for run in own if run.picture.spread >= MIN_SPREAD and run.picture.latents_sha256 is not None]
+    by_seed = {run.seed: run.picture for run in shown}
+    if len({picture.latents_sha256 for picture in by_seed.values()}) < len(by_seed):
+        yield f"{place} gives the same latents for different seeds; does its noise come from its seed?"
+    elif len({picture.pixels_sha256 for picture in by_seed.values()}) < len(by_seed):
+        yield f"{place} gives the same picture for different latents; is it kept from another request?"
 
 
 def _latents(runs: Sequence[Run], size: tuple[int, int], variant: str) -> set[tuple[int, str | None]]:

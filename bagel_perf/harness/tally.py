@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -12,7 +13,11 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from bagel_perf.harness.regions import current_region, recording
+from bagel_perf.harness.simulated.cuda import SimulatedCuda
 from bagel_perf.harness.simulated.device import SimulatedDevice
+from bagel_perf.harness.simulated.patches import Patches
+from bagel_perf.harness.simulated.streams import SimulatedStream, StreamContext, set_stream
+from bagel_perf.harness.syncs.frames import Folders, readable_path
 
 FAMILIES = {
     "products": ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "__matmul__", "__rmatmul__", "einsum"),
@@ -53,7 +58,9 @@ def tallying(simulated: SimulatedDevice | None = None) -> Iterator[Tally]:
             stack.enter_context(simulated.copies_to(lambda is_download: tally.add(_direction(is_download))))
         stack.enter_context(recording(tally))
         stack.enter_context(_Families(tally))
-        stack.enter_context(_streams(tally))
+        if simulated is not None and not isinstance(simulated, SimulatedCuda):
+            stack.enter_context(_simulated_streams())
+        stack.enter_context(_side_streams(tally))
         yield tally
 
 
@@ -73,17 +80,35 @@ class _Families(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _streams(tally: Tally) -> Iterator[None]:
-    """Work on another stream than the one that a stage is timed on."""
-    real: Callable[..., Any] = torch.cuda.stream
+def _simulated_streams() -> Patches:
+    """A plain simulated device leaves ``torch.cuda`` as it is, which has no streams where there is no GPU."""
+    patches = Patches()
+    patches.add(torch.cuda, "Stream", SimulatedStream)
+    patches.add(torch.cuda, "stream", StreamContext)
+    patches.add(torch.cuda, "set_stream", set_stream)
+    return patches
 
-    def stream(*args: Any, **kwargs: Any) -> Any:
-        tally.add("side streams")
+
+def _side_streams(tally: Tally) -> Patches:
+    """Counts whoever moves work to another stream than the one that a stage is timed on."""
+    patches = Patches()
+    for owner, name in ((torch.cuda, "stream"), (torch.cuda, "set_stream"), (torch.cuda.Stream, "__enter__")):
+        patches.add(owner, name, _counted(tally, getattr(owner, name, None)), only_present=True)
+    return patches
+
+
+def _counted(tally: Tally, real: Any) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        if not sys._getframe(1).f_globals["__name__"].startswith("torch."):  # torch's own contexts set streams, too
+            tally.add(f"side streams at {_place()}")
         return real(*args, **kwargs)
 
-    torch.cuda.stream = stream
-    try:
-        yield
-    finally:
-        torch.cuda.stream = real
+    return counted
+
+
+def _place() -> str:
+    """The line that asks, a part of the counter's name; where counts are held to expected ones, none has one."""
+    frame = Folders().user_frame(sys._getframe(1))
+    if frame is None:
+        return "no line of Python"
+    return f"{readable_path(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_qualname}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
 from bagel_perf.harness.captures import CaptureRefused
 from bagel_perf.harness.environment import numeric_settings
 from bagel_perf.harness.measure import Subject, run_stages
+from bagel_perf.harness.setters import hearing_setters
 from bagel_perf.harness.simulated.tensor import hidden, to_plain
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.contracts import Denoising, Slots
@@ -18,7 +21,7 @@ from bagel_perf.schema.errors import CountersDrifted, EnvironmentUnfit
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Purpose, Run
+from bagel_perf.schema.runs import Measurement, Purpose, Run
 from bagel_perf.workload.bind import bind, with_regions
 from bagel_perf.workload.counting import Counts, count_stages
 from bagel_perf.workload.edit import RequestInputs, edit_subject, request_inputs
@@ -27,63 +30,102 @@ from bagel_perf.workload.pictures import describe_picture
 
 NUM_RUNS = 3
 """Of each variant under each request: counted, repeated, with another seed."""
+NOT_FINITE = "latents that are not finite"
 
 
 class Tapped:
-    """Slots whose denoise loop leaves a hash of its latents behind."""
+    """Slots whose denoise loop leaves behind a hash of its latents, and how many of their numbers are not finite."""
 
     def __init__(self, slots: Slots) -> None:
         self._loop = slots.denoise_loop
         self.slots = replace(slots, denoise_loop=self._tapped)
         self.latents_sha256: str | None = None
+        self.num_not_finite = 0
 
     def _tapped(self, state: Denoising, slots: Slots) -> Tensor:
         latents_NC = self._loop(state, slots)
         with hidden():  # looking at it is not the subject's doing
-            self.latents_sha256 = hashlib.sha256(to_plain(latents_NC).contiguous().numpy().tobytes()).hexdigest()
+            plain_NC = to_plain(latents_NC).contiguous()
+            self.latents_sha256 = hashlib.sha256(plain_NC.numpy().tobytes()).hexdigest()
+            self.num_not_finite = plain_NC.numel() - int(plain_NC.isfinite().sum())
         return latents_NC
 
 
 def run_gate(plan: Plan, loaded: Loaded, emit: Callable[[Event], None]) -> None:
     """Sends a run of each kind.
 
-    Raises EnvironmentUnfit where settings of torch are others at the end, CountersDrifted where recorded work waits.
+    Raises EnvironmentUnfit at the end where a run changed settings of torch, CountersDrifted where recorded work waits.
     """
     emit(EnvironmentEvent(environment=loaded.environment, pairs=0, warmup=0))
-    before, done, refused = numeric_settings(), 0, dict[str, str]()
+    settings, done, refused = _Settings(), 0, dict[str, str]()
     for request in plan.requests:
         inputs, other = (request_inputs(request, loaded.model.config, None, request.seed + n) for n in range(2))
         for variant in plan.variants:
-            for number, run in enumerate((_counted, _repeated, _other_seed)):
+            for number, make in enumerate((_counted, _repeated, _other_seed)):
                 text = f"{request.task} {request.width}x{request.height} {variant}"
                 total = NUM_RUNS * len(plan.requests) * len(plan.variants)
                 emit(ProgressEvent(text=text, done=done + number, total=total))
-                try:
-                    emit(RunEvent(run=run(loaded.model, request, variant, other if run is _other_seed else inputs)))
-                except CaptureRefused as problem:
-                    refused[variant] = str(problem)
+                run = partial(make, loaded.model, request, variant, other if make is _other_seed else inputs)
+                refusal = _sent(run, emit)
+                settings.look(run, text)
+                if refusal:
+                    refused[variant] = refusal
                     break
             done += NUM_RUNS
-    _check_settings(before)
+    settings.check()
     if refused:
         raise CountersDrifted(f"{', '.join(refused)}: {next(iter(refused.values()))}")
 
 
-def _check_settings(before: dict[str, str]) -> None:
-    after = numeric_settings()
-    changed = [f"{name} from {value} to {after[name]}" for name, value in before.items() if after[name] != value]
-    if changed:
-        raise EnvironmentUnfit(
-            "settings changed while variants were measured",
-            value=", ".join(changed),
-            remedy="runs before and after it are not alike; find what sets it, and set it before all",
-        )
+def _sent(run: Callable[[], Run], emit: Callable[[Event], None]) -> str:
+    """Why a run could not be made, empty where it was."""
+    try:
+        emit(RunEvent(run=run()))
+    except CaptureRefused as problem:
+        return str(problem)
+    return ""
+
+
+class _Settings:
+    """Settings of torch as they are now, and the first run that changes them."""
+
+    def __init__(self) -> None:
+        self._before = numeric_settings()
+        self._changed = ""
+
+    def look(self, run: Callable[[], Run], name: str) -> None:
+        """After a run; one that has changed something is made again, to hear which line it is."""
+        after = numeric_settings()
+        changed = {setting: value for setting, value in after.items() if value != self._before[setting]}
+        if not changed or self._changed:
+            return
+        with hearing_setters(changed) as places, suppress(CaptureRefused):
+            run()
+        what = ", ".join(f"{setting} from {self._before[setting]} to {value}" for setting, value in changed.items())
+        self._changed = f"{what}{f' at {places[0]}' if places else ''} in {name}"
+
+    def check(self) -> None:
+        if self._changed:
+            raise EnvironmentUnfit(
+                "settings changed while variants were measured",
+                value=self._changed,
+                remedy="runs before and after it are not alike; set it before all",
+            )
 
 
 def _counted(model: Bagel, request: Request, variant: str, inputs: RequestInputs) -> Run:
     tapped = Tapped(with_regions(bind(variant)))
     counts = count_stages(model, lambda copy: edit_subject(copy, inputs, tapped.slots))
+    if tapped.num_not_finite:
+        counts = replace(counts, measurements=tuple(_with_not_finite(each, tapped) for each in counts.measurements))
     return _run("count", request, variant, counts.output, tapped, counts)
+
+
+def _with_not_finite(measurement: Measurement, tapped: Tapped) -> Measurement:
+    """A counter that no variant has: it says why a picture is flat, or another."""
+    if measurement.stage != "dit":
+        return measurement
+    return replace(measurement, counters={**(measurement.counters or {}), NOT_FINITE: tapped.num_not_finite})
 
 
 def _repeated(model: Bagel, request: Request, variant: str, inputs: RequestInputs) -> Run:

@@ -86,6 +86,14 @@ def test_alike_changes_of_several_runs_are_one_finding() -> None:
     assert len(messages(ours)) == 1
 
 
+def test_a_counter_that_names_a_line_is_shown_there() -> None:
+    name = "side streams at kernels_x/routing.py:23 in route"
+    ours = replace(EXPECTED, runs=(replace(RUN, dit={**RUN.dit, name: 4}), EXPECTED.runs[1]))
+    (finding,) = drift(EXPECTED, ours, {})
+    assert finding.message.startswith(f"{name}: 4, expected 0 in DiT of pr3987")
+    assert (finding.file, finding.line) == ("kernels_x/routing.py", 23)
+
+
 def test_a_run_that_is_missing_or_unexpected_is_a_finding() -> None:
     assert messages(replace(EXPECTED, runs=EXPECTED.runs[:1])) == [
         'baseline was not counted under i2i 48x64; bagel-perf gate --update "REASON" records it'

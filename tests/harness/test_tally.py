@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 import torch.nn.functional as F
 
 from bagel_perf.harness.regions import region
-from bagel_perf.harness.simulated import SimulatedCuda
+from bagel_perf.harness.simulated import SimulatedCuda, SimulatedDevice
 from bagel_perf.harness.tally import tallying
 
 
@@ -28,15 +31,41 @@ def test_calls_products_and_copies_are_counted_in_their_stage() -> None:
     }
 
 
-def test_work_on_another_stream_is_counted_and_nothing_stays_patched() -> None:
-    real = torch.cuda.stream
-    with SimulatedCuda() as device:
-        inside = torch.cuda.stream
-        with tallying(device) as tally, region("dit"), torch.cuda.stream(torch.cuda.Stream()):
+def through_stream() -> None:
+    with torch.cuda.stream(torch.cuda.Stream()):
+        pass
+
+
+def through_the_stream_itself() -> None:
+    with torch.cuda.Stream():
+        pass
+
+
+def through_set_stream() -> None:
+    torch.cuda.set_stream(torch.cuda.Stream())
+
+
+@pytest.mark.parametrize("device_class", [SimulatedCuda, SimulatedDevice])
+@pytest.mark.parametrize("move", [through_stream, through_the_stream_itself, through_set_stream])
+def test_work_on_another_stream_is_counted_by_its_line(
+    move: Callable[[], None], device_class: type[SimulatedDevice]
+) -> None:
+    with device_class() as device, tallying(device) as tally, region("dit"):
+        move()
+    line = move.__code__.co_firstlineno + 1
+    assert tally.by_stage == {"dit": {f"side streams at tests/harness/test_tally.py:{line} in {move.__name__}": 1}}
+
+
+def test_nothing_stays_patched() -> None:
+    real = torch.cuda.stream, torch.cuda.set_stream, torch.cuda.Stream
+    with SimulatedDevice() as device, tallying(device):
+        pass
+    assert (torch.cuda.stream, torch.cuda.set_stream, torch.cuda.Stream) == real
+    with SimulatedCuda() as cuda:
+        inside = torch.cuda.stream, torch.cuda.set_stream, torch.cuda.Stream.__enter__
+        with tallying(cuda):
             pass
-        assert torch.cuda.stream is inside
-    assert tally.by_stage == {"dit": {"side streams": 1}}
-    assert torch.cuda.stream is real
+        assert (torch.cuda.stream, torch.cuda.set_stream, torch.cuda.Stream.__enter__) == inside
 
 
 def test_an_empty_copy_is_none() -> None:

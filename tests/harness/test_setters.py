@@ -1,0 +1,50 @@
+"""Whatever sets a setting of torch is found with its line, by each way of setting it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from bagel_perf.harness.environment import numeric_settings
+from bagel_perf.harness.setters import SETTERS, hearing_setters
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "threads": lambda: torch.set_num_threads(torch.get_num_threads()),
+    "default dtype": lambda: torch.set_default_dtype(torch.get_default_dtype()),
+    "float32 matmul precision": lambda: torch.set_float32_matmul_precision(torch.get_float32_matmul_precision()),
+    "deterministic algorithms": lambda: torch.use_deterministic_algorithms(False),
+    "cuDNN benchmark": lambda: setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark),
+    "cuDNN deterministic": lambda: setattr(torch.backends.cudnn, "deterministic", torch.backends.cudnn.deterministic),
+    "cuDNN TF32": lambda: setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32),
+    "bf16 reduced precision reduction": lambda: setattr(
+        torch.backends.cuda.matmul,
+        "allow_bf16_reduced_precision_reduction",
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+    ),
+}
+
+
+@pytest.mark.parametrize("setting", WAYS)
+def test_a_setter_is_heard_with_its_line(setting: str) -> None:
+    with hearing_setters([setting]) as places:
+        WAYS[setting]()
+    line = WAYS[setting].__code__.co_firstlineno
+    assert [place.rpartition(":")[0] for place in places] == ["tests/harness/test_setters.py"]
+    assert line <= int(places[0].rpartition(":")[2]) <= line + 4
+
+
+def test_every_setting_of_torch_has_a_setter() -> None:
+    in_the_process = {name for name in numeric_settings() if not name.isupper()}
+    assert set(SETTERS) == set(WAYS) == in_the_process
+
+
+def test_other_setters_are_not_heard_and_nothing_listens_after() -> None:
+    before = sys.getprofile()
+    with hearing_setters(["cuDNN benchmark", "CUDA_LAUNCH_BLOCKING"]) as places:
+        torch.set_num_threads(torch.get_num_threads())
+    assert places == []
+    assert sys.getprofile() is before
