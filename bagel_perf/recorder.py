@@ -144,6 +144,10 @@ def make_image_dir(out: Path | None) -> str:
             "--out is not an empty folder", value=out, remedy="results are never overwritten, choose another"
         )
     base = REPORTS if out is None else out
+    if not base.is_dir() and (base.exists() or base.is_symlink()):
+        raise UsageError(
+            "results need a folder", value=base, allowed="it is something else", remedy="choose another --out"
+        )
     with writing(base):
         base.mkdir(parents=True, exist_ok=True)
         return str(Path(tempfile.mkdtemp(prefix=".pictures-", dir=base)).absolute())

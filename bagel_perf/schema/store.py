@@ -24,6 +24,8 @@ def device_slug(device_name: str) -> str:
 def make_out_dir(base: Path, device: str, commit: str, date: str) -> Path:
     """Makes ``base/<date>_<device>_<commit>``, with -2, -3... where that exists; returns its path."""
     name = f"{date}_{device}_{commit}"
+    if base.is_symlink() and not base.exists():
+        raise UsageError("folder of results is a broken link", value=base, remedy="remove it, or choose another --out")
     number = 1
     while True:
         path = base / (name if number == 1 else f"{name}-{number}")

@@ -11,8 +11,8 @@ import pytest
 
 from bagel_perf import launch
 from bagel_perf.commands.measuring import measure
-from bagel_perf.recorder import Recorder
-from bagel_perf.schema.errors import EnvironmentUnfit
+from bagel_perf.recorder import Recorder, make_image_dir
+from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Environment, Measurement, Purpose
@@ -110,3 +110,12 @@ def test_an_environment_that_changes_between_processes_ends_it(tmp_path: Path, m
     worker = Worker(quiet, lambda process: replace(ENVIRONMENT, driver="590" if process == 2 else ENVIRONMENT.driver))
     with pytest.raises(EnvironmentUnfit, match=r"driver from 580\.1 to 590"):
         run(worker, tmp_path, monkeypatch)
+
+
+def test_results_in_place_of_whose_folder_is_a_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reports").write_text("")
+    with pytest.raises(UsageError, match=r"results need a folder \(reports\)"):
+        make_image_dir(None)

@@ -53,3 +53,10 @@ def test_a_path_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
         make_out_dir(tmp_path / "file", "cpu", "nogit", "2026-01-31")
     with pytest.raises(UsageError, match="cannot be written"):
         write_json_atomic(tmp_path / "missing" / "result.json", {})
+
+
+def test_a_folder_of_results_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "reports"
+    link.symlink_to(tmp_path / "gone")
+    with pytest.raises(UsageError, match="folder of results is a broken link"):
+        make_out_dir(link, "h200", "abc1234", "2026-11-27")
