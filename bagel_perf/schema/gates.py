@@ -1,4 +1,4 @@
-"""What a gate found: its verdict, the exit code, and each finding with the line that caused it.
+"""What a gate found: its verdict, the exit code, each finding with the line that caused it, each latency judged.
 
 History of the format: version 1, the first.
 """
@@ -17,8 +17,11 @@ from bagel_perf.schema.errors import (
     Inconclusive,
     LatencyRegressed,
     OutputsDiffer,
+    RunFailed,
 )
+from bagel_perf.schema.limits import Limit
 from bagel_perf.schema.requests import Guidance, Request
+from bagel_perf.schema.slots import STAGES, Stage
 from bagel_perf.schema.variants import LADDER
 
 REQUESTS = (
@@ -30,15 +33,21 @@ VARIANTS = (*(rung.name for rung in LADDER), "sync_free-adjust_positions")
 """Of tier 1: the mixture runs what no rung does, rows that a slot has to make for itself."""
 EXPECTED_FILE = Path("reports/expected/tiny.toml")
 
+DEFAULT_LIMIT_PCT = 5.0
+DEFAULT_LIMITS = tuple(Limit(stage=stage, percent=DEFAULT_LIMIT_PCT) for stage in STAGES)
+"""Of tier 2: each stage, since the whole hides what one stage loses and another wins."""
+
 SCHEMA = "bagel-perf.gate"
 VERSION = 1
 
-FindingKind = Literal["picture", "environment", "counter", "regression", "inconclusive"]
+FindingKind = Literal["picture", "environment", "counter", "incomplete", "regression", "inconclusive"]
+CellState = Literal["pass", "fail", "inconclusive"]
 
 ERRORS: dict[FindingKind, type[BagelPerfError]] = {
     "picture": OutputsDiffer,
     "environment": EnvironmentUnfit,
     "counter": CountersDrifted,
+    "incomplete": RunFailed,
     "regression": LatencyRegressed,
     "inconclusive": Inconclusive,
 }
@@ -48,6 +57,7 @@ VERDICTS: dict[FindingKind, str] = {
     "picture": "outputs differ",
     "environment": "unlike environments",
     "counter": "counters drifted",
+    "incomplete": "incomplete",
     "regression": "regressed",
     "inconclusive": "inconclusive",
 }
@@ -64,12 +74,45 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatedCell:
+    """A latency held to its limit: medians in ms, and the change with its interval in the unit of the limit.
+
+    The interval has the given ``confidence``; it is None where the samples are too few. ``num_pairs`` were measured in
+    the same rounds; where ``is_paired`` is false they are the samples of the arm that has fewer. ``num_dropped`` more
+    do not count for the conditions that they ran under. ``limit`` names its resolution.
+    """
+
+    res: int | str
+    stage: Stage
+    variant: str
+    before_ms: float
+    after_ms: float
+    change: float
+    interval: tuple[float, float] | None
+    limit: Limit
+    verdict: CellState
+    reason: str
+    num_pairs: int
+    num_dropped: int = 0
+    confidence: float
+    is_paired: bool = True
+
+    def __post_init__(self) -> None:
+        assert self.interval is not None or self.verdict == "inconclusive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
-    """``checks`` names what was judged, and whether it passed; ``notes`` what was not judged, and why."""
+    """``checks`` names what was judged, and whether it passed; ``notes`` what was not judged, and why.
+
+    ``subject`` says what was held against what, where that is no tree against its expected numbers.
+    """
 
     findings: tuple[Finding, ...]
     checks: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
+    subject: str = ""
+    cells: tuple[GatedCell, ...] = ()
 
     @property
     def worst(self) -> FindingKind | None:

@@ -1,0 +1,60 @@
+"""Results with chosen changes of latency, for the gate to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.schema.errors import BagelPerfError
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import Environment, Measurement, Run
+from bagel_perf.schema.slots import Stage
+from scripted import ENVIRONMENT, make_plan, make_runs
+
+BASE_MS: dict[Stage, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1100.0}
+LOAD = (1.0, 3.0, 1.5, 2.0, 1.2, 4.0, 1.1, 2.5, 1.7, 1.3)
+"""Of the machine, round by round: what pairs share, and what two files do not."""
+JITTER_PCT = (0.1, -0.2, 0.3, 0.0, -0.3, 0.2, -0.1, 0.15, -0.15, 0.05)
+
+Changes = Mapping[str, Mapping[Stage, float]]
+
+
+def make_result(
+    changes: Changes,
+    *,
+    num_pairs: int = 10,
+    sizes: Sequence[tuple[int, int]] = ((256, 256),),
+    environment: Environment = ENVIRONMENT,
+    load: Sequence[float] = LOAD,
+    edit: Callable[[Run], Run] = lambda run: run,
+    error: BagelPerfError | None = None,
+    command: str = "bagel-perf compare",
+) -> Result:
+    """A comparison of ``baseline`` with each variant of ``changes``, which are in percent by stage; 0 where not named.
+
+    ``edit`` sees each run last.
+    """
+    plan = make_plan(sizes, ("baseline", *changes))
+    runs = [edit(_timed(run, changes.get(run.variant, {}), load)) for run in make_runs(plan, num_pairs)]
+    session = Session(command=command, created="2026-01-31T12:00:00+00:00", pairs=num_pairs, warmup=1)
+    return build_result(plan, environment, runs, session, error=error)
+
+
+def _timed(run: Run, changes: Mapping[Stage, float], load: Sequence[float]) -> Run:
+    if run.purpose != "timed" or run.round is None:
+        return run
+    number = run.round % len(LOAD)
+    jitter = 1 + JITTER_PCT[number] / 100 * (run.variant != "baseline")
+    measurements = tuple(
+        Measurement(stage=stage, latency_ms=ms * load[number] * jitter * (1 + changes.get(stage, 0.0) / 100))
+        for stage, ms in BASE_MS.items()
+    )
+    return replace(run, measurements=measurements)
+
+
+def with_picture(run: Run, variant: str) -> Run:
+    """The run with another picture, if it is of this variant."""
+    if run.variant != variant:
+        return run
+    return replace(run, picture=replace(run.picture, md5=run.picture.md5[::-1]))
