@@ -13,9 +13,10 @@ from bagel_perf.analysis import drift
 from bagel_perf.analysis.gate_pictures import hash_findings, picture_findings
 from bagel_perf.commands.common import check_json_path, stream_for_people, writable, write_json
 from bagel_perf.report.expected_text import expected_toml
-from bagel_perf.report.gate_text import gate_lines, gate_markdown, workflow_commands
+from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
 from bagel_perf.report.junit import junit_xml
 from bagel_perf.report.progress import ProgressView
+from bagel_perf.report.text import print_document
 from bagel_perf.schema.errors import BagelPerfError, CountersDrifted, EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent
 from bagel_perf.schema.expected import Expected, load_expected
@@ -45,7 +46,7 @@ class GateOutput:
     def write(self, report: GateReport) -> None:
         """All that was asked for; raises the error of the worst finding."""
         if not self.quiet:
-            print(*gate_lines(report), sep="\n", file=stream_for_people(self.json_path))
+            print_document(stream_for_people(self.json_path), gate_tables(report), gate_lines(report))
         if self.github:
             print(*workflow_commands(report), sep="\n", file=stream_for_people(self.json_path))
         for path, text in ((self.junit, junit_xml(report)), (self.summary, gate_markdown(report))):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
-from bagel_perf.report.gate_text import gate_lines, gate_markdown, workflow_commands
+from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
 from bagel_perf.report.junit import junit_xml
-from bagel_perf.schema.gates import Finding, FindingKind, GateReport
+from bagel_perf.schema.gates import CellState, Finding, FindingKind, GatedCell, GateReport
+from bagel_perf.schema.limits import Limit
 
 HOSTILE = "a | b <script>`x`\n::error::y 100% \x07"
 FINDING = Finding(kind="counter", message="new host syncs at a,b.py:3", file="a,b.py", line=3)
@@ -26,6 +28,7 @@ def report(*findings: Finding, outcome: str = "failed") -> GateReport:
         (["inconclusive"], "inconclusive", 4),
         (["inconclusive", "regression"], "regressed", 1),
         (["regression", "counter"], "counters drifted", 7),
+        (["regression", "incomplete", "inconclusive"], "incomplete", 6),
         (["counter", "environment"], "unlike environments", 5),
         (["environment", "picture", "regression"], "outputs differ", 3),
     ],
@@ -74,3 +77,65 @@ def test_a_check_is_a_test_case(outcome: str, tag: str | None) -> None:
         str(int(tag == "failure")),
         str(int(tag == "skipped")),
     )
+
+
+def make_cell(variant: str, verdict: CellState, *, interval: tuple[float, float] | None = (4.0, 5.0)) -> GatedCell:
+    return GatedCell(
+        res=1024,
+        stage="dit",
+        variant=variant,
+        before_ms=8000.0,
+        after_ms=8360.0,
+        change=4.5,
+        interval=interval,
+        limit=Limit(stage="dit", res=1024, percent=3.0),
+        verdict=verdict,
+        reason="why",
+        num_pairs=10,
+        confidence=0.975,
+    )
+
+
+def latencies(*cells: GatedCell) -> GateReport:
+    return replace(report(outcome="pass"), subject="Latency on a_b", cells=cells)
+
+
+def test_a_latency_is_a_row_with_its_interval_and_limit() -> None:
+    (table,) = gate_tables(latencies(make_cell("fused", "fail"), make_cell("sync_free", "inconclusive", interval=None)))
+    assert [column.header for column in table.columns[3:]] == [
+        *("before (ms)", "after (ms)", "change", "interval", "limit", "verdict"),
+    ]
+    assert table.rows == (
+        ("1024x1024", "DiT", "fused", "8000.0", "8360.0", "+4.50%", "+4.00 to +5.00", "3%", "fail"),
+        ("1024x1024", "DiT", "sync_free", "8000.0", "8360.0", "+4.50%", "-", "3%", "inconclusive"),
+    )
+    caption = "medians of 10 pairs; change is the median of the pairs'; an interval holds in 97.5%, so that all 2"
+    assert table.caption.startswith(caption)
+    assert gate_tables(report()) == ()
+
+
+def test_a_summary_with_many_latencies_shows_the_worst_and_keeps_to_its_length() -> None:
+    cells = [make_cell(f"passes_{index}", "pass") for index in range(80)]
+    cells += [make_cell("fails", "fail"), make_cell("unsure", "inconclusive")]
+    findings = tuple(Finding(kind="regression", message=f"number {index}") for index in range(30))
+    markdown = gate_markdown(replace(latencies(*cells), findings=findings, notes=("a",) * 9))
+    assert "| fails |" in markdown and "| unsure |" in markdown and "cells more, none worse" in markdown
+    assert "**Latency on a\\_b**" in markdown
+    assert len(markdown.splitlines()) == 60
+    assert "passes\\_0 |" in markdown and "passes\\_79" not in markdown
+
+
+@pytest.mark.parametrize(("verdict", "tag"), [("pass", None), ("fail", "failure"), ("inconclusive", "skipped")])
+def test_a_latency_is_a_test_case_with_its_ratio(verdict: CellState, tag: str | None) -> None:
+    suite = ElementTree.fromstring(junit_xml(latencies(make_cell("fused", verdict))))
+    case = suite.findall("testcase")[-1]
+    assert case.attrib == {"classname": "bagel_perf.gate.latency", "name": "1024x1024 DiT fused"}
+    values = {each.get("name"): each.get("value") for each in case.iter("property")}
+    assert (values["ratio"], values["interval"], values["limit"]) == ("1.0450", "+4.00 to +5.00 %", "3%")
+    assert [child.tag for child in case] == ["properties", *([tag] if tag else [])]
+
+
+@pytest.mark.parametrize("outcome", ["invalid", "incomplete"])
+def test_what_says_nothing_about_the_tree_is_an_error_and_no_failure(outcome: str) -> None:
+    suite = ElementTree.fromstring(junit_xml(report(FINDING, outcome=outcome)))
+    assert (suite.get("errors"), suite.get("failures")) == ("1", "0")
