@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import shlex
 import signal
@@ -14,8 +15,10 @@ from typing import Annotated
 import typer
 
 from bagel_perf.commands.common import existing, given_options, writable
+from bagel_perf.schema.blocks import FIRST_LOOK
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
-from bagel_perf.schema.gates import EXPECTED_FILE
+from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT, EXPECTED_FILE
+from bagel_perf.schema.limits import GRAMMAR as LIMIT_GRAMMAR
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import TASKS, Request, parse_resolution
 from bagel_perf.schema.slots import SLOTS
@@ -30,11 +33,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+DEFAULT_RESOLVE_PCT = 2.0
 DEFAULT_PROMPT = "Change the color to blue"
 BITWISE_RUNGS = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
 EVERY_RUNG = ",".join(rung.name for rung in LADDER)
 FIRST_AND_BEST = f"{LADDER[0].name},{best_bitwise_rung().name}"
 VARIANTS_HELP = f"Comma-separated: {GRAMMAR}."
+LIMIT_HELP = f"How much slower a stage may be: {LIMIT_GRAMMAR}; may be repeated. Others are not judged then."
+GATE_HELP = "Without RESULT and --reference the tree's exact counters are judged. Exit codes: see README."
 NAMES_HELP = f"Rungs: {', '.join(rung.name for rung in LADDER)}.\n\nSlots: {', '.join(SLOTS)}."
 
 Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
@@ -42,9 +48,22 @@ Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_defaul
 Steps = Annotated[int, typer.Option(help="Points of the schedule, one more than iterations.")]
 Preset = Annotated[str, typer.Option(metavar="|".join(PRESETS), help="auto: 7b on CUDA, tiny on a CPU.")]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint folder.", show_default="random weights")]
+Resolutions = Annotated[list[str], typer.Option("--res", metavar="SIDE|WxH", help="Resolution; may be repeated.")]
+Warmup = Annotated[int | None, typer.Option(help="Rounds before the timed ones, in each process.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the result.", show_default="a new one in reports")]
 Variants = Annotated[str, typer.Option(help=VARIANTS_HELP)]
 Device = Annotated[str, typer.Option(metavar="|".join(DEVICES))]
 Attention = Annotated[str, typer.Option(metavar="|".join(ATTENTIONS), help="Attention backend, the same for all.")]
+PairsOrAuto = Annotated[
+    str | None, typer.Option(metavar="N|auto", help="Timed rounds; 6 or more for an interval; auto: as --resolve says.")
+]
+Resolve = Annotated[
+    float | None,
+    typer.Option(metavar="PERCENT", help="Where --pairs auto stops: all intervals within so much.", show_default="2"),
+]
+Processes = Annotated[
+    int | None, typer.Option(help="Worker processes that share the rounds.", show_default="3 on CUDA, else 1")
+]
 Json = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write JSON here; - is stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -54,7 +73,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def compare(
     context: typer.Context,
     *,
-    res: Annotated[list[str], typer.Option(metavar="SIDE|WxH", help="Resolution; may be repeated.")] = ["1024"],  # noqa: B006
+    res: Resolutions = ["1024"],  # noqa: B006
     variants: Annotated[
         str | None,
         typer.Option(
@@ -76,14 +95,17 @@ def compare(
     weights: Weights = None,
     device: Device = "auto",
     attention: Attention = "auto",
-    pairs: Annotated[int | None, typer.Option(help="Timed rounds; 6 or more give an interval.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Rounds before the timed ones.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the result.", show_default="a new one in reports")] = None,
+    pairs: PairsOrAuto = None,
+    resolve: Resolve = None,
+    processes: Processes = None,
+    warmup: Warmup = None,
+    out: Out = None,
     json_path: Json = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Runs variants on one request: latency, host syncs, and identity of the pictures."""
+    num_pairs, resolve_pct = _pairs(pairs, resolve)
     plan = Plan(
         kind="compare",
         requests=tuple(_request(each, task, image, prompt, steps, seed) for each in res),
@@ -94,7 +116,9 @@ def compare(
         weights=_folder(weights),
         device=one_of("device", device, DEVICES),
         attention=one_of("attention", attention, ATTENTIONS),
-        pairs=pairs,
+        pairs=num_pairs,
+        resolve_pct=resolve_pct,
+        processes=processes,
         warmup=warmup,
         order_seed=random.SystemRandom().randrange(2**31),
     )
@@ -207,13 +231,37 @@ def trace(
     run_trace(file, against, top=top, json_path=json_path, quiet=quiet)
 
 
-@app.command()
+@app.command(epilog=GATE_HELP)
 def gate(
+    context: typer.Context,
+    result: Annotated[Path | None, typer.Argument(metavar="[RESULT]", help="File or folder to judge again.")] = None,
     *,
+    limit: Annotated[
+        list[str] | None, typer.Option(metavar="LIMIT", help=LIMIT_HELP, show_default=f"{DEFAULT_LIMIT_PCT:g}% of each")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="FILE|REVISION", help="Hold each variant to itself there.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Judge this one alone.", show_default="all bitwise ones")] = None,
+    res: Resolutions = ["1024"],  # noqa: B006
+    variants: Variants = FIRST_AND_BEST,
+    task: Task = "i2i",
+    image: Image = None,
+    prompt: str = DEFAULT_PROMPT,
+    steps: Steps = 15,
+    seed: int = 42,
+    preset: Preset = "auto",
+    weights: Weights = None,
+    device: Device = "auto",
+    attention: Attention = "auto",
+    pairs: Annotated[int | None, typer.Option(help="Processes of each tree.", show_default="6, or as needed")] = None,
+    warmup: Warmup = None,
+    out: Out = None,
     expected: Annotated[Path, typer.Option(help="Expected counters; TOML.")] = EXPECTED_FILE,
     update: Annotated[
         str | None, typer.Option(metavar="REASON", help="Write the expected counters anew, and why.")
     ] = None,
+    self_test: Annotated[bool, typer.Option("--self-test", help="Show that the gate can fail.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
     github: Annotated[
@@ -223,11 +271,25 @@ def gate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Counts every variant without a GPU, and fails on a number that is not as expected, or a picture."""
+    """Counts every variant without a GPU, and fails on another number or picture; or holds latencies to limits."""
     from bagel_perf.commands.gate import GateOutput, gate_tree
+    from bagel_perf.commands.gate_modes import gate_mode, plan_of, policy_of, refuse_idle_options
+    from bagel_perf.commands.gate_result import gate_result
+    from bagel_perf.commands.gate_revision import gate_revision
 
     output = GateOutput(json_path=json_path, junit=junit, summary=summary, github=github, quiet=quiet)
-    gate_tree(expected, update, output)
+    mode, policy = gate_mode(result, reference, self_test=self_test), policy_of(limit, variant)
+    refuse_idle_options(given_options(context), mode)
+    if self_test:
+        importlib.import_module("bagel_perf.commands.self_test").run_self_test(output)
+    elif result is not None:
+        gate_result(result, None if reference is None else Path(reference), policy, output)
+    elif reference is not None:
+        requests = tuple(_request(each, task, image, prompt, steps, seed) for each in res)
+        plan = plan_of(requests, _names(variants), preset, _folder(weights), device, attention, pairs, warmup)
+        gate_revision(plan, reference, policy, out, output, command=context.obj)
+    else:
+        gate_tree(expected, update, output)
 
 
 class ProgramEnded(Exception):
@@ -273,6 +335,19 @@ def _request(res: str, task: str, image: Path | None, prompt: str, steps: int, s
         seed=seed,
         image=None if image is None else str(existing(image, "picture", folder=False)),
     )
+
+
+def _pairs(pairs: str | None, resolve: float | None) -> tuple[int | None, float | None]:
+    """Number of rounds to begin with, and what as many more as it takes are to resolve."""
+    if pairs == "auto":
+        return FIRST_LOOK, DEFAULT_RESOLVE_PCT if resolve is None else resolve
+    if resolve is not None:
+        raise UsageError("--resolve says when --pairs auto stops", value=resolve, remedy="add --pairs auto")
+    if pairs is None:
+        return None, None
+    if not pairs.removeprefix("-").isdecimal():
+        raise UsageError("number of pairs is not understood", value=pairs, allowed="a number, or auto")
+    return int(pairs), None
 
 
 def _only(resolutions: list[str]) -> str:

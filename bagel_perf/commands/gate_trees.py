@@ -1,0 +1,147 @@
+"""Measures two trees in turns: a worker process of one, then of the other, each a round of its own.
+
+Nothing but the process tells what belongs to which tree, so the process is what is paired: one round in each, in the
+order ABBA or BAAB as a coin falls. Both processes of a pair have the same seed, the next pair has another.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bagel_perf import launch
+from bagel_perf.analysis.alike import unlike_environments
+from bagel_perf.recorder import Recorder
+from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed
+from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent, WarningEvent
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.runs import Environment
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Arm:
+    """A tree, what to call it, and what keeps its runs; ``environment`` is that of its first process.
+
+    ``commit`` is what its worker has to say that it runs. ``make_folder`` gives the folder of its result, once the
+    device is known.
+    """
+
+    name: str
+    tree: Path
+    commit: str
+    recorder: Recorder
+    make_folder: Callable[[Environment], Path]
+    environment: Environment | None = None
+
+
+def measure_trees(arms: tuple[Arm, Arm], plan: Plan, view: Listener, check: Callable[[], None]) -> None:
+    """``plan.pairs`` processes of each arm; ``check`` is called after each pair and may raise."""
+    assert plan.pairs is not None
+    for pair, order in enumerate(orders(plan.pairs, plan.order_seed)):
+        for place, number in enumerate(order):
+            turn = Turn(arm=arms[number], plan=plan, pair=pair, num_before=2 * pair + place, view=view)
+            turn.run()
+        check()
+
+
+def orders(num_pairs: int, seed: int) -> Iterator[tuple[int, int]]:
+    """Which of two arms is first in each pair: a coin for every two pairs, of which the second is the first turned."""
+    coins = random.Random(seed)
+    order = (0, 1)
+    for pair in range(num_pairs):
+        order = order[::-1] if pair % 2 else coins.choice([(0, 1), (1, 0)])
+        yield order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One process of one arm."""
+
+    arm: Arm
+    plan: Plan
+    pair: int
+    num_before: int
+    view: Listener
+
+    def run(self) -> None:
+        """Errors name the tree."""
+        try:
+            launch.run_plan(self._plan(), (self._on_event,), worker_command(self.arm.tree))
+        except BagelPerfError as problem:
+            if problem.what == "interrupted":
+                raise
+            what = f"{self.arm.name}: {problem.what}"
+            error = type(problem)(what, value=problem.value, allowed=problem.allowed, remedy=problem.remedy)
+            for note in getattr(problem, "__notes__", []):
+                error.add_note(note)
+            raise error from problem
+
+    def _plan(self) -> Plan:
+        """One round; a worker that knows no processes proves its pictures in each, and takes the same seed."""
+        plan = self.plan
+        return replace(
+            plan,
+            requests=tuple(replace(each, seed=each.seed + self.pair) for each in plan.requests),
+            pairs=1,
+            processes=1,
+            process=self.pair,
+            rounds=(0, 1),
+            order_seed=plan.order_seed + self.pair,
+            image_dir=self.arm.recorder.plan.image_dir,
+        )
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, EnvironmentEvent):
+            self._on_environment(event)
+        elif isinstance(event, RunEvent):
+            is_timed = event.run.purpose == "timed"
+            run = replace(event.run, process=self.pair, round=self.pair if is_timed else event.run.round)
+            self.arm.recorder.on_event(RunEvent(run=run))
+        elif isinstance(event, ProgressEvent):
+            self.view(self._progress(event))
+        elif self.pair == 0:
+            self.arm.recorder.on_event(event)
+            if isinstance(event, WarningEvent):
+                self.view(WarningEvent(text=f"{self.arm.name}: {event.text}"))
+
+    def _on_environment(self, event: EnvironmentEvent) -> None:
+        """A result made meanwhile may make the tree dirty, so that alone is no other environment."""
+        arm = self.arm
+        if arm.environment is None:
+            assert self.plan.pairs is not None
+            _check_tree(arm, event.environment)
+            arm.environment = event.environment
+            arm.recorder.out = arm.make_folder(event.environment)
+            arm.recorder.on_event(replace(event, pairs=self.plan.pairs, processes=self.plan.pairs))
+            self.view(event)
+            return
+        changes = unlike_environments(arm.environment, event.environment, but=("dirty",))
+        if changes:
+            what = f"{arm.name}: two processes ran in unlike environments"
+            raise EnvironmentUnfit(what, value="; ".join(changes), remedy="run it again")
+
+    def _progress(self, event: ProgressEvent) -> ProgressEvent:
+        assert self.plan.pairs is not None
+        head = f"pair {self.pair + 1} of {self.plan.pairs}, {self.arm.name}"
+        done, total = self.num_before * event.total + event.done, 2 * self.plan.pairs * event.total
+        return ProgressEvent(text=f"{head}: {event.text}", done=done, total=total)
+
+
+def _check_tree(arm: Arm, environment: Environment) -> None:
+    """A worker of another tree than its own would show no difference, whatever there is."""
+    if environment.commit is not None and not arm.commit.startswith(environment.commit):
+        allowed = f"it has to be {arm.commit[:7]}"
+        raise RunFailed("worker runs another tree than it was started in", value=environment.commit, allowed=allowed)
+
+
+def worker_command(tree: Path) -> tuple[str, ...]:
+    """Starts the worker of a tree with our interpreter, whatever package is installed and wherever we stand."""
+    paths = os.pathsep.join((str(tree), *filter(None, [os.environ.get("PYTHONPATH")])))
+    # Without -P the current folder would be searched first; the tree's own commit outranks one that was handed down.
+    settings = ("-u", "BAGEL_PERF_COMMIT", "PYTHONSAFEPATH=1", f"PYTHONPATH={paths}")
+    return ("env", *settings, *launch.WORKER_COMMAND)

@@ -1,0 +1,144 @@
+"""A result file is judged again without running anything, and the exit code says what came out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bagel_perf import launch
+from bagel_perf.cli import main
+from bagel_perf.schema.errors import RunFailed
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.store import write_json_atomic
+from gated_results import make_result, with_picture
+from scripted import ENVIRONMENT
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current one; no worker can be started in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "WORKER_COMMAND", ("no worker is to be started",))
+    return tmp_path
+
+
+def keep(name: str, result: Result, **environment: Any) -> str:
+    data = result.to_json()
+    data["environment"] |= environment
+    write_json_atomic(Path(name), data)
+    return name
+
+
+SLOWER = make_result({"sync_free": {"dit": 5.0}}, load=(1.0,) * 10)
+SAME = make_result({"sync_free": {}}, load=(1.0,) * 10)
+WRONG = make_result({"sync_free": {"dit": 5.0}}, edit=lambda run: with_picture(run, "sync_free"))
+
+
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [
+        (SAME, 0),
+        (SLOWER, 1),
+        (WRONG, 3),
+        (make_result({"sync_free": {}}, num_pairs=5), 4),
+        (make_result({"sync_free": {}}, error=RunFailed("out of memory")), 6),
+    ],
+)
+def test_a_verdict_is_an_exit_code(result: Result, code: int, capsys: Capture) -> None:
+    keep("result.json", result)
+    assert main(["gate", "result.json", "--limit", "dit:3%"]) == code
+    assert main(["gate", ".", "--limit", "dit:3%", "--quiet", "--json", "gate.json"]) == code
+    assert json.loads(Path("gate.json").read_text())["exit_code"] == code
+    assert capsys.readouterr().out.count("\ngate: ") == 1
+
+
+def test_data_is_alone_on_stdout(capsys: Capture) -> None:
+    keep("result.json", SLOWER)
+    assert main(["gate", "result.json", "--json", "-", "--limit", "dit:3%", "--limit", "e2e:+5ms", "--github"]) == 1
+    out, err = capsys.readouterr()
+    data = json.loads(out)
+    assert (data["schema"], data["verdict"], [cell["verdict"] for cell in data["cells"]]) == (
+        "bagel-perf.gate",
+        "regressed",
+        ["fail", "pass"],
+    )
+    assert "::error title=bagel-perf%3A regressed::sync_free at 256: dit +5.0" in err
+
+
+def test_a_reference_file_of_the_same_machine_is_a_reference(capsys: Capture) -> None:
+    keep("before.json", SAME, commit="aaa0000")
+    keep("now.json", SLOWER)
+    assert main(["gate", "now.json", "--reference", "before.json", "--limit", "dit:3%"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("Latency on NVIDIA H200, 7b preset: baseline, sync_free in now.json (abc1234)")
+    assert "note: the two were not measured in turns" in out
+    assert main(["gate", "before.json", "--reference", "now.json", "--limit", "dit:3%"]) == 0
+
+
+def test_another_machine_is_none(capsys: Capture) -> None:
+    keep("before.json", SAME, driver="590.1", torch="2.12.0")
+    keep("now.json", SLOWER)
+    assert main(["gate", "now.json", "--reference", "before.json", "--limit", "dit:3%"]) == 5
+    assert capsys.readouterr().err == (
+        "error: unlike environments (before.json and now.json differ: "
+        "torch 2.12.0 and 2.11.0; driver 590.1 and 580.1)\n"
+    )
+
+
+def test_a_field_that_an_older_version_did_not_write_is_skipped_and_said(capsys: Capture) -> None:
+    """Which of the fields will be optional one day does not matter here."""
+    keep("before.json", SAME)
+    keep("now.json", SAME, gpu_uuid="GPU-1")
+    assert main(["gate", "now.json", "--reference", "before.json", "--limit", "dit:3%"]) == 0
+    assert "note: not compared, as one of the files does not record it: gpu_uuid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.json"], "result file cannot be read (none.json)"),
+        (["text.json"], "result file is no JSON (text.json)"),
+        (["result.json", "--limit", "dit"], "limit is not understood ('dit'); [RES/]STAGE:N%"),
+        (["result.json", "--limit", "dit:3%", "--limit", "dit:4%"], "limit is given twice"),
+        (["result.json", "--reference", "HEAD"], "reference is no result file (HEAD); with a result it has to be"),
+        (["--reference", "result.json"], "a reference file without a result to judge (result.json)"),
+        (["result.json", "--pairs", "6"], "--pairs means nothing to a result that is judged again; it is for a meas"),
+        (["result.json", "--update", "x"], "--update means nothing to a result that is judged again; it is for the "),
+        (["--limit", "dit:3%"], "--limit means nothing to the gate of the tree; it is for a result that is judged "),
+        (["--self-test", "result.json"], "--self-test judges no result (result.json)"),
+        (["--self-test", "--limit", "dit:3%"], "--limit means nothing to the self-test"),
+        (["result.json", "--json", "missing/x.json"], "JSON cannot be written there (missing/x.json)"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_line(arguments: list[str], message: str, capsys: Capture) -> None:
+    keep("result.json", SAME)
+    Path("text.json").write_text("x")
+    assert main(["gate", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and err.startswith(f"error: {message}")
+
+
+def test_a_name_of_a_variant_that_is_not_known_any_more_is_judged_too(capsys: Capture) -> None:
+    renamed = [replace(run, variant="turbo") if run.variant == "sync_free" else run for run in SLOWER.runs]
+    checks = tuple(replace(check, candidate="turbo") for check in SLOWER.identity)
+    keep("result.json", replace(SLOWER, variants=("baseline", "turbo"), runs=tuple(renamed), identity=checks))
+    assert main(["gate", "result.json", "--limit", "dit:3%"]) == 1
+    assert "regressed: turbo at 256: dit" in capsys.readouterr().out
+
+
+def test_a_hostile_name_stays_text(capsys: Capture) -> None:
+    name = "a|b<script>\n::error::x"
+    renamed = [replace(run, variant=name) if run.variant == "sync_free" else run for run in SLOWER.runs]
+    odd = replace(SLOWER, variants=("baseline", name), runs=tuple(renamed), identity=())
+    keep("result.json", replace(odd, environment=replace(ENVIRONMENT, device_name="[x](y)")))
+    assert main(["gate", "result.json", "--limit", "dit:3%", "--summary", "s.md", "--github"]) == 1
+    markdown = Path("s.md").read_text()
+    assert "\\[x\\](y)" in markdown and "| a\\|b\\<script\\> ::error::x |" in markdown
+    commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::error")]
+    assert len(commands) == 1 and "%0A::error::x" in commands[0]
