@@ -75,7 +75,9 @@ class Recorder:
             return
         before, after = self.started.environment, event.environment
         unlike = [
-            f"{name} from {getattr(before, name)} to {getattr(after, name)}" for name in differing_fields(before, after)
+            f"{name} from {getattr(before, name)} to {getattr(after, name)}"
+            for name in differing_fields(before, after)
+            if name != "dirty"  # the result itself makes it so, where it lies in the tree
         ]
         if unlike:
             raise EnvironmentUnfit(

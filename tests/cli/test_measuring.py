@@ -112,6 +112,14 @@ def test_an_environment_that_changes_between_processes_ends_it(tmp_path: Path, m
         run(worker, tmp_path, monkeypatch)
 
 
+def test_a_tree_that_the_result_itself_makes_dirty_is_the_same_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(quiet, lambda process: replace(ENVIRONMENT, dirty=process > 0))
+    recorder, _ = run(worker, tmp_path, monkeypatch)
+    assert recorder.result is not None and recorder.result.environment.dirty is False
+
+
 def test_results_in_place_of_whose_folder_is_a_file_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
