@@ -1,7 +1,7 @@
 """Measures two trees in turns: a worker process of one, then of the other, each a round of its own.
 
-Nothing but the process tells what belongs to which tree, so the process is what is paired: one round in each, in the
-order by a coin for each pair. Both processes of a pair have the same seed, the next pair has another.
+Nothing but the process tells what belongs to which tree, so the process is what is paired: one round in each, in an
+order that is a coin of each pair. Both processes of a pair have the same seed, the next pair has another.
 """
 
 from __future__ import annotations
