@@ -1,0 +1,81 @@
+"""The gate in a copy of the tree, so that what is put into the copy is what runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bagel_perf.schema.gates import EXPECTED_FILE, Finding, FindingKind, GateReport
+
+LIMIT_S = 900.0
+"""Of one gate, which takes 10 s on two cores that are its own."""
+COPIED = ("bagel_perf", "kernels_baseline", "kernels_optimized", str(EXPECTED_FILE.parent), "pyproject.toml")
+GATE = (sys.executable, "-m", "bagel_perf", "gate", "--quiet", "--json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A gate that has run in a copy; ``exit_code`` is None where it took too long, ``error`` its last line."""
+
+    exit_code: int | None
+    findings: tuple[Finding, ...]
+    worst: FindingKind | None
+    error: str
+    seconds: float
+
+
+@contextmanager
+def copied(root: Path) -> Iterator[Path]:
+    """A folder with all that the gate reads, gone at the end of the context."""
+    with tempfile.TemporaryDirectory(prefix="bagel-perf-") as name:
+        copy = Path(name).resolve()
+        for part in COPIED:
+            if (root / part).is_dir():
+                shutil.copytree(root / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(root / part, copy / part)
+        yield copy
+
+
+def run_gate(copy: Path, *arguments: str) -> Ended:
+    """Runs the gate of a copy in the copy, whose packages come before those that are installed."""
+    path = copy / "gate.json"
+    begun_s = time.monotonic()
+    exit_code, error = _ended((*GATE, str(path), *arguments), copy)
+    seconds = time.monotonic() - begun_s
+    report = GateReport.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return Ended(
+        exit_code=exit_code,
+        findings=report.findings if report else (),
+        worst=report.worst if report else None,
+        error=error,
+        seconds=seconds,
+    )
+
+
+def _ended(command: Sequence[str], folder: Path) -> tuple[int | None, str]:
+    """Exit code, None where it took over the limit, and the last line of stderr."""
+    names = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    # Threads that spin while they wait make a gate four times longer on a busy machine.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": names}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            return None, f"not done after {LIMIT_S:.0f} s"
+        except BaseException:
+            process.terminate()  # it ends its worker, which it could not if it were killed
+            raise
+    return process.returncode, said.strip().splitlines()[-1].removeprefix("error: ") if said.strip() else ""

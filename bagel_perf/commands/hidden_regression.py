@@ -1,0 +1,103 @@
+"""The sabotage of latencies: a stage 5% slower than before, which a gain in the other hides from the whole.
+
+It is a result whose latencies are written here, because no machine that this runs on is 5% slower on demand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+
+from bagel_perf.schema.requests import Request
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import Environment, Measurement, Picture, Purpose, Run
+from bagel_perf.schema.slots import Stage
+
+NAME = "a delay of 5% in one stage, hidden by a gain in the other"
+WORDS = ("sync_free at 1024: dit +", "limit 3%", "which e2e hides")
+LIMIT_OPTIONS = ("--limit", "ar:3%", "--limit", "dit:3%", "--limit", "e2e:3%")
+
+NUM_ROUNDS = 20
+NOISE = 0.003
+"""Standard deviation of a latency, as a share of it."""
+REFERENCE, CANDIDATE = "baseline", "sync_free"
+LATENCIES_MS: dict[str, dict[Stage, float]] = {
+    REFERENCE: {"ar": 1000.0, "dit": 8000.0, "e2e": 9000.0},
+    CANDIDATE: {"ar": 600.0, "dit": 8400.0, "e2e": 9000.0},
+}
+REQUEST = Request(width=1024, height=1024)
+ENVIRONMENT = Environment(
+    device_kind="cuda",
+    device_name="a scripted clock",
+    preset="7b",
+    attention="cudnn",
+    torch="none",
+    python="none",
+    cuda=None,
+    cudnn=None,
+    driver=None,
+    num_threads=1,
+    platform="none",
+    commit=None,
+    dirty=None,
+    weights="none",
+    params=1,
+    layers=1,
+)
+
+
+def scripted_result() -> Result:
+    """A result as ``compare`` writes it, of runs that nobody made."""
+    return Result(
+        environment=ENVIRONMENT,
+        requests=(REQUEST,),
+        variants=(REFERENCE, CANDIDATE),
+        cells=(),
+        images=(),
+        identity=(),
+        deltas=(),
+        verdict="pass",
+        exit_code=0,
+        complete=True,
+        command="bagel-perf gate --self-test",
+        created="",
+        pairs=NUM_ROUNDS,
+        warmup=0,
+        order_seed=0,
+        runs=(*_proofs(), *_timed()),
+    )
+
+
+def _proofs() -> Iterator[Run]:
+    purposes: tuple[tuple[Purpose, int], ...] = (("repeat", REQUEST.seed), ("other_seed", REQUEST.seed + 1))
+    for variant in (REFERENCE, CANDIDATE):
+        for purpose, seed in purposes:
+            yield Run(purpose=purpose, variant=variant, width=1024, height=1024, seed=seed, picture=_picture(seed))
+
+
+def _timed() -> Iterator[Run]:
+    """Each round has the reference a second time, as a control."""
+    noise = random.Random(5)
+    for number in range(NUM_ROUNDS):
+        for variant, again in ((REFERENCE, False), (CANDIDATE, False), (REFERENCE, True)):
+            yield Run(
+                purpose="timed",
+                variant=variant,
+                width=1024,
+                height=1024,
+                seed=REQUEST.seed,
+                round=number,
+                measurements=tuple(
+                    Measurement(stage=stage, latency_ms=ms * (1 + noise.gauss(0.0, NOISE)))
+                    for stage, ms in LATENCIES_MS[variant].items()
+                ),
+                picture=_picture(REQUEST.seed),
+                again=again,
+            )
+
+
+def _picture(seed: int) -> Picture:
+    text = str(seed).encode()
+    md5, sha = hashlib.md5(text).hexdigest(), hashlib.sha256(text).hexdigest()
+    return Picture(width=1024, height=1024, md5=md5, pixels_sha256=sha, spread=40.0)

@@ -1,0 +1,149 @@
+"""The gate's self-test: sabotages fit the tree, the gate catches them, and one that it missed would be told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.cli import main
+from bagel_perf.commands import self_test
+from bagel_perf.commands.gate import GateOutput
+from bagel_perf.commands.gate_copy import Ended
+from bagel_perf.commands.hidden_regression import LATENCIES_MS, scripted_result
+from bagel_perf.commands.sabotages import OF_COUNTERS, OF_PICTURES, SABOTAGES
+from bagel_perf.commands.self_test import ROOT, run_self_test, scripted_trial, trial
+from bagel_perf.schema.errors import CountersDrifted, RunFailed, UsageError
+from bagel_perf.schema.gates import Finding
+from bagel_perf.schema.sabotages import Sabotage
+
+SABOTAGE = Sabotage(
+    name="a test",
+    file="a/b.py",
+    before="two\n",
+    after="two\n    three(here)\n",
+    line="three",
+    kind="counter",
+    words=("new host syncs", "scalar read"),
+)
+SOURCE = "one\ntwo\nfour\n"
+FINDING = Finding(kind="counter", message="new host syncs at a/b.py:3: scalar read", file="a/b.py", line=3)
+PASSED = Ended(exit_code=0, findings=(), worst=None, error="", seconds=1.0)
+
+UseGate = Callable[[Callable[[int, tuple[str, ...]], Ended]], None]
+
+
+@pytest.fixture
+def use_gate(monkeypatch: pytest.MonkeyPatch) -> UseGate:
+    """Ends each gate as a function of its number, from 0, and of its arguments says."""
+
+    def use(ended: Callable[[int, tuple[str, ...]], Ended]) -> None:
+        done: list[Path] = []
+
+        def run(copy: Path, *arguments: str) -> Ended:
+            done.append(copy)
+            return ended(len(done) - 1, arguments)
+
+        monkeypatch.setattr(self_test, "run_gate", run)
+
+    return use
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.name)
+def test_every_sabotage_fits_the_tree(sabotage: Sabotage) -> None:
+    patched = sabotage.applied((ROOT / sabotage.file).read_text(encoding="utf-8"))
+    compile(patched, sabotage.file, "exec")
+    place = sabotage.place(patched)
+    assert (place is not None) is bool(sabotage.line)
+    if place is not None:
+        assert patched.splitlines()[place[1] - 1].count(sabotage.line) == 1
+
+
+def test_names_of_sabotages_are_their_own() -> None:
+    assert len({sabotage.name for sabotage in SABOTAGES}) == len(SABOTAGES)
+
+
+def test_a_sabotage_that_does_not_fit_is_refused_by_its_name() -> None:
+    for source in ("one\nfour\n", SOURCE + SOURCE):
+        with pytest.raises(RunFailed, match=r"does not fit the source any more \(a test\); its text occurs [02] times"):
+            SABOTAGE.applied(source)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(FINDING, message="new host syncs at a/b.py:3: tensor as size"),
+        replace(FINDING, line=2),
+        replace(FINDING, file="a/c.py"),
+        replace(FINDING, message="new host syncs at a/b.py:2: scalar read"),
+    ],
+)
+def test_a_finding_has_to_name_the_cause_and_the_line(other: Finding) -> None:
+    patched = SABOTAGE.applied(SOURCE)
+    assert SABOTAGE.place(patched) == ("a/b.py", 3)
+    assert SABOTAGE.finding((other, FINDING), patched) is FINDING
+    assert SABOTAGE.finding((other,), patched) is None
+
+
+@pytest.mark.parametrize("sabotage", [OF_COUNTERS[3], OF_PICTURES[1]], ids=lambda sabotage: sabotage.name)
+def test_the_gate_catches_a_sabotage_in_a_copy_and_the_tree_stays_as_it_is(sabotage: Sabotage) -> None:
+    before = (ROOT / sabotage.file).read_bytes()
+    outcome = trial(ROOT, sabotage)
+    assert outcome.is_caught, outcome
+    assert (ROOT / sabotage.file).read_bytes() == before
+
+
+def test_the_gate_catches_a_regression_that_the_whole_hides() -> None:
+    outcome = scripted_trial(ROOT)
+    assert outcome.is_caught, outcome
+    assert (outcome.exit_code, outcome.expected) == (1, 1)
+    reference, candidate = LATENCIES_MS.values()
+    assert candidate["dit"] == pytest.approx(1.05 * reference["dit"])
+    assert candidate["e2e"] == reference["e2e"] == candidate["ar"] + candidate["dit"]
+    assert scripted_result() == scripted_result()
+
+
+def test_what_the_gate_misses_is_an_error_with_its_name(
+    use_gate: UseGate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_gate(lambda number, arguments: PASSED)
+    path = tmp_path / "self_test.json"
+    assert main(["gate", "--self-test", "--json", str(path)]) == 6
+    shown = capsys.readouterr()
+    assert "self-test: failed (0 of 12 sabotages caught, 20 of 20 untouched copies pass)" in shown.out
+    error = shown.err.splitlines()[-1]
+    assert error.startswith("error: the gate misses what it has to catch (")
+    assert all(sabotage.name in error for sabotage in SABOTAGES)
+    data = json.loads(path.read_text())
+    assert (data["schema"], data["verdict"], data["exit_code"]) == ("bagel-perf.self-test", "failed", 6)
+    assert [each["name"] for each in data["trials"][1:]] == [sabotage.name for sabotage in SABOTAGES]
+
+
+def test_a_tree_that_does_not_pass_ends_the_self_test_with_its_own_error(use_gate: UseGate) -> None:
+    drifted = replace(PASSED, exit_code=7, findings=(FINDING,), worst="counter", error="counters drifted")
+    use_gate(lambda number, arguments: drifted)
+    with pytest.raises(CountersDrifted, match="the tree does not pass as it is"):
+        run_self_test(GateOutput(quiet=True))
+
+
+def test_a_false_alarm_is_an_error_that_says_how_often(use_gate: UseGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_test, "SABOTAGES", ())
+    caught = replace(
+        PASSED,
+        exit_code=1,
+        findings=(Finding(kind="regression", message="sync_free at 1024: dit +5%, limit 3%, which e2e hides"),),
+    )
+    alarm = replace(PASSED, exit_code=7, worst="counter", error="counters drifted (uploads)")
+    use_gate(lambda number, arguments: caught if arguments else alarm if number == 5 else PASSED)
+    with pytest.raises(RunFailed, match=r"untouched copies do not pass: 1 of 20 \(counters drifted"):
+        run_self_test(GateOutput(quiet=True))
+
+
+def test_what_a_self_test_cannot_do_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--json alone \(--junit, --github\)"):
+        run_self_test(GateOutput(junit=tmp_path / "x.xml", github=True))
+    with pytest.raises(UsageError, match="no tree to copy"):
+        self_test.check_tree(tmp_path)
