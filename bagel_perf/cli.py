@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import shlex
 import signal
@@ -14,15 +13,41 @@ from typing import Annotated
 
 import typer
 
+from bagel_perf.cli_options import (
+    BITWISE_RUNGS,
+    DEFAULT_PROMPT,
+    DEFAULT_RESOLVE_PCT,
+    EVERY_RUNG,
+    FIRST_AND_BEST,
+    GATE_HELP,
+    LIMIT_HELP,
+    NAMES_HELP,
+    VARIANTS_HELP,
+    Attention,
+    Debug,
+    Device,
+    Image,
+    Json,
+    Out,
+    PairsOrAuto,
+    Preset,
+    Processes,
+    Quiet,
+    Resolutions,
+    Resolve,
+    Steps,
+    Task,
+    Variants,
+    Warmup,
+    Weights,
+)
 from bagel_perf.commands.common import existing, given_options, writable
 from bagel_perf.schema.blocks import FIRST_LOOK
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT, EXPECTED_FILE
-from bagel_perf.schema.limits import GRAMMAR as LIMIT_GRAMMAR
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import TASKS, Request, parse_resolution
-from bagel_perf.schema.slots import SLOTS
-from bagel_perf.schema.variants import GRAMMAR, LADDER, best_bitwise_rung, parse_variants
+from bagel_perf.schema.variants import GRAMMAR, LADDER, parse_variants
 
 app = typer.Typer(
     name="bagel-perf",
@@ -32,41 +57,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-DEFAULT_RESOLVE_PCT = 2.0
-DEFAULT_PROMPT = "Change the color to blue"
-BITWISE_RUNGS = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
-EVERY_RUNG = ",".join(rung.name for rung in LADDER)
-FIRST_AND_BEST = f"{LADDER[0].name},{best_bitwise_rung().name}"
-VARIANTS_HELP = f"Comma-separated: {GRAMMAR}."
-LIMIT_HELP = f"How much slower a stage may be: {LIMIT_GRAMMAR}; may be repeated. Others are not judged then."
-GATE_HELP = "Without RESULT and --reference the tree's exact counters are judged. Exit codes: see README."
-NAMES_HELP = f"Rungs: {', '.join(rung.name for rung in LADDER)}.\n\nSlots: {', '.join(SLOTS)}."
-
-Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
-Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]
-Steps = Annotated[int, typer.Option(help="Points of the schedule, one more than iterations.")]
-Preset = Annotated[str, typer.Option(metavar="|".join(PRESETS), help="auto: 7b on CUDA, tiny on a CPU.")]
-Weights = Annotated[Path | None, typer.Option(help="Checkpoint folder.", show_default="random weights")]
-Resolutions = Annotated[list[str], typer.Option("--res", metavar="SIDE|WxH", help="Resolution; may be repeated.")]
-Warmup = Annotated[int | None, typer.Option(help="Rounds before the timed ones, in each process.")]
-Out = Annotated[Path | None, typer.Option(help="Folder of the result.", show_default="a new one in reports")]
-Variants = Annotated[str, typer.Option(help=VARIANTS_HELP)]
-Device = Annotated[str, typer.Option(metavar="|".join(DEVICES))]
-Attention = Annotated[str, typer.Option(metavar="|".join(ATTENTIONS), help="Attention backend, the same for all.")]
-PairsOrAuto = Annotated[
-    str | None, typer.Option(metavar="N|auto", help="Timed rounds; 6 or more for an interval; auto: as --resolve says.")
-]
-Resolve = Annotated[
-    float | None,
-    typer.Option(metavar="PERCENT", help="Where --pairs auto stops: all intervals within so much.", show_default="2"),
-]
-Processes = Annotated[
-    int | None, typer.Option(help="Worker processes that share the rounds.", show_default="3 on CUDA, else 1")
-]
-Json = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write JSON here; - is stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.command(epilog=NAMES_HELP)
@@ -276,12 +266,13 @@ def gate(
     from bagel_perf.commands.gate_modes import gate_mode, plan_of, policy_of, refuse_idle_options
     from bagel_perf.commands.gate_result import gate_result
     from bagel_perf.commands.gate_revision import gate_revision
+    from bagel_perf.commands.self_test import run_self_test
 
     output = GateOutput(json_path=json_path, junit=junit, summary=summary, github=github, quiet=quiet)
     mode, policy = gate_mode(result, reference, self_test=self_test), policy_of(limit, variant)
     refuse_idle_options(given_options(context), mode)
     if self_test:
-        importlib.import_module("bagel_perf.commands.self_test").run_self_test(output)
+        run_self_test(output)
     elif result is not None:
         gate_result(result, None if reference is None else Path(reference), policy, output)
     elif reference is not None:

@@ -33,7 +33,8 @@ OURS: dict[str, set[str]] = {
     "bagel_perf.report": {"bagel_perf.report", "bagel_perf.analysis", "bagel_perf.schema"},
     "bagel_perf.launch": {"bagel_perf.schema"},
     "bagel_perf.recorder": {"bagel_perf.analysis", "bagel_perf.schema"},
-    "bagel_perf.cli": {"bagel_perf.commands", "bagel_perf.schema"},
+    "bagel_perf.cli": {"bagel_perf.cli_options", "bagel_perf.commands", "bagel_perf.schema"},
+    "bagel_perf.cli_options": {"bagel_perf.schema"},
     "bagel_perf.commands": {
         "bagel_perf.commands",
         "bagel_perf.launch",
@@ -102,6 +103,7 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.report": {"rich"},
     "bagel_perf.report.archive": {"PIL"},
     "bagel_perf.cli": {"typer"},
+    "bagel_perf.cli_options": {"typer"},
     "bagel_perf.harness": TORCH_SIDE,
     "bagel_perf.harness.nvml": set(),
     "bagel_perf.harness.telemetry_process": {"pynvml"},

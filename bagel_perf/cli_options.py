@@ -1,0 +1,49 @@
+"""Options that mean the same in every command, and the texts of their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bagel_perf.schema.limits import GRAMMAR as LIMIT_GRAMMAR
+from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS
+from bagel_perf.schema.requests import TASKS
+from bagel_perf.schema.slots import SLOTS
+from bagel_perf.schema.variants import GRAMMAR, LADDER, best_bitwise_rung
+
+DEFAULT_RESOLVE_PCT = 2.0
+DEFAULT_PROMPT = "Change the color to blue"
+BITWISE_RUNGS = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
+EVERY_RUNG = ",".join(rung.name for rung in LADDER)
+FIRST_AND_BEST = f"{LADDER[0].name},{best_bitwise_rung().name}"
+VARIANTS_HELP = f"Comma-separated: {GRAMMAR}."
+LIMIT_HELP = f"How much slower a stage may be: {LIMIT_GRAMMAR}; may be repeated. Others are not judged then."
+GATE_HELP = "Without RESULT and --reference the tree's exact counters are judged. Exit codes: see README."
+NAMES_HELP = f"Rungs: {', '.join(rung.name for rung in LADDER)}.\n\nSlots: {', '.join(SLOTS)}."
+
+Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
+Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]
+Steps = Annotated[int, typer.Option(help="Points of the schedule, one more than iterations.")]
+Preset = Annotated[str, typer.Option(metavar="|".join(PRESETS), help="auto: 7b on CUDA, tiny on a CPU.")]
+Weights = Annotated[Path | None, typer.Option(help="Checkpoint folder.", show_default="random weights")]
+Resolutions = Annotated[list[str], typer.Option("--res", metavar="SIDE|WxH", help="Resolution; may be repeated.")]
+Warmup = Annotated[int | None, typer.Option(help="Rounds before the timed ones, in each process.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the result.", show_default="a new one in reports")]
+Variants = Annotated[str, typer.Option(help=VARIANTS_HELP)]
+Device = Annotated[str, typer.Option(metavar="|".join(DEVICES))]
+Attention = Annotated[str, typer.Option(metavar="|".join(ATTENTIONS), help="Attention backend, the same for all.")]
+PairsOrAuto = Annotated[
+    str | None, typer.Option(metavar="N|auto", help="Timed rounds; 6 or more for an interval; auto: as --resolve says.")
+]
+Resolve = Annotated[
+    float | None,
+    typer.Option(metavar="PERCENT", help="Where --pairs auto stops: all intervals within so much.", show_default="2"),
+]
+Processes = Annotated[
+    int | None, typer.Option(help="Worker processes that share the rounds.", show_default="3 on CUDA, else 1")
+]
+Json = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write JSON here; - is stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
