@@ -11,6 +11,8 @@ from bagel_perf.schema.runs import Environment, differing_fields
 
 COMPARED = ("commit", "dirty")
 """Fields of an environment that may differ: what two results are compared for."""
+LATER = ("host_cpu",)
+"""Fields that older versions did not have."""
 GATE_COMMAND = "bagel-perf gate "
 
 
@@ -23,9 +25,10 @@ def unlike(reference: Result, candidate: Result, unknown: Collection[str] = ()) 
 def unlike_environments(
     reference: Environment, candidate: Environment, but: Collection[str] = COMPARED
 ) -> tuple[str, ...]:
-    """Each field that differs ``but`` some, with both values."""
+    """Each field that differs ``but`` some, with both values; one that an older version did not tell is none."""
     names = differing_fields(reference, candidate)
-    return tuple(_both(name, reference, candidate) for name in names if name not in but)
+    told = [name for name in names if name not in LATER or None not in _values(name, reference, candidate)]
+    return tuple(_both(name, reference, candidate) for name in told if name not in but)
 
 
 def _unlike_requests(reference: Result, candidate: Result) -> Iterator[str]:
@@ -39,7 +42,12 @@ def _unlike_requests(reference: Result, candidate: Result) -> Iterator[str]:
 
 
 def _both(name: str, reference: object, candidate: object) -> str:
-    return f"{name} {getattr(reference, name)} and {getattr(candidate, name)}"
+    before, after = _values(name, reference, candidate)
+    return f"{name} {before} and {after}"
+
+
+def _values(name: str, *records: object) -> tuple[object, ...]:
+    return tuple(getattr(record, name) for record in records)
 
 
 def _size(request: Request) -> tuple[int, int]:

@@ -52,6 +52,7 @@ def made_with(environment: Environment) -> dict[str, str]:
     return {
         "torch": environment.torch,
         "device": environment.device_name,
+        "cpu": environment.host_cpu or "",
         "threads": str(environment.num_threads),
     }
 

@@ -23,6 +23,7 @@ class Machine(TypedDict):
     driver: str | None
     num_threads: int
     platform: str
+    host_cpu: str
 
 
 def describe_machine(device: torch.device) -> Machine:
@@ -38,6 +39,7 @@ def describe_machine(device: torch.device) -> Machine:
         driver=_driver_version() if on_cuda else None,
         num_threads=torch.get_num_threads(),
         platform=f"{platform.system()} {platform.machine()}",
+        host_cpu=_cpu_kind(),
     )
 
 
@@ -60,12 +62,24 @@ def numeric_settings() -> dict[str, str]:
 
 
 def _cpu_name() -> str:
+    name = _cpu_facts().get("model name")
+    return f"{name} ({os.cpu_count()} cores)" if name else platform.processor() or "unknown CPU"
+
+
+def _cpu_kind() -> str:
+    """What decides which kernels a CPU takes, and so their last bit: its name alone may stand for several kinds."""
+    facts = _cpu_facts()
+    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model", "stepping") if key in facts]
+    return ", ".join((torch.backends.cpu.get_cpu_capability(), *numbers))
+
+
+def _cpu_facts() -> dict[str, str]:
+    """Of the first core, as Linux lists them; empty where it does not."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:
-        return platform.processor() or "unknown CPU"
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({os.cpu_count()} cores)" if names else platform.processor() or "unknown CPU"
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
 
 
 def _driver_version() -> str | None:

@@ -169,6 +169,7 @@ class Environment:
     weights: str
     params: int
     layers: int
+    host_cpu: str | None = None
 
 
 def differing_fields(a: Environment, b: Environment) -> tuple[str, ...]:

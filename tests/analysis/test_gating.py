@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bagel_perf.analysis.alike import unlike_environments
 from bagel_perf.analysis.gate_reports import NO_CONTROL, ON_CPU, Source
 from bagel_perf.analysis.gating import APART, judge_against, judge_result
 from bagel_perf.schema.conditions import Conditions
@@ -310,3 +311,9 @@ def test_an_unfit_machine_is_told_from_a_run_that_failed() -> None:
 def test_a_cpu_says_that_it_predicts_nothing() -> None:
     report = judged(make_result({"sync_free": {}}, environment=CPU))
     assert report.subject.startswith("CPU latency, tiny preset") and ON_CPU in report.notes
+
+
+def test_what_an_older_version_did_not_tell_makes_no_machine_unlike() -> None:
+    known, other = (replace(ENVIRONMENT, host_cpu=name) for name in ("AVX2", "AVX512"))
+    assert unlike_environments(ENVIRONMENT, known) == unlike_environments(known, ENVIRONMENT) == ()
+    assert unlike_environments(known, other) == ("host_cpu AVX2 and AVX512",)
