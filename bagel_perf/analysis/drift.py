@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bagel_perf.schema.expected import Counters, Expected, ExpectedRun
 from bagel_perf.schema.gates import Finding
@@ -91,6 +91,12 @@ def _counters(run: Run, stage: Stage) -> Counters:
 def sites_of(run: Run, stage: Stage) -> list[Site]:
     """Where a counted run waited in a stage."""
     return [site for site in run.sites if site.region.split("/")[0] == stage]
+
+
+def only_of(found: Expected, expected: Expected) -> Expected:
+    """Expectations of the runs that were made, where others were refused."""
+    made = {(run.request, run.variant) for run in found.runs}
+    return replace(expected, runs=tuple(run for run in expected.runs if (run.request, run.variant) in made))
 
 
 def drift(expected: Expected, found: Expected, sites: Mapping[str, Site]) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ def judge_against(
     names = _shared_variants(reference, candidate, variant)
     shared = [size for size in _requested(candidate.result) if size in _requested(reference.result)]
     if not shared:
-        places = [", ".join(_labels(_requested(each.result))) for each in (reference, candidate)]
+        places = [", ".join(_labels(_requested(each.result))) for each in (candidate, reference)]
         raise UsageError(f"no resolution of {candidate.name} is in {reference.name}", value=" and ".join(places))
     _check_limits(limits, shared)
     is_paired = are_interleaved(reference.result, candidate.result)

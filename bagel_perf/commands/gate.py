@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bagel_perf import launch
@@ -67,6 +67,7 @@ def gate_tree(expected_path: Path, update: str | None, output: GateOutput) -> No
     output.check()
     if update is not None and not update.strip():
         raise UsageError("--update without a reason", remedy='say why the numbers change: --update "REASON"')
+    is_new = not expected_path.exists()
     expected = None if update is not None else load_expected(expected_path)
     plan = Plan(kind="gate", requests=REQUESTS, variants=VARIANTS, preset="tiny", device="cpu")
     events: list[Event] = []
@@ -81,7 +82,7 @@ def gate_tree(expected_path: Path, update: str | None, output: GateOutput) -> No
         raise ended or RunFailed("the worker measured nothing")
     report = judge_tree(expected, environment, _runs(events), ended)
     if update is not None and not report.findings:
-        _update(expected_path, drift.measured(environment, REQUESTS, _runs(events), update), output)
+        _update(expected_path, drift.measured(environment, REQUESTS, _runs(events), update), output, is_new=is_new)
     output.write(report)
 
 
@@ -94,15 +95,21 @@ def judge_tree(
     notes: list[str] = []
     if expected is not None:
         found = drift.measured(environment, REQUESTS, runs, expected.reason)
-        if not isinstance(ended, CountersDrifted):
-            findings += drift.drift(expected, found, drift.sites_by_name(runs))
+        judged = drift.only_of(found, expected) if isinstance(ended, CountersDrifted) else expected
+        findings += drift.drift(judged, found, drift.sites_by_name(runs))
         if expected.made_with == found.made_with:
             findings += hash_findings(expected, found)
         else:
-            unlike = ", ".join(name for name, value in found.made_with.items() if expected.made_with.get(name) != value)
-            notes.append(f"pictures are held to {VARIANTS[0]}'s, not to recorded hashes: another {unlike}")
+            notes.append(f"pictures are held to {VARIANTS[0]}'s, not to recorded hashes: {_unlike(expected, found)}")
     checks = _checks(findings, has_expected=expected is not None)
     return GateReport(findings=tuple(findings), checks=checks, notes=tuple(notes))
+
+
+def _unlike(expected: Expected, found: Expected) -> str:
+    """What the hashes were made with elsewhere."""
+    theirs = expected.made_with
+    changed = {name: value for name, value in found.made_with.items() if theirs.get(name) != value}
+    return "; ".join(f"{name} is {value}, was {theirs.get(name, 'not told')}" for name, value in changed.items())
 
 
 def _of_error(error: BagelPerfError) -> Finding:
@@ -128,7 +135,11 @@ def _runs(events: list[Event]) -> list[Run]:
     return [each.run for each in events if isinstance(each, RunEvent)]
 
 
-def _update(path: Path, expected: Expected, output: GateOutput) -> None:
+def _update(path: Path, expected: Expected, output: GateOutput, *, is_new: bool) -> None:
+    if not is_new and replace(load_expected(path), reason=expected.reason) == expected:
+        if not output.quiet:
+            print(f"nothing to record: {path} holds these numbers", file=stream_for_people(output.json_path))
+        return
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, expected_toml(expected))

@@ -129,7 +129,8 @@ def _refuse_wait(kind: Kind) -> None:
 
 
 def _waits(what: str) -> str:
-    return f"recorded work may not wait: {what} at {_line()}; take what waits out of it, or from a rung that does not"
+    remedy = "take out what waits, or use that slot of a rung that does not wait"
+    return f"recorded work may not wait: {what} at {_line()}; {remedy}"
 
 
 def _line() -> str:

@@ -29,7 +29,8 @@ def junit_xml(report: GateReport) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname="bagel_perf.gate", name=name)
         tag = OUTCOMES.get(outcome, "failure")
         if tag is not None:
-            ElementTree.SubElement(case, tag, message=outcome).text = _printable(_findings(report))
+            first = next((each.message for each in report.findings if each.kind == report.worst), outcome)
+            ElementTree.SubElement(case, tag, message=_printable(first)).text = _printable(_findings(report))
     for cell in report.cells:
         _add_cell(suite, cell)
     tags = [child.tag for case in suite for child in case]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.analysis.drift import drift, site_name, sites_by_name
+from bagel_perf.analysis.drift import drift, only_of, site_name, sites_by_name
 from bagel_perf.report.expected_text import expected_toml
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.expected import Expected, ExpectedRun, load_expected
@@ -124,3 +124,10 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path, text: str, what: st
         load_expected(path)
     with pytest.raises(UsageError, match=r'no expected counters .*--update "REASON" writes one'):
         load_expected(tmp_path / "missing.toml")
+
+
+def test_a_run_that_was_refused_hides_no_drift_of_the_others() -> None:
+    ours = replace(found(uploads=3), runs=found(uploads=3).runs[:1])
+    assert len(list(drift(EXPECTED, ours, {}))) == 2
+    (message,) = (finding.message for finding in drift(only_of(ours, EXPECTED), ours, {}))
+    assert message.startswith("uploads: 3, expected 2")

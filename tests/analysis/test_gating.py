@@ -298,7 +298,7 @@ def test_what_only_one_file_holds_is_not_judged_and_said() -> None:
 
 def test_files_without_anything_in_common_are_a_usage_error() -> None:
     before = make_result({"sync_free": {}})
-    with pytest.raises(UsageError, match=r"^no resolution of now\.json is in before\.json \(256 and 64\)$"):
+    with pytest.raises(UsageError, match=r"^no resolution of now\.json is in before\.json \(64 and 256\)$"):
         judged_against(before, make_result({"sync_free": {}}, sizes=((64, 64),)))
     with pytest.raises(UsageError, match=r"\(fused\); both hold baseline, sync_free$"):
         judge_against(Source(result=before, name="a"), Source(result=before, name="b"), DIT, "fused")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bagel_perf.cli import main
+from bagel_perf.commands.gate import GateOutput, _update
 from bagel_perf.schema.expected import load_expected
 from bagel_perf.schema.gates import EXPECTED_FILE
 
@@ -37,6 +39,8 @@ def test_an_update_writes_what_passes_next_time(tmp_path: Path, capsys: pytest.C
     assert f"written: {path}" in capsys.readouterr().out
     written, committed = load_expected(path), load_expected(EXPECTED)
     assert written.reason == "a test"
+    _update(path, replace(written, reason="nothing"), GateOutput(), is_new=False)
+    assert "nothing to record" in capsys.readouterr().out and load_expected(path).reason == "a test"
     assert [(run.request, run.variant, run.ar, run.dit) for run in written.runs] == [
         (run.request, run.variant, run.ar, run.dit) for run in committed.runs
     ]
