@@ -42,7 +42,7 @@ def run_plan(plan: Plan, listeners: Sequence[Callable[[Event], None]], command: 
 
 def _events(plan: Plan, command: Sequence[str]) -> Generator[Event, None, None]:
     with tempfile.TemporaryFile() as log:
-        worker = _start(command, log)
+        worker = _start(command, log, _environment(plan))
         try:
             _send(worker, plan)
             yield from _read(worker, log)
@@ -50,11 +50,23 @@ def _events(plan: Plan, command: Sequence[str]) -> Generator[Event, None, None]:
             _stop(worker)
 
 
-def _start(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[str]:
+def _environment(plan: Plan) -> dict[str, str]:
+    """Where only counts matter, threads that wait leave their core to others: a busy machine is three times as fast."""
+    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"} if plan.kind == "gate" else dict(os.environ)
+
+
+def _start(command: Sequence[str], log: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     try:
         return subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True, encoding="utf-8", errors="replace"
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=log,
+            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
         )
     except OSError as problem:
         raise RunFailed("the worker cannot be started", value=command[0], allowed=problem.strerror or "") from problem

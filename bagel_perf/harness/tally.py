@@ -13,10 +13,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from bagel_perf.harness.regions import current_region, recording
-from bagel_perf.harness.simulated.cuda import SimulatedCuda
 from bagel_perf.harness.simulated.device import SimulatedDevice
 from bagel_perf.harness.simulated.patches import Patches
-from bagel_perf.harness.simulated.streams import SimulatedStream, StreamContext, set_stream
 from bagel_perf.harness.syncs.frames import Folders, readable_path
 
 FAMILIES = {
@@ -58,8 +56,6 @@ def tallying(simulated: SimulatedDevice | None = None) -> Iterator[Tally]:
             stack.enter_context(simulated.copies_to(lambda is_download: tally.add(_direction(is_download))))
         stack.enter_context(recording(tally))
         stack.enter_context(_Families(tally))
-        if simulated is not None and not isinstance(simulated, SimulatedCuda):
-            stack.enter_context(_simulated_streams())
         stack.enter_context(_side_streams(tally))
         yield tally
 
@@ -78,15 +74,6 @@ class _Families(TorchFunctionMode):
         if family is not None:
             self._tally.add(family)
         return func(*args, **(kwargs or {}))
-
-
-def _simulated_streams() -> Patches:
-    """A plain simulated device leaves ``torch.cuda`` as it is, which has no streams where there is no GPU."""
-    patches = Patches()
-    patches.add(torch.cuda, "Stream", SimulatedStream)
-    patches.add(torch.cuda, "stream", StreamContext)
-    patches.add(torch.cuda, "set_stream", set_stream)
-    return patches
 
 
 def _side_streams(tally: Tally) -> Patches:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from bagel_perf.harness.measure import Subject, run_stages
-from bagel_perf.harness.simulated import SimulatedDevice
+from bagel_perf.harness.simulated import SimulatedCuda, SimulatedDevice
 from bagel_perf.harness.syncs import SyncCollector, count_host_syncs
 from bagel_perf.harness.tally import Tally, tallying
 from bagel_perf.model.bagel import Bagel
@@ -42,7 +42,7 @@ def count_stages(model: Bagel, make_subject: MakeSubject) -> Counts:
     """
     if model.device.type == "cuda":
         return _counted(make_subject(model), model.device, "cuda")
-    with SimulatedDevice() as simulated:
+    with SimulatedCuda() as simulated:  # with torch.cuda, so that synchronizations, events and streams are there
         subject = make_subject(map_tensors(model, simulated.wrap))
         counts = _counted(subject, simulated.device, "simulated", simulated)
     if simulated.unjudged:
