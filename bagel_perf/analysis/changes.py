@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bagel_perf.analysis import pictures
 from bagel_perf.analysis.dropping import drop_reason, median_clock
 from bagel_perf.analysis.judging import PairedSamples, change_state, gate_confidence, noise_floor_pct, reconcile
-from bagel_perf.analysis.rounds import latency_by_round, paired
+from bagel_perf.analysis.rounds import control_change, latency_by_round, paired
 from bagel_perf.analysis.stats import CONFIDENCE, PairedChange, paired_change
 from bagel_perf.schema.results import Delta, Dropped, Noise, Rest, res_label
 from bagel_perf.schema.runs import Run
@@ -42,7 +42,7 @@ class Changes:
     def _delta(self, size: Size, stage: Stage, reference: str, candidate: str) -> Iterator[Delta]:
         a, b = (pictures.at(self.runs, size, name) for name in (reference, candidate))
         both = paired(a, b, stage, self.clock_mhz)
-        if both.reference_ms:
+        if both is not None:
             change = paired_change(both.reference_ms, both.candidate_ms)
             # So many controls that one of them excludes 0 by chance would void a clean comparison.
             control = self._control(size, stage, gate_confidence(len(STAGES) * len(self.sizes)))
@@ -59,12 +59,7 @@ class Changes:
             )
 
     def _control(self, size: Size, stage: Stage, confidence: float = CONFIDENCE) -> PairedChange | None:
-        """The variant that was timed twice a round against itself, None where none was."""
-        own = [run for run in self.runs if (run.width, run.height) == size]
-        first = next((run.variant for run in own if run.again), None)
-        runs = [run for run in own if run.variant == first]
-        both = paired(runs, runs, stage, self.clock_mhz, control=True)
-        return paired_change(both.reference_ms, both.candidate_ms, confidence) if both.reference_ms else None
+        return control_change(self.runs, size, stage, self.clock_mhz, confidence)
 
     def noise(self) -> Iterator[Noise]:
         """Of each size and stage with a control."""

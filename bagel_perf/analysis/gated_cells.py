@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bagel_perf.analysis.dropping import drop_reason, is_invalid
-from bagel_perf.analysis.judging import Judgement, PairedSamples, gate_confidence, judge
-from bagel_perf.analysis.rounds import latency_by_round, paired
-from bagel_perf.analysis.stats import paired_change
+from bagel_perf.analysis.judging import Judgement, gate_confidence, judge
+from bagel_perf.analysis.rounds import control_change, latency_by_round, paired
 from bagel_perf.analysis.unpaired import judge_unpaired
 from bagel_perf.schema.gates import Finding, GatedCell
 from bagel_perf.schema.limits import Limit, Unit, limit_of
@@ -71,12 +70,11 @@ def judge_gated(gated: Sequence[Gated]) -> tuple[GatedCell, ...]:
 
 def _judge_pairs(gated: Gated, confidence: float) -> GatedCell | None:
     arms = gated.arms
-    both = paired(arms.reference, arms.candidate, gated.stage, arms.clocks_mhz[0])
-    if not both.reference_ms:
+    samples = paired(arms.reference, arms.candidate, gated.stage, arms.clocks_mhz[0])
+    if samples is None:
         return None
-    samples = PairedSamples(reference_ms=both.reference_ms, candidate_ms=both.candidate_ms)
     judgement = judge(samples, gated.limit, confidence=confidence)
-    return _cell(gated, judgement, both.reference_ms, both.candidate_ms, both.num_dropped)
+    return _cell(gated, judgement, samples.reference_ms, samples.candidate_ms, samples.num_dropped)
 
 
 def _judge_apart(gated: Gated, confidence: float) -> GatedCell | None:
@@ -180,12 +178,9 @@ def control_findings(
     places = dict.fromkeys((each.arms.size, each.stage) for each in gated)
     confidence = gate_confidence(len(places))
     for size, stage in places:
-        own = [run for run in runs if (run.width, run.height) == size]
-        twice = {run.variant for run in own if run.again}
-        own = [run for run in own if run.variant in twice]
-        both = paired(own, own, stage, clock_mhz, control=True)
-        change = paired_change(both.reference_ms, both.candidate_ms, confidence) if both.reference_ms else None
+        change = control_change(runs, size, stage, clock_mhz, confidence)
         if change is not None and change.ci_pct is not None and not change.ci_pct[0] <= 0 <= change.ci_pct[1]:
+            twice = dict.fromkeys(run.variant for run in runs if run.again and (run.width, run.height) == size)
             what = f"{', '.join(twice)} differs from itself in {where} at {res_label(*size)}: {stage}"
             interval = f"{change.delta_pct:+.2f}% ({change.ci_pct[0]:+.2f} to {change.ci_pct[1]:+.2f})"
             yield Finding(kind="environment", message=f"{what} {interval}, so no change is to be believed")

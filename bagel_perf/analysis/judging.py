@@ -37,10 +37,14 @@ REASONS: dict[State, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedSamples:
-    """Latencies of one cell in ms; those at the same place were measured in the same round."""
+    """Latencies of one cell in ms; those at the same place were measured in the same round.
+
+    ``num_dropped`` more were left out for the conditions that they ran under.
+    """
 
     reference_ms: tuple[float, ...]
     candidate_ms: tuple[float, ...]
+    num_dropped: int = 0
 
     def __post_init__(self) -> None:
         assert len(self.reference_ms) == len(self.candidate_ms) > 0
@@ -117,7 +121,7 @@ def judge(samples: PairedSamples, limit: Limit, *, confidence: float = CONFIDENC
     in_percent = limit.percent is not None
     median, interval = median_interval(samples.log_ratios if in_percent else samples.differences_ms, confidence)
     bound = math.log1p(limit.amount / 100) if in_percent else limit.amount
-    state = _state(interval, bound + ROUNDING)
+    state = state_of(interval, bound + ROUNDING)
     needed = pairs_needed(confidence)
     return Judgement(
         limit=limit,
@@ -130,7 +134,8 @@ def judge(samples: PairedSamples, limit: Limit, *, confidence: float = CONFIDENC
     )
 
 
-def _state(interval: tuple[float, float] | None, bound: float) -> State:
+def state_of(interval: tuple[float, float] | None, bound: float) -> State:
+    """What an interval says of a limit, both in one unit; inconclusive where there is none."""
     if interval is None:
         return "inconclusive"
     low, high = interval

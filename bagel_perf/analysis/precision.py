@@ -9,7 +9,6 @@ from bagel_perf.analysis import pictures
 from bagel_perf.analysis.dropping import median_clock
 from bagel_perf.analysis.planning import expected_half_width_pct, is_precise, looks, plan_text
 from bagel_perf.analysis.rounds import paired
-from bagel_perf.analysis.stats import log_ratios
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.slots import STAGES
@@ -35,7 +34,7 @@ def _changes(plan: Plan, runs: Sequence[Run]) -> list[list[float]]:
         for candidate in arms[1:]:
             for stage in STAGES:
                 both = paired(arms[0], candidate, stage, clock_mhz)
-                found.append(log_ratios(both.reference_ms, both.candidate_ms))
+                found.append([] if both is None else both.log_ratios)
     return found
 
 

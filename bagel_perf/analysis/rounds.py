@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from bagel_perf.analysis.dropping import drop_reason
+from bagel_perf.analysis.judging import PairedSamples
+from bagel_perf.analysis.stats import CONFIDENCE, PairedChange, paired_change
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.slots import Stage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paired:
-    """Latencies in ms of the rounds that two arms share and that count; ``num_dropped`` more do not count."""
-
-    reference_ms: tuple[float, ...]
-    candidate_ms: tuple[float, ...]
-    num_dropped: int
 
 
 def latency_by_round(own: Sequence[Run], stage: Stage, *, again: bool = False) -> dict[int, float]:
@@ -31,9 +23,10 @@ def paired(
     median_clock: float | None,
     *,
     control: bool = False,
-) -> Paired:
-    """The rounds of both; with ``control`` the candidate's runs are the first variant's second ones.
+) -> PairedSamples | None:
+    """The rounds of both that count, None where there is none.
 
+    With ``control`` the candidate's runs are the first variant's second ones.
     ``median_clock`` is that of all timed runs, in MHz.
     """
     before = {number: (ms, run) for number, ms, run in _timed(reference, stage, again=False)}
@@ -44,11 +37,28 @@ def paired(
         for number in shared
         if not any(drop_reason(run.conditions, median_clock) for run in (before[number][1], after[number][1]))
     ]
-    return Paired(
+    if not kept:
+        return None
+    return PairedSamples(
         reference_ms=tuple(before[number][0] for number in kept),
         candidate_ms=tuple(after[number][0] for number in kept),
         num_dropped=len(shared) - len(kept),
     )
+
+
+def control_change(
+    runs: Iterable[Run],
+    size: tuple[int, int],
+    stage: Stage,
+    median_clock: float | None,
+    confidence: float = CONFIDENCE,
+) -> PairedChange | None:
+    """The variant that was timed twice a round against itself at one (width, height), None where none was."""
+    own = [run for run in runs if (run.width, run.height) == size]
+    twice = {run.variant for run in own if run.again}
+    own = [run for run in own if run.variant in twice]
+    both = paired(own, own, stage, median_clock, control=True)
+    return None if both is None else paired_change(both.reference_ms, both.candidate_ms, confidence)
 
 
 def _timed(own: Sequence[Run], stage: Stage, *, again: bool) -> Iterator[tuple[int, float, Run]]:

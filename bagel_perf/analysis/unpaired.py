@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from bagel_perf.analysis.judging import REASONS, ROUNDING, Judgement, State
+from bagel_perf.analysis.judging import REASONS, ROUNDING, Judgement, state_of
 from bagel_perf.analysis.stats import CONFIDENCE, median_interval, pairs_needed
 from bagel_perf.schema.limits import Limit
 
@@ -27,7 +27,7 @@ def judge_unpaired(
     assert reference_ms and candidate_ms
     before, after = statistics.median(reference_ms), statistics.median(candidate_ms)
     interval = _interval(reference_ms, candidate_ms, limit, _of_each(confidence))
-    state = _state(interval, limit.amount + 100 * ROUNDING)
+    state = state_of(interval, limit.amount + 100 * ROUNDING)
     few = f"{len(reference_ms)} and {len(candidate_ms)} samples; {samples_needed(confidence)} of each are needed"
     return Judgement(
         limit=limit,
@@ -56,12 +56,3 @@ def _interval(
 def _change(before_ms: float, after_ms: float, limit: Limit) -> float:
     """In the unit of the limit."""
     return after_ms - before_ms if limit.percent is None else (after_ms / before_ms - 1) * 100
-
-
-def _state(interval: tuple[float, float] | None, bound: float) -> State:
-    if interval is None:
-        return "inconclusive"
-    low, high = interval
-    if low > bound:
-        return "fail"
-    return "pass" if high <= bound else "inconclusive"

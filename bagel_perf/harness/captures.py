@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bagel_perf.harness.regions import region
 from bagel_perf.harness.simulated import active_device
 from bagel_perf.harness.simulated.verdicts import verdict_on
-from bagel_perf.harness.syncs.frames import Folders, readable_path
+from bagel_perf.harness.syncs.frames import Folders, line_of, readable_path
 from bagel_perf.schema.waits import HINTS, Kind
 
 Work = Callable[[], object]
@@ -135,7 +135,7 @@ def _waits(what: str) -> str:
 
 def _line() -> str:
     frame = Folders().user_frame(sys._getframe(1))
-    return "no line of Python" if frame is None else f"{readable_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+    return "no line of Python" if frame is None else line_of(frame)
 
 
 _COPIES = ("aten::copy_", "aten::_to_copy")

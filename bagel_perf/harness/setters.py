@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from bagel_perf.harness.syncs.frames import Folders, readable_path
+from bagel_perf.harness.syncs.frames import Folders, line_of
 
 SETTERS = {
     "threads": "set_num_threads",
@@ -37,7 +37,7 @@ def hearing_setters(settings: Collection[str]) -> Iterator[list[str]]:
         if event == "c_call" and getattr(called, "__name__", "") in names:
             user = folders.user_frame(frame)
             if user is not None:
-                places.append(f"{readable_path(user.f_code.co_filename)}:{user.f_lineno}")
+                places.append(line_of(user))
 
     before = sys.getprofile()
     sys.setprofile(hear)

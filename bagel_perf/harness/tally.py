@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from bagel_perf.harness.regions import current_region, recording
 from bagel_perf.harness.simulated.device import SimulatedDevice
 from bagel_perf.harness.simulated.patches import Patches
-from bagel_perf.harness.syncs.frames import Folders, readable_path
+from bagel_perf.harness.syncs.frames import Folders, line_of
 
 FAMILIES = {
     "products": ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "__matmul__", "__rmatmul__", "einsum"),
@@ -98,4 +98,4 @@ def _place() -> str:
     frame = Folders().user_frame(sys._getframe(1))
     if frame is None:
         return "no line of Python"
-    return f"{readable_path(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+    return f"{line_of(frame)} in {frame.f_code.co_qualname}"

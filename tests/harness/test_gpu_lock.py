@@ -58,8 +58,8 @@ def test_a_gpu_that_another_process_holds_is_refused_with_its_number_until_it_di
 
 
 def test_another_gpu_is_free() -> None:
-    with another_run(), lock_of_uuid(OTHER_UUID):
-        pass
+    with another_run() as process, lock_of_uuid(OTHER_UUID):
+        assert process.poll() is None, "both are held at once"
 
 
 def test_one_process_holds_a_gpu_once_and_may_take_it_again() -> None:

@@ -27,6 +27,7 @@ def test_what_was_set_back_was_not_changed() -> None:
     with unchanged_settings():
         torch.set_float32_matmul_precision("medium")
         torch.set_float32_matmul_precision(before)
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_an_error_on_the_way_comes_first() -> None:

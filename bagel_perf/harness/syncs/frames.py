@@ -86,6 +86,11 @@ def _source_text(file: str, position: tuple[int | None, ...], *, one_line: bool)
     return text if len(text) <= _MAX_EXPRESSION else f"{text[: _MAX_EXPRESSION - 3]}..."
 
 
+def line_of(frame: FrameType) -> str:
+    """FILE:LINE that a frame is at."""
+    return f"{readable_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
 def readable_path(path: str) -> str:
     """``path`` as a module's where it is an installed package's, else from the current folder, else from ``sys.path``.
 
