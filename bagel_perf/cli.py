@@ -90,6 +90,7 @@ def compare(
     processes: Processes = None,
     warmup: Warmup = None,
     out: Out = None,
+    html: Annotated[bool, typer.Option("--html", help="Also write report.html beside the result.")] = False,
     json_path: Json = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -115,7 +116,7 @@ def compare(
     # Imported here: rich takes 0.1 s, which --help does not have to wait for.
     from bagel_perf.commands.compare import run_compare
 
-    run_compare(plan, out, json_path, command=context.obj, quiet=quiet)
+    run_compare(plan, out, json_path, command=context.obj, quiet=quiet, html=html)
 
 
 @app.command()
@@ -281,6 +282,21 @@ def gate(
         gate_revision(plan, reference, policy, out, output, command=context.obj)
     else:
         gate_tree(expected, update, output)
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULT...", help="Files or folders; the newest is shown.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of report.html and summary.md.")],
+    json_path: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Renders results as one self-contained page; several are a history, of which the newest is shown in full."""
+    from bagel_perf.commands.report import run_report
+
+    run_report(results, out, json_path, quiet=quiet)
 
 
 class ProgramEnded(Exception):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
 from bagel_perf.commands.measuring import measure
+from bagel_perf.commands.report import write_page
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.progress import ProgressView
@@ -17,7 +18,7 @@ from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
 
 
-def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command: str, quiet: bool) -> None:
+def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command: str, quiet: bool, html: bool) -> None:
     """Runs the plan, keeps and prints what it gives; raises the error that a result without a pass ends in.
 
     ``command`` is the command line, which the result names.
@@ -37,6 +38,8 @@ def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command:
     if result is None or path is None:
         raise error or RunFailed("the worker measured nothing")
     write_summary(result, path.parent)
+    if html:
+        write_page(result, path.parent)
     if not quiet:
         print_result(result, path, stream_for_people(json_path))
     write_json(json_path, result.to_json())

@@ -1,0 +1,56 @@
+"""``report``: from result files to a page and its Markdown, without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
+from bagel_perf.report.markdown import SUMMARY_FILE
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.results import RESULT_FILE, Result
+from bagel_perf.schema.store import writing
+
+PAGE_FILE = "report.html"
+SCHEMA = "bagel-perf.report"
+VERSION = 1
+
+
+def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet: bool) -> None:
+    """Writes ``report.html`` and ``summary.md`` of the results; the last by date is the subject."""
+    # Imported here: jinja2 and matplotlib are for pages alone.
+    from bagel_perf.report.html.page import build_page, page_html
+    from bagel_perf.report.html.page_markdown import page_markdown
+    from bagel_perf.report.html.source import load_sources
+
+    check_json_path(json_path)
+    if (out / RESULT_FILE).exists():
+        remedy = "choose another --out"
+        raise UsageError("folder of the page holds a result, with a summary of its own", value=out, remedy=remedy)
+    sources = load_sources(paths)
+    page = build_page(sources)
+    texts = {PAGE_FILE: page_html(page), SUMMARY_FILE: page_markdown(page)}
+    _write(out, texts)
+    if not quiet:
+        print(f"page: {out / PAGE_FILE}; next: open it in a browser", file=stream_for_people(json_path))
+    files = {"html": str(out / PAGE_FILE), "summary": str(out / SUMMARY_FILE)}
+    results = [str(source.folder / RESULT_FILE) for source in sources]
+    write_json(json_path, {"schema": SCHEMA, "version": VERSION, "subject": results[-1], "results": results, **files})
+
+
+def write_page(result: Result, folder: Path) -> Path:
+    """Writes the page of one result beside it; its ``summary.md`` is there already."""
+    from bagel_perf.report.html.page import build_page, page_html
+    from bagel_perf.report.html.source import source_of
+
+    _write(folder, {PAGE_FILE: page_html(build_page((source_of(result, folder),)))})
+    return folder / PAGE_FILE
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("no folder for the page", value=folder, remedy="choose another --out")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,117 @@
+"""What changed, in tables and as a forest of intervals: before, after, delta, verdict, and host syncs beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bagel_perf.report.cells import bitwise_variants, cell_of, change_text, delta_of, resolutions, syncs_text
+from bagel_perf.report.html import published, svg
+from bagel_perf.report.html.content import Plot, Section, TableBlock, Text, tables
+from bagel_perf.report.table import STAGE_LABELS, Column, Table, res_text
+from bagel_perf.report.tables import latency_table, sync_table
+from bagel_perf.report.tolerance_tables import tolerance_tables
+from bagel_perf.schema.results import Delta, Noise, Result
+from bagel_perf.schema.slots import STAGES, Stage
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROW_IN = 0.24
+
+
+def changes_section(result: Result) -> Section:
+    """A table for each candidate; those with a declared tolerance apart."""
+    found = [TableBlock(table=change_table(result, each)) for each in bitwise_variants(result)[1:]]
+    apart = tables(*tolerance_tables(result))
+    return Section(anchor="changes", title="Before and after", blocks=(*found, *apart, *tables(sync_table(result))))
+
+
+def change_table(result: Result, candidate: str) -> Table:
+    """The latency table with the host syncs before and after."""
+    table = latency_table(result, candidate)
+    places = [(res, stage) for res in resolutions(result) for stage in STAGES]
+    rows = []
+    for (res, stage), row in zip(places, table.rows, strict=True):
+        cells = (cell_of(result, res, stage, name) for name in (result.variants[0], candidate))
+        rows.append((*row, *map(syncs_text, cells)))
+    syncs = (Column(header="host syncs before", numeric=True), Column(header="host syncs after", numeric=True))
+    return dataclasses.replace(table, columns=(*table.columns, *syncs), rows=tuple(rows))
+
+
+def forest_section(result: Result) -> Section:
+    """One drawing a resolution."""
+    blocks = tuple(_forests(result))
+    return Section(
+        anchor="forest", title="Changes and their intervals", blocks=blocks or (Text(text="No change was measured."),)
+    )
+
+
+def _forests(result: Result) -> Iterator[Plot]:
+    for index, res in enumerate(resolutions(result)):
+        rows = [
+            delta
+            for stage in STAGES
+            for name in result.variants[1:]
+            if (delta := delta_of(result.deltas, res, stage, name)) is not None
+            and svg.is_plain(delta.delta_pct, *(delta.ci_pct or ()))
+        ]
+        if rows:
+            yield _forest(result, f"forest{index}", res, rows)
+
+
+def _forest(result: Result, key: str, res: int | str, rows: list[Delta]) -> Plot:
+    noise = {each.stage: each for each in result.noise if each.res == res}
+    marks = {
+        index: published.DELTAS_PCT[delta.res, delta.stage]
+        for index, delta in enumerate(rows)
+        if delta.candidate == published.VARIANT and (delta.res, delta.stage) in published.DELTAS_PCT
+    }
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        _paint_noise(axes, rows, noise)
+        axes.axvline(0, color=svg.INK, linewidth=1)
+        for y, delta in enumerate(rows):
+            _paint_row(axes, y, delta)
+        axes.scatter(
+            list(marks.values()), list(marks), marker="D", s=34, facecolors="none", edgecolors=svg.SERIES[3], zorder=4
+        )
+        axes.set_yticks(range(len(rows)), [f"{STAGE_LABELS[each.stage]}  {svg.short(each.candidate)}" for each in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel(f"change of latency from {svg.short(result.variants[0])} (%); left is faster")
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+
+    parts = ["dot: median of the paired ratios; bar: its 95% interval; hollow: no difference shown or no verdict"]
+    parts += ["shaded: noise floor" if noise else "noise floor not measured"]
+    parts += [f"diamond: published, {published.SOURCE}"] if marks else []
+    label = f"Changes of latency at {res_text(res)} with their intervals"
+    drawing = svg.draw(key, 0.75 + ROW_IN * len(rows), paint)
+    return Plot(svg=drawing, label=label, caption=f"{label}. {'; '.join(parts)}.")
+
+
+def _paint_noise(axes: Axes, rows: list[Delta], noise: dict[Stage, Noise]) -> None:
+    for y, delta in enumerate(rows):
+        floor = noise[delta.stage].floor_pct if delta.stage in noise else None
+        if floor is not None and svg.is_plain(floor):
+            axes.barh(y, 2 * floor, left=-floor, height=1, color=svg.SHADE, linewidth=0)
+
+
+def _paint_row(axes: Axes, y: int, delta: Delta) -> None:
+    shown = delta.verdict in ("improved", "regressed")
+    colour = {"improved": svg.BETTER, "regressed": svg.WORSE}.get(delta.verdict, svg.INK)
+    if delta.ci_pct is not None:
+        axes.plot(delta.ci_pct, (y, y), color=colour, linewidth=2, solid_capstyle="butt")
+    face = colour if shown else svg.PAPER
+    axes.plot([delta.delta_pct], [y], marker="o", markersize=5.5, color=colour, markerfacecolor=face, zorder=5)
+    axes.annotate(
+        change_text(delta),
+        (1.01, y),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        fontsize=8.5,
+        annotation_clip=False,
+    )

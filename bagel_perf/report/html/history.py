@@ -1,0 +1,120 @@
+"""How each change of latency developed over several results, oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bagel_perf.analysis.alike import unlike_environments
+from bagel_perf.analysis.history import Point, moved
+from bagel_perf.report.cells import change_text
+from bagel_perf.report.html import svg
+from bagel_perf.report.html.content import Block, Fold, Plot, Section, TableBlock, Text
+from bagel_perf.report.html.source import Source
+from bagel_perf.report.table import STAGE_LABELS, Column, Table, res_text
+from bagel_perf.schema.results import Delta
+from bagel_perf.schema.slots import STAGES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Series = dict[tuple[str, str], list[Point]]
+"""By stage and candidate."""
+NOTE = (
+    "changed: the interval does not overlap that of the result before; of many cells some do so by chance, and where "
+    "the environment differs, too, it may be the cause"
+)
+
+
+def history_section(sources: Sequence[Source]) -> Section:
+    """A drawing and a table for each resolution that the last result has."""
+    resolutions = dict.fromkeys(delta.res for delta in sources[-1].result.deltas)
+    blocks = [block for index, res in enumerate(resolutions) for block in _blocks(sources, index, res)]
+    names = TableBlock(table=_name_table(sources))
+    return Section(anchor="history", title="History", blocks=(names, *(blocks or [Text(text="No change to follow.")])))
+
+
+def _name_table(sources: Sequence[Source]) -> Table:
+    rows = tuple((str(number), source.name, source.result.command) for number, source in enumerate(sources, 1))
+    columns = Column(header="number", numeric=True), Column(header="result"), Column(header="command")
+    return Table(title="Results, oldest first", columns=columns, rows=rows)
+
+
+def _blocks(sources: Sequence[Source], index: int, res: int | str) -> Iterator[Block]:
+    series = _series(sources, res)
+    if series:
+        label = f"Changes at {res_text(res)} over the results"
+        caption = f"{label}. Bars are 95% intervals; the numbers below are those of the table of results."
+        drawing = svg.draw(f"history{index}", 2.6, lambda figure: _paint(figure, series, len(sources)))
+        yield Plot(svg=drawing, label=label, caption=caption)
+        yield Fold(summary=label, blocks=(TableBlock(table=_table(sources, label, series)),))
+
+
+def _series(sources: Sequence[Source], res: int | str) -> Series:
+    """Of each candidate of the last result, against the same reference."""
+    subject = sources[-1].result
+    found: Series = {}
+    for last in subject.deltas:
+        if last.res == res and last.candidate in subject.variants:
+            points = [
+                Point(number=number, delta=delta)
+                for number, source in enumerate(sources)
+                for delta in source.result.deltas
+                if _cell(delta) == _cell(last)
+            ]
+            found[last.stage, last.candidate] = points
+    return found
+
+
+def _cell(delta: Delta) -> tuple[object, ...]:
+    return delta.res, delta.stage, delta.reference, delta.candidate
+
+
+def _paint(figure: Figure, series: Series, number: int) -> None:
+    grid = figure.subplots(1, len(STAGES), squeeze=False)
+    names = list(dict.fromkeys(candidate for _, candidate in series))
+    for column, stage in enumerate(STAGES):
+        axes = grid[0][column]
+        for index, name in enumerate(names):
+            _paint_series(axes, series.get((stage, name), []), index, len(names), name)
+        axes.axhline(0, color=svg.INK, linewidth=0.8)
+        axes.set_title(f"{STAGE_LABELS[stage]} (%)", loc="left")
+        axes.set_xticks(range(number), [str(each + 1) for each in range(number)])
+        axes.set_xlim(-0.5, number - 0.5)
+        axes.grid(axis="y")
+    grid[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _paint_series(axes: Axes, points: list[Point], index: int, number: int, name: str) -> None:
+    shift = (index - (number - 1) / 2) * 0.1
+    colour, marker = svg.SERIES[index % 6], svg.MARKERS[index % 6]
+    plain = [each.delta for each in points if svg.is_plain(each.delta.delta_pct, *(each.delta.ci_pct or ()))]
+    xs = [each.number + shift for each in points if each.delta in plain]
+    axes.plot(
+        xs, [each.delta_pct for each in plain], color=colour, marker=marker, markersize=4.5, label=svg.short(name)
+    )
+    for x, delta in zip(xs, plain, strict=True):
+        if delta.ci_pct is not None:
+            axes.plot((x, x), delta.ci_pct, color=colour, linewidth=1.3)
+
+
+def _table(sources: Sequence[Source], title: str, series: Series) -> Table:
+    rows = []
+    for (_, candidate), points in series.items():
+        for before, point in zip((None, *points), points, strict=False):
+            label = STAGE_LABELS[point.delta.stage]
+            note = _note(sources, before, point)
+            rows.append((label, candidate, str(point.number + 1), change_text(point.delta), note))
+    headers = ("stage", "candidate", "result", "delta (95% interval)", "against the result before")
+    columns = tuple(Column(header=header, numeric=header.startswith(("result", "delta"))) for header in headers)
+    return Table(title=title, columns=columns, rows=tuple(rows), caption=NOTE)
+
+
+def _note(sources: Sequence[Source], before: Point | None, point: Point) -> str:
+    if before is None:
+        return "first"
+    ours, theirs = (sources[each.number].result.environment for each in (point, before))
+    other = ", environment differs" if unlike_environments(theirs, ours) else ""
+    state = {True: "changed", False: "no change shown", None: "no interval"}[moved(before, point)]
+    return state + other

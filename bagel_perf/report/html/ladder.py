@@ -1,0 +1,98 @@
+"""The way from the first variant to the best: times and host syncs rung by rung, and what each slot saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from bagel_perf.report.ablation_tables import ablation_tables
+from bagel_perf.report.cells import bitwise_variants, cell_of, delta_of, resolutions
+from bagel_perf.report.html import svg
+from bagel_perf.report.html.content import Block, Heading, Plot, Section, Text, tables
+from bagel_perf.report.ladder_tables import ladder_tables
+from bagel_perf.report.table import STAGE_LABELS, res_text
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.slots import STAGES, Stage
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ABLATE = "What each slot saves alone and last is not in this result; bagel-perf compare --ablate --pairs 6 measures it."
+
+
+def ladder_section(result: Result) -> Section:
+    """A waterfall for each resolution, the table of the ladder, and the slots."""
+    ablations = tables(*ablation_tables(result))
+    blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*ladder_tables(result)))
+    return Section(
+        anchor="ladder",
+        title="Ladder",
+        blocks=(
+            *(blocks or (Text(text="Nothing was timed."),)),
+            Heading(text="Slots left in and left out"),
+            *(ablations or (Text(text=ABLATE),)),
+        ),
+    )
+
+
+def _waterfalls(result: Result) -> Iterator[Plot]:
+    variants = bitwise_variants(result)
+    for index, res in enumerate(resolutions(result)):
+
+        def paint(figure: Figure, res: int | str = res) -> None:
+            grid = figure.subplots(2, len(STAGES), squeeze=False)
+            for column, stage in enumerate(STAGES):
+                times, counts = _medians(result, res, stage, variants), _syncs(result, res, stage, variants)
+                notes = [_step_text(result, res, stage, variant) for variant in variants]
+                grid[0][column].set_title(f"{STAGE_LABELS[stage]}: latency (ms)", loc="left")
+                grid[1][column].set_title(f"{STAGE_LABELS[stage]}: host syncs", loc="left")
+                _fall(grid[0][column], times, notes, "{:.1f}")
+                _fall(grid[1][column], counts, [""] * len(variants), "{:.0f}")
+                for row in range(2):
+                    names = [svg.short(name) for name in variants] if column == 0 else []
+                    grid[row][column].set_yticks(range(len(variants)), names or [""] * len(variants))
+
+        label = f"From {variants[0]} to {variants[-1]} at {res_text(res)}"
+        drawing = svg.draw(f"ladder{index}", 0.9 + 0.5 * len(variants), paint)
+        caption = (
+            f"{label}. Full bar: what is left, as a median; pale: what went from the variant above; % is its change."
+        )
+        yield Plot(svg=drawing, label=label, caption=caption)
+
+
+def _medians(result: Result, res: int | str, stage: Stage, variants: tuple[str, ...]) -> list[float | None]:
+    cells = [cell_of(result, res, stage, variant) for variant in variants]
+    return [None if cell is None else cell.median_ms for cell in cells]
+
+
+def _syncs(result: Result, res: int | str, stage: Stage, variants: tuple[str, ...]) -> list[float | None]:
+    cells = [cell_of(result, res, stage, variant) for variant in variants]
+    return [None if cell is None else cell.host_syncs for cell in cells]
+
+
+def _step_text(result: Result, res: int | str, stage: Stage, variant: str) -> str:
+    step = delta_of(result.steps, res, stage, variant)
+    return "" if step is None else f"{step.delta_pct:+.1f}%"
+
+
+def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str) -> None:
+    before: float | None = None
+    top = max((value for value in values if value is not None and svg.is_plain(value)), default=0.0) or 1.0
+    for y, (value, note) in enumerate(zip(values, notes, strict=True)):
+        if value is None or not svg.is_plain(value):
+            axes.text(0, y, "not measured", va="center", fontsize=8.5)
+            continue
+        style: dict[str, Any] = {"height": 0.62, "linewidth": 0}
+        axes.barh(y, value, color=svg.SERIES[0], **style)
+        if before is not None and before > value:
+            axes.barh(y, before - value, left=value, color=svg.SHADE, **style)
+        if before is not None and before < value:
+            axes.barh(y, value - before, left=before, color=svg.WORSE, **style)
+        end = max(value, before or 0.0) + 0.015 * top
+        axes.text(end, y, "  ".join(part for part in (form.format(value), note) if part), va="center", fontsize=8.5)
+        before = value
+    axes.set_xlim(0, 1.45 * top)
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.locator_params(axis="x", nbins=4)

@@ -1,0 +1,92 @@
+"""The page: its sections in order, rendered by one template that escapes all it is given."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bagel_perf.report.html.changes import changes_section, forest_section
+from bagel_perf.report.html.content import Page
+from bagel_perf.report.html.environment import environment_section
+from bagel_perf.report.html.floors import floors_section
+from bagel_perf.report.html.history import history_section
+from bagel_perf.report.html.ladder import ladder_section
+from bagel_perf.report.html.pictures import pictures_section
+from bagel_perf.report.html.samples import samples_section
+from bagel_perf.report.html.sites import sites_section
+from bagel_perf.report.html.source import Source
+from bagel_perf.report.html.timeline import timeline_section
+from bagel_perf.report.html.verdict import verdict_section
+from bagel_perf.report.provenance import source_text
+from bagel_perf.schema.results import Result
+
+CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+GLYPHS = {
+    "improved": ("better", "▼"),
+    "regressed": ("worse", "▲"),
+    "no difference shown": ("plain", "="),
+    "inconclusive": ("plain", "?"),
+    "too few pairs": ("plain", "?"),
+    "invalid": ("worse", "✕"),
+    "yes": ("better", "✓"),
+    "NO": ("worse", "✕"),
+}
+HEADERS_WITH_GLYPHS = ("verdict", "identical")
+DATA_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+DATA_FIELDS = ("created", "environment", "requests", "variants", "cells", "deltas", "noise", "identity", "dropped")
+
+
+def build_page(sources: Sequence[Source]) -> Page:
+    """Of results, oldest first: the last is the subject, all of them are the history."""
+    subject = sources[-1]
+    result = subject.result
+    history = (history_section(sources),) if len(sources) > 1 else ()
+    return Page(
+        title=f"{' and '.join(result.variants[:1])} against {', '.join(result.variants[1:]) or 'nothing'}",
+        subtitle=f"{source_text(result)}; {result.environment.preset} preset, weights {result.environment.weights}",
+        sections=(
+            verdict_section(result),
+            changes_section(result),
+            forest_section(result),
+            ladder_section(result),
+            pictures_section(result, subject.folder),
+            timeline_section(result),
+            sites_section(result),
+            floors_section(result),
+            samples_section(result),
+            *history,
+            environment_section(sources),
+        ),
+        data_json=data_text(result),
+    )
+
+
+def data_text(result: Result) -> str:
+    """The figures of a result as JSON that cannot end the element that it stands in."""
+    fields = result.to_json()
+    return json.dumps({name: fields[name] for name in DATA_FIELDS}).translate(DATA_ESCAPES)
+
+
+def page_html(page: Page) -> str:
+    """The whole document."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals.update(csp=CSP, style=Markup(_resource("page.css")), safe_svg=Markup, safe_json=Markup)
+    environment.globals.update(glyph=glyph)
+    return environment.from_string(_resource("page.html.jinja")).render(page=page)
+
+
+def glyph(header: str, text: str) -> tuple[str, str] | None:
+    """Class and sign of a verdict in a cell under this header, which always has its word as well."""
+    if header not in HEADERS_WITH_GLYPHS:
+        return None
+    return GLYPHS.get(text.split(",")[0])
+
+
+def _resource(name: str) -> str:
+    found: Any = importlib.resources.files(__package__ or "").joinpath(name)
+    return str(found.read_text(encoding="utf-8"))

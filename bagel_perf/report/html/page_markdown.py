@@ -1,0 +1,51 @@
+"""A page as Markdown: the same sentences and tables, and the captions of what only HTML can show."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+
+from bagel_perf.report.html.content import Block, Bullets, Code, Fold, Heading, Page, Photos, Plot, TableBlock, Text
+from bagel_perf.report.markdown import table_markdown
+from bagel_perf.report.table import Table
+
+
+def page_markdown(page: Page) -> str:
+    """All sections; HTML in what a result holds is shown, not obeyed."""
+    parts = [f"# {_line(page.title)}", _line(page.subtitle)]
+    for section in page.sections:
+        parts.append(f"## {_line(section.title)}")
+        parts += [text for block in section.blocks if (text := _block(block))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(text: str) -> str:
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Text():
+            return _line(block.text)
+        case Heading():
+            return f"### {_line(block.text)}"
+        case Bullets():
+            return "\n".join(f"- {_line(item)}" for item in block.items)
+        case Code():
+            return "\n".join(f"    {line}" for line in block.text.splitlines())
+        case TableBlock():
+            return table_markdown(_escaped(block.table))
+        case Photos():
+            return "\n".join(f"- {_line(photo.caption)}" for photo in block.photos)
+        case Plot():
+            return f"_Drawing in report.html: {_line(block.caption)}_"
+        case Fold():
+            return "\n\n".join(_block(inner) for inner in block.blocks)
+
+
+def _escaped(table: Table) -> Table:
+    columns = tuple(dataclasses.replace(column, header=_line(column.header)) for column in table.columns)
+    rows = tuple(tuple(map(_line, row)) for row in table.rows)
+    return dataclasses.replace(
+        table, title=_line(table.title), caption=_line(table.caption), columns=columns, rows=rows
+    )

@@ -1,0 +1,75 @@
+"""Result files as a page takes them: read, ordered by time, and without characters that no document may hold."""
+
+from __future__ import annotations
+
+import datetime
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bagel_perf.report.provenance import commit_text
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.results import Result, load, result_file
+
+REPLACEMENT = "\ufffd"
+FORBIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn")
+"""Controls, marks that turn the direction of text around, lone surrogates, and what is no character."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A result and the folder that its pictures are relative to."""
+
+    result: Result
+    folder: Path
+
+    @property
+    def created(self) -> datetime.datetime:
+        """When the result was made; without a zone it is taken for UTC."""
+        created = datetime.datetime.fromisoformat(self.result.created)
+        return created.replace(tzinfo=datetime.UTC) if created.tzinfo is None else created.astimezone(datetime.UTC)
+
+    @property
+    def name(self) -> str:
+        """Time, commit and device, which tell it from the others of a history."""
+        environment = self.result.environment
+        return f"{self.created:%Y-%m-%d %H:%M}, {commit_text(environment)}, {environment.device_name}"
+
+
+def load_sources(paths: Sequence[Path]) -> tuple[Source, ...]:
+    """The results of files or folders, oldest first; a file that is named twice counts once."""
+    files = dict.fromkeys(result_file(path).resolve() for path in paths)
+    sources = [source_of(load(path), path.parent) for path in files]
+    return tuple(sorted(sources, key=lambda source: source.created))
+
+
+def source_of(result: Result, folder: Path) -> Source:
+    """Raises ``UsageError`` where the result has no date."""
+    try:
+        datetime.datetime.fromisoformat(result.created)
+    except ValueError as problem:
+        remedy = "give a file that compare wrote"
+        raise UsageError("result has no date", value=result.created, allowed="ISO 8601", remedy=remedy) from problem
+    return Source(result=Result.from_json(_clean(result.to_json())), folder=folder)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(str(key)): _clean(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(each) for each in value]
+    return value
+
+
+def clean_text(text: str) -> str:
+    """``text`` with a mark in place of each character that hides, turns or breaks a document."""
+    if text.isascii() and text.isprintable():
+        return text
+    kept = (
+        char if char == "\n" or unicodedata.category(char) not in FORBIDDEN_CATEGORIES else REPLACEMENT for char in text
+    )
+    return "".join(kept)

@@ -1,0 +1,136 @@
+"""Drawings of matplotlib as SVG that may stand in a page: rebuilt from what is allowed, with the page's colours.
+
+Colours are stand-ins while matplotlib draws; each becomes a CSS variable, which light, dark and print set.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, MUTED, LINE, PAPER, SHADE = "#000001", "#000002", "#000003", "#000004", "#000005"
+BETTER, WORSE = "#000006", "#000007"
+SERIES = tuple(f"#00001{index}" for index in range(6))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper", SHADE: "shade", BETTER: "better", WORSE: "worse"}
+VARIABLES |= {colour: f"s{index}" for index, colour in enumerate(SERIES)}
+
+WIDTH_IN = 9.6
+MAX_LABEL = 34
+TAGS = frozenset({"svg", "g", "path", "text", "tspan", "use", "defs", "clipPath", "rect"})
+ATTRIBUTES = frozenset({"d", "style", "transform", "x", "y", "width", "height", "viewBox", "clip-path", "href", "id"})
+SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bagel-perf",
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "font.size": 9.0,
+    "axes.labelsize": 9.0,
+    "axes.titlesize": 9.0,
+    "legend.fontsize": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": LINE,
+    "figure.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+}
+
+
+def draw(key: str, height_in: float, paint: Callable[[Figure], None]) -> str:
+    """What ``paint`` puts on an empty figure, as SVG whose ids begin with ``key``."""
+    import matplotlib
+    from matplotlib.figure import Figure as NewFigure
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that its own font lacks; the browser has them
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        figure = NewFigure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        paint(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return rebuilt(buffer.getvalue(), key)
+
+
+def rebuilt(text: str, key: str) -> str:
+    """An SVG of which only drawing is left: no script, no link, no font, no style sheet, no comment."""
+    root = _allowed(ElementTree.fromstring(text))
+    assert root is not None
+    used = {name for element in root.iter() for name in _references(element)}
+    for element in root.iter():
+        _rename(element, key, used)
+    root.attrib.pop("width", None)
+    root.attrib.pop("height", None)
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _allowed(element: ElementTree.Element) -> ElementTree.Element | None:
+    tag = _local(element.tag)
+    if tag not in TAGS:
+        return None
+    attributes = {_local(name): value for name, value in element.attrib.items()}
+    copy = ElementTree.Element(tag, {name: value for name, value in attributes.items() if name in ATTRIBUTES})
+    copy.text = element.text if tag in ("text", "tspan") else None
+    copy.extend(child for child in map(_allowed, element) if child is not None)
+    return copy
+
+
+def _local(name: object) -> str:
+    """A name without its namespace; "" for a comment, which has none."""
+    return name.rpartition("}")[2] if isinstance(name, str) else ""
+
+
+def _references(element: ElementTree.Element) -> Iterable[str]:
+    yield element.attrib.get("href", "").removeprefix("#")
+    yield element.attrib.get("clip-path", "").removeprefix("url(#").removesuffix(")")
+
+
+def _rename(element: ElementTree.Element, key: str, used: set[str]) -> None:
+    """Ids that are used get the key, others go; what is no reference into the drawing goes, too."""
+    attributes = element.attrib
+    if (name := attributes.pop("id", None)) is not None and name in used:
+        attributes["id"] = f"{key}-{name}"
+    if (target := attributes.pop("href", "")).startswith("#"):
+        attributes["href"] = f"#{key}-{target[1:]}"
+    if match := re.fullmatch(r"url\(#([\w-]+)\)", attributes.pop("clip-path", "")):
+        attributes["clip-path"] = f"url(#{key}-{match[1]})"
+    if "style" in attributes:
+        attributes["style"] = _themed(attributes["style"])
+
+
+def _themed(style: str) -> str:
+    style = re.sub(r"(font: [^;]*?[0-9.]+px)[^;]*", r"\1 system-ui, sans-serif", style)
+    return re.sub(r"#[0-9a-f]{6}", lambda match: _variable(match[0]), style)
+
+
+def _variable(colour: str) -> str:
+    return f"var(--{VARIABLES[colour]})" if colour in VARIABLES else "currentColor"
+
+
+def short(text: str) -> str:
+    """A name as a plot has room for it, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_LABEL else line[: MAX_LABEL - 1] + "…"
+
+
+def is_plain(*values: float | None) -> bool:
+    """Whether all are numbers that an axis can hold."""
+    return all(value is not None and math.isfinite(value) and abs(value) < 1e12 for value in values)

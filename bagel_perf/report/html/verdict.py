@@ -1,0 +1,97 @@
+"""The first things to read: what is faster by how much, whether the pictures are the same, and what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bagel_perf.analysis.stats import pairs_needed
+from bagel_perf.report.cells import bitwise_variants, resolutions, tolerant_variants
+from bagel_perf.report.html.content import Bullets, Heading, Section, Text
+from bagel_perf.report.summary import verdict_lines
+from bagel_perf.report.table import counted, res_text
+from bagel_perf.schema.results import Delta, Result
+
+
+def verdict_section(result: Result) -> Section:
+    """One sentence a resolution, then the pictures, the verdict with its findings, and what is missing."""
+    leads = [Text(text=line, style="lead") for line in (*headlines(result), identity_sentence(result))]
+    head, *rest = (line.removeprefix("- ") for line in verdict_lines(result))
+    findings = (Bullets(items=tuple(rest)),) if rest else ()
+    unknown = tuple(unknown_lines(result))
+    return Section(
+        anchor="verdict",
+        title="Verdict",
+        blocks=(*leads, Text(text=head), *findings, Heading(text="What is not known"), Bullets(items=unknown)),
+    )
+
+
+def headlines(result: Result) -> Iterator[str]:
+    """Of the bitwise variant with the largest change of e2e at each resolution."""
+    candidates = bitwise_variants(result)[1:]
+    for res in resolutions(result):
+        found = [
+            each for each in result.deltas if (each.res, each.stage) == (res, "e2e") and each.candidate in candidates
+        ]
+        if found:
+            yield _headline(result, min(found, key=lambda each: each.delta_pct))
+        else:
+            yield f"At {res_text(res)} no change of latency was measured."
+
+
+def _headline(result: Result, delta: Delta) -> str:
+    where = f"e2e latency at {res_text(delta.res)}"
+    how = f"({_interval(delta)}; {_noise(result, delta)})"
+    if delta.verdict == "improved":
+        return f"{delta.candidate} takes {abs(delta.delta_pct):.1f}% off {where} {how}."
+    if delta.verdict == "regressed":
+        return f"{delta.candidate} adds {abs(delta.delta_pct):.1f}% to {where} {how}."
+    return f"{delta.candidate} changes {where} by {delta.delta_pct:+.1f}%: {delta.verdict} {how}."
+
+
+def _interval(delta: Delta) -> str:
+    if delta.ci_pct is None:
+        return f"no interval: {counted(delta.num_pairs, 'pair')}, {pairs_needed()} needed"
+    return f"95% interval of the change {delta.ci_pct[0]:+.1f}% to {delta.ci_pct[1]:+.1f}%"
+
+
+def _noise(result: Result, delta: Delta) -> str:
+    found = next((each for each in result.noise if (each.res, each.stage) == (delta.res, delta.stage)), None)
+    return "noise not measured" if found is None or found.floor_pct is None else f"noise {found.floor_pct:.1f}%"
+
+
+def identity_sentence(result: Result) -> str:
+    """Of all that has to be identical to the bit."""
+    checks = [check for check in result.identity if check.candidate not in tolerant_variants(result)]
+    if not checks:
+        return "No two pictures were compared."
+    wrong = [f"{check.candidate} at {res_text(check.res)}" for check in checks if not check.identical]
+    runs = counted(sum(check.num_runs for check in checks), "run")
+    if wrong:
+        return f"Pictures differ from those of {result.variants[0]}: {', '.join(wrong)}."
+    return f"The pictures of all bitwise variants are md5-identical to those of {result.variants[0]}, in {runs}."
+
+
+def unknown_lines(result: Result) -> Iterator[str]:
+    """What a reader might expect and this result cannot tell."""
+    environment, deltas = result.environment, result.deltas
+    if environment.device_kind == "cpu":
+        yield "Latency on a GPU: these are CPU latencies, which predict nothing about one."
+    if any(cell.sync_device == "simulated" for cell in result.cells):
+        yield "Host syncs were counted on a simulated device, not on a GPU."
+    if not result.noise:
+        yield f"Noise floor: {result.variants[0]} was not timed against itself, as in files from before 2026-11-27."
+    if any(delta.ci_pct is None for delta in deltas):
+        yield f"Intervals: some changes have fewer than {pairs_needed()} pairs."
+    if not any(each.conditions is not None and each.conditions.num_samples for each in result.runs):
+        yield "Clocks, temperature and power of a GPU were not recorded, so a slowdown by heat cannot be ruled out."
+    if not any(run.sites for run in result.runs):
+        yield "Source lines of the host syncs are not in the result."
+    if result.ceilings is None:
+        yield "Floors: the rates that the device can reach were not measured."
+    yield "Timelines: a result holds none."
+    if "random" in environment.weights:
+        yield "Quality: weights are random; the pictures show identity and nothing else."
+    if environment.commit is None or environment.dirty is not False:
+        yield "Code: the commit may not name all that was measured."
+    if not result.complete:
+        yield "The rest: the run ended early or lacks something; see the findings above."
