@@ -17,25 +17,30 @@ VERSION = 1
 
 
 def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet: bool) -> None:
-    """Writes ``report.html`` and ``summary.md`` of the results; the last by date is the subject."""
+    """Writes ``report.html`` and ``summary.md`` of the results; the last by date is the subject.
+
+    Profiled runs of ``syncs`` among the paths give the timelines.
+    """
     # Imported here: jinja2 and matplotlib are for pages alone.
     from bagel_perf.report.html.page import build_page, page_html
     from bagel_perf.report.html.page_markdown import page_markdown
+    from bagel_perf.report.html.profiles import split_files
     from bagel_perf.report.html.source import load_sources
 
     check_json_path(json_path)
     if (out / RESULT_FILE).exists():
         remedy = "choose another --out"
         raise UsageError("folder of the page holds a result, with a summary of its own", value=out, remedy=remedy)
-    sources = load_sources(paths)
-    page = build_page(sources)
+    results, profiles = split_files(paths)
+    sources = load_sources(results)
+    page = build_page(sources, profiles)
     texts = {PAGE_FILE: page_html(page), SUMMARY_FILE: page_markdown(page)}
     _write(out, texts)
     if not quiet:
         print(f"page: {out / PAGE_FILE}; next: open it in a browser", file=stream_for_people(json_path))
     files = {"html": str(out / PAGE_FILE), "summary": str(out / SUMMARY_FILE)}
-    results = [str(source.folder / RESULT_FILE) for source in sources]
-    write_json(json_path, {"schema": SCHEMA, "version": VERSION, "subject": results[-1], "results": results, **files})
+    names = [str(source.folder / RESULT_FILE) for source in sources]
+    write_json(json_path, {"schema": SCHEMA, "version": VERSION, "subject": names[-1], "results": names, **files})
 
 
 def write_page(result: Result, folder: Path) -> Path:

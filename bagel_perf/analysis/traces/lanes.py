@@ -12,7 +12,7 @@ from bagel_perf.schema.traces import IDLE_CLASSES, PATH_SEPARATOR, Lanes, Segmen
 from bagel_perf.schema.waits import KINDS
 
 MAX_SEGMENTS = 400
-MAX_REGIONS = 6
+MAX_REGIONS = 8
 
 
 def lanes(findings: Findings) -> tuple[Lanes, ...]:

@@ -21,6 +21,7 @@ from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.verdict import verdict_section
 from bagel_perf.report.provenance import source_text
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.syncs import SyncReport
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 GLYPHS = {
@@ -38,13 +39,13 @@ DATA_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 DATA_FIELDS = ("created", "environment", "requests", "variants", "cells", "deltas", "noise", "identity", "dropped")
 
 
-def build_page(sources: Sequence[Source]) -> Page:
-    """Of results, oldest first: the last is the subject, all of them are the history."""
+def build_page(sources: Sequence[Source], profiles: Sequence[SyncReport] = ()) -> Page:
+    """Of results, oldest first: the last is the subject, all of them are the history; ``profiles`` are timelines."""
     subject = sources[-1]
     result = subject.result
     history = (history_section(sources),) if len(sources) > 1 else ()
     return Page(
-        title=f"{' and '.join(result.variants[:1])} against {', '.join(result.variants[1:]) or 'nothing'}",
+        title=f"{result.variants[0]} against {', '.join(result.variants[1:]) or 'nothing'}",
         subtitle=f"{source_text(result)}; {result.environment.preset} preset, weights {result.environment.weights}",
         sections=(
             verdict_section(result),
@@ -52,7 +53,7 @@ def build_page(sources: Sequence[Source]) -> Page:
             forest_section(result),
             ladder_section(result),
             pictures_section(result, subject.folder),
-            timeline_section(result),
+            timeline_section(result, profiles),
             sites_section(result),
             floors_section(result),
             samples_section(result),

@@ -39,15 +39,16 @@ def _run_blocks(run: Run, *, is_open: bool) -> Iterator[Block]:
     where = f"{run.variant} at {res_text(res_label(run.width, run.height))}"
     total = counted(sum(site.count for site in sites), "host sync")
     if not is_open:
-        yield Fold(summary=f"{where}: {total}", blocks=(_block(sites, f"{where}: {total}"),))
+        yield Fold(summary=f"{where}: {total}", blocks=(site_block(sites, f"{where}: {total}"),))
         return
-    yield _block(sites[:TOP], f"{where}: {total}")
+    yield site_block(sites[:TOP], f"{where}: {total}")
     if sites[TOP:]:
         title = f"{where}: {counted(len(sites) - TOP, 'site')} more"
-        yield Fold(summary=title, blocks=(_block(sites[TOP:], title),))
+        yield Fold(summary=title, blocks=(site_block(sites[TOP:], title),))
 
 
-def _block(sites: Sequence[Site], title: str) -> TableBlock:
+def site_block(sites: Sequence[Site], title: str) -> TableBlock:
+    """Sites as a table, in their order; with times where they have any."""
     timed = any(site.blocked_ms is not None or site.lost_gpu_ms is not None for site in sites)
     times = ("blocked (ms)", "lost (ms)") if timed else ()
     return TableBlock(

@@ -52,16 +52,17 @@ def source_of(result: Result, folder: Path) -> Source:
     except ValueError as problem:
         remedy = "give a file that compare wrote"
         raise UsageError("result has no date", value=result.created, allowed="ISO 8601", remedy=remedy) from problem
-    return Source(result=Result.from_json(_clean(result.to_json())), folder=folder)
+    return Source(result=Result.from_json(cleaned(result.to_json())), folder=folder)
 
 
-def _clean(value: Any) -> Any:
+def cleaned(value: Any) -> Any:
+    """A JSON value whose strings and keys are clean."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, dict):
-        return {clean_text(str(key)): _clean(each) for key, each in value.items()}
+        return {clean_text(str(key)): cleaned(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(each) for each in value]
+        return [cleaned(each) for each in value]
     return value
 
 

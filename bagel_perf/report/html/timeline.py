@@ -1,18 +1,95 @@
-"""Where the timelines of a step will stand; a result holds none yet."""
+"""What CPU and GPU did side by side in one call of a region, for each variant that was profiled."""
 
 from __future__ import annotations
 
-from bagel_perf.report.html.content import Code, Section, Text
-from bagel_perf.schema.results import Result
+from collections.abc import Iterator, Sequence
 
+from bagel_perf.report.html.content import Block, Code, Fold, Heading, Plot, Section, Text, tables
+from bagel_perf.report.html.sites import TOP, site_block
+from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, timeline_svg
+from bagel_perf.report.table import NONE, Column, Table, counted
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.traces import PATH_SEPARATOR, RegionTime
+
+REGIONS = {"step": "One denoise step", "ar": "One prefill"}
+"""The innermost name of a region's path, and what a call of it is."""
 MISSING = (
-    "A timeline shows what CPU and GPU do side by side. Results of compare hold none, as a profiled pass is never a "
-    "timed one. A trace of one variant, and what it says:"
+    "No profile was given: results of compare hold none, as a profiled pass is never a timed one. On a GPU, for each "
+    "variant, and then all of them together with the result:"
+)
+CAPTION = (
+    "The call that lost most of its region, in a profiled run, which takes longer than a timed one; gaps between bars "
+    "are idle. Host waits are coloured by kind and drawn a pixel wide at least, idle time of the GPU by its cause; the "
+    "lines that wait are listed below."
 )
 
 
-def timeline_section(result: Result) -> Section:
-    """What is missing, and the commands that give it."""
-    name = result.variants[0]
-    commands = f"bagel-perf syncs --variant {name} --keep-trace FILE\nbagel-perf trace FILE"
-    return Section(anchor="timeline", title="Timeline", blocks=(Text(text=MISSING), Code(text=commands)))
+def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
+    """A drawing and a table for each of ``REGIONS``, then the lines that waited with their times."""
+    profiled = [report for report in reports if report.profile is not None and report.profile.lanes]
+    blocks: tuple[Block, ...] = (*_drawings(profiled), *_sites(profiled)) if profiled else tuple(_missing(result))
+    return Section(anchor="timeline", title="Timeline", blocks=blocks)
+
+
+def _missing(result: Result) -> Iterator[Block]:
+    first, last = result.variants[0], result.variants[-1]
+    commands = [f"bagel-perf syncs --variant {name} --json {name}.json" for name in (first, last)]
+    yield Text(text=MISSING)
+    yield Code(text="\n".join([*commands, f"bagel-perf report RESULT {first}.json {last}.json --out DIR"]))
+
+
+def _drawings(reports: Sequence[SyncReport]) -> Iterator[Block]:
+    for name, title in REGIONS.items():
+        strips = [strip for report in reports for strip in _strips(report, name)]
+        if not strips:
+            continue
+        yield Heading(text=title)
+        drawing = timeline_svg(f"timeline-{name}", strips)
+        yield Plot(svg=drawing, label=f"{title} of {', '.join(strip.variant for strip in strips)}", caption=CAPTION)
+        yield from tables(_table(reports, name, title))
+
+
+def _strips(report: SyncReport, name: str) -> Iterator[Strip]:
+    """The lanes of the outermost region with this name."""
+    assert report.profile is not None
+    found = [lanes for lanes in report.profile.lanes if lanes.region.split(PATH_SEPARATOR)[-1] == name]
+    if found:
+        yield Strip(variant=report.subject, lanes=min(found, key=lambda lanes: len(lanes.region)))
+
+
+def _table(reports: Sequence[SyncReport], name: str, title: str) -> Table:
+    rows = [(report.subject, *_texts(region)) for report in reports for region in _regions(report, name)]
+    idle = [f"idle: {label} (ms)" for _, label in IDLE_COLOURS.values()]
+    headers = ("calls", "wall (ms)", "host syncs", "blocked (ms)", "lost (ms)", "GPU busy (ms)", *idle)
+    return Table(
+        title=f"{title}: all calls of the profiled run",
+        columns=(Column(header="run"), *(Column(header=header, numeric=True) for header in headers)),
+        rows=tuple(rows),
+        caption="wall: between begin and end on the host; blocked: the host inside waits; lost: GPU idle through them",
+    )
+
+
+def _regions(report: SyncReport, name: str) -> Iterator[RegionTime]:
+    assert report.profile is not None
+    found = [region for region in report.profile.regions if region.path and region.path[-1] == name]
+    if found:
+        yield min(found, key=lambda region: len(region.path))
+
+
+def _texts(region: RegionTime) -> tuple[str, ...]:
+    times = (region.blocked_ms, region.lost_gpu_ms, region.gpu_busy_ms, *map(region.idle_ms.get, IDLE_COLOURS))
+    syncs = NONE if region.host_syncs is None else str(region.host_syncs)
+    return str(region.calls), f"{region.wall_ms:.1f}", syncs, *map(_ms, times)
+
+
+def _ms(value: float | None) -> str:
+    return NONE if value is None else f"{value:.1f}"
+
+
+def _sites(reports: Sequence[SyncReport]) -> Iterator[Block]:
+    """The sites of each profiled run, those that lost most first; only the first run's are open."""
+    for index, report in enumerate(report for report in reports if report.sites):
+        title = f"{report.subject}, profiled: {counted(report.host_syncs, 'host sync')}"
+        block = site_block(report.sites[:TOP], title)
+        yield block if index == 0 else Fold(summary=title, blocks=(block,))

@@ -1,0 +1,124 @@
+"""One call of a region under several variants, on one time axis: CPU, host waits, GPU, and why the GPU was idle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bagel_perf.report.html import svg
+from bagel_perf.schema.traces import IdleClass, Lanes, Segment
+from bagel_perf.schema.waits import HINTS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+IDLE_COLOURS: dict[IdleClass, tuple[str, str]] = {
+    "after_sync": (svg.WORSE, "a host sync"),
+    "launch_bound": (svg.SERIES[1], "launches too slow"),
+    "cpu_elsewhere": (svg.SERIES[3], "CPU busy elsewhere"),
+    "queued": (svg.MUTED, "queued"),
+    "nothing_to_do": (svg.SHADE, "nothing to do"),
+    "unknown": (svg.LINE, "unknown"),
+}
+WAIT_COLOURS = (svg.SERIES[0], svg.SERIES[3], svg.SERIES[4], svg.SERIES[1])
+"""Of the kinds that held the host longest in a plot; all others share one."""
+OTHER_WAITS = svg.MUTED
+CPU, GPU = svg.SERIES[5], svg.SERIES[2]
+LANES = ("CPU", "waits", "GPU", "idle")
+LANE_HEIGHT = 0.8
+LEAST_SHARE = 0.0012
+"""Of the axis: as wide is a wait drawn at least, about a pixel, so that one of microseconds is seen."""
+ROW = len(LANES) + 0.8
+"""Lanes of a variant and the space below them, in units of the y axis."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """A variant and the call of it that is drawn."""
+
+    variant: str
+    lanes: Lanes
+
+
+def timeline_svg(key: str, strips: Sequence[Strip]) -> str:
+    """Strips below each other, each from the begin of its call on; as wide as the longest."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        kinds, longest_ms = _kind_colours(strips), max(strip.lanes.end_ms - strip.lanes.start_ms for strip in strips)
+        for row, strip in enumerate(strips):
+            _paint_strip(axes, strip.lanes, row * ROW, kinds, LEAST_SHARE * longest_ms)
+        ticks = [row * ROW + lane for row in range(len(strips)) for lane in range(len(LANES))]
+        names = [f"{svg.short(strip.variant)}  {lane}" if lane == "CPU" else lane for strip in strips for lane in LANES]
+        axes.set_yticks(ticks, names)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(strips) * ROW - 0.8, -0.7)
+        axes.set_xlim(0, longest_ms)
+        axes.set_xlabel("ms since the call began, in a profiled run")
+        handles = list(_legend(strips, kinds))
+        figure.legend(handles=handles, loc="outside lower left", ncols=4)
+
+    return svg.draw(key, 0.9 + 0.85 * len(strips), paint)
+
+
+def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
+    held_ms: dict[str, float] = {}
+    for begin, end, kind in (segment for strip in strips for segment in strip.lanes.syncs):
+        held_ms[kind] = held_ms.get(kind, 0.0) + end - begin
+    ranked = sorted(held_ms, key=lambda kind: -held_ms[kind])
+    return {
+        kind: WAIT_COLOURS[place] if place < len(WAIT_COLOURS) else OTHER_WAITS for place, kind in enumerate(ranked)
+    }
+
+
+def _paint_strip(axes: Axes, lanes: Lanes, top: float, kinds: Mapping[str, str], least_ms: float) -> None:
+    zero = lanes.start_ms
+    _bars(axes, lanes.cpu, zero, top, CPU)
+    _bars(axes, lanes.gpu, zero, top + 2, GPU)
+    for kind, colour in kinds.items():
+        waits = [(begin, max(end, begin + least_ms), name) for begin, end, name in lanes.syncs if name == kind]
+        _bars(axes, waits, zero, top + 1, colour)
+    for name, (colour, _) in IDLE_COLOURS.items():
+        _bars(axes, [segment for segment in lanes.idle if segment[2] == name], zero, top + 3, colour)
+
+
+def _bars(axes: Axes, segments: Sequence[Segment], zero_ms: float, y: float, colour: str) -> None:
+    """All segments as one path, which keeps a page of thousands of them small."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    if not segments:
+        return
+    low, high = y - LANE_HEIGHT / 2, y + LANE_HEIGHT / 2
+    corners = [
+        corner
+        for begin, end, _ in segments
+        for left, right in [(begin - zero_ms, end - zero_ms)]
+        for corner in ((left, low), (right, low), (right, high), (left, high), (left, low))
+    ]
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(segments)
+    axes.add_patch(PathPatch(Path(corners, codes), facecolor=colour, linewidth=0))
+
+
+def _legend(strips: Sequence[Strip], kinds: Mapping[str, str]) -> Iterator[Patch]:
+    from matplotlib.patches import Patch as Square
+
+    yield Square(color=CPU, label="CPU: operators and calls")
+    yield Square(color=GPU, label="GPU: at work")
+    named = [kind for kind, colour in kinds.items() if colour != OTHER_WAITS]
+    yield from (Square(color=kinds[kind], label=f"wait: {kind_label(kind)}") for kind in named)
+    if len(named) < len(kinds):
+        yield Square(color=OTHER_WAITS, label="wait: other kinds")
+    found = {name for strip in strips for _, _, name in strip.lanes.idle}
+    for name, (colour, label) in IDLE_COLOURS.items():
+        if name in found:
+            yield Square(color=colour, label=f"idle: {label}")
+
+
+def kind_label(kind: str) -> str:
+    """The words for a kind of wait; the kind itself where it is of another version."""
+    known: Mapping[str, str] = {name: hint.label for name, hint in HINTS.items()}
+    return svg.short(known.get(kind, kind))

@@ -1,0 +1,73 @@
+"""Profiled runs of syncs beside a result become timelines, tables of their regions and lines with their times."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.analysis.traces.analyse import analyse
+from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.commands.report import run_report
+from bagel_perf.report.html.profiles import split_files
+from bagel_perf.report.html.timeline import timeline_section
+from bagel_perf.report.html.timeline_plot import Strip, timeline_svg
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.results import load
+from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.traces import Lanes
+
+ROOT = Path(__file__).resolve().parents[3]
+REPORTS = ROOT / "reports"
+RESULT = REPORTS / "2026-11-26_h200_5841467" / "result.json"
+
+
+@pytest.fixture(scope="module")
+def watched() -> SyncReport:
+    """A committed report of syncs, with the profile of a committed trace."""
+    trace = analyse(read_trace(REPORTS / "syncs-h100" / "pr3987_t2i.json.gz"))
+    data = json.loads((REPORTS / "syncs-h100" / "pr3987-256.json").read_text(encoding="utf-8"))
+    return dataclasses.replace(SyncReport.from_json(data), profile=trace)
+
+
+def lanes(*waits: tuple[float, float, str]) -> Lanes:
+    return Lanes(region="step", start_ms=10, end_ms=20, cpu=((10, 20, ""),), syncs=waits, gpu=(), idle=())
+
+
+def test_the_page_has_a_timeline_of_each_profiled_run(watched: SyncReport, tmp_path: Path) -> None:
+    path = tmp_path / "pr3987.json"
+    path.write_text(json.dumps(watched.to_json()), encoding="utf-8")
+    run_report([RESULT, path], tmp_path / "page", None, quiet=True)
+    page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+    assert "One denoise step" in page and "One prefill" in page
+    assert "One denoise step" in (tmp_path / "page" / "summary.md").read_text(encoding="utf-8")
+    assert "No profile was given" not in page
+
+
+def test_without_a_profile_the_page_says_how_to_make_one() -> None:
+    section = timeline_section(load(RESULT), ())
+    assert "bagel-perf syncs --variant baseline" in str(section)
+
+
+def test_a_report_without_a_profile_is_refused_with_the_remedy() -> None:
+    with pytest.raises(UsageError, match=r"has no profile.*on a GPU"):
+        split_files([RESULT, REPORTS / "syncs-h100" / "pr3987-256.json"])
+
+
+def test_profiles_alone_make_no_page(watched: SyncReport, tmp_path: Path) -> None:
+    path = tmp_path / "pr3987.json"
+    path.write_text(json.dumps(watched.to_json()), encoding="utf-8")
+    with pytest.raises(UsageError, match="no result to show"):
+        split_files([path])
+
+
+def test_a_wait_of_a_microsecond_is_drawn_and_named() -> None:
+    drawn = timeline_svg("t", [Strip(variant="baseline", lanes=lanes((12.0, 12.001, "scalar_read")))])
+    assert "wait: scalar read" in drawn
+    assert drawn.count("<path") > timeline_svg("t", [Strip(variant="baseline", lanes=lanes())]).count("<path")
+
+
+def test_a_kind_of_another_version_is_drawn_by_its_own_name() -> None:
+    assert "wait: teleport" in timeline_svg("t", [Strip(variant="baseline", lanes=lanes((12.0, 13.0, "teleport")))])
