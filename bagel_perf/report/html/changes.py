@@ -20,13 +20,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROW_IN = 0.24
+TERMS = (
+    "AR: inputs on the host to KV cache ready. DiT: noise to PNG bytes. e2e: the whole request. "
+    "Host sync: the CPU waits for the GPU."
+)
 
 
 def changes_section(result: Result) -> Section:
     """A table for each candidate; those with a declared tolerance apart."""
     found = [TableBlock(table=change_table(result, each)) for each in bitwise_variants(result)[1:]]
     apart = tables(*tolerance_tables(result))
-    return Section(anchor="changes", title="Before and after", blocks=(*found, *apart, *tables(sync_table(result))))
+    blocks = (*found, *apart, *tables(sync_table(result)))
+    return Section(anchor="changes", title="Before and after", blocks=(Text(text=TERMS, style="note"), *blocks))
 
 
 def change_table(result: Result, candidate: str) -> Table:

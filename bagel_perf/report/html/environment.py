@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from bagel_perf.analysis.alike import unlike_environments
@@ -59,8 +60,9 @@ def _text(value: object) -> str:
 
 def _recipe(result: Result) -> str:
     """What a repetition needs; the order of the runs is drawn anew, its seed is told."""
+    commit = result.environment.commit or ""
     lines = [
-        f"git checkout {result.environment.commit}" if result.environment.commit else "# no commit was recorded",
+        f"git checkout {commit}" if re.fullmatch("[0-9a-f]{7,40}", commit) else "# no commit was recorded",
         result.command,
         f"# torch {result.environment.torch}, python {result.environment.python}",
         f"# seed of the request {result.requests[0].seed}; of the order of the runs {result.order_seed}, drawn anew",

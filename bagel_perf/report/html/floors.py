@@ -53,7 +53,7 @@ def _parts_plot(result: Result, floors: list[StageFloor]) -> Plot:
     caption = (
         f"{label}. Bars: the least time of each part, one after another (ms); marks: medians of the variants (ms)."
     )
-    return Plot(svg=svg.draw("floor", 0.4 + 1.15 * len(floors), paint), label=label, caption=caption)
+    return Plot(svg=svg.draw("floor", 0.4 + 1.3 * len(floors), paint), label=label, caption=caption)
 
 
 def _paint_parts(axes: Axes, result: Result, floor: StageFloor) -> None:
@@ -69,10 +69,10 @@ def _paint_parts(axes: Axes, result: Result, floor: StageFloor) -> None:
         cell = cell_of(result, res, floor.stage, variant)
         if cell is not None and cell.median_ms is not None and svg.is_plain(cell.median_ms):
             axes.plot([cell.median_ms], [0.75], marker="v", color=svg.INK, markersize=5, linestyle="none")
-            height = 1.05 + 0.42 * (index % 2)
+            height = 1.05 + 0.45 * (index % 3)
             axes.text(cell.median_ms, height, svg.short(variant), ha="center", va="bottom", fontsize=8)
     axes.set_yticks([])
-    axes.set_ylim(-0.4, 2.1)
+    axes.set_ylim(-0.4, 2.6)
     axes.set_xlim(left=0)
     axes.spines["left"].set_visible(False)
     axes.set_title(f"{_place(floor)} (ms)", loc="left")
@@ -96,18 +96,17 @@ def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings) -> P
                 }
                 axes.plot(*zip(*points, strict=True), label=svg.short(variant), markersize=6, **style)
         _paint_ceilings(axes, ceilings, [floor.flops / floor.bytes for floor in floors if floor.bytes])
-        for floor in floors:
-            if floor.bytes and floor.flops:
-                axes.axvline(floor.flops / floor.bytes, color=svg.LINE, linewidth=0.8, zorder=0)
-                at = (floor.flops / floor.bytes, 0.01)
-                axes.annotate(f" {_place(floor)}", at, xycoords=("data", "axes fraction"), rotation=90, fontsize=8)
+        _paint_places(axes, floors)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
         axes.set_xlabel("operations per byte moved (FLOP/B)")
         axes.set_ylabel("rate (TFLOP/s)")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
     label = "Roofline: the rate of each stage and variant under the measured ceilings"
     how = "operations and bytes are those of the floor, both axes logarithmic, ceilings measured in the same run"
-    return Plot(svg=svg.draw("roofline", 3.6, paint), label=label, caption=f"{label}; {how}.")
+    return Plot(svg=svg.draw("roofline", 4.2, paint), label=label, caption=f"{label}; {how}.")
 
 
 def _points(result: Result, floors: list[StageFloor], variant: str) -> Iterator[tuple[float, float]]:
@@ -115,6 +114,22 @@ def _points(result: Result, floors: list[StageFloor], variant: str) -> Iterator[
         cell = cell_of(result, res_label(floor.width, floor.height), floor.stage, variant)
         if cell is not None and cell.median_ms is not None and floor.bytes and floor.flops:
             yield floor.flops / floor.bytes, against_floor(cell.median_ms, floor).tflops
+
+
+def _paint_places(axes: Axes, floors: list[StageFloor]) -> None:
+    """A line for each stage, its name above, to the left and to the right by turns."""
+    known = sorted((floor.flops / floor.bytes, _place(floor)) for floor in floors if floor.bytes and floor.flops)
+    for index, (x, name) in enumerate(known):
+        axes.axvline(x, color=svg.LINE, linewidth=0.8, zorder=0)
+        side = "left" if index % 2 else "right"
+        at: dict[str, Any] = {
+            "xycoords": ("data", "axes fraction"),
+            "rotation": 90,
+            "ha": side,
+            "va": "bottom",
+            "fontsize": 8,
+        }
+        axes.annotate(name, (x, 1.01), **at)
 
 
 def _paint_ceilings(axes: Axes, ceilings: Ceilings, intensities: list[float]) -> None:

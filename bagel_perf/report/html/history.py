@@ -46,7 +46,7 @@ def _blocks(sources: Sequence[Source], index: int, res: int | str) -> Iterator[B
     if series:
         label = f"Changes at {res_text(res)} over the results"
         caption = f"{label}. Bars are 95% intervals; the numbers below are those of the table of results."
-        drawing = svg.draw(f"history{index}", 2.6, lambda figure: _paint(figure, series, len(sources)))
+        drawing = svg.draw(f"history{index}", 2.6, lambda figure: _paint(figure, series, sources))
         yield Plot(svg=drawing, label=label, caption=caption)
         yield Fold(summary=label, blocks=(TableBlock(table=_table(sources, label, series)),))
 
@@ -71,13 +71,14 @@ def _cell(delta: Delta) -> tuple[object, ...]:
     return delta.res, delta.stage, delta.reference, delta.candidate
 
 
-def _paint(figure: Figure, series: Series, number: int) -> None:
+def _paint(figure: Figure, series: Series, sources: Sequence[Source]) -> None:
+    number, variants = len(sources), sources[-1].result.variants
     grid = figure.subplots(1, len(STAGES), squeeze=False)
-    names = list(dict.fromkeys(candidate for _, candidate in series))
     for column, stage in enumerate(STAGES):
         axes = grid[0][column]
-        for index, name in enumerate(names):
-            _paint_series(axes, series.get((stage, name), []), index, len(names), name)
+        for index, name in enumerate(variants):
+            if (stage, name) in series:
+                _paint_series(axes, series[stage, name], index, len(variants), name)
         axes.axhline(0, color=svg.INK, linewidth=0.8)
         axes.set_title(f"{STAGE_LABELS[stage]} (%)", loc="left")
         axes.set_xticks(range(number), [str(each + 1) for each in range(number)])

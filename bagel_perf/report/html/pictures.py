@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.report.html.content import Block, Bullets, Heading, Photo, Photos, Section, Text, tables
 from bagel_perf.report.table import res_text
 from bagel_perf.report.tables import identity_table
@@ -23,7 +24,7 @@ MAX_PNG_BYTES = 150_000
 MAX_BYTES = 1_600_000
 """Of all pictures of a page; base64 makes four of three, and the page has to stay under 3 MB."""
 AMPLIFIED = 16
-SMALLER = f"Shown at {MAX_SIDE} pixels at most, photographs as JPEG; every hash is that of the picture measured."
+SMALLER = f"Shown at {MAX_SIDE} pixels at most, large ones as JPEG; every hash is that of the picture measured."
 
 
 @dataclass(slots=True)
@@ -147,4 +148,6 @@ def _distance(result: Result, group: list[Image]) -> str:
         return "" if first.variant != result.variants[0] else ", the reference"
     if check.identical:
         return ", identical"
-    return ", differs" if check.psnr_db is None else f", PSNR {check.psnr_db:.2f} dB at worst"
+    if check.psnr_db is None or check.min_psnr_db is None:
+        return ", same pixels in other bytes" if check.is_ok else ", differs"
+    return f", PSNR {psnr_text(check.psnr_db, check.min_psnr_db)} dB at worst"

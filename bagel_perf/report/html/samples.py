@@ -58,10 +58,12 @@ def _plot(result: Result, key: str, res: int | str, own: list[Run]) -> Plot:
         grid[-1][0].locator_params(axis="x", integer=True)
 
     label = f"Latency of each round at {res_text(res)}"
-    parts = ["small cross: the first variant's second run of the round", "hollow: dropped"]
+    parts = ["in the order of time"]
+    parts += [f"small cross: {result.variants[0]} a second time"] if any(run.again for run in own) else []
+    parts += ["hollow: dropped"] if gone else []
     parts += [] if readings else ["clocks, temperature and power were not recorded"]
     drawing = svg.draw(key, 0.5 + 1.5 * len(STAGES) + len(readings), paint)
-    return Plot(svg=drawing, label=label, caption=f"{label}, in the order of time. {'; '.join(parts)}.")
+    return Plot(svg=drawing, label=label, caption=f"{label}; {'; '.join(parts)}.")
 
 
 def _paint_stage(axes: Axes, result: Result, own: list[Run], stage: Stage, gone: set[tuple[int, str]]) -> None:

@@ -117,6 +117,8 @@ def _rename(element: ElementTree.Element, key: str, used: set[str]) -> None:
 
 
 def _themed(style: str) -> str:
+    """Fonts and colours of the page; versions of matplotlib write fonts in one property or in two."""
+    style = re.sub(r"font-family: [^;]*;? *", "", style)
     style = re.sub(r"(font: [^;]*?[0-9.]+px)[^;]*", r"\1 system-ui, sans-serif", style)
     return re.sub(r"#[0-9a-f]{6}", lambda match: _variable(match[0]), style)
 

@@ -1,0 +1,65 @@
+"""Several results are a history: the newest is the subject, and what moved is marked where intervals are apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.report.html.content import Fold, Section, TableBlock
+from bagel_perf.report.html.page import build_page
+from bagel_perf.report.html.source import Source, load_sources, source_of
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.store import write_json_atomic
+from gated_results import make_result
+from scripted import ENVIRONMENT
+
+
+def source(e2e_pct: float, day: int, device: str = "NVIDIA H200", num_pairs: int = 10) -> Source:
+    environment = replace(ENVIRONMENT, device_name=device)
+    result = make_result({"pr3987": {"e2e": e2e_pct}}, environment=environment, num_pairs=num_pairs)
+    return source_of(replace(result, created=f"2026-01-{day:02}T12:00:00+00:00"), Path())
+
+
+def section(sources: tuple[Source, ...], anchor: str) -> Section:
+    return next(each for each in build_page(sources).sections if each.anchor == anchor)
+
+
+def notes(*sources: Source) -> list[str]:
+    folds = [block for block in section(sources, "history").blocks if isinstance(block, Fold)]
+    block = folds[0].blocks[0]
+    assert isinstance(block, TableBlock)
+    return [row[-1] for row in block.table.rows if row[0] == "e2e"]
+
+
+def test_intervals_that_are_apart_have_changed() -> None:
+    assert notes(source(-5, 1), source(-5, 2), source(-9, 3)) == ["first", "no change shown", "changed"]
+
+
+def test_another_environment_is_named_beside_it() -> None:
+    assert notes(source(-5, 1), source(-9, 2, device="NVIDIA H100")) == ["first", "changed, environment differs"]
+    found = section((source(-5, 1), source(-9, 2, device="NVIDIA H100")), "environment").blocks[-1]
+    assert isinstance(found, TableBlock)
+    assert found.table.rows[0][1] == "device_name NVIDIA H200 and NVIDIA H100"
+
+
+def test_without_intervals_nothing_is_said_to_have_changed() -> None:
+    assert notes(source(-5, 1, num_pairs=3), source(-9, 2)) == ["first", "no interval"]
+
+
+def test_the_newest_is_the_subject_in_whatever_order_and_each_counts_once(tmp_path: Path) -> None:
+    for name, each in (("a", source(-9, 2)), ("b", source(-5, 1))):
+        (tmp_path / name).mkdir()
+        write_json_atomic(tmp_path / name / "result.json", each.result.to_json())
+    sources = load_sources([tmp_path / "a", tmp_path / "b", tmp_path / "a" / "result.json"])
+    assert [each.created.day for each in sources] == [1, 2]
+
+
+def test_one_result_has_no_history() -> None:
+    assert "history" not in [each.anchor for each in build_page((source(-5, 1),)).sections]
+
+
+def test_a_result_without_a_date_is_refused() -> None:
+    with pytest.raises(UsageError, match="result has no date"):
+        source_of(replace(make_result({"pr3987": {}}), created="yesterday"), Path())

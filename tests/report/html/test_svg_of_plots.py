@@ -1,0 +1,58 @@
+"""A drawing keeps only what draws, and takes its colours from the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bagel_perf.report.html.svg import MAX_LABEL, SERIES, draw, is_plain, rebuilt, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="9pt">'
+
+
+def painted(figure: Figure) -> None:
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [2, 3], color=SERIES[0], marker="o", label="a $b$ <c>")
+    axes.legend()
+
+
+def test_what_could_run_or_load_is_left_out() -> None:
+    inside = (
+        "<script>1</script><!-- note --><style>*{}</style><metadata/><image href='http://x'/><foreignObject/>"
+        "<a xlink:href='javascript:1'><path/></a><use xlink:href='http://x#a' onclick='1'/><path d='M0' onload='1'/>"
+        "<g clip-path='url(http://x)'/>"
+    )
+    assert rebuilt(f"{HEAD}{inside}</svg>", "k") == '<svg><use></use><path d="M0"></path><g></g></svg>'
+
+
+def test_references_stay_within_the_drawing() -> None:
+    inside = "<defs><path id='m'/><path id='unused'/></defs><use xlink:href='#m'/><g clip-path='url(#m)'/>"
+    expected = '<defs><path id="k-m"></path><path></path></defs><use href="#k-m"></use><g clip-path="url(#k-m)"></g>'
+    assert rebuilt(f"{HEAD}{inside}</svg>", "k") == f"<svg>{expected}</svg>"
+
+
+def test_an_unknown_colour_is_that_of_the_text() -> None:
+    found = rebuilt(f"{HEAD}<path style='fill: #123456; stroke: {SERIES[1]}'/></svg>", "k")
+    assert "fill: currentColor; stroke: var(--s1)" in found
+
+
+def test_text_stays_text_and_is_no_formula() -> None:
+    found = draw("k", 2.0, painted)
+    assert ">a $b$ &lt;c&gt;</text>" in found
+    assert "DejaVu" not in found
+
+
+def test_a_drawing_is_the_same_each_time() -> None:
+    assert draw("k", 2.0, painted) == draw("k", 2.0, painted)
+
+
+def test_long_names_are_cut() -> None:
+    assert short("a" * 99) == "a" * (MAX_LABEL - 1) + "…"
+    assert short("a\n b") == "a b"
+
+
+def test_only_numbers_fit_an_axis() -> None:
+    assert is_plain(0.0, -3.5)
+    assert not any(map(is_plain, (None, float("nan"), float("inf"), 1e300)))
