@@ -2,15 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BROWSER_STAMP := $(VENV)/.installed-browser
+AXE := $(VENV)/axe
 RESULT ?=
 RES ?= 1024
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install compare check gate test readme clean
+.PHONY: help install compare check gate test test-browser readme clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## create .venv and install into it, once
 
@@ -33,6 +35,20 @@ gate: $(STAMP) ## hold counters and pictures to reports/expected, without a GPU
 
 test: $(STAMP) ## all tests; ARGS="-k NAME" for some
 	$(BIN)/python -m pytest $(ARGS)
+
+test-browser: $(BROWSER_STAMP) ## reports in Chromium; installs it on Debian, as root, with selenium and axe-core
+	@test -x /usr/bin/chromium && test -x /usr/bin/chromedriver || { \
+	  test "$$(id -u)" = 0 || { echo "error: no Chromium; as root: apt-get install chromium chromium-driver" >&2; exit 5; }; \
+	  apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install chromium chromium-driver; }
+	$(BIN)/python -m pytest tests/browser $(ARGS)
+
+# npm ci holds axe-core to the hash in the lock file.
+$(BROWSER_STAMP): $(STAMP) tests/browser/package-lock.json
+	@command -v npm >/dev/null || { echo "error: npm is missing; install Node.js, which brings it" >&2; exit 5; }
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	mkdir -p $(AXE) && cp tests/browser/package.json tests/browser/package-lock.json $(AXE)
+	npm ci --prefix $(AXE) --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 readme: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into README.md
 	$(if $(RESULT),,$(error RESULT is missing; folders of results; make readme RESULT="reports/A reports/B"))
