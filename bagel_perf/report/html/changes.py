@@ -91,11 +91,12 @@ def _forest(result: Result, key: str, res: int | str, rows: list[Delta]) -> Plot
         axes.tick_params(axis="y", length=0)
 
     parts = ["dot: median of the paired ratios; bar: its 95% interval; hollow: no difference shown or no verdict"]
-    parts += ["shaded: noise floor" if noise else "noise floor not measured"]
+    has_floor = any(each.floor_pct is not None for each in noise.values())
+    parts += ["shaded: noise floor" if has_floor else "noise floor not measured"]
     parts += [f"diamond: published, {published.SOURCE}"] if marks else []
     label = f"Changes of latency at {res_text(res)} with their intervals"
     drawing = svg.draw(key, 0.75 + ROW_IN * len(rows), paint)
-    return Plot(svg=drawing, label=label, caption=f"{label}. {'; '.join(parts)}.")
+    return Plot(svg=drawing, label=label, caption=f"{label}; {'; '.join(parts)}.")
 
 
 def _paint_noise(axes: Axes, rows: list[Delta], noise: dict[Stage, Noise]) -> None:

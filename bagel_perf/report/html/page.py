@@ -48,7 +48,7 @@ def build_page(sources: Sequence[Source], profiles: Sequence[SyncReport] = ()) -
         title=f"{result.variants[0]} against {', '.join(result.variants[1:]) or 'nothing'}",
         subtitle=f"{source_text(result)}; {result.environment.preset} preset, weights {result.environment.weights}",
         sections=(
-            verdict_section(result),
+            verdict_section(result, has_timelines=bool(profiles)),
             changes_section(result),
             forest_section(result),
             ladder_section(result),

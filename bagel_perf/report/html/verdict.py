@@ -12,12 +12,12 @@ from bagel_perf.report.table import counted, res_text
 from bagel_perf.schema.results import Delta, Result
 
 
-def verdict_section(result: Result) -> Section:
+def verdict_section(result: Result, *, has_timelines: bool = False) -> Section:
     """One sentence a resolution, then the pictures, the verdict with its findings, and what is missing."""
     leads = [Text(text=line, style="lead") for line in (*headlines(result), identity_sentence(result))]
     head, *rest = (line.removeprefix("- ") for line in verdict_lines(result))
     findings = (Bullets(items=tuple(rest)),) if rest else ()
-    unknown = tuple(unknown_lines(result))
+    unknown = tuple(unknown_lines(result, has_timelines=has_timelines))
     return Section(
         anchor="verdict",
         title="Verdict",
@@ -71,7 +71,7 @@ def identity_sentence(result: Result) -> str:
     return f"The pictures of all bitwise variants are md5-identical to those of {result.variants[0]}, in {runs}."
 
 
-def unknown_lines(result: Result) -> Iterator[str]:
+def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[str]:
     """What a reader might expect and this result cannot tell."""
     environment, deltas = result.environment, result.deltas
     if environment.device_kind == "cpu":
@@ -88,7 +88,8 @@ def unknown_lines(result: Result) -> Iterator[str]:
         yield "Source lines of the host syncs are not in the result."
     if result.ceilings is None:
         yield "Floors: the rates that the device can reach were not measured."
-    yield "Timelines: a result holds none."
+    if not has_timelines:
+        yield "Timelines: none was given beside the result."
     if "random" in environment.weights:
         yield "Quality: weights are random; the pictures show identity and nothing else."
     if environment.commit is None or environment.dirty is not False:
