@@ -58,6 +58,17 @@ def test_letters_of_a_plot_stay_readable(browser: Browser, page: Path, width: in
     assert browser.run(script, MIN_LETTER_PX) == []
 
 
+def test_the_title_of_a_table_is_read_without_scrolling(browser: Browser, page: Path) -> None:
+    browser.open(page, width=PHONE)
+    browser.open_details()
+    script = """return [...document.querySelectorAll('caption')].flatMap(c => [...c.childNodes]).filter(n => {
+        const range = document.createRange();
+        range.selectNodeContents(n);
+        return range.getBoundingClientRect().right > innerWidth;
+    }).map(n => n.textContent)"""
+    assert browser.run(script) == []
+
+
 def test_a_page_has_sections_tables_and_plots(browser: Browser, page: Path) -> None:
     browser.open(page)
     counts = browser.run("return ['h2', 'table', 'svg', 'svg text'].map(tag => document.querySelectorAll(tag).length)")
