@@ -71,7 +71,7 @@ class Browser:
         self.driver.get(page.as_uri())
 
     def show(self, *, width: int = DESK, scheme: Scheme = "light", media: Literal["", "print"] = "") -> None:
-        """A phone is mobile in that it obeys the viewport's meta element. A medium that is named holds for a PDF too."""
+        """A phone is mobile in that it obeys the viewport's meta element. A medium that is named holds for PDF too."""
         phone = width <= PHONE
         self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=phone)
         features = [

@@ -1,17 +1,25 @@
-"""HTML reports of committed results, and of one in which everything that is text tries to be something else."""
+"""HTML reports of committed results, of a history with timelines, and of a result whose strings try to be more."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from bagel_perf.analysis.traces.analyse import analyse
+from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.schema.syncs import SyncReport
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ("2026-11-26_h100-80gb_3e079d6", "2026-11-23_h200_252761e")
 HOSTILE = "hostile"
-PAGES = (*COMMITTED, HOSTILE)
+HISTORY = "history"
+PAGES = (*COMMITTED, HISTORY, HOSTILE)
+
+OF_HISTORY = ("2026-11-23_h200_252761e", "2026-11-26_h200_5841467", "2026-11-26_h200_5841467-2")
 
 SCRIPT = "<script>window.pwned=1</script>"
 IMAGE = '"><img src=x onerror="window.pwned=1">'
@@ -36,13 +44,30 @@ SHOWN = {
 
 
 def report_of(name: str, folder: Path) -> Path:
-    """The page of a committed result or of the hostile one, written into a folder by the command line."""
+    """The page of a name, written into a folder by the command line."""
     out = folder / name
-    result = _hostile_result(folder) if name == HOSTILE else ROOT / "reports" / name
-    command = [sys.executable, "-m", "bagel_perf", "report", str(result), "--out", str(out)]
+    command = [sys.executable, "-m", "bagel_perf", "report", *map(str, _files(name, folder)), "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out / "report.html"
+
+
+def _files(name: str, folder: Path) -> list[Path]:
+    if name == HOSTILE:
+        return [_hostile_result(folder)]
+    if name == HISTORY:
+        return [*(ROOT / "reports" / each for each in OF_HISTORY), _profiled_run(folder)]
+    return [ROOT / "reports" / name]
+
+
+def _profiled_run(folder: Path) -> Path:
+    """A committed report of syncs with the profile of a committed trace, for the timelines."""
+    syncs = ROOT / "reports" / "syncs-h100"
+    report = SyncReport.from_json(json.loads((syncs / "pr3987-256.json").read_text(encoding="utf-8")))
+    profiled = dataclasses.replace(report, profile=analyse(read_trace(syncs / "pr3987_t2i.json.gz")))
+    path = folder / "profiled.json"
+    path.write_text(json.dumps(profiled.to_json()), encoding="utf-8")
+    return path
 
 
 def _hostile_result(folder: Path) -> Path:
