@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 INK, MUTED, LINE, PAPER, SHADE = "#000001", "#000002", "#000003", "#000004", "#000005"
 BETTER, WORSE = "#000006", "#000007"
 SERIES = tuple(f"#00001{index}" for index in range(6))
+WAITS = tuple(f"#00002{index}" for index in range(5))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper", SHADE: "shade", BETTER: "better", WORSE: "worse"}
 VARIABLES |= {colour: f"s{index}" for index, colour in enumerate(SERIES)}
+VARIABLES |= {colour: f"w{index}" for index, colour in enumerate(WAITS)}
 
 WIDTH_IN = 9.6
 MAX_LABEL = 34

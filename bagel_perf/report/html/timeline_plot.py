@@ -19,13 +19,19 @@ IDLE_COLOURS: dict[IdleClass, tuple[str, str]] = {
     "after_sync": (svg.WORSE, "a host sync"),
     "launch_bound": (svg.SERIES[1], "launches too slow"),
     "cpu_elsewhere": (svg.SERIES[3], "CPU busy elsewhere"),
-    "queued": (svg.MUTED, "queued"),
-    "nothing_to_do": (svg.SHADE, "nothing to do"),
-    "unknown": (svg.LINE, "unknown"),
+    "queued": (svg.SHADE, "queued"),
+    "nothing_to_do": (svg.LINE, "nothing to do"),
+    "unknown": (svg.INK, "unknown"),
 }
-WAIT_COLOURS = (svg.SERIES[0], svg.SERIES[3], svg.SERIES[4], svg.SERIES[1])
-"""Of the kinds that held the host longest in a plot; all others share one."""
-OTHER_WAITS = svg.MUTED
+WAIT_COLOURS: dict[str, str] = {
+    "scalar_read": svg.WAITS[0],
+    "mask_gather": svg.WAITS[1],
+    "mask_scatter": svg.WAITS[2],
+    "tensor_as_size": svg.WAITS[3],
+    "d2h_copy": svg.WAITS[4],
+}
+"""The same in every plot; other kinds share one."""
+OTHER_WAITS = svg.INK
 CPU, GPU = svg.SERIES[5], svg.SERIES[2]
 LANES = ("CPU", "waits", "GPU", "idle")
 LANE_HEIGHT = 0.8
@@ -65,13 +71,10 @@ def timeline_svg(key: str, strips: Sequence[Strip]) -> str:
 
 
 def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
-    held_ms: dict[str, float] = {}
-    for begin, end, kind in (segment for strip in strips for segment in strip.lanes.syncs):
-        held_ms[kind] = held_ms.get(kind, 0.0) + end - begin
-    ranked = sorted(held_ms, key=lambda kind: -held_ms[kind])
-    return {
-        kind: WAIT_COLOURS[place] if place < len(WAIT_COLOURS) else OTHER_WAITS for place, kind in enumerate(ranked)
-    }
+    """Of the kinds that are drawn, in the order of ``WAIT_COLOURS``."""
+    found = {kind for strip in strips for _, _, kind in strip.lanes.syncs}
+    known = {kind: colour for kind, colour in WAIT_COLOURS.items() if kind in found}
+    return known | dict.fromkeys(sorted(found - known.keys()), OTHER_WAITS)
 
 
 def _paint_strip(axes: Axes, lanes: Lanes, top: float, kinds: Mapping[str, str], least_ms: float) -> None:
@@ -108,10 +111,7 @@ def _legend(strips: Sequence[Strip], kinds: Mapping[str, str]) -> Iterator[Patch
 
     yield Square(color=CPU, label="CPU: operators and calls")
     yield Square(color=GPU, label="GPU: at work")
-    named = [kind for kind, colour in kinds.items() if colour != OTHER_WAITS]
-    yield from (Square(color=kinds[kind], label=f"wait: {kind_label(kind)}") for kind in named)
-    if len(named) < len(kinds):
-        yield Square(color=OTHER_WAITS, label="wait: other kinds")
+    yield from (Square(color=colour, label=f"wait: {kind_label(kind)}") for kind, colour in kinds.items())
     found = {name for strip in strips for _, _, name in strip.lanes.idle}
     for name, (colour, label) in IDLE_COLOURS.items():
         if name in found:
