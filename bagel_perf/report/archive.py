@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -118,8 +119,23 @@ def _renamed(result: Result, new_names: dict[str, str]) -> Result:
         for run in result.runs
     )
     previews = sorted(to for name, to in new_names.items() if to != name)
+    command = without_folder(result.command)
     warnings = tuple(f"{name} is a preview; the hashes are those of the picture measured" for name in previews)
-    return dataclasses.replace(result, images=images, runs=runs, warnings=result.warnings + warnings)
+    return dataclasses.replace(result, images=images, runs=runs, command=command, warnings=result.warnings + warnings)
+
+
+def without_folder(command: str) -> str:
+    """A command line without ``--out``, which names a folder that the result no longer lies in."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if word != "--out" and before != "--out" and not word.startswith("--out=")
+    ]
+    return shlex.join(kept)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from bagel_perf.analysis.rounds import e2e_is_apart
 from bagel_perf.analysis.stats import CONFIDENCE, coverage
-from bagel_perf.report.table import counted
+from bagel_perf.report.table import STAGE_LABELS, counted
 from bagel_perf.schema.results import Result
 
 UNSHOWN = "?"
@@ -43,12 +43,20 @@ def changes_caption(
         "delta is the median of the paired ratios",
         coverage_text({delta.num_pairs for delta in deltas if delta.ci_pct is not None}),
         "e2e: runs of its own" if e2e_is_apart(result.runs) else "",
-        f"noise: {result.variants[0]} against itself, half its interval" if result.noise else "",
+        noise_text(result, res),
         f"{result.processes} processes" if result.processes > 1 else "",
         *more,
         f"{UNSHOWN}: no difference shown" if is_marked else "",
     )
     return "; ".join(part for part in parts if part)
+
+
+def noise_text(result: Result, res: int | str | None = None) -> str:
+    """What noise means; with ``res``, for a table that has no column of it, its figures too."""
+    found = [each for each in result.noise if each.res == res and each.floor_pct is not None]
+    figures = ", ".join(f"{STAGE_LABELS[each.stage]} {each.floor_pct:.1f}%" for each in found)
+    head = f"noise {figures}" if figures else "noise"
+    return f"{head}: {result.variants[0]} against itself, half its interval" if result.noise else ""
 
 
 def rounds_text(numbers: Collection[int], planned: int) -> str:

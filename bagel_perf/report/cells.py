@@ -78,7 +78,7 @@ def noise_columns(result: Result) -> tuple[Column, ...]:
 
 
 def noise_texts(result: Result, res: int | str, stage: Stage) -> tuple[str, ...]:
-    """Half the interval of the first variant against itself, for each of ``noise_columns``: no effect is smaller."""
+    """Half the interval of the first variant against itself, for each of ``noise_columns``."""
     found = next((each for each in result.noise if (each.res, each.stage) == (res, stage)), None)
     text = NONE if found is None or found.floor_pct is None else f"{found.floor_pct:.1f}"
     return (text,) * len(noise_columns(result))

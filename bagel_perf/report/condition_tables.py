@@ -45,7 +45,7 @@ def _texts(cell: Cell, found: Sequence[Conditions]) -> tuple[str, ...]:
         _median([each.sm_clock_mhz for each in found]),
         _text(max((each.temperature_c for each in found if each.temperature_c is not None), default=None), 0),
         _median([None if each.cpu_load is None else 100 * each.cpu_load for each in found]),
-        ", ".join(reasons) or NONE,
+        ", ".join(reason.replace("_", " ") for reason in reasons) or NONE,
     )
 
 

@@ -115,7 +115,7 @@ class Delta:
 class Noise:
     """The first variant against itself in the rounds of a comparison: what a difference between equals looks like.
 
-    ``floor_pct`` is half the interval; no smaller change is an effect. None under 6 pairs.
+    ``floor_pct`` is half the interval, which a single pair may well reach without any effect. None under 6 pairs.
     """
 
     res: int | str

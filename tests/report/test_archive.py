@@ -10,6 +10,7 @@ from PIL import Image
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.report import archive
+from bagel_perf.report.archive import without_folder
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Result, load
 from bagel_perf.schema.store import write_json_atomic
@@ -135,3 +136,16 @@ def test_a_result_without_its_pictures_is_refused_in_one_line(
     (tmp_path / "out" / "256_baseline.png").unlink()
     assert archive.main([str(tmp_path / "out"), "--into", str(tmp_path / "reports")]) == 2
     assert capsys.readouterr().err.startswith("error: picture of the result is missing (")
+
+
+@pytest.mark.parametrize(
+    ("command", "archived"),
+    [
+        ("bagel-perf compare --res 64 --out /somewhere/else", "bagel-perf compare --res 64"),
+        ("bagel-perf compare --out=x --pairs 6", "bagel-perf compare --pairs 6"),
+        ("bagel-perf compare --prompt 'not --out x'", "bagel-perf compare --prompt 'not --out x'"),
+        ("bagel-perf compare 'unfinished", "bagel-perf compare 'unfinished"),
+    ],
+)
+def test_the_folder_that_it_came_from_is_left_out(command: str, archived: str) -> None:
+    assert without_folder(command) == archived
