@@ -210,12 +210,21 @@ def result_file(path: Path) -> Path:
     return path / RESULT_FILE if path.is_dir() else path
 
 
+def _remedy(path: Path) -> str:
+    """Results in the folders beside a file that is not there, as those of a measurement against a revision."""
+    inside = sorted(str(found.parent) for found in path.parent.glob(f"*/{RESULT_FILE}"))[:3]
+    return f"did you mean {' or '.join(inside)}?" if inside and path.name == RESULT_FILE else ""
+
+
 def load(path: Path) -> Result:
     """The result in a file; ``UsageError`` when it cannot be read, is something else, or of a newer version."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
-        raise UsageError("result file cannot be read", value=path, allowed=problem.strerror or "") from problem
+        remedy = _remedy(path)
+        raise UsageError(
+            "result file cannot be read", value=path, allowed=problem.strerror or "", remedy=remedy
+        ) from problem
     except ValueError as problem:
         raise UsageError("result file is no JSON", value=path, allowed=str(problem)) from problem
     try:

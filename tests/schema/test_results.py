@@ -10,7 +10,7 @@ import pytest
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Image, Result, load, res_label
+from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Image, Result, load, res_label, result_file
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.store import write_json_atomic
 from scripted import ENVIRONMENT, make_picture
@@ -139,3 +139,11 @@ def test_a_cell_has_a_median_exactly_when_it_has_latencies() -> None:
     with pytest.raises(UsageError):
         replace(CELL, latency_ms=())
     assert replace(CELL, latency_ms=(), median_ms=None).latency_ms == ()
+
+
+def test_a_folder_of_two_results_names_them(tmp_path: Path) -> None:
+    for name in ("candidate", "reference"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"did you mean \S*candidate or \S*reference\?"):
+        load(result_file(tmp_path))
