@@ -14,10 +14,11 @@ from bagel_perf.harness.captures import CaptureRefused
 from bagel_perf.harness.environment import numeric_settings
 from bagel_perf.harness.measure import Subject, run_stages
 from bagel_perf.harness.setters import hearing_setters
+from bagel_perf.harness.settings import changes_since, changes_text, settings_changed
 from bagel_perf.harness.simulated.tensor import hidden, to_plain
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.contracts import Denoising, Slots
-from bagel_perf.schema.errors import CountersDrifted, EnvironmentUnfit
+from bagel_perf.schema.errors import CountersDrifted
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
@@ -95,22 +96,16 @@ class _Settings:
 
     def look(self, run: Callable[[], Run], name: str) -> None:
         """After a run; one that has changed something is made again, to hear which line it is."""
-        after = numeric_settings()
-        changed = {setting: value for setting, value in after.items() if value != self._before[setting]}
-        if not changed or self._changed:
+        changes = changes_since(self._before)
+        if not changes or self._changed:
             return
-        with hearing_setters(changed) as places, suppress(CaptureRefused):
+        with hearing_setters(changes) as places, suppress(CaptureRefused):
             run()
-        what = ", ".join(f"{setting} from {self._before[setting]} to {value}" for setting, value in changed.items())
-        self._changed = f"{what}{f' at {places[0]}' if places else ''} in {name}"
+        self._changed = f"{changes_text(changes)}{f' at {places[0]}' if places else ''} in {name}"
 
     def check(self) -> None:
         if self._changed:
-            raise EnvironmentUnfit(
-                "settings changed while variants were measured",
-                value=self._changed,
-                remedy="runs before and after it are not alike; set it before all",
-            )
+            raise settings_changed(self._changed)
 
 
 def _counted(model: Bagel, request: Request, variant: str, inputs: RequestInputs) -> Run:
