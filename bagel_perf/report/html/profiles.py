@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ REMEDY = "make it on a GPU: bagel-perf syncs --variant NAME --json FILE"
 
 
 def split_files(paths: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[SyncReport, ...]]:
-    """Paths of results, and the profiled runs in the order of their paths.
+    """Paths of results, and the profiled runs, gzipped or not, in the order of their paths.
 
     What cannot be read counts as a result, whose reader says why. Raises ``UsageError`` where there is no result, or
     where a report of ``syncs`` has no profile.
@@ -39,6 +40,7 @@ def _report(path: Path) -> SyncReport | None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return json.load(file)
     except (OSError, ValueError):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.report.html.content import Block, Code, Fold, Heading, Plot, Section, Text, tables
+from bagel_perf.report.html.content import Block, Bullets, Code, Fold, Heading, Plot, Section, Text, tables
 from bagel_perf.report.html.sites import TOP, site_block
 from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, timeline_svg
 from bagel_perf.report.table import NONE, Column, Table, counted
@@ -12,7 +12,7 @@ from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import PATH_SEPARATOR, RegionTime
 
-REGIONS = {"step": "One denoise step", "ar": "One prefill"}
+REGIONS = {"step": "One denoise step", "denoise_loop": "The denoise loop, all its steps", "ar": "One prefill"}
 """The innermost name of a region's path, and what a call of it is."""
 MISSING = (
     "No profile was given: results of compare hold none, as a profiled pass is never a timed one. On a GPU, for each "
@@ -24,11 +24,18 @@ CAPTION = (
     "lines that wait are listed below."
 )
 
+NOT_MARKED = "Not here: {names}. A replayed graph has no region inside it: see the loop."
+COSTS = (
+    "Profiling lengthens each launch, so launches that are slow here may be fast enough by themselves. Whole runs took:"
+)
+
 
 def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
     """A drawing and a table for each of ``REGIONS``, then the lines that waited with their times."""
     profiled = [report for report in reports if report.profile is not None and report.profile.lanes]
-    blocks: tuple[Block, ...] = (*_drawings(profiled), *_sites(profiled)) if profiled else tuple(_missing(result))
+    blocks: tuple[Block, ...] = (
+        (*_costs(profiled), *_drawings(profiled), *_sites(profiled)) if profiled else tuple(_missing(result))
+    )
     return Section(anchor="timeline", title="Timeline", blocks=blocks)
 
 
@@ -39,6 +46,19 @@ def _missing(result: Result) -> Iterator[Block]:
     yield Code(text="\n".join([*commands, f"bagel-perf report RESULT {first}.json {last}.json --out DIR"]))
 
 
+def _costs(reports: Sequence[SyncReport]) -> Iterator[Block]:
+    """How much longer each run took under the profiler, most of it in launches."""
+    runs = [(report.subject, report.instrument) for report in reports if report.instrument is not None]
+    items = [
+        f"{subject}: {instrument.watched_wall_ms:.0f} ms profiled, {instrument.plain_wall_ms:.0f} ms without"
+        for subject, instrument in runs
+        if instrument.watched_wall_ms is not None and instrument.plain_wall_ms is not None
+    ]
+    if items:
+        yield Text(text=COSTS)
+        yield Bullets(items=tuple(items))
+
+
 def _drawings(reports: Sequence[SyncReport]) -> Iterator[Block]:
     for name, title in REGIONS.items():
         strips = [strip for report in reports for strip in _strips(report, name)]
@@ -46,6 +66,8 @@ def _drawings(reports: Sequence[SyncReport]) -> Iterator[Block]:
             continue
         yield Heading(text=title)
         drawing = timeline_svg(f"timeline-{name}", strips)
+        if left_out := [report.subject for report in reports if not any(_strips(report, name))]:
+            yield Text(text=NOT_MARKED.format(names=", ".join(left_out)))
         yield Plot(svg=drawing, label=f"{title} of {', '.join(strip.variant for strip in strips)}", caption=CAPTION)
         yield from tables(_table(reports, name, title))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.timeline_plot import Strip, timeline_svg
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import load
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.syncs import Instrument, SyncReport
 from bagel_perf.schema.traces import Lanes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,6 +62,19 @@ def test_profiles_alone_make_no_page(watched: SyncReport, tmp_path: Path) -> Non
     path.write_text(json.dumps(watched.to_json()), encoding="utf-8")
     with pytest.raises(UsageError, match="no result to show"):
         split_files([path])
+
+
+def test_a_gzipped_profile_is_read(watched: SyncReport, tmp_path: Path) -> None:
+    path = tmp_path / "pr3987.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(watched.to_json()).encode()))
+    results, reports = split_files([RESULT, path])
+    assert (results, reports) == ((RESULT,), (watched,))
+
+
+def test_what_profiling_costs_stands_before_the_drawings(watched: SyncReport) -> None:
+    cost = Instrument(wait_us=60, call_us=15, plain_wait_us=9, plain_wall_ms=1310, watched_wall_ms=4014)
+    text = str(timeline_section(load(RESULT), [dataclasses.replace(watched, instrument=cost)]))
+    assert "4014 ms profiled, 1310 ms without" in text
 
 
 def test_a_wait_of_a_microsecond_is_drawn_and_named() -> None:
