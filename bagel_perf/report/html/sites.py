@@ -13,6 +13,8 @@ from bagel_perf.schema.waits import HINTS
 
 TOP = 12
 CODE = ("source line", "expression", "instead")
+TIMED = "blocked: the host inside the waits; lost: GPU idle through them"
+UNTIMED = "without times: those come from profiled runs of syncs"
 MISSING = (
     "This result does not say where its variants wait; bagel-perf syncs --variant NAME does, and so does a result of "
     "a newer compare."
@@ -62,7 +64,7 @@ def site_block(sites: Sequence[Site], title: str) -> TableBlock:
                 Column(header="instead"),
             ),
             rows=tuple(_row(site, timed=timed) for site in sites),
-            caption="blocked: the host inside the waits; lost: GPU idle through them" if timed else "times need a GPU",
+            caption=TIMED if timed else UNTIMED,
         ),
         code_columns=CODE,
     )
