@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bagel_perf.report.captions import UNSHOWN
-from bagel_perf.report.table import NONE, Column, counted
+from bagel_perf.report.table import NONE, Column, counted, ms_text
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Cell, Delta, Result
 from bagel_perf.schema.slots import Stage
@@ -46,7 +46,7 @@ def delta_of(deltas: Iterable[Delta], res: int | str, stage: Stage, candidate: s
 
 
 def median_text(cell: Cell | None) -> str:
-    return NONE if cell is None or cell.median_ms is None else f"{cell.median_ms:.1f}"
+    return ms_text(None if cell is None else cell.median_ms)
 
 
 def syncs_text(cell: Cell | None) -> str:
@@ -72,6 +72,12 @@ def change_text(delta: Delta | None) -> str:
     return f"{delta.delta_pct:+.1f}%{mark} ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
 
 
+def noise_floor_of(result: Result, res: int | str, stage: Stage) -> float | None:
+    """Half the interval of the first variant against itself, in percent."""
+    found = (each.floor_pct for each in result.noise if (each.res, each.stage) == (res, stage))
+    return next(found, None)
+
+
 def noise_columns(result: Result) -> tuple[Column, ...]:
     """One where the first variant was timed against itself."""
     return (Column(header="noise (%)", numeric=True),) if result.noise else ()
@@ -79,8 +85,8 @@ def noise_columns(result: Result) -> tuple[Column, ...]:
 
 def noise_texts(result: Result, res: int | str, stage: Stage) -> tuple[str, ...]:
     """Half the interval of the first variant against itself, for each of ``noise_columns``."""
-    found = next((each for each in result.noise if (each.res, each.stage) == (res, stage)), None)
-    text = NONE if found is None or found.floor_pct is None else f"{found.floor_pct:.1f}"
+    floor_pct = noise_floor_of(result, res, stage)
+    text = NONE if floor_pct is None else f"{floor_pct:.1f}"
     return (text,) * len(noise_columns(result))
 
 

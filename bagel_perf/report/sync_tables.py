@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import TextIO
 
-from bagel_perf.report.table import NONE, Column, Table
+from bagel_perf.report.table import Column, Table, ms_text
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
 from bagel_perf.schema.errors import INTERRUPTED
@@ -55,7 +55,7 @@ def _caption(*, timed: bool) -> str:
 
 
 def _site_row(site: Site, *, timed: bool) -> tuple[str, ...]:
-    times = [_ms(site.lost_gpu_ms), _ms(site.blocked_ms), range_text(site.price_ms)] if timed else []
+    times = [ms_text(site.lost_gpu_ms), ms_text(site.blocked_ms), range_text(site.price_ms)] if timed else []
     return (*times, str(site.count), _where(site))
 
 
@@ -79,7 +79,7 @@ def _rest_row(rest: tuple[Site, ...], *, timed: bool) -> tuple[str, ...]:
     if timed:
         for name in ("lost_gpu_ms", "blocked_ms"):
             values = [getattr(site, name) for site in rest]
-            sums.append(_ms(sum(value for value in values if value is not None)))
+            sums.append(ms_text(sum(value for value in values if value is not None)))
         sums.append("")
     return (*sums, str(sum(site.count for site in rest)), f"{len(rest)} more sites (--top)")
 
@@ -173,7 +173,3 @@ def last_line(report: SyncReport) -> str:
 
 def _place(site: Site) -> str:
     return f"{PurePath(site.file)}:{site.line}" if site.file else "no line of Python"
-
-
-def _ms(value: float | None) -> str:
-    return NONE if value is None else f"{value:.1f}"

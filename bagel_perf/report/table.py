@@ -36,3 +36,8 @@ def res_text(res: int | str) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 round``, ``2 rounds``."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def ms_text(value: float | None) -> str:
+    """Milliseconds, where they were measured."""
+    return NONE if value is None else f"{value:.1f}"

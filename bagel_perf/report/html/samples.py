@@ -9,7 +9,7 @@ from bagel_perf.analysis.rounds import latency_by_round
 from bagel_perf.report.cells import resolutions
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Fold, Plot, Section, TableBlock, Text
-from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, res_text
+from bagel_perf.report.table import STAGE_LABELS, Column, Table, ms_text, res_text
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.results import Result, res_label
 from bagel_perf.schema.runs import Run
@@ -118,7 +118,7 @@ def _table(result: Result, title: str, own: list[Run]) -> Table:
     }
     rounds = sorted({run.round for run in own if run.round is not None})
     rows = [
-        (str(each + 1), STAGE_LABELS[stage], *(_ms(series[stage, name].get(each)) for name in result.variants))
+        (str(each + 1), STAGE_LABELS[stage], *(ms_text(series[stage, name].get(each)) for name in result.variants))
         for stage in STAGES
         for each in rounds
     ]
@@ -131,10 +131,6 @@ def _table(result: Result, title: str, own: list[Run]) -> Table:
         ),
         rows=tuple(rows),
     )
-
-
-def _ms(value: float | None) -> str:
-    return NONE if value is None else f"{value:.1f}"
 
 
 def _dropped_table(result: Result) -> Table:

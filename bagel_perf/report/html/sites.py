@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bagel_perf.report.html.content import Block, Fold, Section, TableBlock, Text
-from bagel_perf.report.table import NONE, Column, Table, counted, res_text
+from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_text
 from bagel_perf.schema.results import Result, res_label
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.sites import Site
@@ -72,11 +72,7 @@ def site_block(sites: Sequence[Site], title: str) -> TableBlock:
 
 def _row(site: Site, *, timed: bool) -> tuple[str, ...]:
     place = f"{site.file}:{site.line}" if site.file else site.op or "no line of Python"
-    times = (_ms(site.blocked_ms), _ms(site.lost_gpu_ms)) if timed else ()
+    times = (ms_text(site.blocked_ms), ms_text(site.lost_gpu_ms)) if timed else ()
     hint = HINTS[site.kind]
     instead = f"allowed: {site.allowed}" if site.allowed else hint.instead
     return hint.label, place, "; ".join(site.expressions) or NONE, str(site.count), *times, instead
-
-
-def _ms(value: float | None) -> str:
-    return NONE if value is None else f"{value:.1f}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from bagel_perf.report.html.content import Block, Bullets, Code, Fold, Heading, Plot, Section, Text, tables
 from bagel_perf.report.html.sites import TOP, site_block
 from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, timeline_svg
-from bagel_perf.report.table import NONE, Column, Table, counted
+from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import PATH_SEPARATOR, RegionTime
@@ -102,11 +102,7 @@ def _regions(report: SyncReport, name: str) -> Iterator[RegionTime]:
 def _texts(region: RegionTime) -> tuple[str, ...]:
     times = (region.blocked_ms, region.lost_gpu_ms, region.gpu_busy_ms, *map(region.idle_ms.get, IDLE_COLOURS))
     syncs = NONE if region.host_syncs is None else str(region.host_syncs)
-    return str(region.calls), f"{region.wall_ms:.1f}", syncs, *map(_ms, times)
-
-
-def _ms(value: float | None) -> str:
-    return NONE if value is None else f"{value:.1f}"
+    return str(region.calls), f"{region.wall_ms:.1f}", syncs, *map(ms_text, times)
 
 
 def _sites(reports: Sequence[SyncReport]) -> Iterator[Block]:

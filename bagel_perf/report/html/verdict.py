@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bagel_perf.analysis.stats import pairs_needed
-from bagel_perf.report.cells import bitwise_variants, resolutions, tolerant_variants
+from bagel_perf.report.cells import bitwise_variants, noise_floor_of, resolutions, tolerant_variants
 from bagel_perf.report.html.content import Bullets, Heading, Section, Text
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import counted, res_text
@@ -55,8 +55,8 @@ def _interval(delta: Delta) -> str:
 
 
 def _noise(result: Result, delta: Delta) -> str:
-    found = next((each for each in result.noise if (each.res, each.stage) == (delta.res, delta.stage)), None)
-    return "noise not measured" if found is None or found.floor_pct is None else f"noise {found.floor_pct:.1f}%"
+    floor_pct = noise_floor_of(result, delta.res, delta.stage)
+    return "noise not measured" if floor_pct is None else f"noise {floor_pct:.1f}%"
 
 
 def identity_sentence(result: Result) -> str:

@@ -91,4 +91,5 @@ def test_numbers_that_no_axis_holds_are_left_out(tmp_path: Path) -> None:
     result = make_result({"pr3987": {"e2e": -5.0}})
     deltas = tuple(replace(each, delta_pct=1e300, ci_pct=(-1e300, 1e300)) for each in result.deltas)
     cells = tuple(replace(cell, latency_ms=(1e300,), median_ms=1e300) for cell in result.cells)
-    page_html(build_page((source_of(replace(result, deltas=deltas, cells=cells), tmp_path),)))
+    text = page_html(build_page((source_of(replace(result, deltas=deltas, cells=cells), tmp_path),)))
+    assert "No change was measured." in text
