@@ -15,14 +15,14 @@ from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.errors import EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMITS, FindingKind, GateReport
 from bagel_perf.schema.limits import Limit, parse_limits
-from bagel_perf.schema.results import Result, load
+from bagel_perf.schema.results import RESULT_FILE, Result, load
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.slots import STAGES
+from committed_results import committed
 from gated_results import make_result, with_picture
 from scripted import CPU, ENVIRONMENT
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMITTED = sorted(ROOT.glob("reports/*/result.json"))
+COMMITTED = [folder / RESULT_FILE for folder in committed(RESULT_FILE)]
 FLAT = (1.0,) * 10
 DIT: tuple[Limit, ...] = parse_limits(["dit:3%"])
 EACH: tuple[Limit, ...] = parse_limits(["ar:3%", "dit:3%", "e2e:3%"])

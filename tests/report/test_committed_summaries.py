@@ -9,14 +9,14 @@ import pytest
 from bagel_perf.report.markdown import SUMMARY_FILE, summary_markdown
 from bagel_perf.report.summaries import main
 from bagel_perf.schema.results import RESULT_FILE, load
+from committed_results import committed
 
-REPORTS = Path(__file__).parents[2] / "reports"
-FOLDERS = sorted(path.parent for path in REPORTS.glob(f"*/{RESULT_FILE}"))
+FOLDERS = committed(RESULT_FILE)
 
 
 def test_there_are_committed_results() -> None:
     assert FOLDERS
-    assert sorted(path.parent for path in REPORTS.glob(f"*/{SUMMARY_FILE}")) == FOLDERS
+    assert committed(SUMMARY_FILE) == FOLDERS
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=[folder.name for folder in FOLDERS])

@@ -18,11 +18,11 @@ from bagel_perf.report.table import Column, Table
 from bagel_perf.report.tables import result_tables
 from bagel_perf.report.text import MAX_COLUMNS, console_for, print_result, print_tables
 from bagel_perf.report.widths import column_widths
-from bagel_perf.schema.results import Result, load
+from bagel_perf.schema.results import RESULT_FILE, Result, load
 from bagel_perf.schema.variants import LADDER
+from committed_results import committed
 from scripted import ENVIRONMENT, make_plan, make_runs
 
-ROOT = Path(__file__).parents[2]
 SIZES = ((256, 256), (1024, 1024))
 RUNGS = tuple(rung.name for rung in LADDER)
 LONG = 50
@@ -51,7 +51,7 @@ RESULTS: Mapping[str, Callable[[], Result]] = {
     "ladder": lambda: replace(scripted(6), ladder=True),
     "slots": lambda: taken_apart(6),
     "slots in five rounds": lambda: taken_apart(5),
-} | {path.parent.name: lambda path=path: load(path) for path in sorted(ROOT.glob("reports/*/result.json"))}
+} | {folder.name: lambda folder=folder: load(folder / RESULT_FILE) for folder in committed(RESULT_FILE)}
 
 
 def lines_of(table: Table, width: int) -> list[str]:
