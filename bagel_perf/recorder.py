@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
-from bagel_perf.schema.events import EnvironmentEvent, Event, FloorsEvent, RunEvent, WarningEvent
+from bagel_perf.schema.events import EnvironmentEvent, Event, FloorsEvent, InputEvent, RunEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import RESULT_FILE, Result, res_label
 from bagel_perf.schema.runs import Picture, Run, differing_fields
@@ -44,6 +44,7 @@ class Recorder:
     runs: list[Run] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
     _floors: FloorsEvent | None = None
+    _inputs: list[Picture] = field(default_factory=list)
     _path_by_picture: dict[tuple[int, int, str], str] = field(default_factory=dict)
 
     @property
@@ -59,6 +60,8 @@ class Recorder:
             self._warnings.append(event.text)
         elif isinstance(event, FloorsEvent):
             self._floors = event
+        elif isinstance(event, InputEvent):
+            self._inputs.append(self._moved(event.picture, "input"))
         elif isinstance(event, RunEvent):
             finished = self.runs and _size(self.runs[-1]) != _size(event.run)
             if finished:
@@ -103,14 +106,17 @@ class Recorder:
         return make_out_dir(REPORTS, device, environment.commit or "nogit", date)
 
     def _keep(self, run: Run) -> Picture:
-        """Moves a picture of a request's own seed beside the result, one file per resolution and md5."""
-        picture = run.picture
+        """Keeps a picture of a request's own seed."""
         requested = any(_size(run) == (r.width, r.height) and run.seed == r.seed for r in self.plan.requests)
-        if not requested or picture.path is None or self.out_dir is None:
+        return self._moved(run.picture, run.variant) if requested else replace(run.picture, path=None)
+
+    def _moved(self, picture: Picture, what: str) -> Picture:
+        """Moves a picture beside the result, one file per resolution and md5."""
+        if picture.path is None or self.out_dir is None:
             return replace(picture, path=None)
-        key = (*_size(run), picture.md5)
+        key = picture.width, picture.height, picture.md5
         if key not in self._path_by_picture:
-            name = self._free_name(f"{res_label(*_size(run))}_{run.variant}")
+            name = self._free_name(f"{res_label(picture.width, picture.height)}_{what}")
             with writing(self.out_dir / name):
                 os.replace(Path(self.plan.image_dir, picture.path), self.out_dir / name)
             self._path_by_picture[key] = name
@@ -134,6 +140,7 @@ class Recorder:
         self.result = build_result(
             self.plan, started.environment, self.runs, session, error=error, warnings=self._warnings
         )
+        self.result = replace(self.result, inputs=tuple(self._inputs))
         if self._floors is not None:
             self.result = replace(self.result, ceilings=self._floors.ceilings, floors=self._floors.floors)
         write_json_atomic(self.out_dir / RESULT_FILE, self.result.to_json())

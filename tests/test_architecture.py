@@ -102,6 +102,7 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.analysis.traces": {"numpy", "msgspec"},
     "bagel_perf.report": {"rich"},
     "bagel_perf.report.archive": {"PIL"},
+    "bagel_perf.report.pixels": {"PIL"},
     "bagel_perf.report.html": {"jinja2", "markupsafe", "matplotlib", "PIL"},
     "bagel_perf.cli": {"typer"},
     "bagel_perf.cli_options": {"typer"},

@@ -33,6 +33,9 @@ def identity_check(runs: Sequence[Run], size: tuple[int, int], reference: str, c
         num_runs=len(compared),
         min_psnr_db=min(limits, default=None),
         psnr_db=_worst_psnr_db(compared) if limits else None,
+        differing_pixels=max(
+            (run.differing_pixels for run in compared if run.differing_pixels is not None), default=None
+        ),
     )
 
 

@@ -88,6 +88,11 @@ def vae_pixels(image: Image.Image, width: int, height: int) -> Tensor:
     return ((values_3HW - 0.5) / 0.5).contiguous()
 
 
+def picture_of(pixels_3HW: Tensor) -> Tensor:
+    """The picture, uint8 [H, W, 3], that ``vae_pixels`` made these values of."""
+    return ((pixels_3HW * 0.5 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
 def vit_pixels(image: Image.Image, side: int = 980) -> Tensor:
     """The image encoder's input in [-1, 1], fp32 [3, side, side]: the aspect ratio is not kept."""
     from transformers import SiglipImageProcessorPil  # seconds to import, and text to image does without

@@ -1,6 +1,7 @@
 """Copies a result into the folder of committed ones, under 2 MB: ``python -m bagel_perf.report.archive RESULT``.
 
-The largest pictures become previews until the rest fits; hashes stay those of the pictures that were measured.
+The largest pictures become previews until the rest fits; hashes stay those of the pictures that were measured. What
+differs is then kept as a small picture of its difference from the first variant's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bagel_perf.report.markdown import write_summary
+from bagel_perf.report.pixels import amplified_difference, decoded, small
 from bagel_perf.report.provenance import utc_date
 from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.results import RESULT_FILE, Result, load, result_file
@@ -61,6 +63,7 @@ def archive(result_path: Path, into: Path) -> Path:
 def _pictures(result: Result) -> set[str]:
     """Of all that is shown, and of all runs, among them those that should have been identical."""
     names = {image.path for image in result.images} | {run.picture.path for run in result.runs}
+    names |= {picture.path for picture in result.inputs}
     return {name for name in names if name is not None}
 
 
@@ -76,7 +79,7 @@ def _fill(folder: Path, result: Result, source: Path, names: Sequence[str]) -> N
     """Copies and writes everything, then makes one picture after another a preview until it all fits."""
     new_names = {name: _copy(source / name, folder) for name in names}
     while True:
-        archived = _renamed(result, new_names)
+        archived = _with_differences(_renamed(result, new_names), result, source, folder)
         write_json_atomic(folder / RESULT_FILE, archived.to_json())
         write_summary(archived, folder)
         num_bytes = sum(path.stat().st_size for path in folder.iterdir())
@@ -118,10 +121,38 @@ def _renamed(result: Result, new_names: dict[str, str]) -> Result:
         dataclasses.replace(run, picture=dataclasses.replace(run.picture, path=new(run.picture.path)))
         for run in result.runs
     )
+    inputs = tuple(dataclasses.replace(picture, path=new(picture.path)) for picture in result.inputs)
     previews = sorted(to for name, to in new_names.items() if to != name)
     command = without_folder(result.command)
     warnings = tuple(f"{name} is a preview; the hashes are those of the picture measured" for name in previews)
-    return dataclasses.replace(result, images=images, runs=runs, command=command, warnings=result.warnings + warnings)
+    return dataclasses.replace(
+        result, images=images, runs=runs, inputs=inputs, command=command, warnings=result.warnings + warnings
+    )
+
+
+def _with_differences(archived: Result, measured: Result, source: Path, folder: Path) -> Result:
+    """The result with the difference of each picture from the first variant's, where one of the two is a preview."""
+    reference = {image.res: image for image in measured.images if image.variant == measured.variants[0]}
+    names: dict[tuple[int | str, str], str] = {}
+    images = []
+    for image, was in zip(archived.images, measured.images, strict=True):
+        first = reference.get(was.res)
+        if first is None or first.md5 == was.md5 or None in (first.path, was.path) or image.path == was.path:
+            images.append(image)
+            continue
+        name = f"{Path(str(was.path)).stem}.difference.jpg"
+        if names.setdefault((was.res, was.md5), name) == name and not (folder / name).exists():
+            _save_difference(source / str(first.path), source / str(was.path), folder / name)
+        images.append(dataclasses.replace(image, difference_path=names[was.res, was.md5]))
+    return dataclasses.replace(archived, images=tuple(images))
+
+
+def _save_difference(before: Path, after: Path, path: Path) -> None:
+    a, b = decoded(before), decoded(after)
+    if a is None or b is None or a.size != b.size:
+        raise UsageError("pictures of the result cannot be set against each other", value=f"{before}, {after}")
+    with writing(path):
+        small(amplified_difference(a, b)).save(path, quality=PREVIEW_QUALITY)
 
 
 def without_folder(command: str) -> str:

@@ -29,7 +29,7 @@ from bagel_perf.report.floor_tables import floor_tables
 from bagel_perf.report.ladder_tables import ladder_tables
 from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
 from bagel_perf.report.tolerance_tables import tolerance_tables
-from bagel_perf.schema.results import Cell, Delta, Result
+from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Result
 from bagel_perf.schema.slots import STAGES
 from bagel_perf.schema.verification import Verification
 
@@ -161,13 +161,16 @@ def identity_table(result: Result) -> Table:
     """The picture of each variant, and whether every run gave the reference's."""
     checks = {(check.res, check.candidate): check for check in result.identity}
     apart = tolerant_variants(result)
+    has_pixels = any(check.differing_pixels is not None for check in result.identity)
     rows = []
     for image in (each for each in result.images if each.variant not in apart):
         check = checks.get((image.res, image.variant))
         same = "reference" if image.variant == result.variants[0] else NONE
         if check is not None:
             same = "yes" if check.identical else "NO"
-        rows.append((res_text(image.res), image.variant, image.md5[:12], same, str(check.num_runs) if check else NONE))
+        pixels = (_differing_text(check),) if has_pixels else ()
+        runs = str(check.num_runs) if check else NONE
+        rows.append((res_text(image.res), image.variant, image.md5[:12], same, *pixels, runs))
     return Table(
         title="Pictures",
         columns=(
@@ -175,11 +178,17 @@ def identity_table(result: Result) -> Table:
             Column(header="variant"),
             Column(header="md5"),
             Column(header="identical"),
+            *([Column(header="differing pixels", numeric=True)] if has_pixels else []),
             Column(header="runs compared", numeric=True),
         ),
         rows=tuple(rows),
-        caption="md5 of the PNG and sha256 of the pixels, on every run of the same seed",
+        caption="md5 of the PNG and sha256 of the pixels, on every run of the same seed"
+        + ("; differing pixels: in any of them at most" if has_pixels else ""),
     )
+
+
+def _differing_text(check: IdentityCheck | None) -> str:
+    return NONE if check is None or check.differing_pixels is None else f"{check.differing_pixels:,}"
 
 
 def verification_table(verification: Verification, variant: str) -> Table:

@@ -67,4 +67,6 @@ def _distance_text(check: IdentityCheck) -> str:
     if check.psnr_db is None or check.min_psnr_db is None:
         same = f"picture identical to {check.reference}'s"
         return same if check.identical else f"same pixels as {check.reference}'s picture, other bytes of the PNG"
-    return f"PSNR against {check.reference} at least {psnr_text(check.psnr_db, check.min_psnr_db)} dB"
+    psnr = f"PSNR against {check.reference} at least {psnr_text(check.psnr_db, check.min_psnr_db)} dB"
+    pixels = check.differing_pixels
+    return psnr if pixels is None else f"{psnr}, at most {counted(pixels, 'differing pixel')}"

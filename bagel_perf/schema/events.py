@@ -9,7 +9,7 @@ from typing import TypeAlias
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError, UsageError, error_from_json, error_to_json
 from bagel_perf.schema.floors import Ceilings, StageFloor
-from bagel_perf.schema.runs import Environment, Run, TensorCheck
+from bagel_perf.schema.runs import Environment, Picture, Run, TensorCheck
 from bagel_perf.schema.syncs import SyncReport
 
 
@@ -30,6 +30,13 @@ class ProgressEvent:
     text: str
     done: int
     total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputEvent:
+    """A picture that is to be edited, as the autoencoder takes it; its size is that of the request."""
+
+    picture: Picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +90,7 @@ class DoneEvent:
 Event: TypeAlias = (
     EnvironmentEvent
     | ProgressEvent
+    | InputEvent
     | RunEvent
     | TensorEvent
     | SyncsEvent
@@ -95,6 +103,7 @@ Event: TypeAlias = (
 _CLASS_BY_NAME: dict[str, type[Event]] = {
     "environment": EnvironmentEvent,
     "progress": ProgressEvent,
+    "input": InputEvent,
     "run": RunEvent,
     "tensor": TensorEvent,
     "syncs": SyncsEvent,

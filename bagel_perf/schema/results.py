@@ -15,7 +15,7 @@ from bagel_perf.schema.ablations import Ablation
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.floors import Ceilings, StageFloor
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import DeviceWork, Environment, Run, SyncDevice
+from bagel_perf.schema.runs import DeviceWork, Environment, Picture, Run, SyncDevice
 from bagel_perf.schema.slots import Stage
 
 SCHEMA = "bagel-perf.result"
@@ -61,13 +61,18 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """The picture of a variant at one resolution; ``path`` is relative to the result file."""
+    """The picture of a variant at one resolution; ``path`` is relative to the result file.
+
+    ``difference_path`` is a small picture of the amplified difference from the first variant's, where what was kept of
+    the two are previews, which no longer show it.
+    """
 
     res: int | str
     variant: str
     md5: str
     pixels_sha256: str
     path: str | None
+    difference_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,8 @@ class IdentityCheck:
     """Whether the candidate gave the reference's picture in each of its ``num_runs`` runs with the same seed.
 
     Where a tolerance is declared, ``psnr_db`` is the worst of those runs; None there means that all had its pixels,
-    though perhaps in other bytes of the PNG.
+    though perhaps in other bytes of the PNG. ``differing_pixels`` is the largest number in any of those runs, None
+    where it was not counted, as in files from before 2026-11-28.
     """
 
     res: int | str
@@ -85,6 +91,7 @@ class IdentityCheck:
     num_runs: int
     min_psnr_db: float | None = None
     psnr_db: float | None = None
+    differing_pixels: int | None = None
 
     @property
     def is_ok(self) -> bool:
@@ -156,7 +163,8 @@ class Result:
     ``variants`` are those that were named; cells, images and deltas hold the mixtures of ``ablations`` as well.
     ``deltas`` are against the first variant, ``steps`` of each named variant against the one before it; ``ladder`` says
     that they are to be shown. ``noise`` is the first variant against itself, ``rests`` say whether the stages account
-    for the whole, ``dropped`` which runs do not count. ``processes`` shared the rounds.
+    for the whole, ``dropped`` which runs do not count. ``processes`` shared the rounds. ``inputs`` are the pictures to
+    edit, as the autoencoder takes them, with paths relative to the result file.
     """
 
     environment: Environment
@@ -187,6 +195,7 @@ class Result:
     rests: tuple[Rest, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     processes: int = 1
+    inputs: tuple[Picture, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object; ``request`` is the first of ``requests``, which differ in their size alone."""

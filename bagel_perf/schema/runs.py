@@ -92,7 +92,8 @@ class Run:
     GPU, ``warmup`` and ``timed`` are the measurement; ``round`` numbers timed runs, ``sync_device`` says what counted.
     ``captures_ms`` is how long each graph took that was recorded in the run; a timed run records none. ``mse`` is the
     mean squared difference of grey levels (0 to 255) from the first variant's picture of the same seed, where one of
-    the two declares a tolerance. ``sites`` are where a counted run waited. A timed run has the ``conditions`` that it
+    the two declares a tolerance; ``differing_pixels`` counts those of which any color differs from it, None where there
+    was no such picture. ``sites`` are where a counted run waited. A timed run has the ``conditions`` that it
     ran under and the number of its worker ``process``; ``again`` says that it is the first variant's second of its
     round, which shows what a difference between equals looks like.
     Raises ``UsageError``.
@@ -109,6 +110,7 @@ class Run:
     picture: Picture
     captures_ms: tuple[float, ...] = ()
     mse: float | None = None
+    differing_pixels: int | None = None
     sites: tuple[Site, ...] = ()
     again: bool = False
     process: int = 0
@@ -119,6 +121,9 @@ class Run:
             raise UsageError("a timed run recorded a graph", value=self.variant)
         if self.mse is not None and not self.mse >= 0:
             raise UsageError("a mean squared difference is not 0 or more", value=self.mse)
+        if self.differing_pixels is not None and not 0 <= self.differing_pixels <= self.width * self.height:
+            allowed = f"0 to {self.width * self.height}"
+            raise UsageError("more pixels differ than there are", value=self.differing_pixels, allowed=allowed)
         stages = [measurement.stage for measurement in self.measurements]
         if len(set(stages)) != len(stages):
             raise UsageError("a stage is measured twice in one run", value=", ".join(stages))

@@ -125,7 +125,8 @@ class Lanes:
 
     ``cpu`` is the launching thread in operators or calls, ``syncs`` are waits by kind, ``gpu`` is the device at work,
     ``idle`` its gaps by class. ``region`` is the path, empty for the whole window; the stretch is the one call of the
-    region that lost most.
+    region that lost most. ``places`` says for each of ``syncs`` which of the ``sites`` of the report of ``syncs`` it is
+    one of, -1 where that is not known; it is empty in reports of ``trace`` and in files from before 2026-11-28.
     """
 
     region: str
@@ -135,6 +136,7 @@ class Lanes:
     syncs: tuple[Segment, ...]
     gpu: tuple[Segment, ...]
     idle: tuple[Segment, ...]
+    places: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

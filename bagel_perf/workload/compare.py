@@ -48,6 +48,8 @@ def run_compare(plan: Plan, loaded: Loaded, emit: Emit) -> None:
         if plan.process == 0:
             if loaded.environment.dirty:
                 emit(WarningEvent(text=DIRTY))
+            for case in cases:
+                case.send_input()
             prove_all(cases)
         time_all(cases)
 

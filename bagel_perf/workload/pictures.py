@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,17 @@ def read_pixels(png: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def mean_squared_error(png: bytes, reference: bytes) -> float:
-    """Mean squared difference of the grey levels of two PNGs of one size."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distance:
+    """Mean squared difference of grey levels, and the number of pixels of which any color differs."""
+
+    mse: float
+    differing_pixels: int
+
+
+def distance(png: bytes, reference: bytes) -> Distance:
+    """Of two PNGs of one size."""
     ours, theirs = (read_pixels(each).astype(np.float64) for each in (png, reference))
-    return float(np.square(ours - theirs).mean())
+    return Distance(
+        mse=float(np.square(ours - theirs).mean()), differing_pixels=int((ours != theirs).any(axis=-1).sum())
+    )

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bagel_perf.harness.measure import Subject
 from bagel_perf.model.bagel import Bagel
+from bagel_perf.model.preprocess import picture_of
 from bagel_perf.schema.conditions import Conditions
-from bagel_perf.schema.events import Event, ProgressEvent, RunEvent
+from bagel_perf.schema.events import Event, InputEvent, ProgressEvent, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Measurement, Picture, Purpose, Run, SyncDevice
@@ -19,7 +20,7 @@ from bagel_perf.schema.store import writing
 from bagel_perf.schema.variants import parse_variant
 from bagel_perf.workload.bind import bind, with_regions
 from bagel_perf.workload.edit import RequestInputs, edit_subject, request_inputs
-from bagel_perf.workload.pictures import describe_picture, mean_squared_error
+from bagel_perf.workload.pictures import Distance, describe_picture, distance, encode_png
 from kernels_optimized.captured.loop import CapturedLoop
 
 Emit = Callable[[Event], None]
@@ -29,7 +30,7 @@ Emit = Callable[[Event], None]
 class Session:
     """One plan under way. ``paths`` maps the md5 of each picture already written to its file.
 
-    ``references`` holds the first variant's picture of each width, height and seed, where tolerances are declared.
+    ``references`` holds the first variant's first picture of each width, height and seed.
     """
 
     plan: Plan
@@ -77,15 +78,14 @@ class Session:
             self.paths[picture.md5] = path.name
         return replace(picture, path=self.paths[picture.md5])
 
-    def mse(self, png: bytes, variant: str, place: tuple[int, int, int]) -> float | None:
-        """Of a picture against the reference's of the same (width, height, seed); None where it has to be identical."""
-        if not self.has_tolerance:
-            return None
+    def distance(self, png: bytes, variant: str, place: tuple[int, int, int]) -> Distance | None:
+        """Of a picture from the reference's of the same (width, height, seed); None where there is none yet."""
         if variant == self.plan.variants[0]:
             self.references.setdefault(place, png)
-        if parse_variant(variant).min_psnr_db is None or place not in self.references:
+        reference = self.references.get(place)
+        if reference is None:
             return None
-        return mean_squared_error(png, self.references[place])
+        return Distance(mse=0.0, differing_pixels=0) if png == reference else distance(png, reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,13 @@ class Case:
         """Those of the request's own seed."""
         return self.inputs_of(self.request.seed)
 
+    def send_input(self) -> None:
+        """The picture to edit, where there is one."""
+        picture = self.inputs.picture
+        if picture is not None:
+            png = encode_png(picture_of(picture.vae_pixels))
+            self.session.emit(InputEvent(picture=self.session.keep(png, "input")))
+
     def subject(self, variant: str, seed: int | None = None) -> Subject:
         """The request under a variant, with its own seed or another."""
         inputs = self.inputs_of(self.request.seed if seed is None else seed)
@@ -140,6 +147,8 @@ class Case:
         """Sends off one run; those of a round have the seed of the round, which starts at the request's own."""
         width, height = self.request.width, self.request.height
         seed = self.request.seed + (purpose == "other_seed") + (round or 0)
+        apart = self.session.distance(png, variant, (width, height, seed))
+        is_held = apart is not None and parse_variant(variant).min_psnr_db is not None
         run = Run(
             purpose=purpose,
             variant=variant,
@@ -155,7 +164,8 @@ class Case:
             again=again,
             process=self.session.plan.process,
             conditions=conditions,
-            mse=self.session.mse(png, variant, (width, height, seed)),
+            mse=apart.mse if apart is not None and is_held else None,
+            differing_pixels=None if apart is None else apart.differing_pixels,
         )
         self.session.emit(RunEvent(run=run))
         return run

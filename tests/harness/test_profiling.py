@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity
 
+from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.marked import MarkedTrace
 from bagel_perf.harness.syncs.hearing import hearing
 from bagel_perf.harness.syncs.profiling import NUM_PRICED, TAKEN, Profiled, profiling
@@ -150,6 +151,24 @@ def test_a_site_has_the_times_of_the_waits_with_its_number() -> None:
     assert report.sites == (two, one), "the one that lost most comes first"
     assert (report.host_syncs, report.unexplained, report.witnesses.cupti) == (3, 1, 3)
     assert report.notes == ("before",) and report.profile is not None
+
+
+def test_each_wait_that_is_drawn_names_its_site() -> None:
+    scene = Scene()
+    for start, number in ((0, 0), (200, 1), (400, 1), (600, None)):
+        read(scene, start, number)
+    report = priced(window(scene, 800), heard("scalar_read", "nonzero", "nonzero"))
+    assert report.profile is not None
+    (whole,) = report.profile.lanes
+    assert [report.sites[place].kind for place in whole.places[:3]] == ["scalar_read", "nonzero", "nonzero"]
+    assert whole.places[3] == -1, "no callback announced it"
+    assert len(whole.places) == len(whole.syncs)
+
+
+def test_a_trace_alone_knows_no_sites_of_a_harness() -> None:
+    scene = Scene()
+    read(scene, 0, 0)
+    assert analyse(trace_of(window(scene, 200))).lanes[0].places == ()
 
 
 def test_the_operators_name_a_kind_that_the_callback_did_not_know() -> None:

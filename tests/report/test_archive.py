@@ -55,6 +55,30 @@ def test_only_the_largest_picture_becomes_a_preview_and_keeps_its_hash(tmp_path:
     ]
 
 
+def test_what_differs_keeps_its_difference_when_it_becomes_a_preview(tmp_path: Path) -> None:
+    result = write_result(tmp_path / "out", {"large.png": 1024, "other.png": 1024})
+    first, second, *others = result.images
+    result = dataclasses.replace(result, images=(first, dataclasses.replace(second, md5="0" * 32), *others))
+    write_json_atomic(tmp_path / "out" / "result.json", result.to_json())
+    folder = archive.archive(tmp_path / "out", tmp_path / "reports")
+    images = load(folder / "result.json").images
+    assert [image.difference_path for image in images[:2]] == [None, "other.difference.jpg"]
+    with Image.open(folder / "other.difference.jpg") as difference:
+        assert difference.size == (512, 512)
+        assert max(difference.tobytes()) > 200, "amplified"
+
+
+def test_the_input_is_archived_too(tmp_path: Path) -> None:
+    result = write_result(tmp_path / "out", {"256_baseline.png": 64})
+    picture = dataclasses.replace(result.runs[0].picture, path="256_input.png")
+    result = dataclasses.replace(result, inputs=(picture,))
+    write_json_atomic(tmp_path / "out" / "result.json", result.to_json())
+    Image.new("RGB", (64, 64)).save(tmp_path / "out" / "256_input.png")
+    folder = archive.archive(tmp_path / "out", tmp_path / "reports")
+    assert (folder / "256_input.png").is_file()
+    assert load(folder / "result.json") == result
+
+
 def test_archiving_twice_overwrites_nothing(tmp_path: Path) -> None:
     write_result(tmp_path / "out", {"256_baseline.png": 64})
     folders = {archive.archive(tmp_path / "out", tmp_path / "reports") for _ in range(2)}

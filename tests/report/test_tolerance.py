@@ -19,7 +19,7 @@ from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.variants import LADDER
-from bagel_perf.workload.pictures import encode_png, mean_squared_error
+from bagel_perf.workload.pictures import distance, encode_png
 from scripted import ENVIRONMENT, make_plan, make_run, make_runs
 
 TOLERANT = [rung.name for rung in LADDER if rung.min_psnr_db is not None]
@@ -90,8 +90,35 @@ def test_the_mean_squared_error_is_of_grey_levels() -> None:
     black = torch.zeros(4, 5, 3, dtype=torch.uint8)
     other = black.clone()
     other[0, 0, 0] = 60
-    assert mean_squared_error(encode_png(other), encode_png(black)) == 60**2 / 60
-    assert mean_squared_error(encode_png(black), encode_png(black)) == 0.0
+    assert distance(encode_png(other), encode_png(black)).mse == 60**2 / 60
+    assert distance(encode_png(black), encode_png(black)).mse == 0.0
+
+
+def test_a_pixel_differs_if_any_of_its_colors_does() -> None:
+    black = torch.zeros(4, 5, 3, dtype=torch.uint8)
+    other = black.clone()
+    other[0, 0] = torch.tensor([60, 1, 0])
+    other[3, 4, 2] = 1
+    assert distance(encode_png(other), encode_png(black)).differing_pixels == 2
+
+
+def test_the_worst_run_says_how_many_pixels_differ() -> None:
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
+    close = iter(range(100))
+    runs = [
+        replace(run, mse=0.5, differing_pixels=next(close)) if run.variant == "close" else run
+        for run in make_runs(PLAN, 6)
+    ]
+    (line,) = tolerance_lines(build_result(PLAN, ENVIRONMENT, runs, session))
+    number = next(close) - 1
+    assert line.endswith(f"at least 51.1 dB, at most {number} differing pixels; 40 dB asked for, 9 runs")
+
+
+def test_no_more_pixels_differ_than_there_are() -> None:
+    run = make_run("repeat", "close", PLAN.requests[0])
+    for number in (-1, run.width * run.height + 1):
+        with pytest.raises(UsageError, match="more pixels differ"):
+            replace(run, differing_pixels=number)
 
 
 def test_a_run_has_no_negative_and_no_undefined_difference() -> None:

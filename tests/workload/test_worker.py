@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from bagel_perf.cli import main
 from bagel_perf.harness import measure
 from bagel_perf.harness.measure import Subject
+from bagel_perf.model.preprocess import draw_default_picture
 from bagel_perf.schema.errors import OutputsDiffer, RunFailed, UsageError
 from bagel_perf.schema.events import Event, RunEvent
 from bagel_perf.schema.plans import Plan
@@ -94,7 +95,19 @@ def test_every_run_of_the_same_seed_gives_the_same_picture_written_once(tmp_path
     by_seed = {seed: {run.picture.md5 for run in runs if run.seed == seed} for seed in (42, 43)}
     assert [len(md5s) for md5s in by_seed.values()] == [1, 1]
     assert by_seed[42] != by_seed[43]
-    assert {path.name for path in tmp_path.iterdir()} == {run.picture.path for run in runs}
+    assert {path.name for path in tmp_path.glob("*baseline*")} == {run.picture.path for run in runs}
+
+
+def test_the_picture_to_edit_is_kept_as_the_autoencoder_takes_it(tmp_path: Path) -> None:
+    drawn = draw_default_picture(100, 80)
+    drawn.save(tmp_path / "given.png")
+    arguments = ["compare", "--variants", "baseline,sync_free", "--res", "64x48", "--steps", "2", "--device", "cpu"]
+    given = ["--image", str(tmp_path / "given.png"), "--quiet", "--out", str(tmp_path / "r")]
+    assert main([*arguments, *given]) == 0
+    (picture,) = load(tmp_path / "r" / "result.json").inputs
+    assert picture.path == "64x48_input.png"
+    with Image.open(tmp_path / "r" / picture.path) as kept:
+        assert kept.tobytes() == drawn.resize((64, 48), Image.Resampling.BICUBIC).tobytes()
 
 
 def test_a_cached_picture_is_refused_before_it_is_timed(
@@ -192,6 +205,7 @@ def test_text_to_image_runs_without_a_picture(tmp_path: Path, loaded: Loaded) ->
     plan = compare_plan(tmp_path, requests=(Request(task="t2i", width=64, height=48, steps=2),), pairs=1, warmup=0)
     runs = [event.run for event in runs_of(plan, loaded)]
     assert len({run.picture.md5 for run in runs if run.seed == 42}) == 1
+    assert not [*tmp_path.glob("*input*")]
 
 
 def test_backends_of_a_gpu_are_refused_on_a_cpu() -> None:

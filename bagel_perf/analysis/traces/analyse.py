@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from bagel_perf.analysis.traces.apis import Api
@@ -27,8 +29,11 @@ def analyse(trace: Trace) -> TraceReport:
     return report_of(findings, Prices(findings))
 
 
-def report_of(findings: Findings, prices: Prices) -> TraceReport:
-    """The findings summed up; ``shortened`` makes lists of them that can be shown whole."""
+def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, int] | None = None) -> TraceReport:
+    """The findings summed up; ``shortened`` makes lists of them that can be shown whole.
+
+    ``site_of_marker`` says for the harness's own markers which of its sites their waits belong to.
+    """
     trace, waits, idle = findings.trace, findings.waits, findings.idle
     has_gpu = findings.has_gpu
     idle_ms = {name: time_us / 1e3 for name, time_us in idle.by_class_us().items()} if has_gpu else {}
@@ -60,7 +65,7 @@ def report_of(findings: Findings, prices: Prices) -> TraceReport:
         regions=region_times(findings),
         gaps=worst_gaps(findings, MAX_GAPS),
         kernels=_kernels(findings),
-        lanes=lanes(findings),
+        lanes=lanes(findings, site_of_marker or {}),
         warnings=warnings(findings),
         notes=notes(findings) + _unpriced(findings, prices),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from bagel_perf.analysis.traces.candidates import main_thread
@@ -15,10 +17,13 @@ MAX_SEGMENTS = 400
 MAX_REGIONS = 8
 
 
-def lanes(findings: Findings) -> tuple[Lanes, ...]:
-    """The whole window, then of each region that lost most the one call of it that did."""
+def lanes(findings: Findings, site_of_marker: Mapping[int, int]) -> tuple[Lanes, ...]:
+    """The whole window, then of each region that lost most the one call of it that did.
+
+    ``site_of_marker`` numbers the sites of the waits with each marker; without any there are no places.
+    """
     window = findings.window
-    drawn = [_lanes(findings, "", window.start_us, window.end_us)]
+    drawn = [_lanes(findings, site_of_marker, "", window.start_us, window.end_us)]
     path, length_us, start_us = findings.regions.spans()
     end_us = start_us + length_us
     weight_us = _lost_between(findings, start_us, end_us) + length_us * 1e-6  # the longest, where nothing is lost
@@ -29,7 +34,7 @@ def lanes(findings: Findings) -> tuple[Lanes, ...]:
         if number and len(calls):
             call = calls[weight_us[calls].argmax()]
             name = PATH_SEPARATOR.join(findings.regions.paths[int(number)])
-            drawn.append(_lanes(findings, name, float(start_us[call]), float(end_us[call])))
+            drawn.append(_lanes(findings, site_of_marker, name, float(start_us[call]), float(end_us[call])))
     return tuple(drawn)
 
 
@@ -43,17 +48,20 @@ def _lost_between(findings: Findings, start_us: Floats, end_us: Floats) -> Float
     return lost_us
 
 
-def _lanes(findings: Findings, region: str, start_us: float, end_us: float) -> Lanes:
+def _lanes(findings: Findings, site_of_marker: Mapping[int, int], region: str, start_us: float, end_us: float) -> Lanes:
     trace, waits, gaps = findings.trace, findings.waits, findings.idle.gaps
     thread = main_thread(trace)
     device = findings.idle.busy.devices[:1]
     zero_us = findings.window.start_us
 
-    def lane(starts_us: Floats, ends_us: Floats, labels: Ints | None, names: tuple[str, ...]) -> tuple[Segment, ...]:
+    def drawn(starts_us: Floats, ends_us: Floats, labels: Ints) -> tuple[tuple[float, float, int], ...]:
         inside = np.flatnonzero((ends_us > start_us) & (starts_us < end_us))
         clipped = np.clip(starts_us[inside], start_us, end_us), np.clip(ends_us[inside], start_us, end_us)
-        numbers = np.zeros(len(inside), np.int64) if labels is None else labels[inside]
-        return _segments(*clipped, numbers, names, zero_us)
+        return _segments(*clipped, labels[inside], zero_us)
+
+    def lane(starts_us: Floats, ends_us: Floats, labels: Ints | None, names: tuple[str, ...]) -> tuple[Segment, ...]:
+        labels = np.zeros(len(starts_us), np.int64) if labels is None else labels
+        return tuple((begin, end, names[label]) for begin, end, label in drawn(starts_us, ends_us, labels))
 
     on_cpu = [
         (table.start_us[table.thread == thread], table.end_us[table.thread == thread])
@@ -64,32 +72,33 @@ def _lanes(findings: Findings, region: str, start_us: float, end_us: float) -> L
     gpu = union(trace.activities.start_us[on_device], trace.activities.end_us[on_device])
     idle = np.isin(gaps.device, device)
     mine = waits.thread == thread
+    distinct, label = np.unique(np.column_stack([waits.kind, waits.marker])[mine], axis=0, return_inverse=True)
+    syncs = drawn(waits.start_us[mine], waits.end_us[mine], label.reshape(-1))
     return Lanes(
         region=region,
         start_ms=(start_us - zero_us) / 1e3,
         end_ms=(end_us - zero_us) / 1e3,
         cpu=lane(*cpu, None, ("",)),
-        syncs=lane(waits.start_us[mine], waits.end_us[mine], waits.kind[mine], KINDS),
+        syncs=tuple((begin, end, KINDS[distinct[each, 0]]) for begin, end, each in syncs),
         gpu=lane(*gpu, None, ("",)),
         idle=lane(gaps.start_us[idle], gaps.end_us[idle], findings.idle.main_cause()[idle], IDLE_CLASSES),
+        places=tuple(site_of_marker.get(int(distinct[each, 1]), NONE) for _, _, each in syncs if site_of_marker),
     )
 
 
-def _segments(
-    start_us: Floats, end_us: Floats, label: Ints, names: tuple[str, ...], zero_us: float
-) -> tuple[Segment, ...]:
-    """Intervals merged to at most ``MAX_SEGMENTS``, each with the label that most of it has."""
+def _segments(start_us: Floats, end_us: Floats, label: Ints, zero_us: float) -> tuple[tuple[float, float, int], ...]:
+    """Begin and end in ms of intervals merged to at most ``MAX_SEGMENTS``, each with the label that most of it has."""
     if not len(start_us):
         return ()
     group = merged(start_us, end_us, MAX_SEGMENTS)
     num_groups = int(group[-1]) + 1
-    weights = np.bincount(group * len(names) + label, weights=end_us - start_us, minlength=num_groups * len(names))
-    chosen = weights.reshape(num_groups, len(names)).argmax(axis=1)
+    num_labels = int(label.max()) + 1
+    weights = np.bincount(group * num_labels + label, weights=end_us - start_us, minlength=num_groups * num_labels)
+    chosen = weights.reshape(num_groups, num_labels).argmax(axis=1)
     first = np.flatnonzero(np.diff(group, prepend=NONE))
     last = np.append(first[1:], len(group)) - 1
     begins_ms = np.round((start_us[first] - zero_us) / 1e3, 4)
     ends_ms = np.round((end_us[last] - zero_us) / 1e3, 4)
     return tuple(
-        (float(begin), float(end), names[int(number)])
-        for begin, end, number in zip(begins_ms, ends_ms, chosen, strict=True)
+        (float(begin), float(end), int(number)) for begin, end, number in zip(begins_ms, ends_ms, chosen, strict=True)
     )

@@ -66,14 +66,17 @@ class Profiled:
         for i in order[:NUM_PRICED]:
             sites[i] = replace(sites[i], price_ms=self.marked.price_ms({counted[i].number}))
         num_unseen = sum(site.count for site in unseen)
+        found = [*sites, *unseen]
+        ranks = sorted(range(len(found)), key=lambda i: -(found[i].lost_gpu_ms or 0.0))
+        site_of_marker = {counted[i].number: rank for rank, i in enumerate(ranks) if i < len(counted)}
         return replace(
             report,
             host_syncs=report.host_syncs + num_unseen,
             unexplained=report.unexplained + num_unseen + num_lost_markers,
-            sites=tuple(sorted([*sites, *unseen], key=lambda site: -(site.lost_gpu_ms or 0.0))),
+            sites=tuple(found[i] for i in ranks),
             witnesses=replace(report.witnesses, cupti=len(self.marked.findings.waits)),
             notes=(*report.notes, *self._notes(num_unseen, num_lost_markers)),
-            profile=shortened(report_of(self.marked.findings, self.marked.prices)),
+            profile=shortened(report_of(self.marked.findings, self.marked.prices, site_of_marker)),
         )
 
     def price_ms(self, numbers: Collection[int]) -> tuple[float, float] | None:

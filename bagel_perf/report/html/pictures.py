@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,19 +12,17 @@ from typing import TYPE_CHECKING
 
 from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.report.html.content import Block, Bullets, Heading, Photo, Photos, Section, Text, tables
+from bagel_perf.report.pixels import AMPLIFIED, MAX_SIDE, amplified_difference, decoded, small
 from bagel_perf.report.table import res_text
 from bagel_perf.report.tables import identity_table
-from bagel_perf.schema.results import Image, Result
+from bagel_perf.schema.results import Image, Result, res_label
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
 
-MAX_SIDE = 512
-MAX_SOURCE_PIXELS = 4096 * 4096
 MAX_PNG_BYTES = 150_000
 MAX_BYTES = 1_600_000
 """Of all pictures of a page; base64 makes four of three, and the page has to stay under 3 MB."""
-AMPLIFIED = 16
 SMALLER = f"Shown at {MAX_SIDE} pixels at most, large ones as JPEG; every hash is that of the picture measured."
 
 
@@ -46,7 +45,7 @@ class Album:
         elif not path.is_file():
             self.missing.append(f"{what}: {name} is not there.")
         else:
-            pixels = _decoded(path)
+            pixels = decoded(path)
             if pixels is None:
                 self.missing.append(f"{what}: {name} cannot be read as a picture.")
             return pixels
@@ -54,36 +53,23 @@ class Album:
 
     def photo(self, pixels: Pixels, alt: str, caption: str) -> Photo | None:
         """The picture made small; None, and a sentence, where the page would become too large."""
-        small = pixels.copy()
-        small.thumbnail((MAX_SIDE, MAX_SIDE))
-        kind, data = _encoded(small)
+        shown = small(pixels)
+        kind, data = _encoded(shown)
         if len(data) > self.bytes_left:
             self.missing.append(f"{alt}: left out to keep the page under 3 MB.")
             return None
         self.bytes_left -= len(data)
         uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-        return Photo(uri=uri, width=small.width, height=small.height, alt=alt, caption=caption)
+        return Photo(uri=uri, width=shown.width, height=shown.height, alt=alt, caption=caption)
 
 
-def _decoded(path: Path) -> Pixels | None:
-    from PIL import Image as pillow
-
-    try:
-        with pillow.open(path, formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MAX_SOURCE_PIXELS:
-                return None
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):
-        return None
-
-
-def _encoded(small: Pixels) -> tuple[str, bytes]:
+def _encoded(pixels: Pixels) -> tuple[str, bytes]:
     buffer = io.BytesIO()
-    small.save(buffer, format="PNG", optimize=True)
+    pixels.save(buffer, format="PNG", optimize=True)
     if buffer.tell() <= MAX_PNG_BYTES:
         return "png", buffer.getvalue()
     buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=82)
+    pixels.save(buffer, format="JPEG", quality=82)
     return "jpeg", buffer.getvalue()
 
 
@@ -98,17 +84,29 @@ def pictures_section(result: Result, folder: Path) -> Section:
 
 def _photo_blocks(result: Result, album: Album) -> Iterator[Block]:
     for res in dict.fromkeys(image.res for image in result.images):
+        inputs = tuple(_input_photos(result, res, album))
         groups: dict[str, list[Image]] = {}
         for image in (each for each in result.images if each.res == res):
             groups.setdefault(image.md5, []).append(image)
-        photos = tuple(_photos(result, res, list(groups.values()), album))
+        photos = (*inputs, *_photos(result, res, list(groups.values()), album))
         if photos:
             yield Heading(text=res_text(res))
             yield Photos(photos=photos)
 
 
+def _input_photos(result: Result, res: int | str, album: Album) -> Iterator[Photo]:
+    """The picture to edit, which files from before 2026-11-28 do not have."""
+    for picture in result.inputs:
+        if res_label(picture.width, picture.height) == res:
+            alt = f"Input at {res_text(res)}"
+            pixels = album.opened(picture.path, alt)
+            photo = None if pixels is None else album.photo(pixels, alt, f"input: md5 {picture.md5}")
+            if photo is not None:
+                yield photo
+
+
 def _photos(result: Result, res: int | str, groups: list[list[Image]], album: Album) -> Iterator[Photo]:
-    reference: tuple[str, Pixels, bool] | None = None
+    reference: Shown | None = None
     for group in groups:
         names = ", ".join(image.variant for image in group)
         alt = f"Picture of {names} at {res_text(res)}"
@@ -119,23 +117,34 @@ def _photos(result: Result, res: int | str, groups: list[list[Image]], album: Al
         photo = album.photo(pixels, alt, f"{names}: md5 {group[0].md5}{_distance(result, group)}")
         if photo is not None:
             yield photo
-        is_exact = path is not None and path.endswith(".png")
+        kept = next((image.difference_path for image in group if image.difference_path), None)
+        shown = Shown(names=names, pixels=pixels, is_exact=str(path).endswith(".png"), difference_path=kept)
         if reference is None:
-            reference = group[0].variant, pixels, is_exact
+            reference = dataclasses.replace(shown, names=group[0].variant)
         else:
-            yield from _difference(reference, (names, pixels, is_exact), album)
+            yield from _difference(reference, shown, album)
 
 
-def _difference(reference: tuple[str, Pixels, bool], other: tuple[str, Pixels, bool], album: Album) -> Iterator[Photo]:
-    from PIL import ImageChops
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A picture, whether it is the one measured to the bit, and the file of its difference from the reference."""
 
-    (before, a, a_exact), (after, b, b_exact) = reference, other
-    what = f"Difference of {after} from {before}"
-    if not (a_exact and b_exact) or a.size != b.size:
+    names: str
+    pixels: Pixels
+    is_exact: bool
+    difference_path: str | None
+
+
+def _difference(reference: Shown, other: Shown, album: Album) -> Iterator[Photo]:
+    what = f"Difference of {other.names} from {reference.names}"
+    if reference.is_exact and other.is_exact and reference.pixels.size == other.pixels.size:
+        found: Pixels | None = amplified_difference(reference.pixels, other.pixels)
+    elif other.difference_path is not None:
+        found = album.opened(other.difference_path, what)
+    else:
+        found = None
         album.missing.append(f"{what}: not shown, it takes both as PNG in one size.")
-        return
-    amplified = ImageChops.difference(a, b).point([min(255, AMPLIFIED * level) for level in range(256)] * 3)
-    photo = album.photo(amplified, what, f"{what}: grey levels times {AMPLIFIED}, black where equal")
+    photo = None if found is None else album.photo(found, what, f"{what}: grey levels times {AMPLIFIED}, black: equal")
     if photo is not None:
         yield photo
 
@@ -148,6 +157,13 @@ def _distance(result: Result, group: list[Image]) -> str:
         return "" if first.variant != result.variants[0] else ", the reference"
     if check.identical:
         return ", identical"
+    pixels = "" if check.differing_pixels is None else f", {_pixels_text(result, check.res, check.differing_pixels)}"
     if check.psnr_db is None or check.min_psnr_db is None:
-        return ", same pixels in other bytes" if check.is_ok else ", differs"
-    return f", PSNR {psnr_text(check.psnr_db, check.min_psnr_db)} dB at worst"
+        return ", same pixels in other bytes" if check.is_ok else f", differs{pixels}"
+    return f"{pixels}, PSNR {psnr_text(check.psnr_db, check.min_psnr_db)} dB at worst"
+
+
+def _pixels_text(result: Result, res: int | str, number: int) -> str:
+    """Of all pixels, how many differ in the run in which most do."""
+    total = next(run.width * run.height for run in result.runs if res_label(run.width, run.height) == res)
+    return f"at most {number:,} of {total:,} pixels differ ({100 * number / total:.1f}%)"

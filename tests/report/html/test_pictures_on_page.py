@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from bagel_perf.report import pixels
 from bagel_perf.report.html import pictures
 from bagel_perf.report.html.content import Bullets, Photo, Photos
 from bagel_perf.report.html.pictures import pictures_section
+from bagel_perf.report.tables import identity_table
 from bagel_perf.schema.results import Result
 from gated_results import make_result, with_picture
 
@@ -67,6 +69,40 @@ def test_previews_have_no_difference(tmp_path: Path) -> None:
     assert "it takes both as PNG" in missing_of(result, tmp_path)
 
 
+def test_a_difference_that_was_kept_beside_previews_is_shown(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a.jpg", "b.jpg", "b.difference.jpg")):
+        save(tmp_path / name, seed, 32)
+    result = result_with("a.jpg", "b.jpg", differ=True)
+    first, second = result.images
+    result = replace(result, images=(first, replace(second, difference_path="b.difference.jpg")))
+    assert [photo.alt for photo in photos_of(result, tmp_path)][2:] == ["Difference of pr3987 from baseline"]
+    assert missing_of(result, tmp_path) == ""
+
+
+def test_the_number_of_differing_pixels_stands_below_the_picture_and_in_the_table(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", 1, 32)
+    save(tmp_path / "b.png", 2, 32)
+    result = result_with("a.png", "b.png", differ=True)
+    (check,) = result.identity
+    result = replace(result, identity=(replace(check, differing_pixels=262144),))
+    assert photos_of(result, tmp_path)[1].caption.endswith(
+        ", differs, at most 262,144 of 1,048,576 pixels differ (25.0%)"
+    )
+    table = identity_table(result)
+    column = [each.header for each in table.columns].index("differing pixels")
+    assert [row[column] for row in table.rows] == ["-", "262,144"]
+    assert "differing pixels" not in {each.header for each in identity_table(result_with(None, None)).columns}
+
+
+def test_the_input_comes_first(tmp_path: Path) -> None:
+    save(tmp_path / "in.png", 1, 32)
+    save(tmp_path / "a.png", 2, 32)
+    result = result_with("a.png", "a.png")
+    picture = replace(result.runs[0].picture, md5="0123", path="in.png")
+    shown = photos_of(replace(result, inputs=(picture,)), tmp_path)
+    assert [photo.caption[:16] for photo in shown] == ["input: md5 0123", "baseline, pr3987"]
+
+
 @pytest.mark.parametrize("name", ["../a.png", "link.png", "{absolute}"])
 def test_pictures_outside_of_the_folder_are_not_read(tmp_path: Path, name: str) -> None:
     save(tmp_path / "a.png", 1, 32)
@@ -91,11 +127,11 @@ def test_what_cannot_be_shown_has_a_sentence(tmp_path: Path, content: bytes | No
 
 def test_pictures_that_would_swell_the_page_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "a.png")
-    monkeypatch.setattr(pictures, "MAX_SOURCE_PIXELS", 1000)
+    monkeypatch.setattr(pixels, "MAX_SOURCE_PIXELS", 1000)
     assert "cannot be read" in missing_of(result_with("a.png", "a.png"), tmp_path)
     monkeypatch.undo()
     album = pictures.Album(folder=tmp_path, bytes_left=10)
-    pixels = album.opened("a.png", "A")
-    assert pixels is not None
-    assert album.photo(pixels, "A", "") is None
+    opened = album.opened("a.png", "A")
+    assert opened is not None
+    assert album.photo(opened, "A", "") is None
     assert album.missing == ["A: left out to keep the page under 3 MB."]
