@@ -255,6 +255,7 @@ def gate(
     self_test: Annotated[bool, typer.Option("--self-test", help="Show that the gate can fail.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of it.")] = None,
     github: Annotated[
         bool, typer.Option("--github", help="Also print annotations, and append to $GITHUB_STEP_SUMMARY.")
     ] = False,
@@ -269,7 +270,7 @@ def gate(
     from bagel_perf.commands.gate_revision import gate_revision
     from bagel_perf.commands.self_test import run_self_test
 
-    output = GateOutput(json_path=json_path, junit=junit, summary=summary, github=github, quiet=quiet)
+    output = GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)
     mode, policy = gate_mode(result, reference, self_test=self_test), policy_of(limit, variant)
     refuse_idle_options(given_options(context), mode)
     if self_test:

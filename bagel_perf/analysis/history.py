@@ -1,7 +1,9 @@
-"""Whether a change of latency is another one than in the result before."""
+"""Where a change of latency became another one, over results in the order of their time."""
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bagel_perf.schema.results import Delta
@@ -15,9 +17,22 @@ class Point:
     delta: Delta
 
 
-def moved(before: Point, after: Point) -> bool | None:
-    """Whether the two intervals have nothing in common, which errs on the side of no change; None without both."""
-    a, b = before.delta.ci_pct, after.delta.ci_pct
-    if a is None or b is None:
-        return None
-    return a[1] < b[0] or b[1] < a[0]
+def change_points(points: Sequence[Point]) -> Iterator[bool | None]:
+    """For each point whether a new level begins there; None for the first, and where an interval is missing.
+
+    A level has as its interval the medians of the bounds of its points, so that neither one odd result decides nor many
+    small steps in one direction go unseen. A point begins a new level where its interval has nothing in common with
+    that, which errs on the side of no change.
+    """
+    level: list[tuple[float, float]] = []
+    for point in points:
+        interval = point.delta.ci_pct
+        if interval is None or not level:
+            yield None
+        else:
+            low, high = (statistics.median(bounds) for bounds in zip(*level, strict=True))
+            has_moved = interval[0] > high or interval[1] < low
+            level = [] if has_moved else level
+            yield has_moved
+        if interval is not None:
+            level.append(interval)

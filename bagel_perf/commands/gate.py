@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bagel_perf import launch
 from bagel_perf.analysis import drift
 from bagel_perf.analysis.gate_pictures import hash_findings, picture_findings
 from bagel_perf.commands.common import check_json_path, stream_for_people, writable, write_json
+from bagel_perf.commands.report import write_gate_page
 from bagel_perf.report.expected_text import expected_toml
 from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
 from bagel_perf.report.junit import junit_xml
@@ -22,6 +24,7 @@ from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent
 from bagel_perf.schema.expected import Expected, load_expected
 from bagel_perf.schema.gates import ERRORS, REQUESTS, VARIANTS, Finding, FindingKind, GateReport
 from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Environment, Run
 from bagel_perf.schema.store import writing
 
@@ -33,18 +36,22 @@ class GateOutput:
     json_path: str | None = None
     junit: Path | None = None
     summary: Path | None = None
+    html: Path | None = None
     github: bool = False
     quiet: bool = False
 
     def check(self) -> None:
         """``UsageError`` before anything runs if a file could not be written in the end."""
         check_json_path(self.json_path)
-        for path, option in ((self.junit, "--junit"), (self.summary, "--summary")):
+        for path, option in ((self.junit, "--junit"), (self.summary, "--summary"), (self.html, "--html")):
             if path is not None:
                 writable(path, option)
 
-    def write(self, report: GateReport) -> None:
-        """All that was asked for; raises the error of the worst finding."""
+    def write(self, report: GateReport, kept: Sequence[tuple[Result, Path]] = ()) -> None:
+        """All that was asked for; raises the error of the worst finding.
+
+        ``kept`` are the results that were judged, the candidate last, and the folders of their pictures.
+        """
         if not self.quiet:
             print_document(stream_for_people(self.json_path), gate_tables(report), gate_lines(report))
         if self.github:
@@ -52,6 +59,8 @@ class GateOutput:
         for path, text in ((self.junit, junit_xml(report)), (self.summary, gate_markdown(report))):
             if path is not None:
                 _write(path, text)
+        if self.html is not None:
+            write_gate_page(report, kept, self.html)
         if self.github and os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as file:
                 file.write(gate_markdown(report))

@@ -19,7 +19,7 @@ from bagel_perf.schema.variants import parse_variant
 
 Mode = Literal["tree", "result", "revision", "self-test"]
 
-OUTPUT = ["junit", "summary", "github", "json", "quiet", "debug"]
+OUTPUT = ["junit", "summary", "html", "github", "json", "quiet", "debug"]
 REQUEST = ["res", "task", "image", "prompt", "steps", "seed"]
 MEASUREMENT = [*REQUEST, "variants", "preset", "weights", "device", "attention", "pairs", "warmup", "out"]
 OPTIONS: dict[Mode, list[str]] = {

@@ -9,7 +9,7 @@ from bagel_perf.analysis.gate_reports import Source
 from bagel_perf.analysis.gating import judge_against, judge_result
 from bagel_perf.commands.gate import GateOutput
 from bagel_perf.commands.gate_modes import Policy
-from bagel_perf.schema.results import load, result_file
+from bagel_perf.schema.results import Result, load, result_file
 
 
 def gate_result(path: Path, reference: Path | None, policy: Policy, output: GateOutput) -> None:
@@ -17,15 +17,20 @@ def gate_result(path: Path, reference: Path | None, policy: Policy, output: Gate
     output.check()
     source = _source(path)
     if reference is None:
-        output.write(judge_result(source, policy.limits, policy.variant))
+        output.write(judge_result(source, policy.limits, policy.variant), [_kept(source, path)])
         return
     before = _source(reference)
     unknown = _recorded_fields(path) ^ _recorded_fields(reference)
-    output.write(judge_against(before, source, policy.limits, policy.variant, unknown=unknown))
+    report = judge_against(before, source, policy.limits, policy.variant, unknown=unknown)
+    output.write(report, [_kept(before, reference), _kept(source, path)])
 
 
 def _source(path: Path) -> Source:
     return Source(result=load(result_file(path)), name=str(path))
+
+
+def _kept(source: Source, path: Path) -> tuple[Result, Path]:
+    return source.result, result_file(path).parent
 
 
 def _recorded_fields(path: Path) -> frozenset[str]:

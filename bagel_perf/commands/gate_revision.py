@@ -26,7 +26,7 @@ from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, OutputsDi
 from bagel_perf.schema.events import WarningEvent
 from bagel_perf.schema.gates import GateReport
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import res_label
+from bagel_perf.schema.results import Result, res_label
 from bagel_perf.schema.runs import Environment
 from bagel_perf.schema.store import device_slug, make_out_dir, writing
 
@@ -81,7 +81,8 @@ def gate_revision(
     finally:
         for arm in arms:
             arm.recorder.finish(error)
-    output.write(_judge(arms, folder, policy, error))
+    report = _judge(arms, folder, policy, error)
+    output.write(report, [_kept(arm) for arm in arms])
 
 
 def _arms(
@@ -144,6 +145,13 @@ def _judge(arms: Sequence[Arm], folder: Folder, policy: Policy, error: BagelPerf
     report = judge_against(sources[0], sources[1], policy.limits, policy.variant)
     both = f"{folder.out}/candidate --reference {folder.out}/reference"
     return replace(report, notes=(*report.notes, f"kept, and to be judged again as gate {both}"))
+
+
+def _kept(arm: Arm) -> tuple[Result, Path]:
+    """Of an arm that was judged."""
+    result, path = arm.recorder.result, arm.recorder.result_path
+    assert result is not None and path is not None
+    return result, path.parent
 
 
 def _failure(folder: Folder, error: BagelPerfError | None) -> BagelPerfError:

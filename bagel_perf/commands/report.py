@@ -8,6 +8,7 @@ from pathlib import Path
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
 from bagel_perf.report.markdown import SUMMARY_FILE
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.gates import GateReport
 from bagel_perf.schema.results import RESULT_FILE, Result
 from bagel_perf.schema.store import writing
 
@@ -50,6 +51,16 @@ def write_page(result: Result, folder: Path) -> Path:
 
     _write(folder, {PAGE_FILE: page_html(build_page((source_of(result, folder),)))})
     return folder / PAGE_FILE
+
+
+def write_gate_page(report: GateReport, kept: Sequence[tuple[Result, Path]], path: Path) -> None:
+    """Writes the page of a gate, with the results that it judged and their folders, the judged one last."""
+    from bagel_perf.report.html.page import build_page, gate_page, page_html
+    from bagel_perf.report.html.source import source_of
+
+    page = build_page([source_of(*each) for each in kept], gate=report) if kept else gate_page(report)
+    with writing(path):
+        path.write_text(page_html(page), encoding="utf-8")
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:

@@ -50,7 +50,7 @@ def run_self_test(output: GateOutput) -> None:
 def check_output(output: GateOutput) -> None:
     """``UsageError`` before anything runs if there is something to write that a self-test does not have."""
     output.check()
-    given = {"--junit": output.junit, "--summary": output.summary, "--github": output.github}
+    given = {"--junit": output.junit, "--summary": output.summary, "--html": output.html, "--github": output.github}
     if any(given.values()):
         names = ", ".join(name for name, value in given.items() if value)
         raise UsageError("--self-test writes a table and --json alone", value=names, remedy=f"leave {names} out")

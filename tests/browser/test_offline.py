@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
 
 from chromium import Browser, Scheme
+from report_pages import HISTORY
 
 
 def test_a_page_asks_for_itself_alone(browser: Browser, page: Path) -> None:
@@ -25,6 +28,19 @@ def test_a_page_forbids_what_it_does_not_need(browser: Browser, page: Path) -> N
     browser.open(page)
     policy = browser.run("return document.querySelector('meta[http-equiv=Content-Security-Policy]').content")
     assert "default-src 'none'" in policy
+
+
+def test_the_trace_that_a_page_carries_can_be_downloaded(
+    browser: Browser, reports: dict[str, Path], tmp_path: Path
+) -> None:
+    browser.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path), eventsEnabled=True)
+    browser.open(reports[HISTORY])
+    browser.run("document.querySelector('a[download]').click()")
+    path = tmp_path / "bagel-perf-timelines.trace.json.gz"
+    browser.wait_for(path.exists)
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    assert {event["ph"] for event in events} == {"M", "X"} and len(events) > 100
+    assert browser.complaints() == []
 
 
 @pytest.mark.parametrize(

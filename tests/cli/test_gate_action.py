@@ -63,7 +63,9 @@ def test_arguments_are_words_and_never_code(tmp_path: Path) -> None:
     run_gate(tmp_path, 0, arguments="*.json --limit dit:3% $(touch broken) ; touch broken")
     said = (tmp_path / "said.txt").read_text().splitlines()
     assert said[:5] == ["gate", "*.json", "--limit", "dit:3%", "$(touch"]
-    assert said[-5:-2] == ["--github", "--json", str(tmp_path / "files" / "gate.json")]
+    files = {"--json": "gate.json", "--junit": "junit.xml", "--html": "gate.html"}
+    asked = [word for option, name in files.items() for word in (option, str(tmp_path / "files" / name))]
+    assert said[-7:] == ["--github", *asked]
     assert not (tmp_path / "broken").exists()
     scripts = [each["run"] for each in ACTION["runs"]["steps"] if "run" in each]
     assert not [script for script in scripts if "${{" in script]

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ("2026-11-26_h100-80gb_3e079d6", "2026-11-23_h200_252761e")
 HOSTILE = "hostile"
 HISTORY = "history"
-PAGES = (*COMMITTED, HISTORY, HOSTILE)
+GATE = "gate"
+PAGES = (*COMMITTED, HISTORY, HOSTILE, GATE)
 
 OF_HISTORY = ("2026-11-23_h200_252761e", "2026-11-26_h200_5841467", "2026-11-26_h200_5841467-2")
 
@@ -46,10 +47,22 @@ SHOWN = {
 def report_of(name: str, folder: Path) -> Path:
     """The page of a name, written into a folder by the command line."""
     out = folder / name
+    if name == GATE:
+        return _gate_page(folder)
     command = [sys.executable, "-m", "bagel_perf", "report", *map(str, _files(name, folder)), "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out / "report.html"
+
+
+def _gate_page(folder: Path) -> Path:
+    """Of the last result of the history, which its gate refuses: the reference comes from another machine."""
+    page = folder / "gate.html"
+    before, after = ("2026-11-26_h200_5841467-2", "2026-11-27_h100-80gb_cd33067-2")
+    command = [sys.executable, "-m", "bagel_perf", "gate", f"reports/{after}", "--reference", f"reports/{before}"]
+    done = subprocess.run([*command, "--html", str(page)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    return page
 
 
 def _files(name: str, folder: Path) -> list[Path]:

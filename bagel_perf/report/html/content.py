@@ -42,6 +42,24 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link to click, or with ``download`` a file that the page carries, under that name; ``href`` is ours alone."""
+
+    text: str
+    href: str
+    note: str
+    download: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Links, one below the other."""
+
+    kind: ClassVar[str] = "links"
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableBlock:
     """A table; the cells of ``code_columns`` are source text."""
 
@@ -88,7 +106,7 @@ class Fold:
     blocks: tuple[Text | TableBlock, ...]
 
 
-Block = Text | Heading | Bullets | Code | TableBlock | Plot | Photos | Fold
+Block = Text | Heading | Bullets | Code | Links | TableBlock | Plot | Photos | Fold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +120,13 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """All of it; ``data_json`` are the numbers of the tables for programs."""
+    """All of it; ``data_json`` are the numbers of the tables for programs, ``beside`` a file that has them as text."""
 
     title: str
     subtitle: str
     sections: tuple[Section, ...]
     data_json: str
+    beside: str = ""
 
 
 def tables(*found: Table) -> tuple[TableBlock, ...]:

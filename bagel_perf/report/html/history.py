@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bagel_perf.analysis.alike import unlike_environments
-from bagel_perf.analysis.history import Point, moved
+from bagel_perf.analysis.history import Point, change_points
 from bagel_perf.report.cells import change_text
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Fold, Plot, Section, TableBlock, Text
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Series = dict[tuple[str, str], list[Point]]
 """By stage and candidate."""
 NOTE = (
-    "changed: the interval does not overlap that of the result before; of many cells some do so by chance, and where "
-    "the environment differs, too, it may be the cause"
+    "changed: a change point, where the interval has nothing in common with that of the results since the last one "
+    "(medians of their bounds); of many cells some do so by chance, and an environment that differs may be the cause"
 )
 
 
@@ -45,7 +45,7 @@ def _blocks(sources: Sequence[Source], index: int, res: int | str) -> Iterator[B
     series = _series(sources, res)
     if series:
         label = f"Changes at {res_text(res)} over the results"
-        caption = f"{label}. Bars are 95% intervals; the numbers below are those of the table of results."
+        caption = f"{label}. Bars are 95% intervals, rings change points; numbers are those of the table of results."
         drawing = svg.draw(f"history{index}", 2.6, lambda figure: _paint(figure, series, sources))
         yield Plot(svg=drawing, label=label, caption=caption)
         yield Fold(summary=label, blocks=(TableBlock(table=_table(sources, label, series)),))
@@ -90,32 +90,33 @@ def _paint(figure: Figure, series: Series, sources: Sequence[Source]) -> None:
 def _paint_series(axes: Axes, points: list[Point], index: int, number: int, name: str) -> None:
     shift = (index - (number - 1) / 2) * 0.1
     colour, marker = svg.SERIES[index % 6], svg.MARKERS[index % 6]
-    plain = [each.delta for each in points if svg.is_plain(each.delta.delta_pct, *(each.delta.ci_pct or ()))]
-    xs = [each.number + shift for each in points if each.delta in plain]
-    axes.plot(
-        xs, [each.delta_pct for each in plain], color=colour, marker=marker, markersize=4.5, label=svg.short(name)
-    )
-    for x, delta in zip(xs, plain, strict=True):
-        if delta.ci_pct is not None:
-            axes.plot((x, x), delta.ci_pct, color=colour, linewidth=1.3)
+    plain = [each for each in points if svg.is_plain(each.delta.delta_pct, *(each.delta.ci_pct or ()))]
+    changed = {each.number for each, has_moved in zip(points, change_points(points), strict=True) if has_moved}
+    xs, ys = [each.number + shift for each in plain], [each.delta.delta_pct for each in plain]
+    axes.plot(xs, ys, color=colour, marker=marker, markersize=4.5, label=svg.short(name))
+    for x, y, point in zip(xs, ys, plain, strict=True):
+        if point.delta.ci_pct is not None:
+            axes.plot((x, x), point.delta.ci_pct, color=colour, linewidth=1.3)
+        if point.number in changed:
+            axes.plot([x], [y], marker="o", markersize=11, markerfacecolor="none", color=colour)
 
 
 def _table(sources: Sequence[Source], title: str, series: Series) -> Table:
     rows = []
     for (_, candidate), points in series.items():
-        for before, point in zip((None, *points), points, strict=False):
+        for before, point, has_moved in zip((None, *points), points, change_points(points), strict=False):
             label = STAGE_LABELS[point.delta.stage]
-            note = _note(sources, before, point)
+            note = _note(sources, before, point, has_moved)
             rows.append((label, candidate, str(point.number + 1), change_text(point.delta), note))
-    headers = ("stage", "candidate", "result", "delta (95% interval)", "against the result before")
+    headers = ("stage", "candidate", "result", "delta (95% interval)", "change point")
     columns = tuple(Column(header=header, numeric=header.startswith(("result", "delta"))) for header in headers)
     return Table(title=title, columns=columns, rows=tuple(rows), caption=NOTE)
 
 
-def _note(sources: Sequence[Source], before: Point | None, point: Point) -> str:
+def _note(sources: Sequence[Source], before: Point | None, point: Point, has_moved: bool | None) -> str:
     if before is None:
         return "first"
     ours, theirs = (sources[each.number].result.environment for each in (point, before))
     other = ", environment differs" if unlike_environments(theirs, ours) else ""
-    state = {True: "changed", False: "no change shown", None: "no interval"}[moved(before, point)]
+    state = {True: "changed", False: "no change shown", None: "no interval"}[has_moved]
     return state + other

@@ -9,6 +9,7 @@ from bagel_perf.report.ablation_tables import ablation_tables
 from bagel_perf.report.cells import bitwise_variants, cell_of, delta_of, resolutions
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Heading, Plot, Section, Text, tables
+from bagel_perf.report.html.slots_plot import slot_plots
 from bagel_perf.report.ladder_tables import ladder_tables
 from bagel_perf.report.table import STAGE_LABELS, res_text
 from bagel_perf.schema.results import Result
@@ -23,7 +24,7 @@ ABLATE = "What each slot saves alone and last is not in this result; bagel-perf 
 
 def ladder_section(result: Result) -> Section:
     """A waterfall for each resolution, the table of the ladder, and the slots."""
-    ablations = tables(*ablation_tables(result))
+    ablations: tuple[Block, ...] = (*slot_plots(result), *tables(*ablation_tables(result)))
     blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*ladder_tables(result)))
     return Section(
         anchor="ladder",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bagel_perf.report.html.changes import changes_section, forest_section
 from bagel_perf.report.html.content import Page
 from bagel_perf.report.html.environment import environment_section
 from bagel_perf.report.html.floors import floors_section
+from bagel_perf.report.html.gate import gate_section
 from bagel_perf.report.html.history import history_section
 from bagel_perf.report.html.ladder import ladder_section
 from bagel_perf.report.html.pictures import pictures_section
@@ -19,7 +20,9 @@ from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.source import Source
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.verdict import verdict_section
+from bagel_perf.report.markdown import SUMMARY_FILE
 from bagel_perf.report.provenance import source_text
+from bagel_perf.schema.gates import GateReport
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 
@@ -33,14 +36,22 @@ GLYPHS = {
     "invalid": ("worse", "✕"),
     "yes": ("better", "✓"),
     "NO": ("worse", "✕"),
+    "pass": ("better", "✓"),
+    "fail": ("worse", "✕"),
+    "failed": ("worse", "✕"),
+    "not judged": ("plain", "?"),
+    **dict.fromkeys(("outputs differ", "unlike environments", "counters drifted", "incomplete"), ("worse", "✕")),
 }
-HEADERS_WITH_GLYPHS = ("verdict", "identical")
+HEADERS_WITH_GLYPHS = ("verdict", "identical", "outcome")
 DATA_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 DATA_FIELDS = ("created", "environment", "requests", "variants", "cells", "deltas", "noise", "identity", "dropped")
 
 
-def build_page(sources: Sequence[Source], profiles: Sequence[SyncReport] = ()) -> Page:
-    """Of results, oldest first: the last is the subject, all of them are the history; ``profiles`` are timelines."""
+def build_page(sources: Sequence[Source], profiles: Sequence[SyncReport] = (), gate: GateReport | None = None) -> Page:
+    """Of results, oldest first: the last is the subject, all of them are the history; ``profiles`` are timelines.
+
+    What a ``gate`` said of them comes first.
+    """
     subject = sources[-1]
     result = subject.result
     history = (history_section(sources),) if len(sources) > 1 else ()
@@ -48,6 +59,7 @@ def build_page(sources: Sequence[Source], profiles: Sequence[SyncReport] = ()) -
         title=f"{result.variants[0]} against {', '.join(result.variants[1:]) or 'nothing'}",
         subtitle=f"{source_text(result)}; {result.environment.preset} preset, weights {result.environment.weights}",
         sections=(
+            *([gate_section(gate)] if gate else []),
             verdict_section(result, has_timelines=bool(profiles)),
             changes_section(result),
             forest_section(result),
@@ -61,13 +73,29 @@ def build_page(sources: Sequence[Source], profiles: Sequence[SyncReport] = ()) -
             environment_section(sources),
         ),
         data_json=data_text(result),
+        beside="" if gate else SUMMARY_FILE,
+    )
+
+
+def gate_page(gate: GateReport) -> Page:
+    """Of a gate that judged a tree, for which there is no result."""
+    return Page(
+        title="Gate of the tree",
+        subtitle="Counts and pictures of every variant on the simulated device, against the expected ones; no latency",
+        sections=(gate_section(gate),),
+        data_json=json_text(gate.to_json()),
     )
 
 
 def data_text(result: Result) -> str:
-    """The figures of a result as JSON that cannot end the element that it stands in."""
+    """The figures of a result as JSON."""
     fields = result.to_json()
-    return json.dumps({name: fields[name] for name in DATA_FIELDS}).translate(DATA_ESCAPES)
+    return json_text({name: fields[name] for name in DATA_FIELDS})
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    """JSON that cannot end the element that it stands in."""
+    return json.dumps(data).translate(DATA_ESCAPES)
 
 
 def page_html(page: Page) -> str:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import dataclasses
 import html
 
-from bagel_perf.report.html.content import Block, Bullets, Code, Fold, Heading, Page, Photos, Plot, TableBlock, Text
+from bagel_perf.report.html.content import (
+    Block,
+    Bullets,
+    Code,
+    Fold,
+    Heading,
+    Link,
+    Links,
+    Page,
+    Photos,
+    Plot,
+    TableBlock,
+    Text,
+)
 from bagel_perf.report.markdown import table_markdown
 from bagel_perf.report.table import Table
 
@@ -33,6 +46,8 @@ def _block(block: Block) -> str:
             return "\n".join(f"- {_line(item)}" for item in block.items)
         case Code():
             return "\n".join(f"    {line}" for line in block.text.splitlines())
+        case Links():
+            return "\n".join(f"- {_line(link.text)}{_target(link)}: {_line(link.note)}" for link in block.links)
         case TableBlock():
             return table_markdown(_escaped(block.table))
         case Photos():
@@ -41,6 +56,10 @@ def _block(block: Block) -> str:
             return f"_Drawing in report.html: {_line(block.caption)}_"
         case Fold():
             return "\n\n".join(_block(inner) for inner in block.blocks)
+
+
+def _target(link: Link) -> str:
+    return " (in report.html)" if link.download else f" ({link.href})"
 
 
 def _escaped(table: Table) -> Table:

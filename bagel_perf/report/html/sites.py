@@ -70,9 +70,13 @@ def site_block(sites: Sequence[Site], title: str) -> TableBlock:
     )
 
 
+def place_text(site: Site) -> str:
+    """Source line, or the operator inside which a library waits."""
+    return f"{site.file}:{site.line}" if site.file else site.op or "no line of Python"
+
+
 def _row(site: Site, *, timed: bool) -> tuple[str, ...]:
-    place = f"{site.file}:{site.line}" if site.file else site.op or "no line of Python"
     times = (ms_text(site.blocked_ms), ms_text(site.lost_gpu_ms)) if timed else ()
     hint = HINTS[site.kind]
     instead = f"allowed: {site.allowed}" if site.allowed else hint.instead
-    return hint.label, place, "; ".join(site.expressions) or NONE, str(site.count), *times, instead
+    return hint.label, place_text(site), "; ".join(site.expressions) or NONE, str(site.count), *times, instead

@@ -9,9 +9,11 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
+
+from bagel_perf.report.html.svg_paths import compact
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,8 +58,11 @@ SETTINGS: dict[Any, Any] = {
 }
 
 
-def draw(key: str, height_in: float, paint: Callable[[Figure], None]) -> str:
-    """What ``paint`` puts on an empty figure, as SVG whose ids begin with ``key``."""
+def draw(key: str, height_in: float, paint: Callable[[Figure], None], titles: Mapping[str, str] | None = None) -> str:
+    """What ``paint`` puts on an empty figure, as SVG whose ids begin with ``key``.
+
+    ``titles`` are by the gid of an artist what a browser shows while the pointer is on it.
+    """
     import matplotlib
     from matplotlib.figure import Figure as NewFigure
 
@@ -69,13 +74,18 @@ def draw(key: str, height_in: float, paint: Callable[[Figure], None]) -> str:
         paint(figure)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return rebuilt(buffer.getvalue(), key)
+    return rebuilt(buffer.getvalue(), key, titles)
 
 
-def rebuilt(text: str, key: str) -> str:
+def rebuilt(source: str, key: str, titles: Mapping[str, str] | None = None) -> str:
     """An SVG of which only drawing is left: no script, no link, no font, no style sheet, no comment."""
-    root = _allowed(ElementTree.fromstring(text))
+    root = _allowed(ElementTree.fromstring(source))
     assert root is not None
+    by_id = {element.attrib.get("id"): element for element in root.iter()}
+    for name, text in (titles or {}).items():
+        title = ElementTree.Element("title")
+        title.text = text
+        by_id[name].insert(0, title)
     used = {name for element in root.iter() for name in _references(element)}
     for element in root.iter():
         _rename(element, key, used)
@@ -114,6 +124,8 @@ def _rename(element: ElementTree.Element, key: str, used: set[str]) -> None:
         attributes["href"] = f"#{key}-{target[1:]}"
     if match := re.fullmatch(r"url\(#([\w-]+)\)", attributes.pop("clip-path", "")):
         attributes["clip-path"] = f"url(#{key}-{match[1]})"
+    if "d" in attributes:
+        attributes["d"] = compact(attributes["d"])
     if "style" in attributes:
         attributes["style"] = _themed(attributes["style"])
 

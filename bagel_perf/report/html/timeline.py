@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bagel_perf.report.cells import resolutions
 from bagel_perf.report.html.content import Block, Bullets, Code, Fold, Heading, Plot, Section, Text, tables
-from bagel_perf.report.html.sites import TOP, site_block
+from bagel_perf.report.html.sites import TOP, place_text, site_block
 from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, timeline_svg
-from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
+from bagel_perf.report.html.trace_file import WHOLE, trace_links
+from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import PATH_SEPARATOR, RegionTime
@@ -23,6 +25,8 @@ CAPTION = (
     "are idle. Host waits are coloured by kind and drawn a pixel wide at least, idle time of the GPU by its cause; the "
     "lines that wait are listed below."
 )
+POINTED = "The pointer on a wait shows its line, and what all waits of that line took."
+SIZE_MARK = " at "
 
 NOT_MARKED = "Not here: {names}. A replayed graph has no region inside it: see the loop."
 COSTS = (
@@ -32,11 +36,33 @@ COSTS = (
 
 def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
     """A drawing and a table for each of ``REGIONS``, then the lines that waited with their times."""
-    profiled = [report for report in reports if report.profile is not None and report.profile.lanes]
+    profiled = ordered([report for report in reports if report.profile and report.profile.lanes], result)
     blocks: tuple[Block, ...] = (
         (*_costs(profiled), *_drawings(profiled), *_sites(profiled)) if profiled else tuple(_missing(result))
     )
     return Section(anchor="timeline", title="Timeline", blocks=blocks)
+
+
+def ordered(reports: Sequence[SyncReport], result: Result) -> list[SyncReport]:
+    """By resolution, as the subjects name them, and as the result orders the variants; others keep their order."""
+    sizes, variants = [_size(report) for report in reports], list(result.variants)
+    known = [size for size in map(res_text, resolutions(result)) if size in sizes]
+    order = list(dict.fromkeys([*known, *sizes]))
+
+    def rank(report: SyncReport) -> tuple[int, int]:
+        name = _variant(report)
+        return order.index(_size(report)), variants.index(name) if name in variants else len(variants)
+
+    return sorted(reports, key=rank)
+
+
+def _variant(report: SyncReport) -> str:
+    return report.subject.partition(SIZE_MARK)[0]
+
+
+def _size(report: SyncReport) -> str:
+    """The resolution that a subject names, "" for that of a program."""
+    return report.subject.partition(SIZE_MARK)[2]
 
 
 def _missing(result: Result) -> Iterator[Block]:
@@ -60,16 +86,30 @@ def _costs(reports: Sequence[SyncReport]) -> Iterator[Block]:
 
 
 def _drawings(reports: Sequence[SyncReport]) -> Iterator[Block]:
-    for name, title in REGIONS.items():
-        strips = [strip for report in reports for strip in _strips(report, name)]
-        if not strips:
-            continue
-        yield Heading(text=title)
-        drawing = timeline_svg(f"timeline-{name}", strips)
-        if left_out := [report.subject for report in reports if not any(_strips(report, name))]:
-            yield Text(text=NOT_MARKED.format(names=", ".join(left_out)))
-        yield Plot(svg=drawing, label=f"{title} of {', '.join(strip.variant for strip in strips)}", caption=CAPTION)
-        yield from tables(_table(reports, name, title))
+    """Those of each resolution on one time axis, then all of them as a file."""
+    drawn: dict[str, list[Strip]] = {}
+    for index, size in enumerate(dict.fromkeys(map(_size, reports))):
+        group = [report for report in reports if _size(report) == size]
+        for name, region in REGIONS.items():
+            title = f"{region}{SIZE_MARK * bool(size)}{size}"
+            strips = [strip for report in group for strip in _strips(report, name)]
+            if strips:
+                drawn[title] = strips
+                yield from _drawing(f"timeline{index}-{name}", title, strips, group)
+                yield from tables(_table(group, name, title))
+    if drawn:
+        yield Heading(text="The same in a trace viewer")
+        yield trace_links(drawn)
+        yield Text(text=WHOLE)
+
+
+def _drawing(key: str, title: str, strips: Sequence[Strip], group: Sequence[SyncReport]) -> Iterator[Block]:
+    names = [strip.variant for strip in strips]
+    yield Heading(text=title)
+    if left_out := [name for name in map(_variant, group) if name not in names]:
+        yield Text(text=NOT_MARKED.format(names=", ".join(left_out)))
+    caption = f"{CAPTION} {POINTED}" if any(strip.places for strip in strips) else CAPTION
+    yield Plot(svg=timeline_svg(key, strips), label=f"{title}: {', '.join(names)}", caption=caption)
 
 
 def _strips(report: SyncReport, name: str) -> Iterator[Strip]:
@@ -77,16 +117,29 @@ def _strips(report: SyncReport, name: str) -> Iterator[Strip]:
     assert report.profile is not None
     found = [lanes for lanes in report.profile.lanes if lanes.region.split(PATH_SEPARATOR)[-1] == name]
     if found:
-        yield Strip(variant=report.subject, lanes=min(found, key=lambda lanes: len(lanes.region)))
+        lanes = min(found, key=lambda lanes: len(lanes.region))
+        yield Strip(
+            variant=_variant(report), lanes=lanes, places=tuple(_place(report, place) for place in lanes.places)
+        )
+
+
+def _place(report: SyncReport, number: int) -> str:
+    """The line of a site with what all of its waits took; "" where it is not known."""
+    if not 0 <= number < len(report.sites):
+        return ""
+    site = report.sites[number]
+    code = f" {site.expressions[0]}" if site.expressions else ""
+    times = f"host blocked {ms_text(site.blocked_ms)} ms, GPU idle through it {ms_text(site.lost_gpu_ms)} ms"
+    return f"{place_text(site)}{code}; {counted(site.count, 'time')} in the whole run, {times}"
 
 
 def _table(reports: Sequence[SyncReport], name: str, title: str) -> Table:
-    rows = [(report.subject, *_texts(region)) for report in reports for region in _regions(report, name)]
+    rows = [(_variant(report), *_texts(region)) for report in reports for region in _regions(report, name)]
     idle = [f"idle: {label} (ms)" for _, label in IDLE_COLOURS.values()]
     headers = ("calls", "wall (ms)", "host syncs", "blocked (ms)", "lost (ms)", "GPU busy (ms)", *idle)
     return Table(
         title=f"{title}: all calls of the profiled run",
-        columns=(Column(header="run"), *(Column(header=header, numeric=True) for header in headers)),
+        columns=(Column(header="variant"), *(Column(header=header, numeric=True) for header in headers)),
         rows=tuple(rows),
         caption="wall: between begin and end on the host; blocked: the host inside waits; lost: GPU idle through them",
     )

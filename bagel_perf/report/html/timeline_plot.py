@@ -43,20 +43,24 @@ ROW = len(LANES) + 0.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """A variant and the call of it that is drawn."""
+    """A variant and the call of it that is drawn; ``places`` says where each of ``lanes.syncs`` waits, if known."""
 
     variant: str
     lanes: Lanes
+    places: tuple[str, ...] = ()
 
 
 def timeline_svg(key: str, strips: Sequence[Strip]) -> str:
     """Strips below each other, each from the begin of its call on; as wide as the longest."""
 
+    titles: dict[str, str] = {}
+
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         kinds, longest_ms = _kind_colours(strips), max(strip.lanes.end_ms - strip.lanes.start_ms for strip in strips)
         for row, strip in enumerate(strips):
-            _paint_strip(axes, strip.lanes, row * ROW, kinds, LEAST_SHARE * longest_ms)
+            _paint_strip(axes, strip.lanes, row * ROW)
+            titles.update(_paint_waits(axes, strip, row, kinds, LEAST_SHARE * longest_ms))
         ticks = [row * ROW + lane for row in range(len(strips)) for lane in range(len(LANES))]
         names = [f"{svg.short(strip.variant)}  {lane}" if lane == "CPU" else lane for strip in strips for lane in LANES]
         axes.set_yticks(ticks, names)
@@ -67,7 +71,7 @@ def timeline_svg(key: str, strips: Sequence[Strip]) -> str:
         handles = list(_legend(strips, kinds))
         figure.legend(handles=handles, loc="outside lower left", ncols=4)
 
-    return svg.draw(key, 0.9 + 0.85 * len(strips), paint)
+    return svg.draw(key, 0.9 + 0.85 * len(strips), paint, titles)
 
 
 def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
@@ -77,18 +81,32 @@ def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
     return known | dict.fromkeys(sorted(found - known.keys()), OTHER_WAITS)
 
 
-def _paint_strip(axes: Axes, lanes: Lanes, top: float, kinds: Mapping[str, str], least_ms: float) -> None:
+def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
     zero = lanes.start_ms
     _bars(axes, lanes.cpu, zero, top, CPU)
     _bars(axes, lanes.gpu, zero, top + 2, GPU)
-    for kind, colour in kinds.items():
-        waits = [(begin, max(end, begin + least_ms), name) for begin, end, name in lanes.syncs if name == kind]
-        _bars(axes, waits, zero, top + 1, colour)
     for name, (colour, _) in IDLE_COLOURS.items():
         _bars(axes, [segment for segment in lanes.idle if segment[2] == name], zero, top + 3, colour)
 
 
-def _bars(axes: Axes, segments: Sequence[Segment], zero_ms: float, y: float, colour: str) -> None:
+def _paint_waits(
+    axes: Axes, strip: Strip, row: int, kinds: Mapping[str, str], least_ms: float
+) -> Iterator[tuple[str, str]]:
+    """The waits of each kind and place; gives the gid and title of those whose place is known."""
+    groups: dict[tuple[str, str], list[Segment]] = {}
+    places = strip.places or ("",) * len(strip.lanes.syncs)
+    for (begin, end, kind), place in zip(strip.lanes.syncs, places, strict=True):
+        groups.setdefault((kind, place), []).append((begin, max(end, begin + least_ms), kind))
+    for number, ((kind, place), waits) in enumerate(groups.items()):
+        gid = f"waits-{row}-{number}" if place else None
+        _bars(axes, waits, strip.lanes.start_ms, row * ROW + 1, kinds[kind], gid)
+        if gid is not None:
+            yield gid, f"{kind_label(kind)}: {place}"
+
+
+def _bars(
+    axes: Axes, segments: Sequence[Segment], zero_ms: float, y: float, colour: str, gid: str | None = None
+) -> None:
     """All segments as one path, which keeps a page of thousands of them small."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
@@ -103,7 +121,7 @@ def _bars(axes: Axes, segments: Sequence[Segment], zero_ms: float, y: float, col
         for corner in ((left, low), (right, low), (right, high), (left, high), (left, low))
     ]
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(segments)
-    axes.add_patch(PathPatch(Path(corners, codes), facecolor=colour, linewidth=0))
+    axes.add_patch(PathPatch(Path(corners, codes), facecolor=colour, linewidth=0, gid=gid))
 
 
 def _legend(strips: Sequence[Strip], kinds: Mapping[str, str]) -> Iterator[Patch]:

@@ -24,7 +24,7 @@ def test_what_could_run_or_load_is_left_out() -> None:
         "<a xlink:href='javascript:1'><path/></a><use xlink:href='http://x#a' onclick='1'/><path d='M0' onload='1'/>"
         "<g clip-path='url(http://x)'/>"
     )
-    assert rebuilt(f"{HEAD}{inside}</svg>", "k") == '<svg><use></use><path d="M0"></path><g></g></svg>'
+    assert rebuilt(f"{HEAD}{inside}</svg>", "k") == '<svg><use></use><path d="M 0"></path><g></g></svg>'
 
 
 def test_references_stay_within_the_drawing() -> None:
@@ -46,6 +46,11 @@ def test_text_stays_text_and_is_no_formula() -> None:
 
 def test_a_drawing_is_the_same_each_time() -> None:
     assert draw("k", 2.0, painted) == draw("k", 2.0, painted)
+
+
+def test_a_title_stands_in_the_group_that_it_names_as_text() -> None:
+    found = rebuilt(f"{HEAD}<g id='waits'><path d='M0 0'/></g></svg>", "k", {"waits": "</title><script>"})
+    assert found == '<svg><g><title>&lt;/title&gt;&lt;script&gt;</title><path d="M0 0"></path></g></svg>'
 
 
 def test_long_names_are_cut() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.commands.report import run_report
+from bagel_perf.report.html.content import Heading
 from bagel_perf.report.html.profiles import split_files
-from bagel_perf.report.html.timeline import timeline_section
+from bagel_perf.report.html.timeline import ordered, timeline_section
 from bagel_perf.report.html.timeline_plot import Strip, timeline_svg
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import load
@@ -81,6 +83,39 @@ def test_a_wait_of_a_microsecond_is_drawn_and_named() -> None:
     drawn = timeline_svg("t", [Strip(variant="baseline", lanes=lanes((12.0, 12.001, "scalar_read")))])
     assert "wait: scalar read" in drawn
     assert drawn.count("<path") > timeline_svg("t", [Strip(variant="baseline", lanes=lanes())]).count("<path")
+
+
+def test_a_wait_names_its_line_to_the_pointer() -> None:
+    waits = lanes((12.0, 12.5, "scalar_read"), (14.0, 14.5, "scalar_read"), (16.0, 16.5, "nonzero"))
+    drawn = timeline_svg("t", [Strip(variant="baseline", lanes=waits, places=("a.py:1", "a.py:1", ""))])
+    assert re.findall("<title>(.*?)</title>", drawn) == ["scalar read: a.py:1"]
+
+
+def test_the_line_of_a_wait_comes_with_what_all_waits_there_took(watched: SyncReport) -> None:
+    site = dataclasses.replace(watched.sites[0], file="m.py", line=7, expressions=("x.item()",), blocked_ms=1.25)
+    step = dataclasses.replace(lanes((12.0, 12.5, "scalar_read"), (14.0, 14.5, "scalar_read")), places=(0, -1))
+    assert watched.profile is not None
+    profile = dataclasses.replace(watched.profile, lanes=(step,))
+    report = dataclasses.replace(watched, sites=(site, *watched.sites[1:]), profile=profile)
+    section = str(timeline_section(load(RESULT), [report]))
+    assert f"m.py:7 x.item(); {site.count} times in the whole run, host blocked 1.2 ms" in section
+    assert "The pointer on a wait shows its line" in section
+    assert "The pointer on a wait" not in str(timeline_section(load(RESULT), [watched]))
+
+
+def test_runs_stand_by_resolution_and_as_the_result_has_its_variants(watched: SyncReport) -> None:
+    names = ["sync_free at 1024x1024", "python x.py", "sync_free at 256x256", "baseline at 256x256", "new at 256x256"]
+    reports = [dataclasses.replace(watched, subject=name) for name in names]
+    found = [report.subject for report in ordered(reports, load(RESULT))]
+    assert found == [names[3], names[2], names[4], names[0], names[1]]
+
+
+def test_each_resolution_has_its_own_time_axis(watched: SyncReport) -> None:
+    reports = [dataclasses.replace(watched, subject=f"pr3987 at {size}") for size in ("256x256", "1024x1024")]
+    blocks = timeline_section(load(RESULT), reports).blocks
+    headings = [block.text for block in blocks if isinstance(block, Heading)]
+    assert "One denoise step at 256x256" in headings and "One denoise step at 1024x1024" in headings
+    assert headings[-1] == "The same in a trace viewer"
 
 
 def test_a_kind_of_another_version_is_drawn_by_its_own_name() -> None:

@@ -1,0 +1,94 @@
+"""A gate's page says first whether it passes and what to do, then shows the results that it judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from bagel_perf.cli import main
+from bagel_perf.report.html.content import Section, TableBlock, Text
+from bagel_perf.report.html.gate import ADVICE, gate_section
+from bagel_perf.report.html.page import build_page, gate_page, glyph, page_html
+from bagel_perf.report.html.source import source_of
+from bagel_perf.schema.gates import VERDICTS, Finding, FindingKind, GateReport
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.store import write_json_atomic
+from gated_results import make_result
+
+PASSED = GateReport(findings=(), checks=(("pictures", "pass"), ("counters", "not judged")))
+DRIFTED = GateReport(
+    findings=(Finding(kind="counter", message="<b>calls</b> 5, expected 4", file="kernels/x.py", line=3),),
+    checks=(("counters", "failed"),),
+    notes=("a note",),
+)
+SLOWER = make_result({"sync_free": {"dit": 9.0}}, load=(1.0,) * 10)
+
+
+def texts(section: Section) -> list[str]:
+    return [block.text for block in section.blocks if isinstance(block, Text)]
+
+
+def cells(section: Section) -> list[tuple[str, ...]]:
+    return [row for block in section.blocks if isinstance(block, TableBlock) for row in block.table.rows]
+
+
+def test_a_gate_that_passes_says_so_and_what_was_not_judged() -> None:
+    section = gate_section(PASSED)
+    assert texts(section) == ["The gate passes."]
+    assert cells(section) == [("pictures", "pass"), ("counters", "not judged")]
+
+
+def test_a_gate_that_does_not_names_the_line_and_the_next_step() -> None:
+    section = gate_section(DRIFTED)
+    assert texts(section) == ["The gate does not pass: counters drifted (1 finding).", ADVICE["counter"]]
+    assert ("counters drifted", "<b>calls</b> 5, expected 4", "kernels/x.py:3") in cells(section)
+
+
+def test_each_kind_of_finding_has_advice_and_each_verdict_a_sign() -> None:
+    assert set(ADVICE) == set(get_args(FindingKind))
+    signs = {verdict: glyph("verdict", verdict) for verdict in (*VERDICTS.values(), "pass", "fail")}
+    assert None not in signs.values()
+
+
+def test_what_a_finding_says_is_text() -> None:
+    page = page_html(gate_page(DRIFTED))
+    assert "&lt;b&gt;calls&lt;/b&gt;" in page and "<b>calls" not in page
+    assert "summary.md" not in page, "there is none"
+
+
+def test_the_gate_comes_before_the_result_that_it_judged() -> None:
+    page = build_page([source_of(SLOWER, Path())], gate=DRIFTED)
+    assert [section.anchor for section in page.sections][:2] == ["gate", "verdict"]
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+    monkeypatch.chdir(tmp_path)
+    write_json_atomic(Path("now.json"), SLOWER.to_json())
+    write_json_atomic(Path("before.json"), make_result({"sync_free": {}}, load=(1.0,) * 10).to_json())
+    return SLOWER
+
+
+@pytest.mark.usefixtures("kept")
+def test_the_command_writes_the_page_whatever_the_verdict() -> None:
+    assert main(["gate", "now.json", "--limit", "dit:3%", "--html", "gate.html", "--quiet"]) == 1
+    page = Path("gate.html").read_text(encoding="utf-8")
+    assert "The gate does not pass: regressed (1 finding)." in page
+    assert "History" not in page
+
+
+@pytest.mark.usefixtures("kept")
+def test_the_reference_is_the_history_of_what_was_judged() -> None:
+    arguments = ["gate", "now.json", "--reference", "before.json", "--limit", "dit:3%", "--html", "gate.html"]
+    assert main([*arguments, "--quiet"]) == 1
+    assert 'id="history"' in Path("gate.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_judged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["gate", "now.json", "--html", "nowhere/gate.html"]) == 2
+    assert "--html cannot be written there" in capsys.readouterr().err

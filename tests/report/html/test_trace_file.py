@@ -1,0 +1,62 @@
+"""The trace that a page carries holds all that it draws, as trace viewers take it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+from bagel_perf.report.html.timeline_plot import Strip
+from bagel_perf.report.html.trace_file import VIEWERS, trace_bytes, trace_links
+from bagel_perf.schema.traces import Lanes
+
+LANES = Lanes(
+    region="step",
+    start_ms=10,
+    end_ms=20,
+    cpu=((10, 14, ""), (15, 20, "")),
+    syncs=((12, 13.5, "scalar_read"), (16, 17, "nonzero")),
+    gpu=((11, 12, ""),),
+    idle=((12, 20, "after_sync"),),
+)
+STRIPS = {
+    "One step": [Strip(variant="a", lanes=LANES, places=("x.py:1 t.item()", "")), Strip(variant="b", lanes=LANES)],
+    "One prefill": [Strip(variant="b", lanes=LANES)],
+}
+
+
+def events(kind: str) -> list[dict[str, Any]]:
+    data = json.loads(gzip.decompress(trace_bytes(STRIPS)))
+    return [event for event in data["traceEvents"] if event["ph"] == kind]
+
+
+def test_each_drawn_strip_is_a_process_and_each_lane_a_thread() -> None:
+    names = [(each["name"], each["args"]["name"]) for each in events("M")]
+    processes = [name for kind, name in names if kind == "process_name"]
+    assert processes == ["a: One step", "b: One step", "b: One prefill"]
+    assert len([name for kind, name in names if kind == "thread_name"]) == 4 * len(processes)
+
+
+def test_segments_are_complete_events_in_microseconds_from_the_begin_of_the_call() -> None:
+    first = [each for each in events("X") if each["pid"] == 1]
+    waits = [(each["name"], each["ts"], each["dur"]) for each in first if each["tid"] == 2]
+    assert waits == [("scalar read", 2000.0, 1500.0), ("nonzero or unique", 6000.0, 1000.0)]
+    assert [each["name"] for each in first if each["tid"] == 4] == ["a host sync"]
+    assert [each["args"] for each in first if "args" in each] == [{"site": "x.py:1 t.item()"}]
+    assert len(events("X")) == 3 * 6
+
+
+def test_events_of_a_thread_do_not_overlap() -> None:
+    """Perfetto drops those that do."""
+    ends: dict[tuple[int, int], float] = {}
+    for event in events("X"):
+        thread = event["pid"], event["tid"]
+        assert event["ts"] >= ends.get(thread, 0.0)
+        ends[thread] = event["ts"] + event["dur"]
+
+
+def test_the_file_is_the_same_each_time_and_lies_in_the_link() -> None:
+    assert trace_bytes(STRIPS) == trace_bytes(STRIPS)
+    file, *viewers = trace_links(STRIPS).links
+    assert file.href.startswith("data:application/gzip;base64,") and file.download is not None
+    assert [link.href for link in viewers] == list(VIEWERS.values())
