@@ -90,7 +90,7 @@ def compare(
     processes: Processes = None,
     warmup: Warmup = None,
     out: Out = None,
-    html: Annotated[bool, typer.Option("--html", help="Also write report.html beside the result.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Also write report.html, and it as report.md.")] = False,
     json_path: Json = None,
     quiet: Quiet = False,
     debug: Debug = False,

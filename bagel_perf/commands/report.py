@@ -13,6 +13,7 @@ from bagel_perf.schema.results import RESULT_FILE, Result
 from bagel_perf.schema.store import writing
 
 PAGE_FILE = "report.html"
+MARKDOWN_FILE = "report.md"
 SCHEMA = "bagel-perf.report"
 VERSION = 1
 
@@ -34,7 +35,7 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
         raise UsageError("folder of the page holds a result, with a summary of its own", value=out, remedy=remedy)
     results, profiles = split_files(paths)
     sources = load_sources(results)
-    page = build_page(sources, profiles)
+    page = build_page(sources, profiles, beside=SUMMARY_FILE)
     texts = {PAGE_FILE: page_html(page), SUMMARY_FILE: page_markdown(page)}
     _write(out, texts)
     if not quiet:
@@ -45,11 +46,13 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
 
 
 def write_page(result: Result, folder: Path) -> Path:
-    """Writes the page of one result beside it; its ``summary.md`` is there already."""
+    """Writes the page of one result beside it, and as Markdown; its shorter ``summary.md`` is there already."""
     from bagel_perf.report.html.page import build_page, page_html
+    from bagel_perf.report.html.page_markdown import page_markdown
     from bagel_perf.report.html.source import source_of
 
-    _write(folder, {PAGE_FILE: page_html(build_page((source_of(result, folder),)))})
+    page = build_page((source_of(result, folder),), beside=MARKDOWN_FILE)
+    _write(folder, {PAGE_FILE: page_html(page), MARKDOWN_FILE: page_markdown(page)})
     return folder / PAGE_FILE
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bagel_perf.analysis.floors import against_floor
@@ -11,30 +11,42 @@ from bagel_perf.report.condition_tables import condition_tables
 from bagel_perf.report.floor_tables import floor_tables
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Plot, Section, TableBlock, Text, tables
+from bagel_perf.report.html.kernels import Profiled, kernel_blocks, profiled_classes
 from bagel_perf.report.table import STAGE_LABELS, res_text
 from bagel_perf.report.tables import work_table
 from bagel_perf.schema.floors import Ceilings, StageFloor
 from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.syncs import SyncReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+KERNELS_CLASS = "GEMM"
+KERNELS = f"{KERNELS_CLASS} kernels"
+"""The class of which a result counts operations and bytes both."""
 MISSING = "No floor: the rates that the device can reach are measured on a GPU alone, by compare in the same run."
+UNPROFILED = "Which kernels took the time is not known: profiled runs of syncs, given beside the result, say so."
 
 
-def floors_section(result: Result) -> Section:
-    """Drawings, components and multiples of the floor; then what the GPU did and what that took."""
+def floors_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
+    """Drawings, components and multiples of the floor; then what the GPU did and what that took.
+
+    Profiled runs among ``reports`` say which kernels it was.
+    """
+    runs = profiled_classes(result, reports)
     work: tuple[TableBlock, ...] = tables(work_table(result)) if any(cell.work for cell in result.cells) else ()
-    floors: tuple[Block, ...] = (*_plots(result), *tables(*floor_tables(result))) or (Text(text=MISSING),)
-    return Section(anchor="floors", title="Floors", blocks=(*floors, *work, *tables(*condition_tables(result))))
+    floors: tuple[Block, ...] = (*_plots(result, runs), *tables(*floor_tables(result))) or (Text(text=MISSING),)
+    kernels = tuple(kernel_blocks(result, runs)) or (Text(text=UNPROFILED),)
+    conditions = tables(*condition_tables(result))
+    return Section(anchor="floors", title="Floors", blocks=(*floors, *kernels, *work, *conditions))
 
 
-def _plots(result: Result) -> Iterator[Plot]:
+def _plots(result: Result, runs: Sequence[Profiled]) -> Iterator[Plot]:
     floors = [each for each in result.floors if svg.is_plain(each.floor_ms) and each.floor_ms > 0]
     if result.ceilings is not None and floors:
         yield _parts_plot(result, floors)
-        yield _roofline(result, floors, result.ceilings)
+        yield _roofline(result, floors, result.ceilings, runs)
 
 
 def _place(floor: StageFloor) -> str:
@@ -79,8 +91,8 @@ def _paint_parts(axes: Axes, result: Result, floor: StageFloor) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=2)
 
 
-def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings) -> Plot:
-    """Both axes are logarithmic; a point a stage and variant."""
+def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings, runs: Sequence[Profiled]) -> Plot:
+    """Both axes are logarithmic; a point a stage and variant, and one for each class of kernels in a profiled run."""
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -95,7 +107,8 @@ def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings) -> P
                     "linestyle": "none",
                 }
                 axes.plot(*zip(*points, strict=True), label=svg.short(variant), markersize=6, **style)
-        _paint_ceilings(axes, ceilings, [floor.flops / floor.bytes for floor in floors if floor.bytes])
+        kernels = list(_paint_kernels(axes, runs))
+        _paint_ceilings(axes, ceilings, [*(floor.flops / floor.bytes for floor in floors if floor.bytes), *kernels])
         _paint_places(axes, floors)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -106,6 +119,8 @@ def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings) -> P
 
     label = "Roofline: the rate of each stage and variant under the measured ceilings"
     how = "operations and bytes are those of the floor, both axes logarithmic, ceilings measured in the same run"
+    if any(each.name == KERNELS_CLASS and each.intensity for run in runs for each in run.classes):
+        how += f"; hollow: all {KERNELS} of a profiled run over their time on the GPU"
     return Plot(svg=svg.draw("roofline", 4.2, paint), label=label, caption=f"{label}; {how}.")
 
 
@@ -114,6 +129,20 @@ def _points(result: Result, floors: list[StageFloor], variant: str) -> Iterator[
         cell = cell_of(result, res_label(floor.width, floor.height), floor.stage, variant)
         if cell is not None and cell.median_ms is not None and floor.bytes and floor.flops:
             yield floor.flops / floor.bytes, against_floor(cell.median_ms, floor).tflops
+
+
+def _paint_kernels(axes: Axes, runs: Sequence[Profiled]) -> Iterator[float]:
+    """The classes whose operations and bytes are known; gives where they stand on the x axis."""
+    points = [
+        (each.intensity, each.tflops)
+        for run in runs
+        for each in run.classes
+        if each.name == KERNELS_CLASS and svg.is_plain(each.intensity, each.tflops)
+    ]
+    if points:
+        style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none"}
+        axes.plot(*zip(*points, strict=True), label=KERNELS, color=svg.INK, **style)
+    yield from (x for x, _ in points if x is not None)
 
 
 def _paint_places(axes: Axes, floors: list[StageFloor]) -> None:

@@ -20,7 +20,6 @@ from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.source import Source
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.verdict import verdict_section
-from bagel_perf.report.markdown import SUMMARY_FILE
 from bagel_perf.report.provenance import source_text
 from bagel_perf.schema.gates import GateReport
 from bagel_perf.schema.results import Result
@@ -47,10 +46,16 @@ DATA_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 DATA_FIELDS = ("created", "environment", "requests", "variants", "cells", "deltas", "noise", "identity", "dropped")
 
 
-def build_page(sources: Sequence[Source], profiles: Sequence[SyncReport] = (), gate: GateReport | None = None) -> Page:
+def build_page(
+    sources: Sequence[Source],
+    profiles: Sequence[SyncReport] = (),
+    gate: GateReport | None = None,
+    *,
+    beside: str = "",
+) -> Page:
     """Of results, oldest first: the last is the subject, all of them are the history; ``profiles`` are timelines.
 
-    What a ``gate`` said of them comes first.
+    What a ``gate`` said of them comes first. ``beside`` names the file that has the page as Markdown.
     """
     subject = sources[-1]
     result = subject.result
@@ -67,13 +72,13 @@ def build_page(sources: Sequence[Source], profiles: Sequence[SyncReport] = (), g
             pictures_section(result, subject.folder),
             timeline_section(result, profiles),
             sites_section(result),
-            floors_section(result),
+            floors_section(result, profiles),
             samples_section(result),
             *history,
             environment_section(sources),
         ),
         data_json=data_text(result),
-        beside="" if gate else SUMMARY_FILE,
+        beside=beside,
     )
 
 

@@ -51,6 +51,7 @@ SETTINGS: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "grid.color": LINE,
     "figure.facecolor": "none",
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.report.cells import resolutions
 from bagel_perf.report.html.content import Block, Bullets, Code, Fold, Heading, Plot, Section, Text, tables
+from bagel_perf.report.html.profiled import SIZE_MARK, ordered, size_of, variant_of
 from bagel_perf.report.html.sites import TOP, place_text, site_block
 from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, timeline_svg
 from bagel_perf.report.html.trace_file import WHOLE, trace_links
-from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_text
+from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import PATH_SEPARATOR, RegionTime
@@ -26,7 +26,6 @@ CAPTION = (
     "lines that wait are listed below."
 )
 POINTED = "The pointer on a wait shows its line, and what all waits of that line took."
-SIZE_MARK = " at "
 
 NOT_MARKED = "Not here: {names}. A replayed graph has no region inside it: see the loop."
 COSTS = (
@@ -41,28 +40,6 @@ def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
         (*_costs(profiled), *_drawings(profiled), *_sites(profiled)) if profiled else tuple(_missing(result))
     )
     return Section(anchor="timeline", title="Timeline", blocks=blocks)
-
-
-def ordered(reports: Sequence[SyncReport], result: Result) -> list[SyncReport]:
-    """By resolution, as the subjects name them, and as the result orders the variants; others keep their order."""
-    sizes, variants = [_size(report) for report in reports], list(result.variants)
-    known = [size for size in map(res_text, resolutions(result)) if size in sizes]
-    order = list(dict.fromkeys([*known, *sizes]))
-
-    def rank(report: SyncReport) -> tuple[int, int]:
-        name = _variant(report)
-        return order.index(_size(report)), variants.index(name) if name in variants else len(variants)
-
-    return sorted(reports, key=rank)
-
-
-def _variant(report: SyncReport) -> str:
-    return report.subject.partition(SIZE_MARK)[0]
-
-
-def _size(report: SyncReport) -> str:
-    """The resolution that a subject names, "" for that of a program."""
-    return report.subject.partition(SIZE_MARK)[2]
 
 
 def _missing(result: Result) -> Iterator[Block]:
@@ -88,8 +65,8 @@ def _costs(reports: Sequence[SyncReport]) -> Iterator[Block]:
 def _drawings(reports: Sequence[SyncReport]) -> Iterator[Block]:
     """Those of each resolution on one time axis, then all of them as a file."""
     drawn: dict[str, list[Strip]] = {}
-    for index, size in enumerate(dict.fromkeys(map(_size, reports))):
-        group = [report for report in reports if _size(report) == size]
+    for index, size in enumerate(dict.fromkeys(map(size_of, reports))):
+        group = [report for report in reports if size_of(report) == size]
         for name, region in REGIONS.items():
             title = f"{region}{SIZE_MARK * bool(size)}{size}"
             strips = [strip for report in group for strip in _strips(report, name)]
@@ -106,7 +83,7 @@ def _drawings(reports: Sequence[SyncReport]) -> Iterator[Block]:
 def _drawing(key: str, title: str, strips: Sequence[Strip], group: Sequence[SyncReport]) -> Iterator[Block]:
     names = [strip.variant for strip in strips]
     yield Heading(text=title)
-    if left_out := [name for name in map(_variant, group) if name not in names]:
+    if left_out := [name for name in map(variant_of, group) if name not in names]:
         yield Text(text=NOT_MARKED.format(names=", ".join(left_out)))
     caption = f"{CAPTION} {POINTED}" if any(strip.places for strip in strips) else CAPTION
     yield Plot(svg=timeline_svg(key, strips), label=f"{title}: {', '.join(names)}", caption=caption)
@@ -119,7 +96,7 @@ def _strips(report: SyncReport, name: str) -> Iterator[Strip]:
     if found:
         lanes = min(found, key=lambda lanes: len(lanes.region))
         yield Strip(
-            variant=_variant(report), lanes=lanes, places=tuple(_place(report, place) for place in lanes.places)
+            variant=variant_of(report), lanes=lanes, places=tuple(_place(report, place) for place in lanes.places)
         )
 
 
@@ -134,7 +111,7 @@ def _place(report: SyncReport, number: int) -> str:
 
 
 def _table(reports: Sequence[SyncReport], name: str, title: str) -> Table:
-    rows = [(_variant(report), *_texts(region)) for report in reports for region in _regions(report, name)]
+    rows = [(variant_of(report), *_texts(region)) for report in reports for region in _regions(report, name)]
     idle = [f"idle: {label} (ms)" for _, label in IDLE_COLOURS.values()]
     headers = ("calls", "wall (ms)", "host syncs", "blocked (ms)", "lost (ms)", "GPU busy (ms)", *idle)
     return Table(

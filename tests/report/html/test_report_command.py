@@ -45,4 +45,5 @@ def test_wrong_arguments_are_refused(
 
 def test_a_page_beside_a_result_leaves_its_summary_alone(tmp_path: Path) -> None:
     path = write_page(load(RESULT / "result.json"), tmp_path)
-    assert [each.name for each in tmp_path.iterdir()] == [path.name] == ["report.html"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, "report.md"] == ["report.html", "report.md"]
+    assert "in report.md as text" in path.read_text(encoding="utf-8")

@@ -14,8 +14,9 @@ from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.commands.report import run_report
 from bagel_perf.report.html.content import Heading
+from bagel_perf.report.html.profiled import ordered
 from bagel_perf.report.html.profiles import split_files
-from bagel_perf.report.html.timeline import ordered, timeline_section
+from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.timeline_plot import Strip, timeline_svg
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import load
