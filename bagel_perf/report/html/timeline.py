@@ -44,7 +44,8 @@ def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
 
 def _missing(result: Result) -> Iterator[Block]:
     first, last = result.variants[0], result.variants[-1]
-    commands = [f"bagel-perf syncs --variant {name} --json {name}.json" for name in (first, last)]
+    res = f"{result.requests[-1].width}x{result.requests[-1].height}"
+    commands = [f"bagel-perf syncs --variant {name} --res {res} --json {name}.json" for name in (first, last)]
     yield Text(text=MISSING)
     yield Code(text="\n".join([*commands, f"bagel-perf report RESULT {first}.json {last}.json --out DIR"]))
 
