@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from bagel_perf.schema.store import writing
 
 PAGE_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
+MAX_PAGE_BYTES = 3_000_000
+"""What a page should not grow over, so that it opens at once from the artifacts of a CI run."""
 SCHEMA = "bagel-perf.report"
 VERSION = 1
 
@@ -38,6 +41,10 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
     page = build_page(sources, profiles, beside=SUMMARY_FILE)
     texts = {PAGE_FILE: page_html(page), SUMMARY_FILE: page_markdown(page)}
     _write(out, texts)
+    num_bytes = len(texts[PAGE_FILE].encode())
+    if num_bytes > MAX_PAGE_BYTES:
+        size = f"{num_bytes / 1e6:.1f} MB, more than {MAX_PAGE_BYTES / 1e6:.0f}"
+        print(f"warning: page has {size}; give fewer profiled runs", file=sys.stderr)
     if not quiet:
         print(f"page: {out / PAGE_FILE}; next: open it in a browser", file=stream_for_people(json_path))
     files = {"html": str(out / PAGE_FILE), "summary": str(out / SUMMARY_FILE)}

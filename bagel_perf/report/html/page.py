@@ -65,7 +65,7 @@ def build_page(
         subtitle=f"{source_text(result)}; {result.environment.preset} preset, weights {result.environment.weights}",
         sections=(
             *([gate_section(gate)] if gate else []),
-            verdict_section(result, has_timelines=bool(profiles)),
+            verdict_section(result, profiles),
             changes_section(result),
             forest_section(result),
             ladder_section(result),

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bagel_perf.analysis.stats import pairs_needed
 from bagel_perf.report.cells import bitwise_variants, noise_floor_of, resolutions, tolerant_variants
 from bagel_perf.report.html.content import Bullets, Heading, Section, Text
+from bagel_perf.report.html.culprits import culprit_lines
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import counted, res_text
 from bagel_perf.schema.results import Delta, Result
+from bagel_perf.schema.syncs import SyncReport
 
 
-def verdict_section(result: Result, *, has_timelines: bool = False) -> Section:
-    """One sentence a resolution, then the pictures, the verdict with its findings, and what is missing."""
+def verdict_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
+    """One sentence a resolution, then the pictures, the line to blame, the verdict with findings, what is missing."""
     leads = [Text(text=line, style="lead") for line in (*headlines(result), identity_sentence(result))]
     head, *rest = (line.removeprefix("- ") for line in verdict_lines(result))
     findings = (Bullets(items=tuple(rest)),) if rest else ()
-    unknown = tuple(unknown_lines(result, has_timelines=has_timelines))
+    culprits = [Text(text=line) for line in culprit_lines(result, reports)]
+    unknown = tuple(unknown_lines(result, has_timelines=bool(reports)))
     return Section(
         anchor="verdict",
         title="Verdict",
-        blocks=(*leads, Text(text=head), *findings, Heading(text="What is not known"), Bullets(items=unknown)),
+        blocks=(
+            *leads,
+            *culprits,
+            Text(text=head),
+            *findings,
+            Heading(text="What is not known"),
+            Bullets(items=unknown),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
+from bagel_perf.commands import report
 from bagel_perf.commands.report import write_page
 from bagel_perf.schema.results import load
 
@@ -41,6 +42,15 @@ def test_wrong_arguments_are_refused(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_page_that_grows_too_large_is_written_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "MAX_PAGE_BYTES", 100_000)
+    assert main(["report", str(RESULT), "--out", str(tmp_path / "page"), "--quiet"]) == 0
+    assert (tmp_path / "page" / "report.html").is_file()
+    assert capsys.readouterr().err.startswith("warning: page has ")
 
 
 def test_a_page_beside_a_result_leaves_its_summary_alone(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""The line that is to blame most, for the head of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bagel_perf.report.html.profiled import size_of, variant_of
+from bagel_perf.report.html.sites import place_text
+from bagel_perf.report.table import counted, res_text
+from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.runs import Run
+from bagel_perf.schema.sites import Site
+from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.waits import HINTS
+
+
+def culprit_lines(result: Result, reports: Sequence[SyncReport]) -> Iterator[str]:
+    """Where the first variant waits most often at its largest resolution, and what lost its GPU most where profiled."""
+    first = result.variants[0]
+    runs = [run for run in result.runs if run.purpose == "count" and run.variant == first and run.sites]
+    if runs:
+        yield _most_frequent(max(runs, key=lambda run: run.width * run.height))
+    for report in reports:
+        costly = max(report.sites, key=lambda site: site.lost_gpu_ms or 0.0, default=None)
+        if variant_of(report) == first and costly is not None and costly.lost_gpu_ms:
+            yield _most_costly(report, costly)
+
+
+def _most_frequent(run: Run) -> str:
+    total, top = sum(site.count for site in run.sites), max(run.sites, key=lambda site: site.count)
+    where = f"{run.variant} at {res_text(res_label(run.width, run.height))}"
+    return f"{where} waits {counted(total, 'time')}, most often ({top.count}) at {_named(top)}."
+
+
+def _most_costly(report: SyncReport, site: Site) -> str:
+    size = size_of(report)
+    where = f"In its profiled run{f' at {size}' if size else ''}"
+    cost = f"{site.lost_gpu_ms:.1f} ms, through {counted(site.count, 'wait')}"
+    return f"{where} the GPU lost most, {cost} at {_named(site)}."
+
+
+def _named(site: Site) -> str:
+    code = f", {site.expressions[0]}" if site.expressions else ""
+    return f"{place_text(site)}{code} ({HINTS[site.kind].label})"

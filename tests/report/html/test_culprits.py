@@ -1,0 +1,48 @@
+"""The head of a page names the line that waits most often, and the one that cost the GPU most."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from bagel_perf.report.html.culprits import culprit_lines
+from bagel_perf.report.html.profiles import split_files
+from bagel_perf.schema.results import load
+from bagel_perf.schema.syncs import SyncReport
+from gated_results import make_result
+
+REPORTS = Path(__file__).resolve().parents[3] / "reports"
+FOLDER = REPORTS / "2026-11-27_h100-80gb_cd33067"
+RESULT = load(FOLDER / "result.json")
+
+
+@pytest.fixture(scope="module")
+def reports() -> tuple[SyncReport, ...]:
+    names = ("fused-256", "baseline-256")
+    return split_files([FOLDER, *(REPORTS / "timelines-h100" / f"{name}.json.gz" for name in names)])[1]
+
+
+def test_the_most_frequent_line_of_the_first_variant_is_named() -> None:
+    (line,) = culprit_lines(RESULT, ())
+    assert line.startswith(
+        "baseline at 256x256 waits 18117 times, most often (10333) at kernels_baseline/positions.py:"
+    )
+    assert line.endswith(" (scalar read).")
+
+
+def test_of_its_profiled_run_the_most_costly_one_is(reports: tuple[SyncReport, ...]) -> None:
+    _, costly = culprit_lines(RESULT, reports)
+    worst = max(reports[1].sites, key=lambda site: site.lost_gpu_ms or 0)
+    assert f"{worst.lost_gpu_ms:.1f} ms, through {worst.count} waits at {worst.file}:{worst.line}" in costly
+
+
+def test_a_run_that_lost_nothing_is_not_blamed(reports: tuple[SyncReport, ...]) -> None:
+    sites = tuple(dataclasses.replace(site, lost_gpu_ms=None) for site in reports[1].sites)
+    assert len(list(culprit_lines(RESULT, [dataclasses.replace(reports[1], sites=sites)]))) == 1
+    assert len(list(culprit_lines(RESULT, [dataclasses.replace(reports[1], sites=(), host_syncs=0)]))) == 1
+
+
+def test_without_sites_nobody_is_blamed() -> None:
+    assert not list(culprit_lines(make_result({"sync_free": {}}), ()))
