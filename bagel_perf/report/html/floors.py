@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -172,5 +173,6 @@ def _paint_ceilings(axes: Axes, ceilings: Ceilings, intensities: list[float]) ->
         ends = [low, min(high, top / ceilings.copy_tbps)]
         if ends[0] < ends[1]:
             axes.plot(ends, [end * ceilings.copy_tbps for end in ends], color=svg.INK, linewidth=1, linestyle="--")
-            at = ends[0], ends[0] * ceilings.copy_tbps
-            axes.annotate(f"copy {ceilings.copy_tbps:.2f} TB/s", at, va="top", fontsize=8)
+            middle = math.sqrt(ends[0] * ends[1])
+            beside: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "top", "fontsize": 8}
+            axes.annotate(f"copy {ceilings.copy_tbps:.2f} TB/s", (middle, middle * ceilings.copy_tbps), **beside)

@@ -20,7 +20,7 @@ IDLE_COLOURS: dict[IdleClass, tuple[str, str]] = {
     "launch_bound": (svg.SERIES[1], "launches too slow"),
     "cpu_elsewhere": (svg.SERIES[3], "CPU busy elsewhere"),
     "queued": (svg.SHADE, "queued"),
-    "nothing_to_do": (svg.LINE, "nothing to do"),
+    "nothing_to_do": (svg.MUTED, "nothing to do"),
     "unknown": (svg.INK, "unknown"),
 }
 WAIT_COLOURS: dict[str, str] = {
@@ -35,6 +35,8 @@ OTHER_WAITS = svg.INK
 CPU, GPU = svg.SERIES[5], svg.SERIES[2]
 LANES = ("CPU", "waits", "GPU", "idle")
 LANE_HEIGHT = 0.8
+THIN = {"nothing_to_do": 0.2}
+"""Heights of causes that a colour alone would not tell from others."""
 LEAST_SHARE = 0.0012
 """Of the axis: as wide is a wait drawn at least, about a pixel, so that one of microseconds is seen."""
 ROW = len(LANES) + 0.8
@@ -86,7 +88,8 @@ def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
     _bars(axes, lanes.cpu, zero, top, CPU)
     _bars(axes, lanes.gpu, zero, top + 2, GPU)
     for name, (colour, _) in IDLE_COLOURS.items():
-        _bars(axes, [segment for segment in lanes.idle if segment[2] == name], zero, top + 3, colour)
+        found = [segment for segment in lanes.idle if segment[2] == name]
+        _bars(axes, found, zero, top + 3, colour, height=THIN.get(name, LANE_HEIGHT))
 
 
 def _paint_waits(
@@ -99,13 +102,20 @@ def _paint_waits(
         groups.setdefault((kind, place), []).append((begin, max(end, begin + least_ms), kind))
     for number, ((kind, place), waits) in enumerate(groups.items()):
         gid = f"waits-{row}-{number}" if place else None
-        _bars(axes, waits, strip.lanes.start_ms, row * ROW + 1, kinds[kind], gid)
+        _bars(axes, waits, strip.lanes.start_ms, row * ROW + 1, kinds[kind], gid=gid)
         if gid is not None:
             yield gid, f"{kind_label(kind)}: {place}"
 
 
 def _bars(
-    axes: Axes, segments: Sequence[Segment], zero_ms: float, y: float, colour: str, gid: str | None = None
+    axes: Axes,
+    segments: Sequence[Segment],
+    zero_ms: float,
+    y: float,
+    colour: str,
+    *,
+    gid: str | None = None,
+    height: float = LANE_HEIGHT,
 ) -> None:
     """All segments as one path, which keeps a page of thousands of them small."""
     from matplotlib.patches import PathPatch
@@ -113,7 +123,7 @@ def _bars(
 
     if not segments:
         return
-    low, high = y - LANE_HEIGHT / 2, y + LANE_HEIGHT / 2
+    low, high = y - height / 2, y + height / 2
     corners = [
         corner
         for begin, end, _ in segments
@@ -133,7 +143,7 @@ def _legend(strips: Sequence[Strip], kinds: Mapping[str, str]) -> Iterator[Patch
     found = {name for strip in strips for _, _, name in strip.lanes.idle}
     for name, (colour, label) in IDLE_COLOURS.items():
         if name in found:
-            yield Square(color=colour, label=f"idle: {label}")
+            yield Square(color=colour, label=f"idle: {label}{', thin' * (name in THIN)}")
 
 
 def kind_label(kind: str) -> str:
