@@ -5,7 +5,7 @@ History of the format: version 1, the first. Milliseconds throughout. A figure t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from bagel_perf.schema import codec
@@ -127,6 +127,8 @@ class Lanes:
     ``idle`` its gaps by class. ``region`` is the path, empty for the whole window; the stretch is the one call of the
     region that lost most. ``places`` says for each of ``syncs`` which of the ``sites`` of the report of ``syncs`` it is
     one of, -1 where that is not known; it is empty in reports of ``trace`` and in files from before 2026-11-28.
+    ``shares`` says by the name of a lane which part of each segment is filled, 1 where it was not merged; files from
+    before 2026-11-28 have none.
     """
 
     region: str
@@ -137,6 +139,7 @@ class Lanes:
     gpu: tuple[Segment, ...]
     idle: tuple[Segment, ...]
     places: tuple[int, ...] = ()
+    shares: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

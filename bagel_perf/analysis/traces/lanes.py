@@ -10,11 +10,14 @@ from bagel_perf.analysis.traces.candidates import main_thread
 from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.intervals import merged, union
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints
-from bagel_perf.schema.traces import IDLE_CLASSES, PATH_SEPARATOR, Lanes, Segment
+from bagel_perf.schema.traces import IDLE_CLASSES, PATH_SEPARATOR, Lanes
 from bagel_perf.schema.waits import KINDS
 
 MAX_SEGMENTS = 400
 MAX_REGIONS = 8
+
+Drawn = tuple[float, float, int, float]
+"""Begin and end in ms, label, and the share of it that is filled."""
 
 
 def lanes(findings: Findings, site_of_marker: Mapping[int, int]) -> tuple[Lanes, ...]:
@@ -54,14 +57,11 @@ def _lanes(findings: Findings, site_of_marker: Mapping[int, int], region: str, s
     device = findings.idle.busy.devices[:1]
     zero_us = findings.window.start_us
 
-    def drawn(starts_us: Floats, ends_us: Floats, labels: Ints) -> tuple[tuple[float, float, int], ...]:
+    def drawn(starts_us: Floats, ends_us: Floats, labels: Ints | None) -> list[Drawn]:
+        labels = np.zeros(len(starts_us), np.int64) if labels is None else labels
         inside = np.flatnonzero((ends_us > start_us) & (starts_us < end_us))
         clipped = np.clip(starts_us[inside], start_us, end_us), np.clip(ends_us[inside], start_us, end_us)
         return _segments(*clipped, labels[inside], zero_us)
-
-    def lane(starts_us: Floats, ends_us: Floats, labels: Ints | None, names: tuple[str, ...]) -> tuple[Segment, ...]:
-        labels = np.zeros(len(starts_us), np.int64) if labels is None else labels
-        return tuple((begin, end, names[label]) for begin, end, label in drawn(starts_us, ends_us, labels))
 
     on_cpu = [
         (table.start_us[table.thread == thread], table.end_us[table.thread == thread])
@@ -73,32 +73,40 @@ def _lanes(findings: Findings, site_of_marker: Mapping[int, int], region: str, s
     idle = np.isin(gaps.device, device)
     mine = waits.thread == thread
     distinct, label = np.unique(np.column_stack([waits.kind, waits.marker])[mine], axis=0, return_inverse=True)
-    syncs = drawn(waits.start_us[mine], waits.end_us[mine], label.reshape(-1))
+    lanes_drawn = {
+        "cpu": drawn(*cpu, None),
+        "syncs": drawn(waits.start_us[mine], waits.end_us[mine], label.reshape(-1)),
+        "gpu": drawn(*gpu, None),
+        "idle": drawn(gaps.start_us[idle], gaps.end_us[idle], findings.idle.main_cause()[idle]),
+    }
     return Lanes(
         region=region,
         start_ms=(start_us - zero_us) / 1e3,
         end_ms=(end_us - zero_us) / 1e3,
-        cpu=lane(*cpu, None, ("",)),
-        syncs=tuple((begin, end, KINDS[distinct[each, 0]]) for begin, end, each in syncs),
-        gpu=lane(*gpu, None, ("",)),
-        idle=lane(gaps.start_us[idle], gaps.end_us[idle], findings.idle.main_cause()[idle], IDLE_CLASSES),
-        places=tuple(site_of_marker.get(int(distinct[each, 1]), NONE) for _, _, each in syncs if site_of_marker),
+        cpu=tuple((begin, end, "") for begin, end, *_ in lanes_drawn["cpu"]),
+        syncs=tuple((begin, end, KINDS[distinct[each, 0]]) for begin, end, each, _ in lanes_drawn["syncs"]),
+        gpu=tuple((begin, end, "") for begin, end, *_ in lanes_drawn["gpu"]),
+        idle=tuple((begin, end, IDLE_CLASSES[each]) for begin, end, each, _ in lanes_drawn["idle"]),
+        places=tuple(
+            site_of_marker.get(int(distinct[each, 1]), NONE) for _, _, each, _ in lanes_drawn["syncs"] if site_of_marker
+        ),
+        shares={name: tuple(share for *_, share in segments) for name, segments in lanes_drawn.items()},
     )
 
 
-def _segments(start_us: Floats, end_us: Floats, label: Ints, zero_us: float) -> tuple[tuple[float, float, int], ...]:
-    """Begin and end in ms of intervals merged to at most ``MAX_SEGMENTS``, each with the label that most of it has."""
+def _segments(start_us: Floats, end_us: Floats, label: Ints, zero_us: float) -> list[Drawn]:
+    """Intervals merged to at most ``MAX_SEGMENTS``, each with the label that most of it has and the share it fills."""
     if not len(start_us):
-        return ()
+        return []
     group = merged(start_us, end_us, MAX_SEGMENTS)
-    num_groups = int(group[-1]) + 1
-    num_labels = int(label.max()) + 1
+    num_groups, num_labels = int(group[-1]) + 1, int(label.max()) + 1
     weights = np.bincount(group * num_labels + label, weights=end_us - start_us, minlength=num_groups * num_labels)
-    chosen = weights.reshape(num_groups, num_labels).argmax(axis=1)
+    by_label = weights.reshape(num_groups, num_labels)
     first = np.flatnonzero(np.diff(group, prepend=NONE))
     last = np.append(first[1:], len(group)) - 1
     begins_ms = np.round((start_us[first] - zero_us) / 1e3, 4)
     ends_ms = np.round((end_us[last] - zero_us) / 1e3, 4)
-    return tuple(
-        (float(begin), float(end), int(number)) for begin, end, number in zip(begins_ms, ends_ms, chosen, strict=True)
-    )
+    lengths_us = end_us[last] - start_us[first]
+    shares = np.divide(by_label.sum(axis=1), lengths_us, out=np.ones(num_groups), where=lengths_us > 0)
+    columns = begins_ms.tolist(), ends_ms.tolist(), by_label.argmax(axis=1).tolist(), np.round(shares, 3).tolist()
+    return list(zip(*columns, strict=True))

@@ -39,8 +39,14 @@ THIN = {"nothing_to_do": 0.2}
 """Heights of causes that a colour alone would not tell from others."""
 LEAST_SHARE = 0.0012
 """Of the axis: as wide is a wait drawn at least, about a pixel, so that one of microseconds is seen."""
+LEAST_HEIGHT = 0.06
+"""Of a lane: as high is a bar drawn at least, however little of it is filled."""
 ROW = len(LANES) + 0.8
 """Lanes of a variant and the space below them, in units of the y axis."""
+
+
+Bar = tuple[float, float, str, float]
+"""Begin and end in ms, label, and the share of the lane's height."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,31 +91,39 @@ def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
 
 def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
     zero = lanes.start_ms
-    _bars(axes, lanes.cpu, zero, top, CPU)
-    _bars(axes, lanes.gpu, zero, top + 2, GPU)
+    _bars(axes, _with_shares(lanes, "cpu", lanes.cpu), zero, top, CPU)
+    _bars(axes, _with_shares(lanes, "gpu", lanes.gpu), zero, top + 2, GPU)
+    idle = _with_shares(lanes, "idle", lanes.idle)
     for name, (colour, _) in IDLE_COLOURS.items():
-        found = [segment for segment in lanes.idle if segment[2] == name]
-        _bars(axes, found, zero, top + 3, colour, height=THIN.get(name, LANE_HEIGHT))
+        _bars(axes, [bar for bar in idle if bar[2] == name], zero, top + 3, colour, height=THIN.get(name, LANE_HEIGHT))
+
+
+def _with_shares(lanes: Lanes, lane: str, segments: Sequence[Segment]) -> list[Bar]:
+    """Begin, end, label and share of each; 1 where the file does not say."""
+    shares = lanes.shares.get(lane, ())
+    shares = shares if len(shares) == len(segments) else (1.0,) * len(segments)
+    return [(*segment, min(max(share, LEAST_HEIGHT), 1.0)) for segment, share in zip(segments, shares, strict=True)]
 
 
 def _paint_waits(
     axes: Axes, strip: Strip, row: int, kinds: Mapping[str, str], least_ms: float
 ) -> Iterator[tuple[str, str]]:
     """The waits of each kind and place; gives the gid and title of those whose place is known."""
-    groups: dict[tuple[str, str], list[Segment]] = {}
+    groups: dict[tuple[str, str], list[Bar]] = {}
     places = strip.places or ("",) * len(strip.lanes.syncs)
-    for (begin, end, kind), place in zip(strip.lanes.syncs, places, strict=True):
-        groups.setdefault((kind, place), []).append((begin, max(end, begin + least_ms), kind))
-    for number, ((kind, place), waits) in enumerate(groups.items()):
+    waits = _with_shares(strip.lanes, "syncs", strip.lanes.syncs)
+    for (begin, end, kind, share), place in zip(waits, places, strict=True):
+        groups.setdefault((kind, place), []).append((begin, max(end, begin + least_ms), kind, share))
+    for number, ((kind, place), bars) in enumerate(groups.items()):
         gid = f"waits-{row}-{number}" if place else None
-        _bars(axes, waits, strip.lanes.start_ms, row * ROW + 1, kinds[kind], gid=gid)
+        _bars(axes, bars, strip.lanes.start_ms, row * ROW + 1, kinds[kind], gid=gid)
         if gid is not None:
             yield gid, f"{kind_label(kind)}: {place}"
 
 
 def _bars(
     axes: Axes,
-    segments: Sequence[Segment],
+    bars: Sequence[Bar],
     zero_ms: float,
     y: float,
     colour: str,
@@ -117,20 +131,20 @@ def _bars(
     gid: str | None = None,
     height: float = LANE_HEIGHT,
 ) -> None:
-    """All segments as one path, which keeps a page of thousands of them small."""
+    """All of a lane as one path, which keeps a page of thousands of them small; each stands on the lane's bottom."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
-    if not segments:
+    if not bars:
         return
-    low, high = y - height / 2, y + height / 2
+    low = y + LANE_HEIGHT / 2
     corners = [
         corner
-        for begin, end, _ in segments
-        for left, right in [(begin - zero_ms, end - zero_ms)]
+        for begin, end, _, share in bars
+        for left, right, high in [(begin - zero_ms, end - zero_ms, low - height * share)]
         for corner in ((left, low), (right, low), (right, high), (left, high), (left, low))
     ]
-    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(segments)
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(bars)
     axes.add_patch(PathPatch(Path(corners, codes), facecolor=colour, linewidth=0, gid=gid))
 
 
