@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bagel_perf.analysis.traces.findings import Findings
-from bagel_perf.schema.traces import TraceReport
+from bagel_perf.schema.traces import Lanes, TraceReport
 
 MAX_ORPHANS_FOR_LOST = 0.5
 """With more of the GPU's work without its launch, idle time cannot be charged to waits."""
@@ -63,5 +63,9 @@ def _without_idle(report: TraceReport) -> TraceReport:
         devices=tuple(replace(device, idle_ms=None) for device in report.devices),
         regions=tuple(replace(region, gpu_idle_ms=None, idle_ms={}) for region in report.regions),
         gaps=(),
-        lanes=tuple(replace(each, idle=()) for each in report.lanes),
+        lanes=tuple(map(_without_idle_lane, report.lanes)),
     )
+
+
+def _without_idle_lane(lanes: Lanes) -> Lanes:
+    return replace(lanes, idle=(), shares={name: shares for name, shares in lanes.shares.items() if name != "idle"})

@@ -91,14 +91,14 @@ def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
 
 def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
     zero = lanes.start_ms
-    _bars(axes, _with_shares(lanes, "cpu", lanes.cpu), zero, top, CPU)
-    _bars(axes, _with_shares(lanes, "gpu", lanes.gpu), zero, top + 2, GPU)
-    idle = _with_shares(lanes, "idle", lanes.idle)
+    _bars(axes, with_shares(lanes, "cpu", lanes.cpu), zero, top, CPU)
+    _bars(axes, with_shares(lanes, "gpu", lanes.gpu), zero, top + 2, GPU)
+    idle = with_shares(lanes, "idle", lanes.idle)
     for name, (colour, _) in IDLE_COLOURS.items():
         _bars(axes, [bar for bar in idle if bar[2] == name], zero, top + 3, colour, height=THIN.get(name, LANE_HEIGHT))
 
 
-def _with_shares(lanes: Lanes, lane: str, segments: Sequence[Segment]) -> list[Bar]:
+def with_shares(lanes: Lanes, lane: str, segments: Sequence[Segment]) -> list[Bar]:
     """Begin, end, label and share of each; 1 where the file does not say."""
     shares = lanes.shares.get(lane, ())
     shares = shares if len(shares) == len(segments) else (1.0,) * len(segments)
@@ -111,7 +111,7 @@ def _paint_waits(
     """The waits of each kind and place; gives the gid and title of those whose place is known."""
     groups: dict[tuple[str, str], list[Bar]] = {}
     places = strip.places or ("",) * len(strip.lanes.syncs)
-    waits = _with_shares(strip.lanes, "syncs", strip.lanes.syncs)
+    waits = with_shares(strip.lanes, "syncs", strip.lanes.syncs)
     for (begin, end, kind, share), place in zip(waits, places, strict=True):
         groups.setdefault((kind, place), []).append((begin, max(end, begin + least_ms), kind, share))
     for number, ((kind, place), bars) in enumerate(groups.items()):

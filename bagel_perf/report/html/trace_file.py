@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bagel_perf.report.html.content import Link, Links
-from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, kind_label
-from bagel_perf.schema.traces import Segment
+from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Bar, Strip, kind_label, with_shares
 
 FILE = "bagel-perf-timelines.trace.json.gz"
 VIEWERS = {"Perfetto": "https://ui.perfetto.dev", "speedscope": "https://www.speedscope.app"}
@@ -47,36 +46,37 @@ def _all(strips: Mapping[str, Sequence[Strip]]) -> Iterator[tuple[str, Strip]]:
 
 def _events(pid: int, title: str, strip: Strip) -> Iterator[dict[str, Any]]:
     lanes = strip.lanes
-    waits = [(begin, end, kind_label(kind)) for begin, end, kind in lanes.syncs]
-    places = strip.places or [""] * len(waits)
-    idle = [(begin, end, _idle_label(name)) for begin, end, name in lanes.idle]
-    nothing = [""] * max(len(lanes.cpu), len(lanes.gpu), len(idle))
+    sites = strip.places or ("",) * len(lanes.syncs)
     yield _name(pid, 0, "process_name", f"{strip.variant}: {title}")
-    for tid, (lane, segments, notes) in enumerate(
+    for tid, (lane, bars, notes) in enumerate(
         (
-            ("CPU: operators and calls", lanes.cpu, nothing),
-            ("CPU: host syncs", waits, places),
-            ("GPU: at work", lanes.gpu, nothing),
-            ("GPU: idle, by cause", idle, nothing),
+            ("CPU: operators and calls", with_shares(lanes, "cpu", lanes.cpu), ()),
+            ("CPU: host syncs", with_shares(lanes, "syncs", lanes.syncs), sites),
+            ("GPU: at work", with_shares(lanes, "gpu", lanes.gpu), ()),
+            ("GPU: idle, by cause", with_shares(lanes, "idle", lanes.idle), ()),
         ),
         1,
     ):
         yield _name(pid, tid, "thread_name", lane)
-        for segment, note in zip(segments, notes, strict=False):
-            yield _complete(pid, tid, segment, lane, lanes.start_ms, note)
+        for bar, site in zip(bars, notes or ("",) * len(bars), strict=True):
+            yield _complete(pid, tid, bar, lane, lanes.start_ms, site)
 
 
-def _idle_label(name: str) -> str:
-    labels: dict[str, str] = {known: label for known, (_, label) in IDLE_COLOURS.items()}
-    return labels.get(name, name)
+def _label(lane: str, label: str) -> str:
+    """Of a segment; a lane whose segments have none gives its own."""
+    if lane.endswith("host syncs"):
+        return kind_label(label)
+    causes: dict[str, str] = {known: cause for known, (_, cause) in IDLE_COLOURS.items()}
+    return causes.get(label, label) or lane.partition(": ")[2]
 
 
 def _name(pid: int, tid: int, what: str, name: str) -> dict[str, Any]:
     return {"ph": "M", "pid": pid, "tid": tid, "name": what, "args": {"name": name}}
 
 
-def _complete(pid: int, tid: int, segment: Segment, lane: str, zero_ms: float, note: str) -> dict[str, Any]:
-    begin, end, label = segment
+def _complete(pid: int, tid: int, bar: Bar, lane: str, zero_ms: float, site: str) -> dict[str, Any]:
+    begin, end, label, share = bar
     times = {"ts": round((begin - zero_ms) * 1e3, 1), "dur": round((end - begin) * 1e3, 1)}
-    event = {"ph": "X", "pid": pid, "tid": tid, "name": label or lane.partition(": ")[2], **times}
-    return {**event, "args": {"site": note}} if note else event
+    event = {"ph": "X", "pid": pid, "tid": tid, "name": _label(lane, label), **times}
+    notes = ({"site": site} if site else {}) | ({"merged, filled to": f"{share:.1%}"} if share < 1 else {})
+    return {**event, "args": notes} if notes else event

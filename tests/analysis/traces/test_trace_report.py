@@ -150,6 +150,19 @@ def test_lanes_are_bounded_cover_the_window_and_the_worst_call_of_each_region() 
     assert "launch_bound" in {label for *_, label in drawn[0].idle}
 
 
+def test_merged_segments_say_how_full_they_are() -> None:
+    scene = Scene()
+    for i in range(1500):
+        scene.op("aten::mm", 20 * i, 20 * i + 9)
+        scene.kernel((20 * i + 2, 20 * i + 8), (20 * i + 10, 20 * i + 14))
+    report = report_of(scene)
+    (whole,) = report.lanes
+    busy_ms = sum(share * (end - begin) for (begin, end, _), share in zip(whole.gpu, whole.shares["gpu"], strict=True))
+    assert busy_ms == pytest.approx(report.gpu_busy_ms, rel=0.01) and busy_ms == pytest.approx(1500 * 0.004, rel=0.01)
+    assert min(whole.shares["gpu"]) < 0.25, "4 of every 20 us"
+    assert set(report_of(two_steps()).lanes[0].shares["gpu"]) == {1.0}, "nothing was merged"
+
+
 def test_narrow_gaps_are_closed_first() -> None:
     scene = two_steps()
     starts, ends = union(trace_of(scene).activities.start_us, trace_of(scene).activities.end_us)
@@ -258,7 +271,7 @@ def test_replays_without_work_make_idle_times_unreliable_and_none_is_shown() -> 
     assert not report.is_idle_reliable
     assert (report.gpu_idle_ms, report.idle_ms, report.lost_gpu_ms, report.gaps) == (None, {}, None, ())
     assert report.gpu_busy_ms is not None
-    assert all(lanes.idle == () for lanes in report.lanes)
+    assert all(lanes.idle == () and "idle" not in lanes.shares for lanes in report.lanes)
     assert report.host_syncs == 4
 
 

@@ -86,6 +86,21 @@ def test_a_wait_of_a_microsecond_is_drawn_and_named() -> None:
     assert drawn.count("<path") > timeline_svg("t", [Strip(variant="baseline", lanes=lanes())]).count("<path")
 
 
+def test_a_merged_segment_is_as_high_as_it_is_full() -> None:
+    def height(share: float | None) -> float:
+        """Of the only bar, in points."""
+        whole = dataclasses.replace(
+            lanes(), cpu=(), gpu=((12, 14, ""),), shares={} if share is None else {"gpu": (share,)}
+        )
+        drawn = timeline_svg("t", [Strip(variant="baseline", lanes=whole)])
+        bars = re.findall(r'd="M[\d.]+ ([\d.]+)H[\d.]+V([\d.]+)H[\d.]+z" [^>]*style="fill: var\(--s2\)', drawn)
+        return max(float(low) - float(high) for low, high in bars)
+
+    assert height(None) == height(1.0)
+    assert height(0.5) == pytest.approx(height(1.0) / 2, rel=0.01)
+    assert height(0.0) > 0.5, "still seen"
+
+
 def test_a_wait_names_its_line_to_the_pointer() -> None:
     waits = lanes((12.0, 12.5, "scalar_read"), (14.0, 14.5, "scalar_read"), (16.0, 16.5, "nonzero"))
     drawn = timeline_svg("t", [Strip(variant="baseline", lanes=waits, places=("a.py:1", "a.py:1", ""))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from typing import Any
@@ -44,6 +45,13 @@ def test_segments_are_complete_events_in_microseconds_from_the_begin_of_the_call
     assert [each["name"] for each in first if each["tid"] == 4] == ["a host sync"]
     assert [each["args"] for each in first if "args" in each] == [{"site": "x.py:1 t.item()"}]
     assert len(events("X")) == 3 * 6
+
+
+def test_what_was_merged_says_how_full_it_is() -> None:
+    lanes = dataclasses.replace(LANES, shares={"gpu": (0.25,)})
+    data = json.loads(gzip.decompress(trace_bytes({"One step": [Strip(variant="a", lanes=lanes)]})))
+    notes = [event["args"] for event in data["traceEvents"] if event["ph"] == "X" and "args" in event]
+    assert notes == [{"merged, filled to": "25.0%"}]
 
 
 def test_events_of_a_thread_do_not_overlap() -> None:
