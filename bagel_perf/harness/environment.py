@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Literal, TypedDict
 
 import torch
+
+
+COMMIT_LENGTH = 7
 
 
 class Machine(TypedDict):
@@ -100,10 +104,10 @@ def git_revision(directory: Path) -> tuple[str | None, bool | None]:
     """
     copied = os.environ.get("BAGEL_PERF_COMMIT")
     if copied:
-        return copied, None
+        return copied[:COMMIT_LENGTH] if re.fullmatch("[0-9a-f]{40}", copied) else copied, None
     try:
         _git(directory, "ls-files", "--error-unmatch", ".")
-        commit = _git(directory, "rev-parse", "--short=7", "HEAD")
+        commit = _git(directory, "rev-parse", f"--short={COMMIT_LENGTH}", "HEAD")
         return commit, bool(_git(directory, "status", "--porcelain"))
     except (OSError, subprocess.SubprocessError):
         return None, None
