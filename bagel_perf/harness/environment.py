@@ -11,7 +11,6 @@ from typing import Literal, TypedDict
 
 import torch
 
-
 COMMIT_LENGTH = 7
 
 
