@@ -227,16 +227,31 @@ def _remedy(path: Path) -> str:
 
 def load(path: Path) -> Result:
     """The result in a file; ``UsageError`` when it cannot be read, is something else, or of a newer version."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        remedy = _remedy(path)
-        raise UsageError(
-            "result file cannot be read", value=path, allowed=problem.strerror or "", remedy=remedy
-        ) from problem
-    except ValueError as problem:
-        raise UsageError("result file is no JSON", value=path, allowed=str(problem)) from problem
+    data = _json(path)
     try:
         return Result.from_json(data)
-    except UsageError as problem:
+    except (UsageError, OverflowError, RecursionError) as problem:
         raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem
+
+
+def _json(path: Path) -> Any:
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        allowed, remedy = problem.strerror or "", _remedy(path) or _gzipped_beside(path)
+        raise UsageError("result file cannot be read", value=path, allowed=allowed, remedy=remedy) from problem
+    if content.startswith(b"\x1f\x8b"):
+        allowed = "results are plain JSON; only a profile, a report of syncs --json, may be gzipped"
+        raise UsageError("result file is gzipped", value=path, allowed=allowed, remedy="unpack it with gunzip")
+    try:
+        return json.loads(content.decode("utf-8"))
+    except RecursionError as problem:
+        raise UsageError("result file is nested too deeply", value=path, remedy="give one of compare's") from problem
+    except ValueError as problem:
+        raise UsageError("result file is no JSON", value=path, allowed=str(problem)) from problem
+
+
+def _gzipped_beside(path: Path) -> str:
+    """Profiles in the folder that was named for a result and holds none."""
+    found = sorted(str(each) for each in path.parent.glob("*.json.gz"))[:3] if path.name == RESULT_FILE else []
+    return f"profiles are named one by one: {' '.join(found)}" if found else ""

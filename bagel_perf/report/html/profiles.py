@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bagel_perf.report.html.plausible_lanes import check_profile
 from bagel_perf.report.html.source import cleaned
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.syncs import SCHEMA, SyncReport
 
+GZIP_MAGIC = b"\x1f\x8b"
 REMEDY = "make it on a GPU: bagel-perf syncs --variant NAME --json FILE"
 
 
 def split_files(paths: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[SyncReport, ...]]:
     """Paths of results, and the profiled runs, gzipped or not, in the order of their paths.
 
-    What cannot be read counts as a result, whose reader says why. Raises ``UsageError`` where there is no result, or
-    where a report of ``syncs`` has no profile.
+    What is no JSON counts as a result, whose reader says why. Raises ``UsageError`` where there is no result, and with
+    the file where it is damaged, or a report of ``syncs`` without a profile or with one that cannot be drawn.
     """
     found = {path: _report(path) for path in dict.fromkeys(paths)}
     results = tuple(path for path, report in found.items() if report is None)
@@ -29,18 +32,39 @@ def split_files(paths: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[SyncRepo
 
 
 def _report(path: Path) -> SyncReport | None:
-    data = _json(path)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        return None
-    report = SyncReport.from_json(cleaned(data))
+    try:
+        data = _json(path)
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            return None
+        report = SyncReport.from_json(cleaned(data))
+        check_profile(report)
+    except RecursionError as problem:
+        raise UsageError("file is nested too deeply", value=path, remedy="give a file of compare or syncs") from problem
+    except (UsageError, OverflowError) as problem:
+        raise UsageError("profile is not usable", value=path, allowed=str(problem)) from problem
     if report.profile is None:
         raise UsageError("report of syncs has no profile", value=path, remedy=REMEDY)
     return report
 
 
 def _json(path: Path) -> Any:
+    """None where there is no file or no JSON; ``UsageError`` where something gzipped cannot be unpacked."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return json.load(file)
-    except (OSError, ValueError):
+        content = path.read_bytes()
+    except OSError:
         return None
+    if content.startswith(GZIP_MAGIC):
+        content = _unpacked(content)
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _unpacked(content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except EOFError as problem:
+        raise UsageError("gzip file is cut off", remedy="copy it again") from problem
+    except (OSError, zlib.error) as problem:
+        raise UsageError("gzip file is damaged", allowed=str(problem), remedy="copy it again") from problem

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bagel_perf.report.html.plausible import check_result
 from bagel_perf.report.provenance import commit_text
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Result, load, result_file
 
+MAX_TEXT = 1000
+"""Characters of a string that are shown; names are cut alike wherever they stand."""
 REPLACEMENT = "\ufffd"
 FORBIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn")
 """Controls, marks that turn the direction of text around, lone surrogates, and what is no character."""
@@ -40,30 +43,53 @@ class Source:
 
 def load_sources(paths: Sequence[Path]) -> tuple[Source, ...]:
     """The results of files or folders, oldest first; a file that is named twice counts once."""
-    files = dict.fromkeys(result_file(path).resolve() for path in paths)
-    sources = [source_of(load(path), path.parent) for path in files]
+    files = dict.fromkeys(_file(path) for path in paths)
+    sources = [checked_source(load(path), path) for path in files]
     return tuple(sorted(sources, key=lambda source: source.created))
+
+
+def _file(path: Path) -> Path:
+    try:
+        return result_file(path).resolve()
+    except (OSError, RuntimeError) as problem:  # a name that is too long, and links that go round
+        raise UsageError("result file cannot be read", value=path, allowed=str(problem)) from problem
+
+
+def checked_source(result: Result, path: Path) -> Source:
+    """Of a file, which ``UsageError`` names where no page can be made of what it holds."""
+    try:
+        check_result(result)
+        return source_of(result, path.parent)
+    except UsageError as problem:
+        raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem
 
 
 def source_of(result: Result, folder: Path) -> Source:
     """Raises ``UsageError`` where the result has no date."""
+    source = Source(result=Result.from_json(cleaned(result.to_json())), folder=folder)
     try:
-        datetime.datetime.fromisoformat(result.created)
-    except ValueError as problem:
+        source.created  # noqa: B018
+    except (ValueError, OverflowError) as problem:
         remedy = "give a file that compare wrote"
-        raise UsageError("result has no date", value=result.created, allowed="ISO 8601", remedy=remedy) from problem
-    return Source(result=Result.from_json(cleaned(result.to_json())), folder=folder)
+        raise UsageError(
+            "result has no date", value=source.result.created, allowed="ISO 8601", remedy=remedy
+        ) from problem
+    return source
 
 
 def cleaned(value: Any) -> Any:
-    """A JSON value whose strings and keys are clean."""
+    """A JSON value whose strings and keys are clean and not too long."""
     if isinstance(value, str):
-        return clean_text(value)
+        return clean_text(_cut(value))
     if isinstance(value, dict):
-        return {clean_text(str(key)): cleaned(each) for key, each in value.items()}
+        return {clean_text(_cut(str(key))): cleaned(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [cleaned(each) for each in value]
     return value
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
 def clean_text(text: str) -> str:

@@ -1,0 +1,100 @@
+"""Whether a page can be made of a result: numbers that can be drawn, and records that fit one another.
+
+JSON has no NaN, so a null where the format wants a number has become one on reading, and no page can show that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+
+from bagel_perf.analysis.result_pictures import wrong_pictures
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.results import Result, res_label
+
+MAX_NUMBER = 1e15
+MAX_FLOPS = 1e21
+MAX_SEED = 2**64
+LIMITS = {"flops": MAX_FLOPS, "seed": MAX_SEED, "order_seed": MAX_SEED}
+"""By field, where others than ``MAX_NUMBER``: a stage takes more operations, and a seed is any number of 64 bits."""
+INTERVALS = ("ci_pct", "ci_ms", "price_ms", "predicted_ms", "measured_ci_ms", "interval")
+EXIT_CODES = {"pass": (0,), "outputs differ": (3,)}
+"""By verdict; an incomplete result has that of the error that ended it, and none of these."""
+
+
+def check_result(result: Result) -> None:
+    """Raises ``UsageError`` with the first field that no page can be made of."""
+    check_numbers(result)
+    for problem in _problems(result):
+        raise UsageError(problem)
+
+
+def check_numbers(record: object) -> None:
+    """Raises ``UsageError`` where a number in a record is none, or too large, or an interval ends before it begins."""
+    for place, value, allowed in odd_fields(record):
+        shown = "null" if isinstance(value, float) and math.isnan(value) else str(value)[:60]
+        raise UsageError(f"{place} cannot be shown", value=shown, allowed=f"it must be {allowed}")
+
+
+def odd_fields(value: object, place: str = "", name: str = "") -> Iterator[tuple[str, object, str]]:
+    """Place, value, and what is allowed there; ``name`` is the field that ``value`` belongs to."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            inner = f"{place}.{field.name}" if place else field.name
+            yield from odd_fields(getattr(value, field.name), inner, field.name)
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from odd_fields(each, f"{place}.{key}", name)
+    elif isinstance(value, tuple):
+        for number, each in enumerate(value):
+            yield from odd_fields(each, f"{place}[{number}]", name)
+        if name in INTERVALS and value[0] > value[1]:
+            yield place, f"{value[0]:g} to {value[1]:g}", "an interval from low to high"
+    elif isinstance(value, (int, float)):
+        limit: float = LIMITS.get(name, MAX_NUMBER)
+        if not abs(value) < limit:
+            yield place, value, f"a number under {limit:g}"
+
+
+def _problems(result: Result) -> Iterator[str]:
+    yield from (f"{name} are empty" for name in ("variants", "requests") if not getattr(result, name))
+    codes = EXIT_CODES.get(result.verdict)
+    others = [code for each in EXIT_CODES.values() for code in each]
+    if result.exit_code not in codes if codes else result.exit_code in others:
+        yield f"exit code {result.exit_code} does not go with the verdict {result.verdict}"
+    yield from _sizes(result)
+    for number, cell in enumerate(result.cells):
+        if any(each is not None and each <= 0 for each in (*cell.latency_ms, cell.median_ms)):
+            yield f"cells[{number}] has a latency that is not positive"
+
+
+def _sizes(result: Result) -> Iterator[str]:
+    """Records of a resolution that none of the requests has."""
+    asked = {res_label(request.width, request.height) for request in result.requests}
+    for name in ("cells", "images", "identity", "deltas", "steps", "noise", "rests", "dropped", "ablations"):
+        for number, each in enumerate(getattr(result, name)):
+            if each.res not in asked:
+                yield f"{name}[{number}].res is of no request: {str(each.res)[:60]}"
+    for number, cell in enumerate(result.cells):
+        if res_label(cell.width, cell.height) != cell.res:
+            yield f"cells[{number}] is {cell.width}x{cell.height}, and its res is {cell.res}"
+
+
+def contradictions(result: Result) -> tuple[str, ...]:
+    """Where a result says two things of its pictures, a sentence each."""
+    return tuple(dict.fromkeys(_contradictions(result)))
+
+
+def _contradictions(result: Result) -> Iterator[str]:
+    if result.verdict == "pass":
+        for finding in wrong_pictures(result):
+            yield f"The result says that it passed, and its own runs and checks say otherwise: {finding}."
+    md5 = {(image.res, image.variant): image.md5 for image in result.images}
+    for check in result.identity:
+        both = [md5.get((check.res, name)) for name in (check.reference, check.candidate)]
+        if check.identical and None not in both and both[0] != both[1]:
+            yield (
+                f"The result says that {check.candidate} at {check.res} gave the picture of {check.reference}, "
+                "and the md5 of the two are not the same."
+            )
