@@ -15,6 +15,8 @@ from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.syncs import SCHEMA, SyncReport
 
 GZIP_MAGIC = b"\x1f\x8b"
+MAX_NAME = 4000
+"""Characters of a string in a profile: names of kernels have more than those of a result."""
 REMEDY = "make it on a GPU: bagel-perf syncs --variant NAME --json FILE"
 
 
@@ -36,7 +38,7 @@ def _report(path: Path) -> SyncReport | None:
         data = _json(path)
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             return None
-        report = SyncReport.from_json(cleaned(data))
+        report = SyncReport.from_json(cleaned(data, MAX_NAME))
         check_profile(report)
     except RecursionError as problem:
         raise UsageError("file is nested too deeply", value=path, remedy="give a file of compare or syncs") from problem

@@ -77,19 +77,19 @@ def source_of(result: Result, folder: Path) -> Source:
     return source
 
 
-def cleaned(value: Any) -> Any:
-    """A JSON value whose strings and keys are clean and not too long."""
+def cleaned(value: Any, max_text: int = MAX_TEXT) -> Any:
+    """A JSON value whose strings and keys are clean and no longer than ``max_text``."""
     if isinstance(value, str):
-        return clean_text(_cut(value))
+        return clean_text(_cut(value, max_text))
     if isinstance(value, dict):
-        return {clean_text(_cut(str(key))): cleaned(each) for key, each in value.items()}
+        return {clean_text(_cut(str(key), max_text)): cleaned(each, max_text) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [cleaned(each) for each in value]
+        return [cleaned(each, max_text) for each in value]
     return value
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def clean_text(text: str) -> str:
