@@ -1,14 +1,17 @@
-"""What the commands share: where JSON and text for people go, and paths that have to exist."""
+"""What the commands share: where JSON and text for people go, and paths that have to exist or to differ."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.results import result_file
 from bagel_perf.schema.store import write_json_atomic, writing
 
 
@@ -52,8 +55,62 @@ def check_json_path(json_path: str | None) -> None:
 
 def writable(path: Path, option: str, *, empty: bool = False) -> Path:
     """``path`` if a file can be written there; ``UsageError`` names the option."""
+    what = {"--json": "JSON", "--keep-trace": "trace"}.get(option, option) + " cannot be written there"
+    remedy = f"choose another {option}"
+    if not empty and (problem := _impossible(path)):
+        raise UsageError(what, value=path, allowed=problem, remedy=remedy)
     if empty or path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        what = {"--json": "JSON", "--keep-trace": "trace"}.get(option, option) + " cannot be written there"
         allowed = "a file in an existing folder that may be written" + (", or - for stdout" * (option == "--json"))
-        raise UsageError(what, value="" if empty else path, allowed=allowed, remedy=f"choose another {option}")
+        raise UsageError(what, value="" if empty else path, allowed=allowed, remedy=remedy)
     return path
+
+
+def _impossible(path: Path) -> str:
+    """Why no file can have this name: it is too long, or its links go round."""
+    try:
+        os.stat(path)
+    except OSError as problem:
+        if problem.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return problem.strerror or str(problem)
+    return ""
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path] = ()) -> None:
+    """Raises ``UsageError`` where an output, by its option, would replace an input or another output.
+
+    An input that is a folder stands for its result. Links are followed; a device or pipe may be written twice.
+    """
+    read = {_identity(_input_file(path)) for path in inputs}
+    options: dict[object, str] = {}
+    for option, path in outputs.items():
+        if path is None or (path.exists() and not path.is_file()):
+            continue
+        found = _identity(path)
+        if found in read:
+            remedy = "choose another path"
+            raise UsageError("output would replace what is read", value=f"{option} {path}", remedy=remedy)
+        if found in options:
+            value, remedy = f"{options[found]} and {option} {path}", "choose another path for one of them"
+            raise UsageError("two outputs go to one file", value=value, remedy=remedy)
+        options[found] = option
+
+
+def json_file(json_path: str | None) -> Path | None:
+    """The file that ``--json`` names, None for none and for stdout."""
+    return None if json_path in (None, "-") else Path(json_path or "")
+
+
+def _input_file(path: Path) -> Path:
+    try:
+        return result_file(path)
+    except OSError:  # its reader says why
+        return path
+
+
+def _identity(path: Path) -> object:
+    """Equal for all names of one file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino

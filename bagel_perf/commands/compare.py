@@ -38,11 +38,12 @@ def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command:
     if result is None or path is None:
         raise error or RunFailed("the worker measured nothing")
     write_summary(result, path.parent)
-    if html:
-        write_page(result, path.parent)
     if not quiet:
         print_result(result, path, stream_for_people(json_path))
     write_json(json_path, result.to_json())
+    page = write_page(result, path.parent) if html else None
+    if page is not None and not quiet:
+        print(f"page: {page}", file=stream_for_people(json_path))
     if result.exit_code:
         raise _failure(result, path, error) from error
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from bagel_perf import launch
 from bagel_perf.analysis import drift
 from bagel_perf.analysis.gate_pictures import hash_findings, picture_findings
-from bagel_perf.commands.common import check_json_path, stream_for_people, writable, write_json
+from bagel_perf.commands.common import (
+    check_json_path,
+    check_outputs,
+    json_file,
+    stream_for_people,
+    writable,
+    write_json,
+)
 from bagel_perf.commands.report import write_gate_page
 from bagel_perf.report.expected_text import expected_toml
 from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
@@ -24,7 +31,7 @@ from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent
 from bagel_perf.schema.expected import Expected, load_expected
 from bagel_perf.schema.gates import ERRORS, REQUESTS, VARIANTS, Finding, FindingKind, GateReport
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import Result
+from bagel_perf.schema.results import SCHEMA, Result
 from bagel_perf.schema.runs import Environment, Run
 from bagel_perf.schema.store import writing
 
@@ -40,12 +47,27 @@ class GateOutput:
     github: bool = False
     quiet: bool = False
 
-    def check(self) -> None:
-        """``UsageError`` before anything runs if a file could not be written in the end."""
+    def check(self, *inputs: Path) -> None:
+        """``UsageError`` before anything runs if a file could not be written in the end, or would replace ``inputs``.
+
+        A result is not replaced either, whether or not it is among them.
+        """
         check_json_path(self.json_path)
-        for path, option in ((self.junit, "--junit"), (self.summary, "--summary"), (self.html, "--html")):
+        outputs = {"--junit": self.junit, "--summary": self.summary, "--html": self.html}
+        for option, path in outputs.items():
+            if path == Path("-"):
+                remedy = f"choose another {option}"
+                raise UsageError(
+                    f"{option} needs a file", value=path, allowed="only --json goes to stdout", remedy=remedy
+                )
             if path is not None:
                 writable(path, option)
+        outputs["--json"] = json_file(self.json_path)
+        check_outputs(outputs, inputs)
+        for option, path in outputs.items():
+            if path is not None and _is_result(path):
+                remedy = "choose another path"
+                raise UsageError("output would replace a result", value=f"{option} {path}", remedy=remedy)
 
     def write(self, report: GateReport, kept: Sequence[tuple[Result, Path]] = ()) -> None:
         """All that was asked for; raises the error of the worst finding.
@@ -59,12 +81,12 @@ class GateOutput:
         for path, text in ((self.junit, junit_xml(report)), (self.summary, gate_markdown(report))):
             if path is not None:
                 _write(path, text)
-        if self.html is not None:
-            write_gate_page(report, kept, self.html)
         if self.github and os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as file:
                 file.write(gate_markdown(report))
         write_json(self.json_path, report.to_json())
+        if self.html is not None:
+            write_gate_page(report, kept, self.html)
         if report.worst is not None:
             first = next(finding for finding in report.findings if finding.kind == report.worst)
             more = len(report.findings) - 1
@@ -73,7 +95,7 @@ class GateOutput:
 
 def gate_tree(expected_path: Path, update: str | None, output: GateOutput) -> None:
     """Counts every variant and holds it to the expected file, or writes that with ``update`` as the reason."""
-    output.check()
+    output.check(expected_path)
     if update is not None and not update.strip():
         raise UsageError("--update without a reason", remedy='say why the numbers change: --update "REASON"')
     is_new = not expected_path.exists()
@@ -159,3 +181,11 @@ def _update(path: Path, expected: Expected, output: GateOutput, *, is_new: bool)
 def _write(path: Path, text: str) -> None:
     with writing(path):
         path.write_text(text, encoding="utf-8")
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is one of compare's, whose schema stands at its begin."""
+    if not path.is_file():
+        return False
+    with writing(path), path.open("rb") as file:
+        return f'"schema": "{SCHEMA}"'.encode() in file.read(1000)

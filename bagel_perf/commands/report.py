@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
+from bagel_perf.commands.common import check_json_path, check_outputs, json_file, stream_for_people, write_json
 from bagel_perf.report.markdown import SUMMARY_FILE
-from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.gates import GateReport
 from bagel_perf.schema.results import RESULT_FILE, Result
 from bagel_perf.schema.store import writing
@@ -17,6 +18,7 @@ PAGE_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
 MAX_PAGE_BYTES = 3_000_000
 """What a page should not grow over, so that it opens at once from the artifacts of a CI run."""
+WRITTEN_BY = b"Written by bagel-perf"
 SCHEMA = "bagel-perf.report"
 VERSION = 1
 
@@ -33,18 +35,18 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
     from bagel_perf.report.html.source import load_sources
 
     check_json_path(json_path)
-    if (out / RESULT_FILE).exists():
-        remedy = "choose another --out"
-        raise UsageError("folder of the page holds a result, with a summary of its own", value=out, remedy=remedy)
+    with writing(out):
+        _check_folder(out)
+        check_outputs(
+            {PAGE_FILE: out / PAGE_FILE, SUMMARY_FILE: out / SUMMARY_FILE, "--json": json_file(json_path)}, paths
+        )
     results, profiles = split_files(paths)
     sources = load_sources(results)
-    page = build_page(sources, profiles, beside=SUMMARY_FILE)
-    texts = {PAGE_FILE: page_html(page), SUMMARY_FILE: page_markdown(page)}
+    with making_page(paths):
+        page = build_page(sources, profiles, beside=SUMMARY_FILE)
+        texts = {PAGE_FILE: page_html(page), SUMMARY_FILE: page_markdown(page)}
     _write(out, texts)
-    num_bytes = len(texts[PAGE_FILE].encode())
-    if num_bytes > MAX_PAGE_BYTES:
-        size = f"{num_bytes / 1e6:.1f} MB, more than {MAX_PAGE_BYTES / 1e6:.0f}"
-        print(f"warning: page has {size}; give fewer profiled runs", file=sys.stderr)
+    _warn_of_size(texts[PAGE_FILE], "give fewer profiled runs")
     if not quiet:
         print(f"page: {out / PAGE_FILE}; next: open it in a browser", file=stream_for_people(json_path))
     files = {"html": str(out / PAGE_FILE), "summary": str(out / SUMMARY_FILE)}
@@ -58,19 +60,59 @@ def write_page(result: Result, folder: Path) -> Path:
     from bagel_perf.report.html.page_markdown import page_markdown
     from bagel_perf.report.html.source import source_of
 
-    page = build_page((source_of(result, folder),), beside=MARKDOWN_FILE)
-    _write(folder, {PAGE_FILE: page_html(page), MARKDOWN_FILE: page_markdown(page)})
+    with making_page([folder]):
+        page = build_page((source_of(result, folder),), beside=MARKDOWN_FILE)
+        texts = {PAGE_FILE: page_html(page), MARKDOWN_FILE: page_markdown(page)}
+    _write(folder, texts)
+    _warn_of_size(texts[PAGE_FILE], "measure fewer resolutions at once")
     return folder / PAGE_FILE
 
 
 def write_gate_page(report: GateReport, kept: Sequence[tuple[Result, Path]], path: Path) -> None:
     """Writes the page of a gate, with the results that it judged and their folders, the judged one last."""
     from bagel_perf.report.html.page import build_page, gate_page, page_html
-    from bagel_perf.report.html.source import source_of
+    from bagel_perf.report.html.source import checked_source
 
-    page = build_page([source_of(*each) for each in kept], gate=report) if kept else gate_page(report)
+    sources = [checked_source(result, folder / RESULT_FILE) for result, folder in kept]
+    with making_page([folder for _, folder in kept]):
+        text = page_html(build_page(sources, gate=report) if kept else gate_page(report))
     with writing(path):
-        path.write_text(page_html(page), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
+    _warn_of_size(text, "judge results of fewer resolutions")
+
+
+@contextlib.contextmanager
+def making_page(paths: Sequence[Path]) -> Iterator[None]:
+    """Turns what a page of files that pass all checks still raises into one line that names them."""
+    try:
+        yield
+    except BagelPerfError:
+        raise
+    except (ArithmeticError, LookupError, ValueError, TypeError, RecursionError) as problem:
+        raise UsageError(
+            "page cannot be made of these files",
+            value=", ".join(map(str, paths)),
+            allowed=f"{type(problem).__name__}: {problem}",
+            remedy="--debug shows where",
+        ) from problem
+
+
+def _check_folder(folder: Path) -> None:
+    """``UsageError`` where the folder holds what the page must not replace."""
+    remedy = "choose another --out"
+    if (folder / RESULT_FILE).exists():
+        raise UsageError("folder of the page holds a result, with a summary of its own", value=folder, remedy=remedy)
+    page = folder / PAGE_FILE
+    # The data of the page stand after this sentence, and may be of any size.
+    if page.exists() and (not page.is_file() or WRITTEN_BY not in page.read_bytes()):
+        raise UsageError("a file that is not ours is in the way", value=page, remedy=f"remove it, or {remedy}")
+
+
+def _warn_of_size(page: str, remedy: str) -> None:
+    num_bytes = len(page.encode())
+    if num_bytes > MAX_PAGE_BYTES:
+        size = f"{num_bytes / 1e6:.1f} MB, more than {MAX_PAGE_BYTES / 1e6:.0f}"
+        print(f"warning: page has {size}; {remedy}", file=sys.stderr)
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:

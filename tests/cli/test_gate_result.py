@@ -114,14 +114,32 @@ def test_a_field_that_an_older_version_did_not_write_is_skipped_and_said(capsys:
         (["--self-test", "result.json"], "--self-test judges no result (result.json)"),
         (["--self-test", "--limit", "dit:3%"], "--limit means nothing to the self-test"),
         (["result.json", "--json", "missing/x.json"], "JSON cannot be written there (missing/x.json)"),
+        (["result.json", "--html", "result.json"], "output would replace a result (--html result.json)"),
+        (["result.json", "--json", "link.json"], "output would replace a result (--json link.json)"),
+        (["result.json", "--junit", "./result.json"], "output would replace a result (--junit result.json)"),
+        (["result.json", "--html", "a", "--junit", "./a"], "two outputs go to one file (--junit and --html a)"),
+        (["result.json", "--json", "a", "--summary", "b/../a"], "two outputs go to one file (--summary and --json a)"),
+        (["--expected", "text.json", "--summary", "text.json"], "output would replace what is read (--summary text.js"),
+        (["result.json", "--html", "-"], "--html needs a file (-); only --json goes to stdout"),
+        (["result.json", "--junit", "-"], "--junit needs a file (-); only --json goes to stdout"),
+        (["result.json", "--summary", "-"], "--summary needs a file (-); only --json goes to stdout"),
+        (
+            ["result.json", "--html", "x" * 300],
+            "--html cannot be written there (" + "x" * 300 + "); File name too long",
+        ),
+        (["result.json", "--json", "x" * 300], "JSON cannot be written there (" + "x" * 300 + "); File name too long"),
     ],
 )
 def test_what_cannot_be_judged_is_one_line(arguments: list[str], message: str, capsys: Capture) -> None:
     keep("result.json", SAME)
     Path("text.json").write_text("x")
+    Path("link.json").symlink_to("result.json")
+    Path("b").mkdir()
+    before = Path("result.json").read_bytes()
     assert main(["gate", *arguments]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1) and err.startswith(f"error: {message}")
+    assert Path("result.json").read_bytes() == before
 
 
 def test_a_name_of_a_variant_that_is_not_known_any_more_is_judged_too(capsys: Capture) -> None:
@@ -142,3 +160,11 @@ def test_a_hostile_name_stays_text(capsys: Capture) -> None:
     assert "\\[x\\](y)" in markdown and "| a\\|b\\<script\\> ::error::x |" in markdown
     commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::error")]
     assert len(commands) == 1 and "%0A::error::x" in commands[0]
+
+
+def test_a_device_takes_any_number_of_outputs_and_an_earlier_report_is_replaced() -> None:
+    keep("result.json", SAME)
+    Path("gate.json").write_text('{"schema": "bagel-perf.gate"}')
+    arguments = ["gate", "result.json", "--junit", "/dev/null", "--summary", "/dev/null", "--json", "gate.json"]
+    assert main([*arguments, "--limit", "dit:3%", "--quiet"]) == 0
+    assert json.loads(Path("gate.json").read_text())["verdict"] == "pass"

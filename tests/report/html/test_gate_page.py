@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from bagel_perf.cli import main
+from bagel_perf.commands import report
 from bagel_perf.report.html.content import Section, TableBlock, Text
 from bagel_perf.report.html.gate import ADVICE, gate_section
 from bagel_perf.report.html.page import build_page, gate_page, glyph, page_html
@@ -92,3 +95,23 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_is_judged(
 ) -> None:
     assert main(["gate", "now.json", "--html", "nowhere/gate.html"]) == 2
     assert "--html cannot be written there" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_page_that_grows_too_large_is_written_with_a_warning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "MAX_PAGE_BYTES", 10_000)
+    assert main(["gate", "now.json", "--limit", "dit:10%", "--html", "gate.html", "--quiet"]) == 0
+    assert capsys.readouterr().err.startswith("warning: page has ")
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_result_that_no_page_can_be_made_of_is_named_and_the_verdict_is_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_json_atomic(Path("odd.json"), replace(SLOWER, exit_code=3).to_json())
+    assert main(["gate", "odd.json", "--limit", "dit:3%", "--html", "gate.html", "--json", "gate.json"]) == 2
+    assert "exit code 3 does not go with the verdict pass" in capsys.readouterr().err
+    assert json.loads(Path("gate.json").read_text(encoding="utf-8"))["exit_code"] == 1
+    assert not Path("gate.html").exists()
