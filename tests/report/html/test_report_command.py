@@ -43,8 +43,8 @@ def test_a_page_and_its_markdown_are_written(tmp_path: Path, capsys: pytest.Capt
         (["report", "{tmp}/report.html", "--out", "{tmp}"], "output would replace what is read (report.html"),
         (["report", str(RESULT), "--out", "{tmp}", "--json", "{tmp}/summary.md"], "two outputs go to one file"),
         (
-            ["report", str(RESULT), "--out", "{tmp}/x", "--json", str(RESULT / "result.json")],
-            "output would replace what is read (--json",
+            ["report", "{tmp}/linked.json", "--out", "{tmp}/x", "--json", "{tmp}/linked.json"],
+            "output would replace what",
         ),
         (["report", "{tmp}/link.json", "--out", "{tmp}/x", "--json", "{tmp}/linked.json"], "output would replace what"),
         (["report", str(RESULT), "--out", "{tmp}/theirs"], "a file that is not ours is in the way"),
