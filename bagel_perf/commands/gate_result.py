@@ -14,7 +14,7 @@ from bagel_perf.schema.results import Result, load, result_file
 
 def gate_result(path: Path, reference: Path | None, policy: Policy, output: GateOutput) -> None:
     """Judges a result file or folder by its own reference, or by another file's same variants."""
-    output.check()
+    output.check(path, *([reference] if reference is not None else []))
     source = _source(path)
     if reference is None:
         output.write(judge_result(source, policy.limits, policy.variant), [_kept(source, path)])

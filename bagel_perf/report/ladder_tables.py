@@ -26,7 +26,12 @@ STEPS_CAPTION = "steps do not multiply exactly to the whole change, as each is a
 def ladder_tables(result: Result) -> Iterator[Table]:
     """One a resolution, a row per stage and variant; none unless the ladder was asked for."""
     if result.ladder:
-        yield from (_ladder_table(result, res) for res in resolutions(result))
+        yield from every_ladder_table(result)
+
+
+def every_ladder_table(result: Result) -> Iterator[Table]:
+    """The same, whether or not it was asked for."""
+    yield from (_ladder_table(result, res) for res in resolutions(result))
 
 
 def _ladder_table(result: Result, res: int | str) -> Table:

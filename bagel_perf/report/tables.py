@@ -86,7 +86,7 @@ def latency_table(result: Result, candidate: str) -> Table:
             before, after = cell_of(result, res, stage, reference), cell_of(result, res, stage, candidate)
             delta = delta_of(result.deltas, res, stage, candidate)
             medians = median_text(before), median_text(after)
-            change = *_delta_texts(delta), *noise_texts(result, res, stage), verdict_text(delta)
+            change = *delta_texts(delta), *noise_texts(result, res, stage), verdict_text(delta)
             rows.append((res_text(res), STAGE_LABELS[stage], *medians, *change))
     return Table(
         title=f"{place_text(result)}: {reference} -> {candidate}",
@@ -161,7 +161,7 @@ def identity_table(result: Result) -> Table:
     """The picture of each variant, and whether every run gave the reference's."""
     checks = {(check.res, check.candidate): check for check in result.identity}
     apart = tolerant_variants(result)
-    has_pixels = any(check.differing_pixels is not None for check in result.identity)
+    has_pixels = any(check.differing_pixels for check in result.identity if check.candidate not in apart)
     rows = []
     for image in (each for each in result.images if each.variant not in apart):
         check = checks.get((image.res, image.variant))
@@ -224,7 +224,7 @@ def _sync_caption(result: Result) -> str:
     return "; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None])
 
 
-def _delta_texts(delta: Delta | None) -> tuple[str, str]:
+def delta_texts(delta: Delta | None) -> tuple[str, str]:
     if delta is None:
         return NONE, NONE
     interval = f"{counted(delta.num_pairs, 'pair')}, {pairs_needed()} needed"

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bagel_perf.report.cells import bitwise_variants, cell_of, change_text, delta_of, resolutions, syncs_text
+from bagel_perf.report.captions import changes_caption, place_text
+from bagel_perf.report.cells import (
+    bitwise_variants,
+    cell_of,
+    change_text,
+    delta_of,
+    median_text,
+    noise_columns,
+    noise_texts,
+    resolutions,
+    syncs_text,
+    verdict_text,
+)
 from bagel_perf.report.html import published, svg
 from bagel_perf.report.html.content import Plot, Section, TableBlock, Text, tables
 from bagel_perf.report.table import STAGE_LABELS, Column, Table, res_text
-from bagel_perf.report.tables import latency_table, sync_table
+from bagel_perf.report.tables import delta_texts, sync_table
 from bagel_perf.report.tolerance_tables import tolerance_tables
 from bagel_perf.schema.results import Delta, Noise, Result
 from bagel_perf.schema.slots import STAGES, Stage
@@ -20,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROW_IN = 0.24
+NO_FLOOR = "noise floor not measured"
 TERMS = (
     "AR: inputs on the host to KV cache ready. DiT: noise to PNG bytes. e2e: the whole request. "
     "Host sync: the CPU waits for the GPU."
@@ -27,23 +39,36 @@ TERMS = (
 
 
 def changes_section(result: Result) -> Section:
-    """A table for each candidate; those with a declared tolerance apart."""
-    found = [TableBlock(table=change_table(result, each)) for each in bitwise_variants(result)[1:]]
+    """One table of all bitwise candidates; those with a declared tolerance apart."""
     apart = tables(*tolerance_tables(result))
-    blocks = (*found, *apart, *tables(sync_table(result)))
+    blocks = (TableBlock(table=change_table(result)), *apart, *tables(sync_table(result)))
     return Section(anchor="changes", title="Before and after", blocks=(Text(text=TERMS, style="note"), *blocks))
 
 
-def change_table(result: Result, candidate: str) -> Table:
-    """The latency table with the host syncs before and after."""
-    table = latency_table(result, candidate)
-    places = [(res, stage) for res in resolutions(result) for stage in STAGES]
+def change_table(result: Result) -> Table:
+    """A row for each resolution, stage and bitwise candidate, with the host syncs before and after."""
+    first, *candidates = variants = bitwise_variants(result)
     rows = []
-    for (res, stage), row in zip(places, table.rows, strict=True):
-        cells = (cell_of(result, res, stage, name) for name in (result.variants[0], candidate))
-        rows.append((*row, *map(syncs_text, cells)))
-    syncs = (Column(header="host syncs before", numeric=True), Column(header="host syncs after", numeric=True))
-    return dataclasses.replace(table, columns=(*table.columns, *syncs), rows=tuple(rows))
+    for res, stage in ((res, stage) for res in resolutions(result) for stage in STAGES):
+        for candidate in candidates:
+            cells = [cell_of(result, res, stage, name) for name in (first, candidate)]
+            delta = delta_of(result.deltas, res, stage, candidate)
+            change = *delta_texts(delta), *noise_texts(result, res, stage), verdict_text(delta)
+            place = res_text(res), STAGE_LABELS[stage], candidate
+            rows.append((*place, *map(median_text, cells), *change, *map(syncs_text, cells)))
+    headers = ("before (ms)", "after (ms)", "delta (%)", "95% interval (%)")
+    return Table(
+        title=f"{place_text(result)}: against {first}",
+        columns=(
+            *(Column(header=header) for header in ("resolution", "stage", "variant")),
+            *(Column(header=header, numeric=True) for header in headers),
+            *noise_columns(result),
+            Column(header="verdict"),
+            *(Column(header=f"host syncs {when}", numeric=True) for when in ("before", "after")),
+        ),
+        rows=tuple(rows),
+        caption=changes_caption(result, variants, rows),
+    )
 
 
 def forest_section(result: Result) -> Section:
@@ -86,14 +111,18 @@ def _forest(result: Result, key: str, res: int | str, rows: list[Delta]) -> Plot
         )
         axes.set_yticks(range(len(rows)), [f"{STAGE_LABELS[each.stage]}  {svg.short(each.candidate)}" for each in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
+        ends = [end for each in rows for end in each.ci_pct or ()]
+        axes.set_xlim(svg.limits([*(each.delta_pct for each in rows), *marks.values()], ends))
         axes.set_xlabel(f"change of latency from {svg.short(result.variants[0])} (%); left is faster")
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
 
     parts = ["dot: median of the paired ratios; bar: its 95% interval; hollow: no difference shown or no verdict"]
     has_floor = any(each.floor_pct is not None for each in noise.values())
-    parts += ["shaded: noise floor" if has_floor else "noise floor not measured"]
-    parts += [f"diamond: published, {published.SOURCE}"] if marks else []
+    parts += ["shaded: noise floor, what one pair may show without any effect" if has_floor else NO_FLOOR]
+    parts += ["what goes beyond the edge is cut there"]
+    told = ", ".join(f"{STAGE_LABELS[rows[index].stage]} {value:+.1f}%" for index, value in marks.items())
+    parts += [f"diamond: published at this resolution ({told}), {published.SOURCE}"] if marks else []
     label = f"Changes of latency at {res_text(res)} with their intervals"
     drawing = svg.draw(key, 0.75 + ROW_IN * len(rows), paint)
     return Plot(svg=drawing, label=label, caption=f"{label}; {'; '.join(parts)}.")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KERNELS_CLASS = "GEMM"
-KERNELS = f"{KERNELS_CLASS} kernels"
 """The class of which a result counts operations and bytes both."""
 MISSING = "No floor: the rates that the device can reach are measured on a GPU alone, by compare in the same run."
 UNPROFILED = "Which kernels took the time is not known: profiled runs of syncs, given beside the result, say so."
@@ -108,7 +107,7 @@ def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings, runs
                     "linestyle": "none",
                 }
                 axes.plot(*zip(*points, strict=True), label=svg.short(variant), markersize=6, **style)
-        kernels = list(_paint_kernels(axes, runs))
+        kernels = list(_paint_kernels(axes, runs, result.variants))
         _paint_ceilings(axes, ceilings, [*(floor.flops / floor.bytes for floor in floors if floor.bytes), *kernels])
         _paint_places(axes, floors)
         for axis in (axes.xaxis, axes.yaxis):
@@ -121,7 +120,7 @@ def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings, runs
     label = "Roofline: the rate of each stage and variant under the measured ceilings"
     how = "operations and bytes are those of the floor, both axes logarithmic, ceilings measured in the same run"
     if any(each.name == KERNELS_CLASS and each.intensity for run in runs for each in run.classes):
-        how += f"; hollow: all {KERNELS} of a profiled run over their time on the GPU"
+        how += f"; hollow: all {KERNELS_CLASS} kernels of a profiled run over their time on the GPU"
     return Plot(svg=svg.draw("roofline", 4.2, paint), label=label, caption=f"{label}; {how}.")
 
 
@@ -132,18 +131,15 @@ def _points(result: Result, floors: list[StageFloor], variant: str) -> Iterator[
             yield floor.flops / floor.bytes, against_floor(cell.median_ms, floor).tflops
 
 
-def _paint_kernels(axes: Axes, runs: Sequence[Profiled]) -> Iterator[float]:
-    """The classes whose operations and bytes are known; gives where they stand on the x axis."""
-    points = [
-        (each.intensity, each.tflops)
-        for run in runs
-        for each in run.classes
-        if each.name == KERNELS_CLASS and svg.is_plain(each.intensity, each.tflops)
-    ]
-    if points:
-        style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none"}
-        axes.plot(*zip(*points, strict=True), label=KERNELS, color=svg.INK, **style)
-    yield from (x for x, _ in points if x is not None)
+def _paint_kernels(axes: Axes, runs: Sequence[Profiled], variants: Sequence[str]) -> Iterator[float]:
+    """The class whose operations and bytes are known, in the variant's colour; gives where it stands on the x axis."""
+    for run in runs:
+        for each in run.classes:
+            if each.name == KERNELS_CLASS and each.intensity and each.tflops and svg.is_plain(each.intensity):
+                index = variants.index(run.variant) if run.variant in variants else len(variants)
+                style: dict[str, Any] = {"color": svg.SERIES[index % 6], "marker": svg.MARKERS[index % 6]}
+                axes.plot([each.intensity], [each.tflops], markersize=8, markerfacecolor="none", **style)
+                yield each.intensity
 
 
 def _paint_places(axes: Axes, floors: list[StageFloor]) -> None:

@@ -15,7 +15,7 @@ ADVICE: dict[FindingKind, str] = {
     "counter": "If the new numbers are meant, record them with bagel-perf gate --update REASON; if not, see the lines.",
     "incomplete": "Part of what should be judged is missing: run it again.",
     "regression": "A latency is over its limit: see the lines that wait, and the floors.",
-    "inconclusive": "The noise is larger than the limit: measure more pairs, or on a quieter machine.",
+    "inconclusive": "The noise is larger than the limit, or pairs are too few: measure more, or on a quieter machine.",
 }
 """What to do next, by the kind of the worst finding."""
 
@@ -37,7 +37,8 @@ def gate_section(report: GateReport) -> Section:
 
 def _finding_table(report: GateReport) -> Table:
     headers = "verdict", "finding", "source line"
-    rows = tuple((VERDICTS[each.kind], each.message, _line(each)) for each in report.findings)
+    ranked = sorted(report.findings, key=lambda each: list(VERDICTS).index(each.kind))
+    rows = tuple((VERDICTS[each.kind], each.message, _line(each)) for each in ranked)
     return Table(title="Findings", columns=tuple(Column(header=header) for header in headers), rows=rows)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAX_TICKS = 12
 Series = dict[tuple[str, str], list[Point]]
 """By stage and candidate."""
 NOTE = (
@@ -28,9 +29,10 @@ NOTE = (
 
 
 def history_section(sources: Sequence[Source]) -> Section:
-    """A drawing and a table for each resolution that the last result has."""
-    resolutions = dict.fromkeys(delta.res for delta in sources[-1].result.deltas)
-    blocks = [block for index, res in enumerate(resolutions) for block in _blocks(sources, index, res)]
+    """A drawing and a table for each resolution, those of the last result first."""
+    newest_first = (source.result.deltas for source in reversed(sources))
+    found = dict.fromkeys(delta.res for deltas in newest_first for delta in deltas)
+    blocks = [block for index, res in enumerate(found) for block in _blocks(sources, index, res)]
     names = TableBlock(table=_name_table(sources))
     return Section(anchor="history", title="History", blocks=(names, *(blocks or [Text(text="No change to follow.")])))
 
@@ -52,19 +54,22 @@ def _blocks(sources: Sequence[Source], index: int, res: int | str) -> Iterator[B
 
 
 def _series(sources: Sequence[Source], res: int | str) -> Series:
-    """Of each candidate of the last result, against the same reference."""
-    subject = sources[-1].result
+    """Of each named candidate, against the reference that it has in the newest result which holds it."""
     found: Series = {}
-    for last in subject.deltas:
-        if last.res == res and last.candidate in subject.variants:
-            points = [
-                Point(number=number, delta=delta)
-                for number, source in enumerate(sources)
-                for delta in source.result.deltas
-                if _cell(delta) == _cell(last)
-            ]
-            found[last.stage, last.candidate] = points
+    for source in reversed(sources):
+        for last in source.result.deltas:
+            if last.res == res and last.candidate in source.result.variants:
+                found.setdefault((last.stage, last.candidate), _points(sources, last))
     return found
+
+
+def _points(sources: Sequence[Source], last: Delta) -> list[Point]:
+    return [
+        Point(number=number, delta=delta)
+        for number, source in enumerate(sources)
+        for delta in source.result.deltas
+        if _cell(delta) == _cell(last)
+    ]
 
 
 def _cell(delta: Delta) -> tuple[object, ...]:
@@ -72,7 +77,7 @@ def _cell(delta: Delta) -> tuple[object, ...]:
 
 
 def _paint(figure: Figure, series: Series, sources: Sequence[Source]) -> None:
-    number, variants = len(sources), sources[-1].result.variants
+    number, variants = len(sources), list(dict.fromkeys(candidate for _, candidate in series))
     grid = figure.subplots(1, len(STAGES), squeeze=False)
     for column, stage in enumerate(STAGES):
         axes = grid[0][column]
@@ -81,7 +86,13 @@ def _paint(figure: Figure, series: Series, sources: Sequence[Source]) -> None:
                 _paint_series(axes, series[stage, name], index, len(variants), name)
         axes.axhline(0, color=svg.INK, linewidth=0.8)
         axes.set_title(f"{STAGE_LABELS[stage]} (%)", loc="left")
-        axes.set_xticks(range(number), [str(each + 1) for each in range(number)])
+        every = range(0, number, 1 + (number - 1) // MAX_TICKS)
+        axes.set_xticks(every, [str(each + 1) for each in every])
+        points = [each.delta for (name, _), found in series.items() if name == stage for each in found]
+        plain = [each for each in points if svg.is_plain(each.delta_pct, *(each.ci_pct or ()))]
+        if plain:
+            ends = [end for each in plain for end in each.ci_pct or ()]
+            axes.set_ylim(svg.limits([each.delta_pct for each in plain], ends))
         axes.set_xlim(-0.5, number - 0.5)
         axes.grid(axis="y")
     grid[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

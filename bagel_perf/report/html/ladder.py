@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bagel_perf.report.ablation_tables import ablation_tables
+from bagel_perf.report.captions import UNSHOWN
 from bagel_perf.report.cells import bitwise_variants, cell_of, delta_of, resolutions
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Heading, Plot, Section, Text, tables
 from bagel_perf.report.html.slots_plot import slot_plots
-from bagel_perf.report.ladder_tables import ladder_tables
+from bagel_perf.report.ladder_tables import every_ladder_table
 from bagel_perf.report.table import STAGE_LABELS, res_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.slots import STAGES, Stage
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
 
 ABLATE = "What each slot saves alone and last is not in this result; bagel-perf compare --ablate --pairs 6 measures it."
 
+HOW = (
+    "Full bar: what is left, as a median; pale: what went from the variant above; red: what came; % is its change, "
+    f"with {UNSHOWN} where no difference is shown or the pairs are too few."
+)
+
 
 def ladder_section(result: Result) -> Section:
     """A waterfall for each resolution, the table of the ladder, and the slots."""
     ablations: tuple[Block, ...] = (*slot_plots(result), *tables(*ablation_tables(result)))
-    blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*ladder_tables(result)))
+    blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*every_ladder_table(result)))
     return Section(
         anchor="ladder",
         title="Ladder",
@@ -56,9 +62,7 @@ def _waterfalls(result: Result) -> Iterator[Plot]:
 
         label = f"From {variants[0]} to {variants[-1]} at {res_text(res)}"
         drawing = svg.draw(f"ladder{index}", 0.9 + 0.5 * len(variants), paint)
-        caption = (
-            f"{label}. Full bar: what is left, as a median; pale: what went from the variant above; % is its change."
-        )
+        caption = f"{label}. {HOW}"
         yield Plot(svg=drawing, label=label, caption=caption)
 
 
@@ -74,7 +78,9 @@ def _syncs(result: Result, res: int | str, stage: Stage, variants: tuple[str, ..
 
 def _step_text(result: Result, res: int | str, stage: Stage, variant: str) -> str:
     step = delta_of(result.steps, res, stage, variant)
-    return "" if step is None else f"{step.delta_pct:+.1f}%"
+    if step is None:
+        return ""
+    return f"{step.delta_pct:+.1f}%{UNSHOWN * (step.verdict not in ('improved', 'regressed'))}"
 
 
 def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str) -> None:

@@ -71,7 +71,7 @@ def build_page(
             ladder_section(result),
             pictures_section(result, subject.folder),
             timeline_section(result, profiles),
-            sites_section(result),
+            sites_section(result, profiles),
             floors_section(result, profiles),
             samples_section(result),
             *history,

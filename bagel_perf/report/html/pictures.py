@@ -15,6 +15,7 @@ from bagel_perf.report.html.content import Block, Bullets, Heading, Photo, Photo
 from bagel_perf.report.pixels import AMPLIFIED, MAX_SIDE, amplified_difference, decoded, small
 from bagel_perf.report.table import res_text
 from bagel_perf.report.tables import identity_table
+from bagel_perf.report.tolerance_tables import tolerance_lines
 from bagel_perf.schema.results import Image, Result, res_label
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def pictures_section(result: Result, folder: Path) -> Section:
     blocks = [*_photo_blocks(result, album)]
     notes: list[Block] = [Text(text=SMALLER, style="note")] if blocks else []
     notes += [Bullets(items=tuple(dict.fromkeys(album.missing)))] if album.missing else []
-    return Section(anchor="pictures", title="Pictures", blocks=(*blocks, *notes, *tables(identity_table(result))))
+    apart = tuple(line.removeprefix("- ") for line in tolerance_lines(result))
+    table: list[Block] = [*tables(identity_table(result)), *([Bullets(items=apart)] if apart else [])]
+    return Section(anchor="pictures", title="Pictures", blocks=(*blocks, *notes, *table))
 
 
 def _photo_blocks(result: Result, album: Album) -> Iterator[Block]:

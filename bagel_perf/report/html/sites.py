@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from bagel_perf.report.html.content import Block, Fold, Section, TableBlock, Text
+from bagel_perf.report.html.profiled import ordered, size_of, variant_of
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_text
 from bagel_perf.schema.results import Result, res_label
-from bagel_perf.schema.runs import Run
 from bagel_perf.schema.sites import Site
+from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.waits import HINTS
 
 TOP = 12
 CODE = ("source line", "expression", "instead")
-TIMED = "blocked: the host inside the waits; lost: GPU idle through them"
-UNTIMED = "without times: those come from profiled runs of syncs"
+TIMED = "of a profiled run, what lost most first; blocked: the host inside the waits; lost: GPU idle through them"
+UNTIMED = "without times: those come from a profiled run of syncs of this variant and resolution"
 MISSING = (
     "This result does not say where its variants wait; bagel-perf syncs --variant NAME does, and so does a result of "
     "a newer compare."
 )
 
 
-def sites_section(result: Result) -> Section:
-    """A table for each variant at its largest resolution, the other resolutions closed."""
-    blocks = tuple(_blocks(result))
-    return Section(anchor="sites", title="Host syncs by source line", blocks=blocks or (Text(text=MISSING),))
+def sites_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
+    """A table for each variant at its largest resolution, the other resolutions closed; profiled ones with times."""
+    found = [*_profiled(result, reports), *_counted(result)]
+    order = list(dict.fromkeys([*result.variants, *(each.variant for each in found)]))
+    first_of_place = {(each.variant, each.size): each for each in reversed(found)}
+    ranked = sorted(first_of_place.values(), key=lambda each: (order.index(each.variant), -each.num_pixels))
+    blocks: list[Block] = []
+    for before, each in zip((None, *ranked), ranked, strict=False):
+        blocks += _tables(each, is_open=before is None or before.variant != each.variant)
+    return Section(anchor="sites", title="Host syncs by source line", blocks=tuple(blocks) or (Text(text=MISSING),))
 
 
-def _blocks(result: Result) -> Iterator[Block]:
-    counted_runs = [run for run in result.runs if run.purpose == "count" and run.sites]
-    for variant in result.variants:
-        runs = [run for run in counted_runs if run.variant == variant]
-        runs.sort(key=lambda run: -run.width * run.height)
-        for index, run in enumerate(runs):
-            yield from _run_blocks(run, is_open=index == 0)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """The sites of a variant at one resolution, in the order in which they are shown."""
+
+    variant: str
+    size: str
+    num_pixels: int
+    sites: tuple[Site, ...]
 
 
-def _run_blocks(run: Run, *, is_open: bool) -> Iterator[Block]:
-    sites = sorted(run.sites, key=lambda site: -site.count)
-    where = f"{run.variant} at {res_text(res_label(run.width, run.height))}"
-    total = counted(sum(site.count for site in sites), "host sync")
+def _profiled(result: Result, reports: Sequence[SyncReport]) -> Iterator[Waiting]:
+    for report in ordered(reports, result):
+        sides = [int(side) for side in re.findall("[0-9]+", size_of(report))]
+        if report.sites:
+            yield Waiting(
+                variant=variant_of(report), size=size_of(report), num_pixels=math.prod(sides), sites=report.sites
+            )
+
+
+def _counted(result: Result) -> Iterator[Waiting]:
+    for run in result.runs:
+        if run.purpose == "count" and run.sites and run.variant in result.variants:
+            yield Waiting(
+                variant=run.variant,
+                size=res_text(res_label(run.width, run.height)),
+                num_pixels=run.width * run.height,
+                sites=tuple(sorted(run.sites, key=lambda site: -site.count)),
+            )
+
+
+def _tables(waiting: Waiting, *, is_open: bool) -> Iterator[Block]:
+    sites = waiting.sites
+    where = f"{waiting.variant}{f' at {waiting.size}' if waiting.size else ''}"
+    title = f"{where}: {counted(sum(site.count for site in sites), 'host sync')}"
     if not is_open:
-        yield Fold(summary=f"{where}: {total}", blocks=(site_block(sites, f"{where}: {total}"),))
+        yield Fold(summary=title, blocks=(site_block(sites, title),))
         return
-    yield site_block(sites[:TOP], f"{where}: {total}")
+    yield site_block(sites[:TOP], title)
     if sites[TOP:]:
         title = f"{where}: {counted(len(sites) - TOP, 'site')} more"
         yield Fold(summary=title, blocks=(site_block(sites[TOP:], title),))

@@ -20,7 +20,7 @@ SHIFT = 0.17
 TOTAL = "all together"
 CAPTION = (
     "{label}. Round, above: put in alone; square, below: put in where all others are; diamond: all together. Bars are "
-    "95% intervals, hollow marks have one that holds 0 or none; * is a part of what denoise_loop does."
+    "95% intervals, cut at the edge; hollow marks have one that holds 0 or none; * is a part of what denoise_loop does."
 )
 
 
@@ -55,6 +55,10 @@ def _paint(axes: Axes, ablation: Ablation, names: Sequence[str]) -> None:
         _mark(axes, slot.alone, row - SHIFT, svg.SERIES[0], "o")
         _mark(axes, slot.last, row + SHIFT, svg.SERIES[1], "s")
     _mark(axes, ablation.total, len(names), svg.INK, "D")
+    savings = [each for slot in ablation.slots for each in (slot.alone, slot.last) if each is not None]
+    plain = [each for each in (*savings, ablation.total) if svg.is_plain(each.ms, *(each.ci_ms or ()))]
+    if plain:
+        axes.set_xlim(svg.limits([each.ms for each in plain], [end for each in plain for end in each.ci_ms or ()]))
     axes.set_title(f"{STAGE_LABELS[ablation.stage]}: saved (ms)", loc="left")
     axes.set_ylim(len(names) + 0.6, -0.6)
     axes.tick_params(axis="y", length=0)

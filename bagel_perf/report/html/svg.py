@@ -9,7 +9,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -146,6 +146,15 @@ def short(text: str) -> str:
     """A name as a plot has room for it, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_LABEL else line[: MAX_LABEL - 1] + "…"
+
+
+def limits(points: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
+    """An axis that holds 0, all points, and the ends of intervals as far as they do not press the rest together."""
+    low, high = min(0.0, *points), max(0.0, *points)
+    room = 1.5 * max(high - low, 1e-9)
+    low, high = max(min((low, *ends)), low - room), min(max((high, *ends)), high + room)
+    margin = 0.05 * max(high - low, 1e-9)
+    return low - margin, high + margin
 
 
 def is_plain(*values: float | None) -> bool:

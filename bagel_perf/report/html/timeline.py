@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.report.html.content import Block, Bullets, Code, Fold, Heading, Plot, Section, Text, tables
+from bagel_perf.report.cells import resolutions
+from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Plot, Section, Text, tables
 from bagel_perf.report.html.profiled import SIZE_MARK, ordered, size_of, variant_of
-from bagel_perf.report.html.sites import TOP, place_text, site_block
-from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, timeline_svg
+from bagel_perf.report.html.sites import place_text
+from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, is_merged, timeline_svg
 from bagel_perf.report.html.trace_file import WHOLE, trace_links
-from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
+from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import PATH_SEPARATOR, RegionTime
@@ -23,14 +24,20 @@ MISSING = (
 CAPTION = (
     "The call that lost most of its region, in a profiled run, which takes longer than a timed one; gaps between bars "
     "are idle. Host waits are coloured by kind and drawn a pixel wide at least, idle time of the GPU by its cause; the "
-    "lines that wait are listed below. Where segments are too many to draw, neighbours share a bar, as high as the "
-    "part of it that they fill."
+    "lines that wait are listed in the next section. Where segments are too many to draw, neighbours share a bar, as "
+    "high as the part of it that they fill."
 )
 POINTED = "The pointer on a wait shows its line, and what all waits of that line took."
 
 NOT_MARKED = "Not here: {names}. A replayed graph has no region inside it: see the loop."
+OLD = "Bars of {names} are drawn full although many are merged: their profiles are from before 2026-11-28."
+TERMS = (
+    "wall: between begin and end on the host; blocked: the host inside waits; lost: GPU idle through them; work of the "
+    "GPU is that of the region that launched it, and may end after it"
+)
 COSTS = (
-    "Profiling lengthens each launch, so launches that are slow here may be fast enough by themselves. Whole runs took:"
+    "Profiling lengthens each launch, so launches that are slow here may be fast enough by themselves. These are runs "
+    "of their own, not those of the tables above; as a whole they took:"
 )
 
 
@@ -38,7 +45,7 @@ def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
     """A drawing and a table for each of ``REGIONS``, then the lines that waited with their times."""
     profiled = ordered([report for report in reports if report.profile and report.profile.lanes], result)
     blocks: tuple[Block, ...] = (
-        (*_costs(profiled), *_drawings(profiled), *_sites(profiled)) if profiled else tuple(_missing(result))
+        (*_apart(profiled, result), *_costs(profiled), *_drawings(profiled)) if profiled else tuple(_missing(result))
     )
     return Section(anchor="timeline", title="Timeline", blocks=blocks)
 
@@ -49,6 +56,22 @@ def _missing(result: Result) -> Iterator[Block]:
     commands = [f"bagel-perf syncs --variant {name} --res {res} --json {name}.json" for name in (first, last)]
     yield Text(text=MISSING)
     yield Code(text="\n".join([*commands, f"bagel-perf report RESULT {first}.json {last}.json --out DIR"]))
+
+
+def _apart(reports: Sequence[SyncReport], result: Result) -> Iterator[Block]:
+    """What is not of this result, or not here; and that a profiled run was another one."""
+    known = {(name, res_text(res)) for name in result.variants for res in resolutions(result)}
+    foreign = [report.subject for report in reports if (variant_of(report), size_of(report)) not in known]
+    if foreign:
+        yield Text(text=f"Not of this result: {', '.join(foreign)}.")
+    device = result.environment.device_name
+    others = {each.name for report in reports if report.profile for each in report.profile.devices} - {device, ""}
+    if others:
+        yield Text(text=f"Profiled on another device than {device}: {', '.join(sorted(others))}.")
+    here = {(variant_of(report), size_of(report)) for report in reports}
+    missing = [f"{name} at {size}" for name, size in sorted(known - here) if size in {each for _, each in here}]
+    if missing:
+        yield Text(text=f"Not profiled: {', '.join(missing)}.")
 
 
 def _costs(reports: Sequence[SyncReport]) -> Iterator[Block]:
@@ -87,6 +110,8 @@ def _drawing(key: str, title: str, strips: Sequence[Strip], group: Sequence[Sync
     yield Heading(text=title)
     if left_out := [name for name in map(variant_of, group) if name not in names]:
         yield Text(text=NOT_MARKED.format(names=", ".join(left_out)))
+    if old := [strip.variant for strip in strips if is_merged(strip.lanes) and not strip.lanes.shares]:
+        yield Text(text=OLD.format(names=", ".join(old)))
     caption = f"{CAPTION} {POINTED}" if any(strip.places for strip in strips) else CAPTION
     yield Plot(svg=timeline_svg(key, strips), label=f"{title}: {', '.join(names)}", caption=caption)
 
@@ -120,7 +145,7 @@ def _table(reports: Sequence[SyncReport], name: str, title: str) -> Table:
         title=f"{title}: all calls of the profiled run",
         columns=(Column(header="variant"), *(Column(header=header, numeric=True) for header in headers)),
         rows=tuple(rows),
-        caption="wall: between begin and end on the host; blocked: the host inside waits; lost: GPU idle through them",
+        caption=TERMS,
     )
 
 
@@ -135,11 +160,3 @@ def _texts(region: RegionTime) -> tuple[str, ...]:
     times = (region.blocked_ms, region.lost_gpu_ms, region.gpu_busy_ms, *map(region.idle_ms.get, IDLE_COLOURS))
     syncs = NONE if region.host_syncs is None else str(region.host_syncs)
     return str(region.calls), f"{region.wall_ms:.1f}", syncs, *map(ms_text, times)
-
-
-def _sites(reports: Sequence[SyncReport]) -> Iterator[Block]:
-    """The sites of each profiled run, those that lost most first; only the first run's are open."""
-    for index, report in enumerate(report for report in reports if report.sites):
-        title = f"{report.subject}, profiled: {counted(report.host_syncs, 'host sync')}"
-        block = site_block(report.sites[:TOP], title)
-        yield block if index == 0 else Fold(summary=title, blocks=(block,))

@@ -37,6 +37,8 @@ LANES = ("CPU", "waits", "GPU", "idle")
 LANE_HEIGHT = 0.8
 THIN = {"nothing_to_do": 0.2}
 """Heights of causes that a colour alone would not tell from others."""
+MAX_SEGMENTS = 400
+"""Of a lane in a profile, as ``analysis.traces.lanes`` has it, which needs numpy."""
 LEAST_SHARE = 0.0012
 """Of the axis: as wide is a wait drawn at least, about a pixel, so that one of microseconds is seen."""
 LEAST_HEIGHT = 0.06
@@ -80,6 +82,11 @@ def timeline_svg(key: str, strips: Sequence[Strip]) -> str:
         figure.legend(handles=handles, loc="outside lower left", ncols=4)
 
     return svg.draw(key, 0.9 + 0.85 * len(strips), paint, titles)
+
+
+def is_merged(lanes: Lanes) -> bool:
+    """Whether a lane has as many segments as a profile keeps, so that some of them stand for several."""
+    return any(len(lane) >= MAX_SEGMENTS for lane in (lanes.cpu, lanes.syncs, lanes.gpu, lanes.idle))
 
 
 def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:

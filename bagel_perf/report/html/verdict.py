@@ -8,15 +8,26 @@ from bagel_perf.analysis.stats import pairs_needed
 from bagel_perf.report.cells import bitwise_variants, noise_floor_of, resolutions, tolerant_variants
 from bagel_perf.report.html.content import Bullets, Heading, Section, Text
 from bagel_perf.report.html.culprits import culprit_lines
+from bagel_perf.report.html.plausible import contradictions
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import counted, res_text
 from bagel_perf.schema.results import Delta, Result
 from bagel_perf.schema.syncs import SyncReport
 
+DIFFERENT = "Pictures differ"
+
 
 def verdict_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
-    """One sentence a resolution, then the pictures, the line to blame, the verdict with findings, what is missing."""
-    leads = [Text(text=line, style="lead") for line in (*headlines(result), identity_sentence(result))]
+    """One sentence a resolution, then the pictures, the line to blame, the verdict with findings, what is missing.
+
+    Pictures come first where they differ: a wrong one is never fast.
+    """
+    pictures = identity_sentence(result)
+    lines = [*headlines(result), *regressions(result)]
+    ordered = [pictures, *lines] if pictures.startswith(DIFFERENT) else [*lines, pictures]
+    wrong = contradictions(result)
+    ordered = [f"This file contradicts itself: {' '.join(wrong)}", *ordered] if wrong else ordered
+    leads = [Text(text=line, style="lead") for line in ordered]
     head, *rest = (line.removeprefix("- ") for line in verdict_lines(result))
     findings = (Bullets(items=tuple(rest)),) if rest else ()
     culprits = [Text(text=line) for line in culprit_lines(result, reports)]
@@ -36,16 +47,29 @@ def verdict_section(result: Result, reports: Sequence[SyncReport] = ()) -> Secti
 
 
 def headlines(result: Result) -> Iterator[str]:
-    """Of the bitwise variant with the largest change of e2e at each resolution."""
-    candidates = bitwise_variants(result)[1:]
+    """Of the bitwise variant that gains most of e2e at each resolution, among those whose picture is right."""
     for res in resolutions(result):
-        found = [
-            each for each in result.deltas if (each.res, each.stage) == (res, "e2e") and each.candidate in candidates
-        ]
+        found = list(_changes(result, res))
         if found:
             yield _headline(result, min(found, key=lambda each: each.delta_pct))
         else:
-            yield f"At {res_text(res)} no change of latency was measured."
+            yield f"At {res_text(res)} no change of latency was measured of a variant with the right picture."
+
+
+def regressions(result: Result) -> Iterator[str]:
+    """Of every other variant that makes e2e slower."""
+    for res in resolutions(result):
+        found = sorted(_changes(result, res), key=lambda each: each.delta_pct)
+        yield from (_headline(result, each) for each in found[1:] if each.verdict == "regressed")
+
+
+def _changes(result: Result, res: int | str) -> Iterator[Delta]:
+    """Of e2e at a resolution, of the bitwise variants whose pictures are right."""
+    wrong = {check.candidate for check in result.identity if check.res == res and not check.is_ok}
+    candidates = set(bitwise_variants(result)[1:]) - wrong
+    for delta in result.deltas:
+        if (delta.res, delta.stage) == (res, "e2e") and delta.candidate in candidates:
+            yield delta
 
 
 def _headline(result: Result, delta: Delta) -> str:
@@ -66,7 +90,9 @@ def _interval(delta: Delta) -> str:
 
 def _noise(result: Result, delta: Delta) -> str:
     floor_pct = noise_floor_of(result, delta.res, delta.stage)
-    return "noise not measured" if floor_pct is None else f"noise {floor_pct:.1f}%"
+    if floor_pct is None:
+        return "noise not measured"
+    return f"noise {floor_pct:.1f}%" + ", which is more than that" * (floor_pct > abs(delta.delta_pct))
 
 
 def identity_sentence(result: Result) -> str:
@@ -77,7 +103,7 @@ def identity_sentence(result: Result) -> str:
     wrong = [f"{check.candidate} at {res_text(check.res)}" for check in checks if not check.identical]
     runs = counted(sum(check.num_runs for check in checks), "run")
     if wrong:
-        return f"Pictures differ from those of {result.variants[0]}: {', '.join(wrong)}."
+        return f"{DIFFERENT} from those of {result.variants[0]}: {', '.join(wrong)}."
     return f"The pictures of all bitwise variants are md5-identical to those of {result.variants[0]}, in {runs}."
 
 

@@ -44,6 +44,13 @@ def test_another_environment_is_named_beside_it() -> None:
     assert found.table.rows[0][1] == "device_name NVIDIA H200 and NVIDIA H100"
 
 
+def test_results_of_other_resolutions_have_their_own_drawing() -> None:
+    other = source_of(make_result({"pr3987": {"e2e": -5}}, sizes=((1024, 1024),)), Path())
+    blocks = section((other, source(-5, 2)), "history").blocks
+    summaries = [block.summary for block in blocks if isinstance(block, Fold)]
+    assert summaries == ["Changes at 256x256 over the results", "Changes at 1024x1024 over the results"]
+
+
 def test_without_intervals_nothing_is_said_to_have_changed() -> None:
     assert notes(source(-5, 1, num_pairs=3), source(-9, 2)) == ["first", "no interval"]
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.report.html.content import Bullets, Fold, Page, TableBlock
+from bagel_perf.report.html.content import Bullets, Fold, Page, Plot, TableBlock, Text
+from bagel_perf.report.html.ladder import ladder_section
 from bagel_perf.report.html.page import build_page, page_html
 from bagel_perf.report.html.page_markdown import page_markdown
 from bagel_perf.report.html.source import load_sources, source_of
 from bagel_perf.report.tables import latency_table
 from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.results import load
-from gated_results import make_result
+from bagel_perf.schema.results import Noise, Result, load
+from gated_results import Changes, make_result, with_picture
 from page_reader import Reader
 
 REPORTS = Path(__file__).resolve().parents[3] / "reports"
@@ -105,8 +106,43 @@ def test_changes_have_the_cells_of_the_terminal(page: Page) -> None:
     result = load(REPORTS / NEW / "result.json")
     new = build_page(load_sources([REPORTS / NEW]))
     table = table_blocks(new)[0].table
-    assert [row[:-2] for row in table.rows] == list(latency_table(result, "pr3987").rows)
-    assert table.rows[0][-2:] == ("11325", "796")
+    for name in ("pr3987", "fused"):
+        rows = [(*row[:2], *row[3:-2]) for row in table.rows if row[2] == name]
+        assert rows == list(latency_table(result, name).rows)
+    assert table.rows[0][2] == "pr3987" and table.rows[0][-2:] == ("11325", "796")
+
+
+def test_a_variant_with_another_picture_is_not_praised(tmp_path: Path) -> None:
+    changes: Changes = {"pr3987": {"e2e": -5.0}, "sync_free": {"e2e": -50.0}}
+    result = make_result(changes, edit=lambda run: with_picture(run, "sync_free"))
+    lines = leads(replace(result, deltas=make_result(changes).deltas))
+    assert lines[0] == "Pictures differ from those of baseline: sync_free at 256x256."
+    assert lines[1].startswith("pr3987 takes 5.0% off e2e latency") and len(lines) == 2
+
+
+def test_a_regression_stands_beside_the_gain_of_another() -> None:
+    lines = leads(make_result({"pr3987": {"e2e": -5.0}, "sync_free": {"e2e": 8.0}}))
+    assert lines[0].startswith("pr3987 takes 5.0% off") and lines[1].startswith("sync_free adds 8.0% to e2e latency")
+
+
+def test_a_change_smaller_than_the_noise_says_so() -> None:
+    result = make_result({"pr3987": {"e2e": -5.0}})
+    floor = Noise(res=256, stage="e2e", delta_pct=0.0, ci_pct=(-9.0, 9.0), floor_pct=9.0, num_pairs=10)
+    assert "noise 9.0%, which is more than that" in leads(replace(result, noise=(floor,)))[0]
+    assert "more than that" not in leads(replace(result, noise=(replace(floor, floor_pct=2.0),)))[0]
+
+
+def leads(result: Result) -> list[str]:
+    blocks = build_page((source_of(result, Path()),)).sections[0].blocks
+    return [block.text for block in blocks if isinstance(block, Text) and block.style == "lead"]
+
+
+def test_the_ladder_marks_what_shows_no_difference() -> None:
+    few = ladder_section(make_result({"pr3987": {"e2e": -5.0}}, num_pairs=3))
+    many = ladder_section(make_result({"pr3987": {"e2e": -5.0}}))
+    shown = [next(block.svg for block in section.blocks if isinstance(block, Plot)) for section in (few, many)]
+    assert ["-5.0%?" in svg or "-4.9%?" in svg for svg in shown] == [True, False]
+    assert ["ladder at 256x256" in str(section) for section in (few, many)] == [True, True], "its table, too"
 
 
 def test_the_verdict_names_the_best_bitwise_variant_with_its_interval() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bagel_perf.report.html.svg import MAX_LABEL, SERIES, draw, is_plain, rebuilt, short
+from bagel_perf.report.html.svg import MAX_LABEL, SERIES, draw, is_plain, limits, rebuilt, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,6 +56,14 @@ def test_a_title_stands_in_the_group_that_it_names_as_text() -> None:
 def test_long_names_are_cut() -> None:
     assert short("a" * 99) == "a" * (MAX_LABEL - 1) + "…"
     assert short("a\n b") == "a b"
+
+
+def test_one_wild_interval_does_not_press_the_rest_together() -> None:
+    low, high = limits([-10.0, -5.0], [-12.0, -8.0, -4000.0, 1.0])
+    assert -30 < low < -12 and 1.0 < high < 3
+    low, high = limits([-10.0, -5.0], [-12.0, -3.0])
+    assert low < -12 and high > 0
+    assert limits([0.0], [])[0] < 0 < limits([0.0], [])[1]
 
 
 def test_only_numbers_fit_an_axis() -> None:

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.analysis.traces.analyse import analyse
+from bagel_perf.analysis.traces.lanes import MAX_SEGMENTS
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.commands.report import run_report
-from bagel_perf.report.html.content import Heading
+from bagel_perf.report.html import timeline_plot
+from bagel_perf.report.html.content import Heading, TableBlock
 from bagel_perf.report.html.profiled import ordered
 from bagel_perf.report.html.profiles import split_files
+from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.timeline_plot import Strip, timeline_svg
 from bagel_perf.schema.errors import UsageError
@@ -132,6 +135,42 @@ def test_each_resolution_has_its_own_time_axis(watched: SyncReport) -> None:
     headings = [block.text for block in blocks if isinstance(block, Heading)]
     assert "One denoise step at 256x256" in headings and "One denoise step at 1024x1024" in headings
     assert headings[-1] == "The same in a trace viewer"
+
+
+def test_what_was_not_profiled_or_is_not_of_the_result_is_said(watched: SyncReport) -> None:
+    subjects = ("sync_free at 256x256", "zork at 256x256", "baseline at 1024x1024")
+    reports = [dataclasses.replace(watched, subject=name) for name in subjects]
+    texts = str(timeline_section(load(RESULT), reports))
+    assert "Not of this result: zork at 256x256, baseline at 1024x1024." in texts
+    assert "Not profiled: baseline at 256x256, captured at 256x256, fused at 256x256, pr3987 at 256x256." in texts
+    assert "Profiled on another device than NVIDIA H200: NVIDIA H100 80GB HBM3." in texts
+
+
+def test_merged_bars_of_an_older_profile_are_said_to_be_full(watched: SyncReport) -> None:
+    assert watched.profile is not None
+    many = tuple((10 + i / 100, 10 + i / 100 + 0.005, "") for i in range(MAX_SEGMENTS))
+    step = dataclasses.replace(lanes(), gpu=many)
+    for shares, said in (({}, True), ({"gpu": (1.0,) * MAX_SEGMENTS}, False)):
+        profile = dataclasses.replace(watched.profile, lanes=(dataclasses.replace(step, shares=shares),))
+        section = timeline_section(load(RESULT), [dataclasses.replace(watched, profile=profile)])
+        assert ("are drawn full although many are merged" in str(section)) is said
+
+
+def test_a_profile_keeps_as_many_segments_as_a_drawing_takes_for_merged() -> None:
+    assert timeline_plot.MAX_SEGMENTS == MAX_SEGMENTS
+
+
+def test_lines_have_the_times_of_a_profile_where_there_is_one(watched: SyncReport) -> None:
+    result = load(REPORTS / "2026-11-27_h200_f8d4ee8" / "result.json")
+    section = sites_section(result, [dataclasses.replace(watched, subject="pr3987 at 256x256")])
+    found = [block for each in section.blocks for block in getattr(each, "blocks", (each,))]
+    timed = {
+        block.table.title: "lost (ms)" in {column.header for column in block.table.columns}
+        for block in found
+        if isinstance(block, TableBlock)
+    }
+    assert timed[f"pr3987 at 256x256: {watched.host_syncs} host syncs"]
+    assert not timed["baseline at 1024x1024: 79557 host syncs"]
 
 
 def test_a_kind_of_another_version_is_drawn_by_its_own_name() -> None:
