@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from bagel_perf.schema.floors import Ceilings, StageFloor
+from bagel_perf.schema.floors import StageFloor
 from bagel_perf.schema.traces import KernelTime
 
 KernelClass = Literal["GEMM", "attention", "convolution", "pointwise"]
@@ -53,13 +53,10 @@ class ClassTime:
         """Operations per byte."""
         return self.flops / self.num_bytes if self.flops and self.num_bytes else None
 
-    def of_ceiling(self, ceilings: Ceilings) -> float | None:
-        """Share of the measured ceiling, which of pointwise work is the rate of a copy."""
-        if self.name == "pointwise":
-            rate = self.num_bytes / self.total_ms / 1e9 if self.num_bytes and self.total_ms else None
-            return rate / ceilings.copy_tbps if rate and ceilings.copy_tbps else None
-        ceiling = ceilings.attention_tflops if self.name == "attention" else ceilings.gemm_tflops
-        return self.tflops / ceiling if self.tflops and ceiling else None
+    @property
+    def tbps(self) -> float | None:
+        """Bytes of the floor over the time that the kernels took, in TB/s."""
+        return self.num_bytes / self.total_ms / 1e9 if self.num_bytes and self.total_ms else None
 
 
 def class_of(kernel: str) -> KernelClass:

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.analysis.kernel_classes import CLASSES, class_of, class_times
-from bagel_perf.schema.floors import Ceilings, Component, StageFloor
+from bagel_perf.schema.floors import Component, StageFloor
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import KernelTime
 
 REPORTS = Path(__file__).resolve().parents[2] / "reports"
-CEILINGS = Ceilings(gemm_tflops=500.0, attention_tflops=400.0, copy_tbps=2.0, launch_us=5.0)
 
 
 def component(name: str, flops: float | None, num_bytes: float | None, floor_ms: float) -> Component:
@@ -59,18 +58,17 @@ def test_each_class_is_held_to_the_sum_of_its_components() -> None:
     gemm, attention, pointwise = class_times(kernels, FLOORS)
     assert (gemm.name, gemm.count, gemm.total_ms, gemm.floor_ms) == ("GEMM", 6, 8.0, 4.0)
     assert (gemm.times_floor, gemm.tflops, gemm.intensity) == (2.0, 250.0, 1000.0)
-    assert [each.of_ceiling(CEILINGS) for each in (gemm, attention, pointwise)] == [0.5, 0.5, 0.25]
-    assert (attention.intensity, pointwise.tflops) == (None, None)
+    assert (attention.intensity, attention.tbps, pointwise.tflops, pointwise.tbps) == (None, None, None, 0.5)
 
 
 def test_without_a_floor_there_are_times_alone() -> None:
     (found,) = class_times([KernelTime(name="nvjet_a", count=1, total_ms=5.0)], [])
     assert (found.total_ms, found.floor_ms, found.times_floor, found.tflops) == (5.0, None, None, None)
-    assert found.of_ceiling(CEILINGS) is None
+    assert found.tbps is None
 
 
 def test_of_a_recorded_run_every_kernel_counts_once_and_most_time_has_a_class_of_its_own() -> None:
-    path = REPORTS / "timelines-h100" / "fused-1024.json.gz"
+    path = REPORTS / "timelines-h200" / "fused-1024.json.gz"
     report = SyncReport.from_json(json.loads(gzip.decompress(path.read_bytes())))
     assert report.profile is not None
     found = list(class_times(report.profile.kernels, []))

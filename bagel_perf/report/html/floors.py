@@ -37,7 +37,7 @@ def floors_section(result: Result, reports: Sequence[SyncReport] = ()) -> Sectio
     runs = profiled_classes(result, reports)
     work: tuple[TableBlock, ...] = tables(work_table(result)) if any(cell.work for cell in result.cells) else ()
     floors: tuple[Block, ...] = (*_plots(result, runs), *tables(*floor_tables(result))) or (Text(text=MISSING),)
-    kernels = tuple(kernel_blocks(result, runs)) or (Text(text=UNPROFILED),)
+    kernels = tuple(kernel_blocks(runs)) or (Text(text=UNPROFILED),)
     conditions = tables(*condition_tables(result))
     return Section(anchor="floors", title="Floors", blocks=(*floors, *kernels, *work, *conditions))
 

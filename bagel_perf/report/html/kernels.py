@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FLOOR = "floor"
 CAPTION = (
     "kernels of a whole profiled run, by their names; floor, operations and bytes are those of the result, ViT with "
-    "the GEMMs, autoencoder with the convolutions; its ceilings had the clocks of their own run, so 100% may be passed"
+    "the GEMMs, autoencoder with the convolutions; the floor's rates had the clocks of another run, so it may be passed"
 )
 
 
@@ -49,12 +49,12 @@ def profiled_classes(result: Result, reports: Sequence[SyncReport]) -> tuple[Pro
     )
 
 
-def kernel_blocks(result: Result, runs: Sequence[Profiled]) -> Iterator[Block]:
+def kernel_blocks(runs: Sequence[Profiled]) -> Iterator[Block]:
     """A drawing for each resolution, then the table."""
     for index, size in enumerate(dict.fromkeys(run.size for run in runs)):
         yield _plot(f"kernels{index}", size, [run for run in runs if run.size == size])
     if runs:
-        yield TableBlock(table=_table(result, runs))
+        yield TableBlock(table=_table(runs))
 
 
 def _floors(result: Result, size: str) -> list[StageFloor]:
@@ -97,9 +97,9 @@ def _square(colour: str, label: str) -> Patch:
     return Square(color=colour, label=label)
 
 
-def _table(result: Result, runs: Sequence[Profiled]) -> Table:
-    rows = [(run.size or NONE, run.variant, *_texts(result, each)) for run in runs for each in run.classes]
-    headers = ("kernels", "GPU (ms)", "floor (ms)", "times floor", "TFLOP/s", "of the ceiling")
+def _table(runs: Sequence[Profiled]) -> Table:
+    rows = [(run.size or NONE, run.variant, *_texts(each)) for run in runs for each in run.classes]
+    headers = ("kernels", "GPU (ms)", "floor (ms)", "times floor", "TFLOP/s", "TB/s")
     return Table(
         title="Kernels by class",
         columns=(
@@ -111,8 +111,7 @@ def _table(result: Result, runs: Sequence[Profiled]) -> Table:
     )
 
 
-def _texts(result: Result, each: ClassTime) -> tuple[str, ...]:
-    share = None if result.ceilings is None else each.of_ceiling(result.ceilings)
+def _texts(each: ClassTime) -> tuple[str, ...]:
     return (
         each.name,
         str(each.count),
@@ -120,5 +119,5 @@ def _texts(result: Result, each: ClassTime) -> tuple[str, ...]:
         NONE if each.floor_ms is None else f"{each.floor_ms:.1f}",
         NONE if each.times_floor is None else f"{each.times_floor:.2f}",
         NONE if each.tflops is None else f"{each.tflops:.0f}",
-        NONE if share is None else f"{share:.0%}",
+        NONE if each.tbps is None else f"{each.tbps:.2f}",
     )

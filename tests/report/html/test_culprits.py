@@ -21,7 +21,7 @@ RESULT = load(FOLDER / "result.json")
 @pytest.fixture(scope="module")
 def reports() -> tuple[SyncReport, ...]:
     names = ("fused-256", "baseline-256")
-    return split_files([FOLDER, *(REPORTS / "timelines-h100" / f"{name}.json.gz" for name in names)])[1]
+    return split_files([FOLDER, *(REPORTS / "timelines-h200" / f"{name}.json.gz" for name in names)])[1]
 
 
 def test_the_most_frequent_line_of_the_first_variant_is_named() -> None:

@@ -19,7 +19,7 @@ RESULT = load(REPORTS / "2026-11-27_h100-80gb_cd33067-2" / "result.json")
 @pytest.fixture(scope="module")
 def reports() -> tuple[SyncReport, ...]:
     names = ("fused-1024", "pr3987-1024", "fused-256")
-    paths = [REPORTS / "timelines-h100" / f"{name}.json.gz" for name in names]
+    paths = [REPORTS / "timelines-h200" / f"{name}.json.gz" for name in names]
     return split_files([REPORTS / "2026-11-27_h100-80gb_cd33067-2", *paths])[1]
 
 
@@ -34,7 +34,7 @@ def test_each_run_has_a_row_a_class_in_the_order_of_the_result(reports: tuple[Sy
         *(("1024x1024", "pr3987", name) for name in ("GEMM", "attention", "convolution", "pointwise")),
         ("1024x1024", "fused", "GEMM"),
     ]
-    assert found[0][3:] == ("3958", "3194.4", "3533.4", "0.90", "742", "111%")
+    assert found[0][3:] == ("4351", "3137.8", "3533.4", "0.89", "756", "0.38")
 
 
 def test_a_resolution_that_the_result_has_not_has_no_floor(reports: tuple[SyncReport, ...]) -> None:

@@ -65,7 +65,7 @@ def test_a_committed_result_is_plausible_and_does_not_contradict_itself(folder: 
     assert contradictions(result) == ()
 
 
-@pytest.mark.parametrize("path", sorted(REPORTS.glob("timelines-h100/*.json.gz")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(REPORTS.glob("timelines-h200/*.json.gz")), ids=lambda path: path.name)
 def test_a_committed_profile_is_plausible(path: Path) -> None:
     check_profile(SyncReport.from_json(json.loads(gzip.decompress(path.read_bytes()))))
 
