@@ -26,6 +26,7 @@ from bagel_perf.cli_options import (
     Attention,
     Debug,
     Device,
+    Github,
     Image,
     Json,
     Out,
@@ -256,16 +257,15 @@ def gate(
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of it.")] = None,
-    github: Annotated[
-        bool, typer.Option("--github", help="Also print annotations, and append to $GITHUB_STEP_SUMMARY.")
-    ] = False,
+    github: Github = False,
     json_path: Json = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Counts every variant without a GPU, and fails on another number or picture; or holds latencies to limits."""
-    from bagel_perf.commands.gate import GateOutput, gate_tree
+    from bagel_perf.commands.gate import gate_tree
     from bagel_perf.commands.gate_modes import gate_mode, plan_of, policy_of, refuse_idle_options
+    from bagel_perf.commands.gate_output import GateOutput
     from bagel_perf.commands.gate_result import gate_result
     from bagel_perf.commands.gate_revision import gate_revision
     from bagel_perf.commands.self_test import run_self_test

@@ -45,5 +45,6 @@ Processes = Annotated[
     int | None, typer.Option(help="Worker processes that share the rounds.", show_default="3 on CUDA, else 1")
 ]
 Json = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write JSON here; - is stdout.")]
+Github = Annotated[bool, typer.Option("--github", help="Also print annotations, and append to $GITHUB_STEP_SUMMARY.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bagel_perf.analysis.gate_reports import Source
 from bagel_perf.analysis.gating import judge_against, judge_result
-from bagel_perf.commands.gate import GateOutput
 from bagel_perf.commands.gate_modes import Policy
+from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.schema.results import Result, load, result_file
 
 

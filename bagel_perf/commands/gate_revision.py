@@ -15,8 +15,8 @@ from bagel_perf.analysis.gate_reports import Source
 from bagel_perf.analysis.gating import judge_against
 from bagel_perf.analysis.judging import gate_pairs_needed
 from bagel_perf.analysis.result_pictures import are_different
-from bagel_perf.commands.gate import GateOutput
 from bagel_perf.commands.gate_modes import Policy, bitwise
+from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.commands.gate_trees import Arm, Listener, measure_trees
 from bagel_perf.commands.gate_worktree import Repository, check_has_worker
 from bagel_perf.recorder import REPORTS, Recorder, make_image_dir

@@ -12,7 +12,7 @@ from bagel_perf.report.markdown import SUMMARY_FILE
 from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.gates import GateReport
 from bagel_perf.schema.results import RESULT_FILE, Result
-from bagel_perf.schema.store import writing
+from bagel_perf.schema.store import write_text, writing
 
 PAGE_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
@@ -76,8 +76,7 @@ def write_gate_page(report: GateReport, kept: Sequence[tuple[Result, Path]], pat
     sources = [checked_source(result, folder / RESULT_FILE) for result, folder in kept]
     with making_page([folder for _, folder in kept]):
         text = page_html(build_page(sources, gate=report) if kept else gate_page(report))
-    with writing(path):
-        path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     _warn_of_size(text, "judge results of fewer resolutions")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bagel_perf.commands import hidden_regression
 from bagel_perf.commands.common import stream_for_people, write_json
-from bagel_perf.commands.gate import GateOutput
 from bagel_perf.commands.gate_copy import COPIED, copied, run_gate
+from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.commands.sabotages import SABOTAGES
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.self_test_text import self_test_lines, self_test_table

@@ -105,7 +105,8 @@ class GatedCell:
 class GateReport:
     """``checks`` names what was judged, and whether it passed; ``notes`` what was not judged, and why.
 
-    ``subject`` says what was held against what, where that is no tree against its expected numbers.
+    ``subject`` says what was held against what, where that is no tree against its expected numbers; of a tree,
+    ``provenance`` says which one it was, on what and when.
     """
 
     findings: tuple[Finding, ...]
@@ -113,6 +114,7 @@ class GateReport:
     notes: tuple[str, ...] = ()
     subject: str = ""
     cells: tuple[GatedCell, ...] = ()
+    provenance: str = ""
 
     @property
     def worst(self) -> FindingKind | None:

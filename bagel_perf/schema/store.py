@@ -71,3 +71,9 @@ def writing(path: Path) -> Iterator[None]:
         reason = problem.strerror or str(problem)
         remedy = "choose another path"
         raise UsageError("path cannot be written", value=path, allowed=reason, remedy=remedy) from problem
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file as UTF-8; what stands in the way is one error."""
+    with writing(path):
+        path.write_text(text, encoding="utf-8")

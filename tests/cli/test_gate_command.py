@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.commands.gate import GateOutput, _update
+from bagel_perf.commands.gate import _update
+from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.schema.expected import load_expected
 from bagel_perf.schema.gates import EXPECTED_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = ROOT / EXPECTED_FILE
+
+
+def test_the_page_of_a_tree_says_which_one_it_was(tmp_path: Path) -> None:
+    page = tmp_path / "gate.html"
+    assert main(["gate", "--quiet", "--html", str(page), "--expected", str(EXPECTED)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "The gate passes." in text
+    assert re.search(r"latency; (commit [0-9a-f]{7}|no commit).*; .* torch .*; 20.*; [0-9]+ runs</p>", text)
 
 
 def test_the_tree_passes_and_a_moved_number_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from bagel_perf.cli import main
 from bagel_perf.commands import self_test
-from bagel_perf.commands.gate import GateOutput
 from bagel_perf.commands.gate_copy import Ended
+from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.commands.hidden_regression import LATENCIES_MS, scripted_result
 from bagel_perf.commands.sabotages import OF_COUNTERS, OF_PICTURES, SABOTAGES
 from bagel_perf.commands.self_test import ROOT, run_self_test, scripted_trial, trial

@@ -17,7 +17,7 @@ from bagel_perf.report.html.ladder import ladder_section
 from bagel_perf.report.html.pictures import pictures_section
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import sites_section
-from bagel_perf.report.html.source import Source
+from bagel_perf.report.html.source import Source, clean_text
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.verdict import verdict_section
 from bagel_perf.report.provenance import source_text
@@ -43,6 +43,7 @@ GLYPHS = {
 }
 HEADERS_WITH_GLYPHS = ("verdict", "identical", "outcome")
 DATA_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+TREE = "Counts and pictures of every variant on the simulated device, against the expected ones; no latency"
 DATA_FIELDS = ("created", "environment", "requests", "variants", "cells", "deltas", "noise", "identity", "dropped")
 
 
@@ -86,7 +87,7 @@ def gate_page(gate: GateReport) -> Page:
     """Of a gate that judged a tree, for which there is no result."""
     return Page(
         title="Gate of the tree",
-        subtitle="Counts and pictures of every variant on the simulated device, against the expected ones; no latency",
+        subtitle=f"{TREE}; {clean_text(gate.provenance)}" if gate.provenance else TREE,
         sections=(gate_section(gate),),
         data_json=json_text(gate.to_json()),
     )
