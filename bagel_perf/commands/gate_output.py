@@ -15,7 +15,7 @@ from bagel_perf.commands.common import (
     writable,
     write_json,
 )
-from bagel_perf.commands.report import write_gate_page
+from bagel_perf.commands.report import is_foreign, write_gate_page
 from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
 from bagel_perf.report.junit import junit_xml
 from bagel_perf.report.text import print_document
@@ -57,6 +57,9 @@ class GateOutput:
             if path is not None and _is_result(path):
                 remedy = "choose another path"
                 raise UsageError("output would replace a result", value=f"{option} {path}", remedy=remedy)
+        if self.html is not None and self.html.is_file() and is_foreign(self.html):
+            remedy = "remove it, or choose another --html"
+            raise UsageError("a file that is not ours is in the way", value=self.html, remedy=remedy)
 
     def write(self, report: GateReport, kept: Sequence[tuple[Result, Path]] = ()) -> None:
         """All that was asked for; raises the error of the worst finding.

@@ -101,10 +101,16 @@ def _check_folder(folder: Path) -> None:
     remedy = "choose another --out"
     if (folder / RESULT_FILE).exists():
         raise UsageError("folder of the page holds a result, with a summary of its own", value=folder, remedy=remedy)
-    page = folder / PAGE_FILE
+    page, summary = folder / PAGE_FILE, folder / SUMMARY_FILE
+    foreign = page if is_foreign(page) else summary if summary.exists() and not page.exists() else None
+    if foreign is not None:
+        raise UsageError("a file that is not ours is in the way", value=foreign, remedy=f"remove it, or {remedy}")
+
+
+def is_foreign(page: Path) -> bool:
+    """Whether something stands there that is no page of ours, which may be replaced."""
     # The data of the page stand after this sentence, and may be of any size.
-    if page.exists() and (not page.is_file() or WRITTEN_BY not in page.read_bytes()):
-        raise UsageError("a file that is not ours is in the way", value=page, remedy=f"remove it, or {remedy}")
+    return page.exists() and (not page.is_file() or WRITTEN_BY not in page.read_bytes())
 
 
 def _warn_of_size(page: str, remedy: str) -> None:

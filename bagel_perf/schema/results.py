@@ -244,7 +244,7 @@ def _json(path: Path) -> Any:
         allowed = "results are plain JSON; only a profile, a report of syncs --json, may be gzipped"
         raise UsageError("result file is gzipped", value=path, allowed=allowed, remedy="unpack it with gunzip")
     try:
-        return json.loads(content.decode("utf-8"))
+        return json.loads(content.decode("utf-8-sig"))
     except RecursionError as problem:
         raise UsageError("result file is nested too deeply", value=path, remedy="give one of compare's") from problem
     except ValueError as problem:

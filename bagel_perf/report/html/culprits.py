@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.report.html.profiled import size_of, variant_of
+from bagel_perf.report.html.profiled import of_result, ordered, size_of, variant_of
 from bagel_perf.report.html.sites import place_text
 from bagel_perf.report.table import counted, res_text
 from bagel_perf.schema.results import Result, res_label
@@ -20,7 +20,7 @@ def culprit_lines(result: Result, reports: Sequence[SyncReport]) -> Iterator[str
     runs = [run for run in result.runs if run.purpose == "count" and run.variant == first and run.sites]
     if runs:
         yield _most_frequent(max(runs, key=lambda run: run.width * run.height))
-    for report in reports:
+    for report in ordered(of_result(reports, result), result):
         costly = max(report.sites, key=lambda site: site.lost_gpu_ms or 0.0, default=None)
         if variant_of(report) == first and costly is not None and costly.lost_gpu_ms:
             yield _most_costly(report, costly)
@@ -33,10 +33,16 @@ def _most_frequent(run: Run) -> str:
 
 
 def _most_costly(report: SyncReport, site: Site) -> str:
-    size = size_of(report)
-    where = f"In its profiled run{f' at {size}' if size else ''}"
-    cost = f"{site.lost_gpu_ms:.1f} ms, through {counted(site.count, 'wait')}"
-    return f"{where} the GPU lost most, {cost} at {_named(site)}."
+    """Without a time, which a profiled run inflates as it does all times."""
+    where = f"In its profiled run at {size_of(report)}{_inflation(report)}"
+    return f"{where}, the GPU lost most through {counted(site.count, 'wait')} at {_named(site)}."
+
+
+def _inflation(report: SyncReport) -> str:
+    cost = report.instrument
+    if cost is None or not cost.plain_wall_ms or not cost.watched_wall_ms:
+        return ""
+    return f" ({cost.watched_wall_ms / cost.plain_wall_ms:.1f} times as long as without the profiler)"
 
 
 def _named(site: Site) -> str:

@@ -120,7 +120,7 @@ def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings, runs
     label = "Roofline: the rate of each stage and variant under the measured ceilings"
     how = "operations and bytes are those of the floor, both axes logarithmic, ceilings measured in the same run"
     if any(each.name == KERNELS_CLASS and each.intensity for run in runs for each in run.classes):
-        how += f"; hollow: all {KERNELS_CLASS} kernels of a profiled run over their time on the GPU"
+        how += f"; hollow: all {KERNELS_CLASS} kernels of a profiled run over their time, at the clocks of that run"
     return Plot(svg=svg.draw("roofline", 4.2, paint), label=label, caption=f"{label}; {how}.")
 
 

@@ -79,7 +79,7 @@ def _cell(delta: Delta) -> tuple[object, ...]:
 def _paint(figure: Figure, series: Series, sources: Sequence[Source]) -> None:
     number = len(sources)
     # The same in every drawing, so that a variant keeps its colour.
-    variants = list(dict.fromkeys(name for source in reversed(sources) for name in source.result.variants[1:]))
+    variants = list(dict.fromkeys(name for source in reversed(sources) for name in source.result.variants))
     grid = figure.subplots(1, len(STAGES), squeeze=False)
     for column, stage in enumerate(STAGES):
         axes = grid[0][column]

@@ -24,6 +24,18 @@ def size_of(report: SyncReport) -> str:
     return tail if mark else ""
 
 
+def of_result(reports: Sequence[SyncReport], result: Result) -> list[SyncReport]:
+    """Those of a variant, a resolution and a device of the result; a profile that names no device may be of any."""
+    known = {(name, res_text(res)) for name in result.variants for res in resolutions(result)}
+    device = result.environment.device_name
+    return [
+        report
+        for report in reports
+        if (variant_of(report), size_of(report)) in known
+        and {each.name for each in (report.profile.devices if report.profile else ())} <= {device, ""}
+    ]
+
+
 def ordered(reports: Sequence[SyncReport], result: Result) -> list[SyncReport]:
     """By resolution, and as the result orders the variants; others keep their order."""
     sizes, variants = [size_of(report) for report in reports], list(result.variants)

@@ -30,7 +30,8 @@ CAPTION = (
 POINTED = "The pointer on a wait shows its line, and what all waits of that line took."
 
 NOT_MARKED = "Not here: {names}. A replayed graph has no region inside it: see the loop."
-OLD = "Bars of {names} are drawn full although many are merged: their profiles are from before 2026-11-28."
+OLD = "Left out, of {names}: lanes of many merged bars whose profile does not say how full they are; record it anew."
+EMPTY = "Given, and without a timeline: {names}; record it anew."
 TERMS = (
     "wall: between begin and end on the host; blocked: the host inside waits; lost: GPU idle through them; work of the "
     "GPU is that of the region that launched it, and may end after it"
@@ -44,10 +45,12 @@ COSTS = (
 def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
     """A drawing and a table for each of ``REGIONS``, then the lines that waited with their times."""
     profiled = ordered([report for report in reports if report.profile and report.profile.lanes], result)
+    empty = [report.subject for report in reports if report not in profiled]
+    lacking = [Text(text=EMPTY.format(names=", ".join(empty)))] if empty else []
     blocks: tuple[Block, ...] = (
         (*_apart(profiled, result), *_costs(profiled), *_drawings(profiled)) if profiled else tuple(_missing(result))
     )
-    return Section(anchor="timeline", title="Timeline", blocks=blocks)
+    return Section(anchor="timeline", title="Timeline", blocks=(*lacking, *blocks))
 
 
 def _missing(result: Result) -> Iterator[Block]:

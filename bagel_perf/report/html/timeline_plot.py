@@ -106,8 +106,10 @@ def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
 
 
 def with_shares(lanes: Lanes, lane: str, segments: Sequence[Segment]) -> list[Bar]:
-    """Begin, end, label and share of each; 1 where the file does not say."""
+    """Begin, end, label and share of each, 1 where nothing was merged; none where merged ones do not say how full."""
     shares = lanes.shares.get(lane, ())
+    if len(segments) >= MAX_SEGMENTS and len(shares) != len(segments):
+        return []
     shares = shares if len(shares) == len(segments) else (1.0,) * len(segments)
     return [(*segment, min(max(share, LEAST_HEIGHT), 1.0)) for segment, share in zip(segments, shares, strict=True)]
 
@@ -119,7 +121,7 @@ def _paint_waits(
     groups: dict[tuple[str, str], list[Bar]] = {}
     places = strip.places or ("",) * len(strip.lanes.syncs)
     waits = with_shares(strip.lanes, "syncs", strip.lanes.syncs)
-    for (begin, end, kind, share), place in zip(waits, places, strict=True):
+    for (begin, end, kind, share), place in zip(waits, places, strict=False):
         groups.setdefault((kind, place), []).append((begin, max(end, begin + least_ms), kind, share))
     for number, ((kind, place), bars) in enumerate(groups.items()):
         gid = f"waits-{row}-{number}" if place else None

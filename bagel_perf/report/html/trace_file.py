@@ -58,7 +58,7 @@ def _events(pid: int, title: str, strip: Strip) -> Iterator[dict[str, Any]]:
         1,
     ):
         yield _name(pid, tid, "thread_name", lane)
-        for bar, site in zip(bars, notes or ("",) * len(bars), strict=True):
+        for bar, site in zip(bars, notes or ("",) * len(bars), strict=False):
             yield _complete(pid, tid, bar, lane, lanes.start_ms, site)
 
 

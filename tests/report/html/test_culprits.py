@@ -14,7 +14,7 @@ from bagel_perf.schema.syncs import SyncReport
 from gated_results import make_result
 
 REPORTS = Path(__file__).resolve().parents[3] / "reports"
-FOLDER = REPORTS / "2026-11-27_h100-80gb_cd33067"
+FOLDER = REPORTS / "2026-11-27_h200_f8d4ee8"
 RESULT = load(FOLDER / "result.json")
 
 
@@ -27,15 +27,24 @@ def reports() -> tuple[SyncReport, ...]:
 def test_the_most_frequent_line_of_the_first_variant_is_named() -> None:
     (line,) = culprit_lines(RESULT, ())
     assert line.startswith(
-        "baseline at 256x256 waits 18117 times, most often (10333) at kernels_baseline/positions.py:"
+        "baseline at 1024x1024 waits 79557 times, most often (57344) at kernels_baseline/schedule.py:"
     )
-    assert line.endswith(" (scalar read).")
+    assert line.endswith(" (list of device scalars).")
 
 
 def test_of_its_profiled_run_the_most_costly_one_is(reports: tuple[SyncReport, ...]) -> None:
     _, costly = culprit_lines(RESULT, reports)
     worst = max(reports[1].sites, key=lambda site: site.lost_gpu_ms or 0)
-    assert f"{worst.lost_gpu_ms:.1f} ms, through {worst.count} waits at {worst.file}:{worst.line}" in costly
+    assert costly.startswith("In its profiled run at 256x256 (3.4 times as long as without the profiler), the GPU lost")
+    assert f"most through {worst.count} waits at {worst.file}:{worst.line}" in costly
+    assert " ms" not in costly, "a profiled run inflates it"
+
+
+def test_a_profile_that_is_not_of_the_result_blames_nobody(reports: tuple[SyncReport, ...]) -> None:
+    foreign = [dataclasses.replace(reports[1], subject="baseline at 512x512")]
+    assert len(list(culprit_lines(RESULT, foreign))) == 1
+    other = dataclasses.replace(RESULT, environment=dataclasses.replace(RESULT.environment, device_name="NVIDIA H100"))
+    assert len(list(culprit_lines(other, reports))) == 1
 
 
 def test_a_run_that_lost_nothing_is_not_blamed(reports: tuple[SyncReport, ...]) -> None:

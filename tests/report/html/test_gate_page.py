@@ -115,3 +115,13 @@ def test_a_result_that_no_page_can_be_made_of_is_named_and_the_verdict_is_kept(
     assert "exit code 3 does not go with the verdict pass" in capsys.readouterr().err
     assert json.loads(Path("gate.json").read_text(encoding="utf-8"))["exit_code"] == 1
     assert not Path("gate.html").exists()
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_foreign_page_is_not_replaced_and_an_own_one_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.html").write_text("<html>mine")
+    assert main(["gate", "now.json", "--html", "mine.html"]) == 2
+    assert "a file that is not ours is in the way" in capsys.readouterr().err
+    assert Path("mine.html").read_text() == "<html>mine"
+    for _ in range(2):
+        assert main(["gate", "now.json", "--limit", "dit:3%", "--html", "gate.html", "--quiet"]) == 1

@@ -139,3 +139,10 @@ def test_a_page_beside_a_result_leaves_its_summary_alone(tmp_path: Path) -> None
     path = write_page(load(RESULT / "result.json"), tmp_path)
     assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, "report.md"] == ["report.html", "report.md"]
     assert "in report.md as text" in path.read_text(encoding="utf-8")
+
+
+def test_a_foreign_summary_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "summary.md").write_text("my notes")
+    assert main(["report", str(RESULT), "--out", str(tmp_path)]) == 2
+    assert "a file that is not ours is in the way" in capsys.readouterr().err
+    assert (tmp_path / "summary.md").read_text() == "my notes"

@@ -146,14 +146,22 @@ def test_what_was_not_profiled_or_is_not_of_the_result_is_said(watched: SyncRepo
     assert "Profiled on another device than NVIDIA H200: NVIDIA H100 80GB HBM3." in texts
 
 
-def test_merged_bars_of_an_older_profile_are_said_to_be_full(watched: SyncReport) -> None:
+def test_merged_bars_that_do_not_say_how_full_they_are_are_left_out(watched: SyncReport) -> None:
     assert watched.profile is not None
     many = tuple((10 + i / 100, 10 + i / 100 + 0.005, "") for i in range(MAX_SEGMENTS))
     step = dataclasses.replace(lanes(), gpu=many)
     for shares, said in (({}, True), ({"gpu": (1.0,) * MAX_SEGMENTS}, False)):
         profile = dataclasses.replace(watched.profile, lanes=(dataclasses.replace(step, shares=shares),))
         section = timeline_section(load(RESULT), [dataclasses.replace(watched, profile=profile)])
-        assert ("are drawn full although many are merged" in str(section)) is said
+        assert ("lanes of many merged bars whose profile does not say how full they are" in str(section)) is said
+
+
+def test_a_profile_without_a_timeline_is_said_to_have_none(watched: SyncReport) -> None:
+    assert watched.profile is not None
+    empty = dataclasses.replace(watched, profile=dataclasses.replace(watched.profile, lanes=()))
+    assert f"Given, and without a timeline: {watched.subject}; record it anew." in str(
+        timeline_section(load(RESULT), [empty])
+    )
 
 
 def test_a_profile_keeps_as_many_segments_as_a_drawing_takes_for_merged() -> None:
