@@ -133,17 +133,16 @@ def _renamed(result: Result, new_names: dict[str, str]) -> Result:
 def _with_differences(archived: Result, measured: Result, source: Path, folder: Path) -> Result:
     """The result with the difference of each picture from the first variant's, where one of the two is a preview."""
     reference = {image.res: image for image in measured.images if image.variant == measured.variants[0]}
-    names: dict[tuple[int | str, str], str] = {}
     images = []
     for image, was in zip(archived.images, measured.images, strict=True):
         first = reference.get(was.res)
-        if first is None or first.md5 == was.md5 or None in (first.path, was.path) or image.path == was.path:
+        if first is None or first.path is None or was.path is None or first.md5 == was.md5 or image.path == was.path:
             images.append(image)
             continue
-        name = f"{Path(str(was.path)).stem}.difference.jpg"
-        if names.setdefault((was.res, was.md5), name) == name and not (folder / name).exists():
-            _save_difference(source / str(first.path), source / str(was.path), folder / name)
-        images.append(dataclasses.replace(image, difference_path=names[was.res, was.md5]))
+        name = f"{Path(was.path).stem}.difference.jpg"
+        if not (folder / name).exists():
+            _save_difference(source / first.path, source / was.path, folder / name)
+        images.append(dataclasses.replace(image, difference_path=name))
     return dataclasses.replace(archived, images=tuple(images))
 
 

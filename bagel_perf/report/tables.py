@@ -30,7 +30,7 @@ from bagel_perf.report.ladder_tables import ladder_tables
 from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
 from bagel_perf.report.tolerance_tables import tolerance_tables
 from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Result
-from bagel_perf.schema.slots import STAGES
+from bagel_perf.schema.slots import STAGES, Stage
 from bagel_perf.schema.verification import Verification
 
 SYNC_CAPTIONS = {"cuda": "counted by CUDA callbacks", "simulated": "counted on a simulated device", None: "not counted"}
@@ -80,29 +80,31 @@ def headline_table(result: Result) -> Table:
 def latency_table(result: Result, candidate: str) -> Table:
     """Before and after as medians, the change as the median of paired ratios with its interval."""
     reference = result.variants[0]
-    rows = []
-    for res in resolutions(result):
-        for stage in STAGES:
-            before, after = cell_of(result, res, stage, reference), cell_of(result, res, stage, candidate)
-            delta = delta_of(result.deltas, res, stage, candidate)
-            medians = median_text(before), median_text(after)
-            change = *delta_texts(delta), *noise_texts(result, res, stage), verdict_text(delta)
-            rows.append((res_text(res), STAGE_LABELS[stage], *medians, *change))
+    rows = [
+        (res_text(res), STAGE_LABELS[stage], *change_cells(result, res, stage, candidate))
+        for res in resolutions(result)
+        for stage in STAGES
+    ]
     return Table(
         title=f"{place_text(result)}: {reference} -> {candidate}",
-        columns=(
-            Column(header="resolution"),
-            Column(header="stage"),
-            Column(header="before (ms)", numeric=True),
-            Column(header="after (ms)", numeric=True),
-            Column(header="delta (%)", numeric=True),
-            Column(header="95% interval (%)", numeric=True),
-            *noise_columns(result),
-            Column(header="verdict"),
-        ),
+        columns=(Column(header="resolution"), Column(header="stage"), *change_columns(result)),
         rows=tuple(rows),
         caption=changes_caption(result, (reference, candidate), rows),
     )
+
+
+def change_columns(result: Result) -> tuple[Column, ...]:
+    """Of what ``change_cells`` gives."""
+    headers = ("before (ms)", "after (ms)", "delta (%)", "95% interval (%)")
+    numbers = (Column(header=header, numeric=True) for header in headers)
+    return (*numbers, *noise_columns(result), Column(header="verdict"))
+
+
+def change_cells(result: Result, res: int | str, stage: Stage, candidate: str) -> tuple[str, ...]:
+    """Medians of the first variant and of a candidate, the change between them, the noise and the verdict."""
+    medians = (median_text(cell_of(result, res, stage, name)) for name in (result.variants[0], candidate))
+    delta = delta_of(result.deltas, res, stage, candidate)
+    return (*medians, *_delta_texts(delta), *noise_texts(result, res, stage), verdict_text(delta))
 
 
 def sync_table(result: Result) -> Table:
@@ -224,7 +226,7 @@ def _sync_caption(result: Result) -> str:
     return "; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None])
 
 
-def delta_texts(delta: Delta | None) -> tuple[str, str]:
+def _delta_texts(delta: Delta | None) -> tuple[str, str]:
     if delta is None:
         return NONE, NONE
     interval = f"{counted(delta.num_pairs, 'pair')}, {pairs_needed()} needed"

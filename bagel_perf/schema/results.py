@@ -17,6 +17,7 @@ from bagel_perf.schema.floors import Ceilings, StageFloor
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import DeviceWork, Environment, Picture, Run, SyncDevice
 from bagel_perf.schema.slots import Stage
+from bagel_perf.schema.store import GZIP_MAGIC
 
 SCHEMA = "bagel-perf.result"
 RESULT_FILE = "result.json"
@@ -240,7 +241,7 @@ def _json(path: Path) -> Any:
     except OSError as problem:
         allowed, remedy = problem.strerror or "", _remedy(path) or _gzipped_beside(path)
         raise UsageError("result file cannot be read", value=path, allowed=allowed, remedy=remedy) from problem
-    if content.startswith(b"\x1f\x8b"):
+    if content.startswith(GZIP_MAGIC):
         allowed = "results are plain JSON; only a profile, a report of syncs --json, may be gzipped"
         raise UsageError("result file is gzipped", value=path, allowed=allowed, remedy="unpack it with gunzip")
     try:

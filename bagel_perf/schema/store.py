@@ -14,6 +14,9 @@ from typing import Any
 
 from bagel_perf.schema.errors import RunFailed, UsageError
 
+GZIP_MAGIC = b"\x1f\x8b"
+"""What a gzipped file begins with, whatever its name."""
+
 
 def device_slug(device_name: str) -> str:
     """A short folder name for a device: ``NVIDIA H200`` gives ``h200``."""

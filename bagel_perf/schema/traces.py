@@ -20,6 +20,11 @@ IDLE_CLASSES: tuple[IdleClass, ...] = get_args(IdleClass)
 
 PATH_SEPARATOR = " > "
 
+LANES = ("cpu", "syncs", "gpu", "idle")
+"""The fields of ``Lanes`` that are drawn, and the keys of its ``shares``."""
+MAX_SEGMENTS = 400
+"""Of a lane: more are merged down to this number."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceSource:

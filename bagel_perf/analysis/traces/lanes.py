@@ -10,10 +10,9 @@ from bagel_perf.analysis.traces.candidates import main_thread
 from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.intervals import merged, union
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints
-from bagel_perf.schema.traces import IDLE_CLASSES, PATH_SEPARATOR, Lanes
+from bagel_perf.schema.traces import IDLE_CLASSES, MAX_SEGMENTS, PATH_SEPARATOR, Lanes
 from bagel_perf.schema.waits import KINDS
 
-MAX_SEGMENTS = 400
 MAX_REGIONS = 8
 
 Drawn = tuple[float, float, int, float]

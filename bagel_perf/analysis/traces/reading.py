@@ -15,10 +15,10 @@ from bagel_perf.analysis.traces.kineto import read_kineto
 from bagel_perf.analysis.traces.nsys import read_nsys
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.store import GZIP_MAGIC
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 
-_GZIP = b"\x1f\x8b"
 _SQLITE = b"SQLite format 3\x00"
 _OTHER_PACKINGS = {b"PK\x03\x04": "unzip", b"\x28\xb5\x2f\xfd": "zstd -d", b"\xfd7zXZ": "xz -d", b"BZh": "bunzip2"}
 _REPORTS = (".nsys-rep", ".qdrep")
@@ -54,7 +54,7 @@ def _read_json(file: BinaryIO, path: Path, start: bytes, tell: Callable[[], None
     for magic, tool in _OTHER_PACKINGS.items():
         if start.startswith(magic):
             raise UsageError("trace is packed", value=path, allowed=READABLE, remedy=f"unpack it with {tool}")
-    unpacked: BinaryIO = gzip.GzipFile(fileobj=file) if start.startswith(_GZIP) else file  # type: ignore[assignment]
+    unpacked: BinaryIO = gzip.GzipFile(fileobj=file) if start.startswith(GZIP_MAGIC) else file  # type: ignore[assignment]
     try:
         with _read_ahead(unpacked, tell) as read:
             return read_kineto(read, path, num_bytes)

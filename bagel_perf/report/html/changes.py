@@ -6,22 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bagel_perf.report.captions import changes_caption, place_text
-from bagel_perf.report.cells import (
-    bitwise_variants,
-    cell_of,
-    change_text,
-    delta_of,
-    median_text,
-    noise_columns,
-    noise_texts,
-    resolutions,
-    syncs_text,
-    verdict_text,
-)
+from bagel_perf.report.cells import bitwise_variants, cell_of, change_text, delta_of, resolutions, syncs_text
 from bagel_perf.report.html import published, svg
 from bagel_perf.report.html.content import Plot, Section, TableBlock, Text, tables
 from bagel_perf.report.table import STAGE_LABELS, Column, Table, res_text
-from bagel_perf.report.tables import delta_texts, sync_table
+from bagel_perf.report.tables import change_cells, change_columns, sync_table
 from bagel_perf.report.tolerance_tables import tolerance_tables
 from bagel_perf.schema.results import Delta, Noise, Result
 from bagel_perf.schema.slots import STAGES, Stage
@@ -48,22 +37,23 @@ def changes_section(result: Result) -> Section:
 def change_table(result: Result) -> Table:
     """A row for each resolution, stage and bitwise candidate, with the host syncs before and after."""
     first, *candidates = variants = bitwise_variants(result)
-    rows = []
-    for res, stage in ((res, stage) for res in resolutions(result) for stage in STAGES):
-        for candidate in candidates:
-            cells = [cell_of(result, res, stage, name) for name in (first, candidate)]
-            delta = delta_of(result.deltas, res, stage, candidate)
-            change = *delta_texts(delta), *noise_texts(result, res, stage), verdict_text(delta)
-            place = res_text(res), STAGE_LABELS[stage], candidate
-            rows.append((*place, *map(median_text, cells), *change, *map(syncs_text, cells)))
-    headers = ("before (ms)", "after (ms)", "delta (%)", "95% interval (%)")
+    rows = [
+        (
+            res_text(res),
+            STAGE_LABELS[stage],
+            candidate,
+            *change_cells(result, res, stage, candidate),
+            *(syncs_text(cell_of(result, res, stage, name)) for name in (first, candidate)),
+        )
+        for res in resolutions(result)
+        for stage in STAGES
+        for candidate in candidates
+    ]
     return Table(
         title=f"{place_text(result)}: against {first}",
         columns=(
             *(Column(header=header) for header in ("resolution", "stage", "variant")),
-            *(Column(header=header, numeric=True) for header in headers),
-            *noise_columns(result),
-            Column(header="verdict"),
+            *change_columns(result),
             *(Column(header=f"host syncs {when}", numeric=True) for when in ("before", "after")),
         ),
         rows=tuple(rows),

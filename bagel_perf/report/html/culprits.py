@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.report.html.profiled import of_result, ordered, size_of, variant_of
+from bagel_perf.report.html.profiled import of_result, size_of, variant_of
 from bagel_perf.report.html.sites import place_text
 from bagel_perf.report.table import counted, res_text
 from bagel_perf.schema.results import Result, res_label
@@ -20,7 +20,7 @@ def culprit_lines(result: Result, reports: Sequence[SyncReport]) -> Iterator[str
     runs = [run for run in result.runs if run.purpose == "count" and run.variant == first and run.sites]
     if runs:
         yield _most_frequent(max(runs, key=lambda run: run.width * run.height))
-    for report in ordered(of_result(reports, result), result):
+    for report in of_result(reports, result):
         costly = max(report.sites, key=lambda site: site.lost_gpu_ms or 0.0, default=None)
         if variant_of(report) == first and costly is not None and costly.lost_gpu_ms:
             yield _most_costly(report, costly)

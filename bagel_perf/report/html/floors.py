@@ -101,12 +101,8 @@ def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings, runs
         for index, variant in enumerate(result.variants):
             points = list(_points(result, floors, variant))
             if points:
-                style: dict[str, Any] = {
-                    "marker": svg.MARKERS[index % 6],
-                    "color": svg.SERIES[index % 6],
-                    "linestyle": "none",
-                }
-                axes.plot(*zip(*points, strict=True), label=svg.short(variant), markersize=6, **style)
+                style = svg.style_of(index)
+                axes.plot(*zip(*points, strict=True), label=svg.short(variant), markersize=6, linestyle="none", **style)
         kernels = list(_paint_kernels(axes, runs, result.variants))
         _paint_ceilings(axes, ceilings, [*(floor.flops / floor.bytes for floor in floors if floor.bytes), *kernels])
         _paint_places(axes, floors)
@@ -137,7 +133,7 @@ def _paint_kernels(axes: Axes, runs: Sequence[Profiled], variants: Sequence[str]
         for each in run.classes:
             if each.name == KERNELS_CLASS and each.intensity and each.tflops and svg.is_plain(each.intensity):
                 index = variants.index(run.variant) if run.variant in variants else len(variants)
-                style: dict[str, Any] = {"color": svg.SERIES[index % 6], "marker": svg.MARKERS[index % 6]}
+                style = svg.style_of(index)
                 axes.plot([each.intensity], [each.tflops], markersize=8, markerfacecolor="none", **style)
                 yield each.intensity
 

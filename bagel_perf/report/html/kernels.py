@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bagel_perf.analysis.kernel_classes import CLASSES, ClassTime, class_times
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Plot, TableBlock
-from bagel_perf.report.html.profiled import ordered, size_of, variant_of
+from bagel_perf.report.html.profiled import size_of, variant_of
 from bagel_perf.report.table import NONE, Column, Table, res_text
 from bagel_perf.schema.floors import StageFloor
 from bagel_perf.schema.results import Result, res_label
@@ -37,14 +37,14 @@ class Profiled:
 
 
 def profiled_classes(result: Result, reports: Sequence[SyncReport]) -> tuple[Profiled, ...]:
-    """Of the runs at resolutions of the result, in its order."""
+    """Of the runs whose kernels are known."""
     return tuple(
         Profiled(
             size=size_of(report),
             variant=variant_of(report),
             classes=tuple(class_times(report.profile.kernels, _floors(result, size_of(report)))),
         )
-        for report in ordered(reports, result)
+        for report in reports
         if report.profile is not None and report.profile.kernels
     )
 

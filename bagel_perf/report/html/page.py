@@ -15,6 +15,7 @@ from bagel_perf.report.html.gate import gate_section
 from bagel_perf.report.html.history import history_section
 from bagel_perf.report.html.ladder import ladder_section
 from bagel_perf.report.html.pictures import pictures_section
+from bagel_perf.report.html.profiled import ordered
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.source import Source, clean_text
@@ -60,6 +61,7 @@ def build_page(
     """
     subject = sources[-1]
     result = subject.result
+    profiles = ordered(profiles, result)
     history = (history_section(sources),) if len(sources) > 1 else ()
     return Page(
         title=f"{result.variants[0]} against {', '.join(result.variants[1:]) or 'nothing'}",

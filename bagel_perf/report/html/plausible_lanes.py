@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from bagel_perf.report.html.plausible import check_numbers
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.traces import Lanes, Segment
+from bagel_perf.schema.traces import LANES, Lanes, Segment
 
-LANES = ("cpu", "syncs", "gpu", "idle")
 TOLERANCE_MS = 1e-3
 """Times are rounded where they are written, each by itself."""
 

@@ -24,15 +24,23 @@ def size_of(report: SyncReport) -> str:
     return tail if mark else ""
 
 
+def devices_of(report: SyncReport) -> set[str]:
+    """Names of the devices that a profile tells."""
+    return {each.name for each in (report.profile.devices if report.profile else ())} - {""}
+
+
+def places_of(result: Result) -> set[tuple[str, str]]:
+    """Variant and resolution of all that a profile of this result may be of."""
+    return {(name, res_text(res)) for name in result.variants for res in resolutions(result)}
+
+
 def of_result(reports: Sequence[SyncReport], result: Result) -> list[SyncReport]:
     """Those of a variant, a resolution and a device of the result; a profile that names no device may be of any."""
-    known = {(name, res_text(res)) for name in result.variants for res in resolutions(result)}
-    device = result.environment.device_name
+    known, device = places_of(result), result.environment.device_name
     return [
         report
         for report in reports
-        if (variant_of(report), size_of(report)) in known
-        and {each.name for each in (report.profile.devices if report.profile else ())} <= {device, ""}
+        if (variant_of(report), size_of(report)) in known and devices_of(report) <= {device}
     ]
 
 

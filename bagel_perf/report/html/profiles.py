@@ -12,9 +12,9 @@ from typing import Any
 from bagel_perf.report.html.plausible_lanes import check_profile
 from bagel_perf.report.html.source import cleaned
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.store import GZIP_MAGIC
 from bagel_perf.schema.syncs import SCHEMA, SyncReport
 
-GZIP_MAGIC = b"\x1f\x8b"
 MAX_NAME = 4000
 """Characters of a string in a profile: names of kernels have more than those of a result."""
 REMEDY = "make it on a GPU: bagel-perf syncs --variant NAME --json FILE"

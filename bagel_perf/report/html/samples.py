@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bagel_perf.analysis.rounds import latency_by_round
 from bagel_perf.report.cells import resolutions
@@ -94,12 +94,7 @@ def _paint_reading(
             if run.variant == variant and run.round is not None and (value := _reading(run, read)) is not None
         ]
         if points:
-            style: dict[str, Any] = {
-                "color": svg.SERIES[index % 6],
-                "marker": svg.MARKERS[index % 6],
-                "linestyle": "none",
-            }
-            axes.plot(*zip(*points, strict=True), markersize=4, **style)
+            axes.plot(*zip(*points, strict=True), markersize=4, linestyle="none", **svg.style_of(index))
     axes.set_title(name, loc="left")
     axes.grid(axis="y")
 

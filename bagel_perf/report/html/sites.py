@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bagel_perf.report.html.content import Block, Fold, Section, TableBlock, Text
-from bagel_perf.report.html.profiled import ordered, size_of, variant_of
+from bagel_perf.report.html.profiled import size_of, variant_of
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_text
 from bagel_perf.schema.results import Result, res_label
 from bagel_perf.schema.sites import Site
@@ -27,7 +27,7 @@ MISSING = (
 
 def sites_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
     """A table for each variant at its largest resolution, the other resolutions closed; profiled ones with times."""
-    found = [*_profiled(result, reports), *_counted(result)]
+    found = [*_profiled(reports), *_counted(result)]
     order = list(dict.fromkeys([*result.variants, *(each.variant for each in found)]))
     first_of_place = {(each.variant, each.size): each for each in reversed(found)}
     ranked = sorted(first_of_place.values(), key=lambda each: (order.index(each.variant), -each.num_pixels))
@@ -47,8 +47,8 @@ class Waiting:
     sites: tuple[Site, ...]
 
 
-def _profiled(result: Result, reports: Sequence[SyncReport]) -> Iterator[Waiting]:
-    for report in ordered(reports, result):
+def _profiled(reports: Sequence[SyncReport]) -> Iterator[Waiting]:
+    for report in reports:
         sides = [int(side) for side in re.findall("[0-9]+", size_of(report))]
         if report.sites:
             yield Waiting(

@@ -148,6 +148,11 @@ def short(text: str) -> str:
     return line if len(line) <= MAX_LABEL else line[: MAX_LABEL - 1] + "…"
 
 
+def style_of(index: int) -> dict[str, Any]:
+    """Colour and marker of the variant with this number, the same in every drawing."""
+    return {"color": SERIES[index % len(SERIES)], "marker": MARKERS[index % len(MARKERS)]}
+
+
 def limits(points: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
     """An axis that holds 0, all points, and the ends of intervals as far as they do not press the rest together."""
     low, high = min(0.0, *points), max(0.0, *points)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.report.cells import resolutions
 from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Plot, Section, Text, tables
-from bagel_perf.report.html.profiled import SIZE_MARK, ordered, size_of, variant_of
+from bagel_perf.report.html.profiled import SIZE_MARK, devices_of, places_of, size_of, variant_of
 from bagel_perf.report.html.sites import place_text
-from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, is_merged, timeline_svg
+from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, is_drawn_whole, timeline_svg
 from bagel_perf.report.html.trace_file import WHOLE, trace_links
-from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_text
+from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import PATH_SEPARATOR, RegionTime
@@ -43,8 +42,8 @@ COSTS = (
 
 
 def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
-    """A drawing and a table for each of ``REGIONS``, then the lines that waited with their times."""
-    profiled = ordered([report for report in reports if report.profile and report.profile.lanes], result)
+    """A drawing and a table for each of ``REGIONS``, then all that is drawn as a file."""
+    profiled = [report for report in reports if report.profile and report.profile.lanes]
     empty = [report.subject for report in reports if report not in profiled]
     lacking = [Text(text=EMPTY.format(names=", ".join(empty)))] if empty else []
     blocks: tuple[Block, ...] = (
@@ -63,12 +62,12 @@ def _missing(result: Result) -> Iterator[Block]:
 
 def _apart(reports: Sequence[SyncReport], result: Result) -> Iterator[Block]:
     """What is not of this result, or not here; and that a profiled run was another one."""
-    known = {(name, res_text(res)) for name in result.variants for res in resolutions(result)}
+    known = places_of(result)
     foreign = [report.subject for report in reports if (variant_of(report), size_of(report)) not in known]
     if foreign:
         yield Text(text=f"Not of this result: {', '.join(foreign)}.")
     device = result.environment.device_name
-    others = {each.name for report in reports if report.profile for each in report.profile.devices} - {device, ""}
+    others = {name for report in reports for name in devices_of(report)} - {device}
     if others:
         yield Text(text=f"Profiled on another device than {device}: {', '.join(sorted(others))}.")
     here = {(variant_of(report), size_of(report)) for report in reports}
@@ -113,7 +112,7 @@ def _drawing(key: str, title: str, strips: Sequence[Strip], group: Sequence[Sync
     yield Heading(text=title)
     if left_out := [name for name in map(variant_of, group) if name not in names]:
         yield Text(text=NOT_MARKED.format(names=", ".join(left_out)))
-    if old := [strip.variant for strip in strips if is_merged(strip.lanes) and not strip.lanes.shares]:
+    if old := [strip.variant for strip in strips if not is_drawn_whole(strip.lanes)]:
         yield Text(text=OLD.format(names=", ".join(old)))
     caption = f"{CAPTION} {POINTED}" if any(strip.places for strip in strips) else CAPTION
     yield Plot(svg=timeline_svg(key, strips), label=f"{title}: {', '.join(names)}", caption=caption)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bagel_perf.report.html import svg
-from bagel_perf.schema.traces import IdleClass, Lanes, Segment
+from bagel_perf.schema.traces import LANES, MAX_SEGMENTS, IdleClass, Lanes
 from bagel_perf.schema.waits import HINTS
 
 if TYPE_CHECKING:
@@ -33,17 +33,16 @@ WAIT_COLOURS: dict[str, str] = {
 """The same in every plot; other kinds share one."""
 OTHER_WAITS = svg.INK
 CPU, GPU = svg.SERIES[5], svg.SERIES[2]
-LANES = ("CPU", "waits", "GPU", "idle")
+LANE_NAMES = {"cpu": "CPU", "syncs": "waits", "gpu": "GPU", "idle": "idle"}
+"""From top to bottom."""
 LANE_HEIGHT = 0.8
 THIN = {"nothing_to_do": 0.2}
 """Heights of causes that a colour alone would not tell from others."""
-MAX_SEGMENTS = 400
-"""Of a lane in a profile, as ``analysis.traces.lanes`` has it, which needs numpy."""
 LEAST_SHARE = 0.0012
 """Of the axis: as wide is a wait drawn at least, about a pixel, so that one of microseconds is seen."""
 LEAST_HEIGHT = 0.06
 """Of a lane: as high is a bar drawn at least, however little of it is filled."""
-ROW = len(LANES) + 0.8
+ROW = len(LANE_NAMES) + 0.8
 """Lanes of a variant and the space below them, in units of the y axis."""
 
 
@@ -71,8 +70,12 @@ def timeline_svg(key: str, strips: Sequence[Strip]) -> str:
         for row, strip in enumerate(strips):
             _paint_strip(axes, strip.lanes, row * ROW)
             titles.update(_paint_waits(axes, strip, row, kinds, LEAST_SHARE * longest_ms))
-        ticks = [row * ROW + lane for row in range(len(strips)) for lane in range(len(LANES))]
-        names = [f"{svg.short(strip.variant)}  {lane}" if lane == "CPU" else lane for strip in strips for lane in LANES]
+        ticks = [row * ROW + lane for row in range(len(strips)) for lane in range(len(LANE_NAMES))]
+        names = [
+            f"{svg.short(strip.variant)}  {lane}" if lane == "CPU" else lane
+            for strip in strips
+            for lane in LANE_NAMES.values()
+        ]
         axes.set_yticks(ticks, names)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(strips) * ROW - 0.8, -0.7)
@@ -84,9 +87,30 @@ def timeline_svg(key: str, strips: Sequence[Strip]) -> str:
     return svg.draw(key, 0.9 + 0.85 * len(strips), paint, titles)
 
 
-def is_merged(lanes: Lanes) -> bool:
-    """Whether a lane has as many segments as a profile keeps, so that some of them stand for several."""
-    return any(len(lane) >= MAX_SEGMENTS for lane in (lanes.cpu, lanes.syncs, lanes.gpu, lanes.idle))
+def has_shares(lanes: Lanes, lane: str) -> bool:
+    """Whether it is known how full each segment is: they were not merged, or the profile says it."""
+    number = len(getattr(lanes, lane))
+    return number < MAX_SEGMENTS or len(lanes.shares.get(lane, ())) == number
+
+
+def is_drawn_whole(lanes: Lanes) -> bool:
+    """Whether all lanes are drawn."""
+    return all(has_shares(lanes, lane) for lane in LANES)
+
+
+def bars_of(lanes: Lanes, lane: str) -> list[Bar]:
+    """Begin, end, label and share of each segment; none where it is not known how full merged ones are."""
+    segments = getattr(lanes, lane)
+    if not has_shares(lanes, lane):
+        return []
+    shares = lanes.shares.get(lane) or (1.0,) * len(segments)
+    return [(*segment, share) for segment, share in zip(segments, shares, strict=True)]
+
+
+def waits_of(strip: Strip) -> list[tuple[Bar, str]]:
+    """The bars of host syncs, each with its place, "" where that is not known."""
+    bars = bars_of(strip.lanes, "syncs")
+    return list(zip(bars, strip.places if bars and strip.places else ("",) * len(bars), strict=True))
 
 
 def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
@@ -98,20 +122,11 @@ def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
 
 def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
     zero = lanes.start_ms
-    _bars(axes, with_shares(lanes, "cpu", lanes.cpu), zero, top, CPU)
-    _bars(axes, with_shares(lanes, "gpu", lanes.gpu), zero, top + 2, GPU)
-    idle = with_shares(lanes, "idle", lanes.idle)
+    _bars(axes, bars_of(lanes, "cpu"), zero, top, CPU)
+    _bars(axes, bars_of(lanes, "gpu"), zero, top + 2, GPU)
+    idle = bars_of(lanes, "idle")
     for name, (colour, _) in IDLE_COLOURS.items():
         _bars(axes, [bar for bar in idle if bar[2] == name], zero, top + 3, colour, height=THIN.get(name, LANE_HEIGHT))
-
-
-def with_shares(lanes: Lanes, lane: str, segments: Sequence[Segment]) -> list[Bar]:
-    """Begin, end, label and share of each, 1 where nothing was merged; none where merged ones do not say how full."""
-    shares = lanes.shares.get(lane, ())
-    if len(segments) >= MAX_SEGMENTS and len(shares) != len(segments):
-        return []
-    shares = shares if len(shares) == len(segments) else (1.0,) * len(segments)
-    return [(*segment, min(max(share, LEAST_HEIGHT), 1.0)) for segment, share in zip(segments, shares, strict=True)]
 
 
 def _paint_waits(
@@ -119,9 +134,7 @@ def _paint_waits(
 ) -> Iterator[tuple[str, str]]:
     """The waits of each kind and place; gives the gid and title of those whose place is known."""
     groups: dict[tuple[str, str], list[Bar]] = {}
-    places = strip.places or ("",) * len(strip.lanes.syncs)
-    waits = with_shares(strip.lanes, "syncs", strip.lanes.syncs)
-    for (begin, end, kind, share), place in zip(waits, places, strict=False):
+    for (begin, end, kind, share), place in waits_of(strip):
         groups.setdefault((kind, place), []).append((begin, max(end, begin + least_ms), kind, share))
     for number, ((kind, place), bars) in enumerate(groups.items()):
         gid = f"waits-{row}-{number}" if place else None
@@ -150,7 +163,7 @@ def _bars(
     corners = [
         corner
         for begin, end, _, share in bars
-        for left, right, high in [(begin - zero_ms, end - zero_ms, low - height * share)]
+        for left, right, high in [(begin - zero_ms, end - zero_ms, low - height * max(share, LEAST_HEIGHT))]
         for corner in ((left, low), (right, low), (right, high), (left, high), (left, low))
     ]
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(bars)

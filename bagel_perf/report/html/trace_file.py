@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bagel_perf.report.html.content import Link, Links
-from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Bar, Strip, kind_label, with_shares
+from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Bar, Strip, bars_of, kind_label, waits_of
 
 FILE = "bagel-perf-timelines.trace.json.gz"
 VIEWERS = {"Perfetto": "https://ui.perfetto.dev", "speedscope": "https://www.speedscope.app"}
@@ -46,19 +46,18 @@ def _all(strips: Mapping[str, Sequence[Strip]]) -> Iterator[tuple[str, Strip]]:
 
 def _events(pid: int, title: str, strip: Strip) -> Iterator[dict[str, Any]]:
     lanes = strip.lanes
-    sites = strip.places or ("",) * len(lanes.syncs)
     yield _name(pid, 0, "process_name", f"{strip.variant}: {title}")
-    for tid, (lane, bars, notes) in enumerate(
+    for tid, (lane, bars) in enumerate(
         (
-            ("CPU: operators and calls", with_shares(lanes, "cpu", lanes.cpu), ()),
-            ("CPU: host syncs", with_shares(lanes, "syncs", lanes.syncs), sites),
-            ("GPU: at work", with_shares(lanes, "gpu", lanes.gpu), ()),
-            ("GPU: idle, by cause", with_shares(lanes, "idle", lanes.idle), ()),
+            ("CPU: operators and calls", [(bar, "") for bar in bars_of(lanes, "cpu")]),
+            ("CPU: host syncs", waits_of(strip)),
+            ("GPU: at work", [(bar, "") for bar in bars_of(lanes, "gpu")]),
+            ("GPU: idle, by cause", [(bar, "") for bar in bars_of(lanes, "idle")]),
         ),
         1,
     ):
         yield _name(pid, tid, "thread_name", lane)
-        for bar, site in zip(bars, notes or ("",) * len(bars), strict=False):
+        for bar, site in bars:
             yield _complete(pid, tid, bar, lane, lanes.start_ms, site)
 
 

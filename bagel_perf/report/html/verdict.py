@@ -11,10 +11,8 @@ from bagel_perf.report.html.culprits import culprit_lines
 from bagel_perf.report.html.plausible import contradictions
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import counted, res_text
-from bagel_perf.schema.results import Delta, Result
+from bagel_perf.schema.results import Delta, IdentityCheck, Result
 from bagel_perf.schema.syncs import SyncReport
-
-DIFFERENT = "Pictures differ"
 
 
 def verdict_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
@@ -22,9 +20,8 @@ def verdict_section(result: Result, reports: Sequence[SyncReport] = ()) -> Secti
 
     Pictures come first where they differ: a wrong one is never fast.
     """
-    pictures = identity_sentence(result)
-    lines = [*headlines(result), *regressions(result)]
-    ordered = [pictures, *lines] if pictures.startswith(DIFFERENT) else [*lines, pictures]
+    pictures, lines = identity_sentence(result), [*headlines(result), *regressions(result)]
+    ordered = [pictures, *lines] if wrong_places(result) else [*lines, pictures]
     wrong = contradictions(result)
     ordered = [f"This file contradicts itself: {' '.join(wrong)}", *ordered] if wrong else ordered
     leads = [Text(text=line, style="lead") for line in ordered]
@@ -95,15 +92,24 @@ def _noise(result: Result, delta: Delta) -> str:
     return f"noise {floor_pct:.1f}%" + ", which is more than that" * (floor_pct > abs(delta.delta_pct))
 
 
-def identity_sentence(result: Result) -> str:
+def bitwise_checks(result: Result) -> list[IdentityCheck]:
     """Of all that has to be identical to the bit."""
-    checks = [check for check in result.identity if check.candidate not in tolerant_variants(result)]
+    return [check for check in result.identity if check.candidate not in tolerant_variants(result)]
+
+
+def wrong_places(result: Result) -> list[str]:
+    """Where a picture that has to be identical is not."""
+    return [f"{each.candidate} at {res_text(each.res)}" for each in bitwise_checks(result) if not each.identical]
+
+
+def identity_sentence(result: Result) -> str:
+    """Whether the pictures are the same."""
+    checks = bitwise_checks(result)
     if not checks:
         return "No two pictures were compared."
-    wrong = [f"{check.candidate} at {res_text(check.res)}" for check in checks if not check.identical]
+    if wrong := wrong_places(result):
+        return f"Pictures differ from those of {result.variants[0]}: {', '.join(wrong)}."
     runs = counted(sum(check.num_runs for check in checks), "run")
-    if wrong:
-        return f"{DIFFERENT} from those of {result.variants[0]}: {', '.join(wrong)}."
     return f"The pictures of all bitwise variants are md5-identical to those of {result.variants[0]}, in {runs}."
 
 

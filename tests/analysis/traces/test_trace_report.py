@@ -10,12 +10,11 @@ import pytest
 
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.intervals import covered_us, merged, union
-from bagel_perf.analysis.traces.lanes import MAX_SEGMENTS
 from bagel_perf.analysis.traces.shortening import MAX_REGIONS, MAX_SITES, shortened
 from bagel_perf.analysis.traces.source_lines import program_line
 from bagel_perf.analysis.traces.table import CallSite
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.traces import TraceReport
+from bagel_perf.schema.traces import MAX_SEGMENTS, TraceReport
 from trace_scenes import MAIN, Scene, Sync, Work, item, random_scene, requests, two_steps
 from trace_stories import trace_of
 

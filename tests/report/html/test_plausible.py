@@ -67,7 +67,9 @@ def test_a_committed_result_is_plausible_and_does_not_contradict_itself(folder: 
 
 @pytest.mark.parametrize("path", sorted(REPORTS.glob("timelines-h200/*.json.gz")), ids=lambda path: path.name)
 def test_a_committed_profile_is_plausible(path: Path) -> None:
-    check_profile(SyncReport.from_json(json.loads(gzip.decompress(path.read_bytes()))))
+    report = SyncReport.from_json(json.loads(gzip.decompress(path.read_bytes())))
+    check_profile(report)
+    assert report.profile is not None and report.profile.lanes
 
 
 @pytest.mark.parametrize(

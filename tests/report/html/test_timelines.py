@@ -11,20 +11,18 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.lanes import MAX_SEGMENTS
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.commands.report import run_report
-from bagel_perf.report.html import timeline_plot
 from bagel_perf.report.html.content import Heading, TableBlock
 from bagel_perf.report.html.profiled import ordered
 from bagel_perf.report.html.profiles import split_files
 from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.timeline import timeline_section
-from bagel_perf.report.html.timeline_plot import Strip, timeline_svg
+from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import load
 from bagel_perf.schema.syncs import Instrument, SyncReport
-from bagel_perf.schema.traces import Lanes
+from bagel_perf.schema.traces import MAX_SEGMENTS, Lanes
 
 ROOT = Path(__file__).resolve().parents[3]
 REPORTS = ROOT / "reports"
@@ -164,8 +162,11 @@ def test_a_profile_without_a_timeline_is_said_to_have_none(watched: SyncReport) 
     )
 
 
-def test_a_profile_keeps_as_many_segments_as_a_drawing_takes_for_merged() -> None:
-    assert timeline_plot.MAX_SEGMENTS == MAX_SEGMENTS
+def test_lanes_that_were_merged_are_known_by_their_number(watched: SyncReport) -> None:
+    assert watched.profile is not None
+    merged = next(each for each in watched.profile.lanes if len(each.gpu) == MAX_SEGMENTS)
+    assert is_drawn_whole(merged)
+    assert not is_drawn_whole(dataclasses.replace(merged, shares={}))
 
 
 def test_lines_have_the_times_of_a_profile_where_there_is_one(watched: SyncReport) -> None:

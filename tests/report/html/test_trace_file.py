@@ -54,6 +54,14 @@ def test_what_was_merged_says_how_full_it_is() -> None:
     assert notes == [{"merged, filled to": "25.0%"}]
 
 
+def test_a_bar_that_is_drawn_higher_to_be_seen_tells_its_own_share() -> None:
+    lanes = dataclasses.replace(LANES, shares={"gpu": (0.001,)})
+    data = json.loads(gzip.decompress(trace_bytes({"One step": [Strip(variant="a", lanes=lanes)]})))
+    assert [event["args"] for event in data["traceEvents"] if event["ph"] == "X" and "args" in event] == [
+        {"merged, filled to": "0.1%"}
+    ]
+
+
 def test_events_of_a_thread_do_not_overlap() -> None:
     """Perfetto drops those that do."""
     ends: dict[tuple[int, int], float] = {}
