@@ -14,6 +14,7 @@ from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils import _device as default_device
 
+from bagel_perf.harness.simulated.custom_operators import is_custom, run_custom
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.harness.simulated.verdicts import accepts_host_scalars, takes_sizes
 
@@ -68,7 +69,7 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
     if name.startswith(("get ", "set ")):
         return _property
     if isinstance(func, OpOverload | OpOverloadPacket):
-        return watched
+        return run_custom if is_custom(func) else watched
     if func in default_device._device_constructors():
         return creation.create
     if name in _TENSORS_ONLY:

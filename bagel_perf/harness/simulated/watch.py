@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporarily
 
+from bagel_perf.harness.simulated.custom_operators import Way, is_custom, run_python, way_of
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.harness.simulated.verdicts import verdict_on
 from bagel_perf.schema.waits import Kind
@@ -35,6 +36,8 @@ class Watch(TorchDispatchMode):
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if is_custom(func) and way_of(func) is Way.PYTHON:
+            return run_python(self._device, func, args, kwargs)
         self.judge(func, args, kwargs)
         return func(*args, **kwargs)
 
@@ -64,6 +67,8 @@ class BackwardWatch(Watch):
         kwargs = kwargs or {}
         if not any(map(_is_on_device, args)):
             return func(*args, **kwargs)
+        if is_custom(func) and way_of(func) is Way.PYTHON:
+            return run_python(self._device, func, args, kwargs)
         with hidden():
             self.judge(func, args, kwargs)
             return wrap(func(*args, **kwargs))
