@@ -27,6 +27,8 @@ from bagel_perf.schema.waits import Kind
 
 Listener = Callable[[Kind], None]
 CopyListener = Callable[[bool], None]
+RemarkListener = Callable[[str, str], None]
+"""Called with "unjudged", "hazards" or "notes", and what was remarked."""
 _open: list[SimulatedDevice] = []
 _open_lock = threading.Lock()
 _num_dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
@@ -58,6 +60,7 @@ class SimulatedDevice:
         self.composites = Composites()
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
         self._copy_listeners: tuple[CopyListener, ...] = ()
+        self._remark_listeners: tuple[RemarkListener, ...] = ()
         self._handlers: dict[Any, calls.Handler] = {}
         self._of_thread = threading.local()
         self._mode = _EveryCall(self)
@@ -119,6 +122,21 @@ class SimulatedDevice:
             with _open_lock:
                 self._copy_listeners = tuple(other for other in self._copy_listeners if other != listener)
 
+    @contextmanager
+    def remarks_to(self, listener: RemarkListener) -> Iterator[None]:
+        """``listener(what, name)`` is called at each remark besides waits, until the end of the context."""
+        with _open_lock:
+            self._remark_listeners = (*self._remark_listeners, listener)
+        try:
+            yield
+        finally:
+            with _open_lock:
+                self._remark_listeners = tuple(other for other in self._remark_listeners if other != listener)
+
+    def _tell_remark(self, what: str, name: str) -> None:
+        for listener in self._remark_listeners:
+            listener(what, name)
+
     def owns(self, device: torch.device | str | int | None) -> bool:
         """Whether ``device`` is this one; a number is an index of CUDA devices, of which there is one."""
         if device is None:
@@ -147,16 +165,19 @@ class SimulatedDevice:
         """An operator was called whose waits are not known."""
         with _open_lock:
             self.unjudged[operator] += 1
+        self._tell_remark("unjudged", operator)
 
     def warns(self, hazard: str) -> None:
         """The host does not wait, but may be held up."""
         with _open_lock:
             self.hazards[hazard] += 1
+        self._tell_remark("hazards", hazard)
 
     def remarks(self, note: str) -> None:
         """Something ran in another way than on CUDA."""
         with _open_lock:
             self.notes[note] += 1
+        self._tell_remark("notes", note)
 
     def watch(self, reads: Kind = "scalar_read") -> Watch:
         """A context that reports the waits of the operators a call is made of."""
