@@ -19,12 +19,14 @@ from bagel_perf.harness.simulated import generators, properties, storages, strea
 from bagel_perf.harness.simulated.autocasts import patch_autocast
 from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives
 from bagel_perf.harness.simulated.device import Listener, SimulatedDevice
+from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.legacy import patch_legacy_types
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.profilers import patch_profilers
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.sync_debug_mode import SyncDebugMode
 from bagel_perf.harness.simulated.threads import patch_threads
+from bagel_perf.harness.simulated.triton_kernels import patch_triton
 from bagel_perf.schema.waits import Kind
 
 _CUDA_VERSION = "13.0"
@@ -49,6 +51,7 @@ class SimulatedCuda(SimulatedDevice):
             super().__enter__()
             stack.push(super().__exit__)
             stack.enter_context(self._cuda_patches())
+            stack.enter_context(self._late_patches())
             self._exits = stack.pop_all()
         return self
 
@@ -72,6 +75,11 @@ class SimulatedCuda(SimulatedDevice):
         patch_profilers(patches, self)
         self._patch_rest(patches)
         return patches
+
+    def _late_patches(self) -> LatePatches:
+        late = LatePatches()
+        patch_triton(late, self)
+        return late
 
     def _patch_torch_cuda(self, patches: Patches) -> None:
         functions = {
