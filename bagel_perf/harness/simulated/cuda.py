@@ -19,6 +19,8 @@ from bagel_perf.harness.simulated import generators, properties, storages, strea
 from bagel_perf.harness.simulated.autocasts import patch_autocast
 from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives
 from bagel_perf.harness.simulated.device import Listener, SimulatedDevice
+from bagel_perf.harness.simulated.exchange import patch_exchange
+from bagel_perf.harness.simulated.guards import guarded_by_the_cpu
 from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.legacy import patch_legacy_types
 from bagel_perf.harness.simulated.patches import Patches
@@ -52,6 +54,7 @@ class SimulatedCuda(SimulatedDevice):
             stack.push(super().__exit__)
             stack.enter_context(self._cuda_patches())
             stack.enter_context(self._late_patches())
+            stack.enter_context(guarded_by_the_cpu())
             self._exits = stack.pop_all()
         return self
 
@@ -159,8 +162,8 @@ class SimulatedCuda(SimulatedDevice):
         patches.add(torch.backends.cudnn, "is_available", lambda: True)
         patches.add(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
         patches.add(torch.backends.cudnn, "version", lambda: 91000)
-        patches.add(torch.storage._StorageBase, "cuda", storages.to_device(self))
-        patches.add(torch.storage._StorageBase, "to", storages.moves(self, torch.storage._StorageBase.to))
+        storages.patch_storages(patches, self)
+        patch_exchange(patches)
         if torch.version.cuda is None:
             patches.add(torch.version, "cuda", _CUDA_VERSION)
 
