@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd.function import BackwardCFunction, Function, FunctionCtx
 from torch.autograd.graph import saved_tensors_hooks
 from torch.autograd.variable import Variable
 
 from bagel_perf.harness.simulated.patches import Patches
+from bagel_perf.harness.simulated.refusals import NotSimulated
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ class _Engine:
 
     def run_backward(self, tensors: Any, *args: Any, **kwargs: Any) -> Any:
         device = self._device
+        if any(isinstance(tensor, FakeTensor | FunctionalTensor) and device.owns(tensor.device) for tensor in tensors):
+            raise NotSimulated("a backward pass of fake tensors on cuda", "trace the module and its inputs on the host")
         with device.intercepting(), device.watch_backward():
             gradients = self._engine.run_backward(tensors, *args, **kwargs)
         inputs = kwargs.get("inputs") or (args[3] if len(args) > 3 else ())

@@ -1,14 +1,22 @@
-"""Compilers, and what replays work without Python: functions run eagerly, graphs and collectives are refused."""
+"""Compilers, and what replays work without Python: ``torch.compile`` runs eagerly, graphs and collectives are refused.
+
+What ``torch.jit`` made runs as it is, watched. Copies across devices do not show in it, as its tensors are the CPU's:
+code that has some is named as unjudged.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
+from bagel_perf.harness.simulated.calls import CPU, devices_differ, holds_simulated
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
+from bagel_perf.harness.simulated.watch import Watch
 
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
@@ -16,23 +24,27 @@ if TYPE_CHECKING:
 _GRAPHS = "a captured graph replays without Python; capture nothing, and the eager program is counted"
 
 
+_COPYING = ("aten::tensor", "aten::as_tensor", "aten::cpu", "aten::cuda", "aten::pin_memory")
+_Node = Any
+
+
 def patch_compilers(patches: Patches, device: SimulatedDevice) -> None:
-    """``torch.compile`` and ``torch.jit`` give back what they are given; what they made before is watched."""
-    compile_eagerly = _eager(device, "torch.compile ran eagerly")
-    patches.add(torch, "compile", compile_eagerly)
-    patches.add(torch.compiler, "compile", compile_eagerly, only_present=True)
-    patches.add(torch.jit, "script", _eager(device, "torch.jit.script ran eagerly"))
-    patches.add(torch.jit, "trace", _eager(device, "torch.jit.trace ran eagerly"))
+    """``torch.compile`` gives back what it is given; what ``torch.jit`` makes is watched, loaded and saved."""
+    patches.add(torch, "compile", _eager(device))
+    patches.add(torch.compiler, "compile", _eager(device), only_present=True)
     for scripted in (torch._C.ScriptFunction, torch._C.ScriptMethod):
         patches.add(scripted, "__call__", _watched(device, scripted.__call__))
+    patches.add(torch.jit, "load", _loading(device, torch.jit.load))
+    module: Any = torch.jit._script.RecursiveScriptModule
+    for name in ("save", "save_to_buffer"):
+        patches.add(module, name, _saving(device, getattr(module, name)))
 
 
-def _eager(device: SimulatedDevice, note: str) -> Any:
+def _eager(device: SimulatedDevice) -> Any:
     def compile_nothing(model: Any = None, *args: Any, **kwargs: Any) -> Any:
-        model = model if model is not None else kwargs.get("obj", kwargs.get("func"))
         if model is None:
             return compile_nothing
-        device.remarks(note)
+        device.remarks("torch.compile ran eagerly")
         return model
 
     return compile_nothing
@@ -40,13 +52,95 @@ def _eager(device: SimulatedDevice, note: str) -> Any:
 
 def _watched(device: SimulatedDevice, native: Any) -> Any:
     def call(scripted: Any, *args: Any, **kwargs: Any) -> Any:
-        # A method's module holds its parameters, so whether the device is meant shows in the result's use alone.
-        if SimulatedTensor not in map(type, (*args, *kwargs.values())):
+        owner = getattr(scripted, "owner", None)
+        kinds = set() if owner is None else {type(tensor) for tensor in _tensors_of(owner) if tensor.dim()}
+        if SimulatedTensor not in kinds and not holds_simulated((*args, *kwargs.values())):
             return native(scripted, *args, **kwargs)
-        with hidden(), device.watch():
+        if kinds - {SimulatedTensor}:
+            raise devices_differ(device, scripted)
+        for name in _copies_in(scripted):
+            device.cannot_judge(f"{name} in torch.jit's {scripted.name}")
+        with hidden(), _ScriptWatch(device):
             return wrap(native(scripted, *args, **kwargs))
 
     return call
+
+
+class _ScriptWatch(Watch):
+    """Factories of a script name the device, which below Python is the CPU."""
+
+    def __torch_dispatch__(
+        self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if kwargs.get("device") is not None and self._device.owns(kwargs["device"]):
+            kwargs["device"] = CPU
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _tensors_of(module: Any) -> Iterator[Any]:
+    kinds: tuple[Any, ...] = (torch._C.ParameterDict, torch._C.BufferDict)
+    for kind in kinds:
+        yield from (tensor for _, tensor in kind(module).items())
+    for _, inner in torch._C.ModuleDict(module).items():
+        yield from _tensors_of(inner)
+
+
+def _copies_in(scripted: Any) -> tuple[str, ...]:
+    """Operators of a graph that may copy across devices, each once."""
+    found = _known_copies.get(scripted.graph)
+    if found is None:
+        found = tuple(dict.fromkeys(node.kind() for node in _nodes_of(scripted.inlined_graph) if _may_copy(node)))
+        _known_copies[scripted.graph] = found
+    return found
+
+
+_known_copies: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def _nodes_of(block: Any) -> Iterator[_Node]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes_of(inner)
+
+
+def _may_copy(node: _Node) -> bool:
+    kind = node.kind()
+    return kind in _COPYING or (kind in ("aten::to", "aten::_to_copy") and _names_device(node))
+
+
+def _names_device(node: _Node) -> bool:
+    """Whether a conversion names a device, or takes it from another tensor."""
+    kinds = [str(value.type()) for value in list(node.inputs())[1:]]
+    return any(kind in ("Device", "Device?", "Optional[Device]") or "Tensor" in kind for kind in kinds)
+
+
+def _loading(device: SimulatedDevice, native: Any) -> Any:
+    """``torch.jit.load``, which reads each tensor into host memory and copies it to the device that is asked for."""
+
+    def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if map_location is None or not device.owns(map_location):
+            return native(f, map_location, *args, **kwargs)
+        return native(f, "cpu", *args, **kwargs).to("cuda")
+
+    return load
+
+
+def _saving(device: SimulatedDevice, native: Any) -> Any:
+    """Copies each storage to the host first."""
+
+    def save(module: Any, *args: Any, **kwargs: Any) -> Any:
+        storages = {
+            tensor.untyped_storage()._cdata
+            for tensor in (*module.parameters(), *module.buffers())
+            if type(tensor) is SimulatedTensor and tensor.numel()
+        }
+        device.waits("d2h_copy", len(storages))
+        with hidden():
+            return native(module, *args, **kwargs)
+
+    return save
 
 
 def patch_graphs_and_collectives(patches: Patches) -> None:

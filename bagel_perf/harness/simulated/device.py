@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bagel_perf.harness import fast_paths
-from bagel_perf.harness.simulated import calls
+from bagel_perf.harness.simulated import calls, wrappers
 from bagel_perf.harness.simulated.autograd import patch_autograd
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
 from bagel_perf.harness.simulated.composites import Composites
@@ -68,6 +68,7 @@ class SimulatedDevice:
         patch_autograd(self._patches, self)
         patch_optimizers(self._patches)
         patch_transforms(self._patches)
+        wrappers.patch_wrappers(self._patches, self)
         self._patches.add(*fast_paths.PLACE, fast_paths.ignoring(SimulatedTensor, _EveryCall))
 
     def __enter__(self) -> Self:
@@ -202,9 +203,14 @@ class SimulatedDevice:
         handler = self._handlers.get(func)
         if handler is None:
             handler = self._handlers[func] = calls.handler_of(self, func)
-        if _num_dispatch_modes() and is_watching():
-            with unwatched():
-                return handler(self, func, types, args, kwargs)
+        if wrappers.holds_wrapper(args) or (kwargs and wrappers.holds_wrapper(kwargs.values())):
+            handler = wrappers.run_wrapped
+        if _num_dispatch_modes():
+            if wrappers.is_native(args, kwargs):
+                return func(*args, **kwargs)
+            if is_watching():
+                with unwatched():
+                    return handler(self, func, types, args, kwargs)
         return handler(self, func, types, args, kwargs)
 
 

@@ -19,7 +19,7 @@ class _Capsule:
 
 def patch_exchange(patches: Patches) -> None:
     """Replaces torch's functions that make and take DLPack capsules."""
-    taken, made = _from(torch.utils.dlpack.from_dlpack), _to(torch._C._to_dlpack)  # type: ignore[attr-defined]
+    taken, made = _from(torch.utils.dlpack.from_dlpack), _to(torch._C._to_dlpack)
     for module in (torch, torch.utils.dlpack):
         patches.add(module, "from_dlpack", taken)
     for module, name in ((torch.utils.dlpack, "to_dlpack"), (torch._C, "_to_dlpack"), (torch, "to_dlpack")):
