@@ -96,3 +96,33 @@ def to_host(x: torch.Tensor) -> torch.Tensor:
 def test_scripts_that_torch_itself_needs_are_still_made(device: SimulatedCuda) -> None:
     x = torch.ones(3, device="cuda")
     assert torch.func.jvp(torch.sin, (x,), (x,))[1].is_cuda
+
+
+TRANSFORMS: dict[str, Any] = {
+    "jvp": lambda x: torch.func.jvp(torch.sin, (x,), (x,))[1],
+    "jacfwd": lambda x: torch.func.jacfwd(torch.sin)(x),
+    "jacrev": lambda x: torch.func.jacrev(torch.sin)(x),
+    "hessian": lambda x: torch.func.hessian(lambda x: x.sin().sum())(x),
+    "vmap of grad": lambda x: torch.vmap(torch.func.grad(lambda x: x.sin().sum()))(x[:, None]),
+    "functionalize": lambda x: torch.func.functionalize(lambda x: x.add_(1))(x.clone()),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_gives_device_tensors_with_the_values_of_the_cpu(
+    device: SimulatedCuda, waits: list[Kind], name: str
+) -> None:
+    host = torch.tensor([1.0, 2.0, 3.0])
+    result = TRANSFORMS[name](device.wrap(host.clone()))
+    assert result.is_cuda and torch.allclose(device.unwrap(result), TRANSFORMS[name](host)) and waits == []
+
+
+def test_what_needs_dynamo_runs_without_or_is_refused(device: SimulatedCuda) -> None:
+    module, x = nn.Linear(4, 4, device="cuda"), torch.ones(2, 4, device="cuda")
+    assert torch.export.export(module, (x,), strict=True).module()(x).is_cuda
+    assert any("strict=False" in note for note in device.notes)
+    dynamo: Any = torch._dynamo
+    assert dynamo.optimize("inductor")(module)(x).is_cuda
+    for refused in (dynamo.explain, torch.export.draft_export):
+        with pytest.raises(NotSimulated):
+            refused(module, (x,))

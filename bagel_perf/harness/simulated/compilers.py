@@ -6,6 +6,7 @@ code that has some is named as unjudged.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -13,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from bagel_perf.harness.simulated.calls import CPU, devices_differ, holds_simulated
+from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
@@ -141,6 +143,38 @@ def _saving(device: SimulatedDevice, native: Any) -> Any:
             return native(module, *args, **kwargs)
 
     return save
+
+
+def patch_tracers(late: LatePatches, device: SimulatedDevice) -> None:
+    """Dynamo reads Python as it runs, the device's included: what needs it runs without, or is refused."""
+    late.add("torch._dynamo", lambda patches, module: _patch_dynamo(patches, module, device))
+    late.add("torch.export", lambda patches, module: _patch_export(patches, module, device))
+
+
+def _patch_dynamo(patches: Patches, module: Any, device: SimulatedDevice) -> None:
+    def optimize(*args: Any, **kwargs: Any) -> Any:
+        return _eager(device)()
+
+    for name in ("optimize", "optimize_assert"):
+        patches.add(module, name, optimize, only_present=True)
+    for name in ("explain", "export"):
+        refused = refused_function(f"torch._dynamo.{name}", "functions run eagerly here; call them as they are")
+        patches.add(module, name, refused, only_present=True)
+
+
+def _patch_export(patches: Patches, module: Any, device: SimulatedDevice) -> None:
+    native = module.export
+
+    @functools.wraps(native)
+    def export(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("strict"):
+            device.remarks("torch.export ran with strict=False, without Dynamo")
+            kwargs["strict"] = False
+        return native(*args, **kwargs)
+
+    patches.add(module, "export", export)
+    refused = refused_function("torch.export.draft_export", "use torch.export.export")
+    patches.add(module, "draft_export", refused, only_present=True)
 
 
 def patch_graphs_and_collectives(patches: Patches) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any, Self
 
 import torch
@@ -17,13 +17,14 @@ from torch.utils import _device as default_device
 
 from bagel_perf.harness.simulated import generators, properties, storages, streams
 from bagel_perf.harness.simulated.autocasts import patch_autocast
-from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives
+from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives, patch_tracers
 from bagel_perf.harness.simulated.device import Listener, SimulatedDevice
 from bagel_perf.harness.simulated.exchange import patch_exchange
 from bagel_perf.harness.simulated.guards import guarded_by_the_cpu
 from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.legacy import patch_legacy_types
 from bagel_perf.harness.simulated.patches import Patches
+from bagel_perf.harness.simulated.private_names import patch_private_names
 from bagel_perf.harness.simulated.profilers import patch_profilers
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.sync_debug_mode import SyncDebugMode
@@ -52,8 +53,11 @@ class SimulatedCuda(SimulatedDevice):
             stack.enter_context(_default_device_kept())
             super().__enter__()
             stack.push(super().__exit__)
-            stack.enter_context(self._cuda_patches())
-            stack.enter_context(self._late_patches())
+            late = LatePatches()
+            patch_triton(late, self)
+            patch_tracers(late, self)
+            stack.enter_context(self._cuda_patches(late))
+            stack.enter_context(late)
             stack.enter_context(guarded_by_the_cpu())
             self._exits = stack.pop_all()
         return self
@@ -67,7 +71,7 @@ class SimulatedCuda(SimulatedDevice):
             self._debug_mode.remark(kind)
             super().waits(kind)
 
-    def _cuda_patches(self) -> Patches:
+    def _cuda_patches(self, late: LatePatches) -> Patches:
         patches = Patches()
         self._patch_torch_cuda(patches)
         patch_graphs_and_collectives(patches)
@@ -77,12 +81,8 @@ class SimulatedCuda(SimulatedDevice):
         patch_threads(patches, self)
         patch_profilers(patches, self)
         self._patch_rest(patches)
+        patch_private_names(patches, late, self)
         return patches
-
-    def _late_patches(self) -> LatePatches:
-        late = LatePatches()
-        patch_triton(late, self)
-        return late
 
     def _patch_torch_cuda(self, patches: Patches) -> None:
         functions = {
@@ -123,7 +123,6 @@ class SimulatedCuda(SimulatedDevice):
             "set_stream": streams.set_stream,
             "device": streams.DeviceContext,
             "device_of": streams.DeviceContext,
-            "cudart": lambda: _CUDART,
         }
 
     def _refusing_nested(self, native: Any) -> Any:
@@ -211,4 +210,3 @@ _NVTX: dict[str, Any] = {
     **dict.fromkeys(("range_push", "range_pop", "range_start", "range_end", "mark"), _nothing),
 }
 _PROFILER: dict[str, Any] = {"start": _nothing, "stop": _nothing, "init": _nothing, "profile": _range}
-_CUDART = SimpleNamespace(cudaProfilerStart=_nothing, cudaProfilerStop=_nothing, cudaError=SimpleNamespace(success=0))

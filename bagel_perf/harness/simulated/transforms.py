@@ -11,7 +11,14 @@ from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 
 _NAMES = {
     vmap: ("_add_batch_dim", "_remove_batch_dim", "_maybe_remove_batch_dim"),
-    eager_transforms: ("_wrap_for_grad", "_unwrap_for_grad", "_wrap_tensor_for_grad", "_unwrap_tensor_for_grad"),
+    eager_transforms: (
+        "_wrap_for_grad",
+        "_unwrap_for_grad",
+        "_wrap_tensor_for_grad",
+        "_unwrap_tensor_for_grad",
+        "_maybe_wrap_functional_tensor",
+        "_maybe_unwrap_functional_tensor",
+    ),
 }
 
 
