@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils._pytree import tree_map
 
-from bagel_perf.harness.simulated import SimulatedCuda
+from bagel_perf.harness.simulated import NotSimulated, SimulatedCuda
 from bagel_perf.schema.waits import Kind
+
+DISTRIBUTED: Any = torch.distributed
 
 
 class Wrapper(Tensor):
@@ -115,6 +119,43 @@ def test_a_module_of_wrappers_moves_and_learns(device: SimulatedCuda, waits: lis
     x = torch.ones(3, 4, device="cuda")
     module(TwoTensor(x, x.clone())).sum().backward()
     assert len(waits) == 4 and module.weight.grad is not None and module.weight.grad.device.type == "cuda"
+
+
+def test_jagged_and_masked_tensors_are_on_the_device_and_learn(device: SimulatedCuda, waits: list[Kind]) -> None:
+    values, offsets = torch.ones(6, 3, device="cuda"), torch.tensor([0, 2, 6], device="cuda")
+    layer = nn.Linear(3, 3, device="cuda")
+    waits.clear()
+    jagged = torch.nested.nested_tensor_from_jagged(values, offsets)
+    assert jagged.device.type == "cuda" and (jagged * 2).values().is_cuda
+    layer(jagged).values().sum().backward()
+    assert waits == [] and layer.weight.grad is not None and layer.weight.grad.is_cuda
+    masked = torch.masked.masked_tensor(values, values > 0)
+    assert masked.sum().item() == 18 and waits[-1] == "scalar_read"
+    assert torch.nested.nested_tensor([values, values[:2]]).is_cuda
+
+
+def test_a_distributed_tensor_waits_for_the_tensor_inside(device: SimulatedCuda, waits: list[Kind]) -> None:
+    torch.distributed.init_process_group("gloo", store=DISTRIBUTED.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cuda", (1,))
+        whole: Any = DTensor.from_local(torch.ones(4, 2, device="cuda"), mesh, [Replicate()], run_check=False)
+        assert whole.device.type == "cuda" and (whole + 1).to_local().is_cuda
+        assert (whole + 1).sum().item() == 16 and bool((whole > 0).any()) and waits == ["scalar_read"] * 2
+        assert whole.cpu().to_local().device.type == "cpu" and waits[2:] == ["d2h_copy"]
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_tensor_of_a_device_tensor_is_on_the_device(device: SimulatedCuda) -> None:
+    class Image(Tensor):
+        pass
+
+    make_image: Any = Image
+    x = torch.ones(2, device="cuda")
+    assert Tensor(x).is_cuda and Tensor(2, 3).shape == (2, 3)
+    for make in (lambda: make_image(x), lambda: x.as_subclass(Image), lambda: Tensor._make_subclass(Image, x)):
+        with pytest.raises(NotSimulated, match="would not be on the simulated device"):
+            make()
 
 
 def test_a_subclass_without_a_dispatch_of_its_own_is_refused_with_a_remedy(device: SimulatedCuda) -> None:

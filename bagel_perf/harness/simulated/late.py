@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Self
@@ -20,11 +20,16 @@ class LatePatches(AbstractContextManager["LatePatches"]):
 
     def __init__(self) -> None:
         self._wanted: dict[str, Patch] = {}
+        self._hidden: dict[str, Patches] = {}
         self._done = ExitStack()
 
     def add(self, module: str, patch: Patch) -> None:
         """Has ``patch`` called with the module, when there is one of this name."""
         self._wanted[module] = patch
+
+    def hide(self, patches: Patches, module: str) -> None:
+        """Takes ``patches``, which are in force, back while a module is imported that must not see them."""
+        self._hidden[module] = patches
 
     def __enter__(self) -> Self:
         sys.meta_path.insert(0, self)
@@ -44,7 +49,7 @@ class LatePatches(AbstractContextManager["LatePatches"]):
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
         """What the other finders find, for a module that is to be patched; the interface of ``sys.meta_path``."""
-        if name not in self._wanted:
+        if name not in self._wanted and name not in self._hidden:
             return None
         for finder in sys.meta_path:
             find = None if finder is self else getattr(finder, "find_spec", None)
@@ -61,8 +66,21 @@ class LatePatches(AbstractContextManager["LatePatches"]):
             return
 
         def exec_module(module: ModuleType) -> None:
-            execute(module)
-            if self in sys.meta_path:
+            with self._without(module.__name__):
+                execute(module)
+            if self in sys.meta_path and module.__name__ in self._wanted:
                 self._apply(module)
 
         loader.exec_module = exec_module
+
+    @contextmanager
+    def _without(self, module: str) -> Iterator[None]:
+        patches = self._hidden.get(module) if self in sys.meta_path else None
+        if patches is None:
+            yield
+            return
+        patches.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            patches.__enter__()

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def _to(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
     tensor, options = args[0], to_options(args[1:], kwargs)
     target = options.pop("device", None)
-    if options.get("layout") is torch.strided:  # ``_to_copy`` may say so, ``to`` not
-        del options["layout"]
+    if options.get("layout") in (None, torch.strided):  # ``_to_copy`` may say so, ``to`` not
+        options.pop("layout", None)
+    options = {name: value for name, value in options.items() if value is not None and name != "pin_memory"}
     is_on_device = type(tensor) is SimulatedTensor
     if target is not None and not device.owns(target) and torch.device(target).type != "cpu":
         return func(*args, **kwargs)

@@ -7,7 +7,8 @@ own way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 
 from bagel_perf.harness.simulated.calls import CPU, Args, Func, Kwargs, holds_simulated, name_of
 from bagel_perf.harness.simulated.patches import Patches
-from bagel_perf.harness.simulated.tensor import hidden
+from bagel_perf.harness.simulated.refusals import NotSimulated
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.harness.simulated.transfers import to_options
 from bagel_perf.harness.simulated.watch import Watch, unwatched
 
@@ -27,15 +29,20 @@ if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
 
 _MARK = "_is_on_simulated_device"
+_LOCAL = "_local_tensor"
+"""Where ``DTensor`` holds its part."""
+_SUBCLASS = "a subclass of Tensor would not be on the simulated device; hold the tensor in a wrapper subclass"
 _DEFAULTS = (Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)  # type: ignore[attr-defined]
 _MOVES = ("to", "cuda", "cpu")
 _fake_mode: Any = torch._C._TorchDispatchModeKey.FAKE
 
 
-@lru_cache(maxsize=4096)
-def is_wrapper(kind: Any) -> bool:
+def _is_wrapper(kind: Any) -> bool:
     """Whether tensors of this class have a dispatch of their own."""
     return issubclass(kind, Tensor) and kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
+is_wrapper: Callable[[Any], bool] = lru_cache(maxsize=4096)(_is_wrapper)
 
 
 def holds_wrapper(values: Iterable[Any]) -> bool:
@@ -62,10 +69,51 @@ class Passing(Watch):
         kinds = _wrappers_in(args, kwargs)
         with torch._C._EnableTorchFunction(), self._device.intercepting():
             for kind in kinds:
+                if _dispatches_below_python(kind):
+                    return self._dispatch_below_python(func, args, kwargs)
                 result = kind.__torch_dispatch__(func, types, args, kwargs)
                 if result is not NotImplemented:
                     return result
             return func(*args, **kwargs)
+
+    def _dispatch_below_python(self, func: OpOverload, args: Args, kwargs: Kwargs) -> Any:
+        """Judges the call for that on the tensor inside, which nobody sees, and marks what comes of it."""
+        device = self._device
+        is_on_device = any(_is_on_device(value) for value in _flat(args) if isinstance(value, Tensor))
+        target = kwargs.get("device")
+        goes_to_device = is_on_device if target is None else device.owns(target)
+        if goes_to_device == is_on_device:
+            self.judge(func, args, kwargs)
+        elif not kwargs.get("non_blocking"):
+            device.waits("pageable_upload" if goes_to_device else "d2h_copy")
+        if target is not None:
+            kwargs = {**kwargs, "device": CPU if goes_to_device else target}
+        result = _call_below_python(func, args, kwargs)
+        if goes_to_device:
+            for value in _flat((result,)):
+                wrap(getattr(value, _LOCAL, None))
+        return result
+
+
+def _dispatches_below_python(kind: Any) -> bool:
+    """Whether it is ``DTensor``, whose dispatch in Python only calls the operator again."""
+    return (kind.__module__, kind.__name__) == ("torch.distributed.tensor", "DTensor")
+
+
+def _call_below_python(func: OpOverload, args: Args, kwargs: Kwargs) -> Any:
+    """Calls an operator as C++ does, which does not take numbers for tensors."""
+    wanted = [argument.type.kind() == "TensorType" for argument in func._schema.arguments]
+    tensors = [
+        torch.tensor(value, device=CPU) if is_tensor and isinstance(value, int | float | complex) else value
+        for value, is_tensor in zip(args, wanted, strict=False)
+    ]
+    return torch._C._dispatch_call_boxed(func._handle, *tensors, **kwargs)
+
+
+def is_passing() -> bool:
+    """Whether a wrapper's own code runs: then torch may ask for CUDA before it asks the wrapper."""
+    num_modes: int = torch._C._len_torch_dispatch_stack()
+    return num_modes > 0 and isinstance(torch._C._get_dispatch_stack_at(num_modes - 1), Passing)
 
 
 def run_wrapped(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -77,14 +125,16 @@ def run_wrapped(device: SimulatedDevice, func: Func, types: Any, args: Args, kwa
     name = name_of(func)
     if name in _FACTS and len(kinds) == 1:
         return _fact(device, func, args[0])
+    options = _options(name, args[1:], kwargs) if name in _MOVES and is_wrapper(type(args[0])) else None
     with Passing(device):
-        for kind in kinds:
-            if getattr(kind.__torch_function__, "__func__", kind.__torch_function__) not in _DEFAULTS:
-                result = kind.__torch_function__(func, types, args, kwargs)
-                if result is not NotImplemented:
-                    return result
-        if name in _MOVES:
-            return _move(device, args[0], _options(name, args[1:], kwargs))
+        if options is not None and _crosses(device, args[0], options):
+            return _move(device, args[0], options)
+        if func not in _functions.running:
+            result = _run_functions(device, kinds, func, types, args, kwargs)
+            if result is not NotImplemented:
+                return result
+        if options is not None:
+            return _move(device, args[0], options)
         own_python = device.composites.of(func)
         if own_python is not None:
             with unwatched(), device.intercepting():
@@ -93,10 +143,37 @@ def run_wrapped(device: SimulatedDevice, func: Func, types: Any, args: Args, kwa
             return func(*args, **kwargs)
 
 
+class _Functions(threading.local):
+    """The calls that wrappers on this thread have taken over; what they pass on is not theirs again."""
+
+    running: tuple[Func, ...] = ()
+
+
+_functions = _Functions()
+
+
+def _run_functions(
+    device: SimulatedDevice, kinds: list[Any], func: Func, types: Any, args: Args, kwargs: Kwargs
+) -> Any:
+    """What the wrappers' own replacement of a function gives; NotImplemented where there is none."""
+    before, _functions.running = _functions.running, (*_functions.running, func)
+    try:
+        for kind in kinds:
+            if getattr(kind.__torch_function__, "__func__", kind.__torch_function__) in _DEFAULTS:
+                continue
+            with device.intercepting():
+                result = kind.__torch_function__(func, types, args, kwargs)
+            if result is not NotImplemented:
+                return result
+        return NotImplemented
+    finally:
+        _functions.running = before
+
+
 def _wrappers_in(args: Args, kwargs: Kwargs) -> list[Any]:
     """The classes of wrappers among the arguments, derived ones first, as torch asks them."""
     found: list[Any] = [type(value) for value in _flat((*args, *kwargs.values()))]
-    kinds = dict.fromkeys(filter(is_wrapper, found))
+    kinds: dict[Any, None] = dict.fromkeys(kind for kind in found if is_wrapper(kind))
     return sorted(kinds, key=lambda kind: -sum(issubclass(kind, other) for other in kinds))
 
 
@@ -109,7 +186,7 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
 
 
 def _is_on_device(tensor: Tensor) -> bool:
-    return bool(tensor.__dict__.get(_MARK))
+    return bool(tensor.__dict__.get(_MARK)) or type(getattr(tensor, _LOCAL, None)) is SimulatedTensor
 
 
 _FACTS = ("get device", "get is_cuda", "get is_cpu", "get_device")
@@ -130,17 +207,20 @@ def _options(name: str, positional: Args, named: Kwargs) -> dict[str, Any]:
     return {**options, "device": CPU if name == "cpu" else options.get("device") or "cuda"}
 
 
+def _crosses(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -> bool:
+    """Whether a move is between the device and another one; below Python a wrapper is always the host's."""
+    target = options.get("device")
+    return target is not None and device.owns(target) != _is_on_device(tensor)
+
+
 def _move(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -> Any:
-    """Below Python a wrapper is the host's, so torch would take a move across devices for none."""
-    target = options.pop("device", None)
-    goes_to_device = _is_on_device(tensor) if target is None else device.owns(target)
-    options.pop("copy", None)
+    options = {name: value for name, value in options.items() if name != "copy"}
     with hidden():
-        if goes_to_device == _is_on_device(tensor) and (
-            target is None or goes_to_device or torch.device(target) == CPU
-        ):
+        if not _crosses(device, tensor, options):
+            if options.get("device") is not None and device.owns(options["device"]):
+                del options["device"]
             return torch.Tensor.to(tensor, **options) if options else tensor
-        options["device"] = device.device if goes_to_device else torch.device(target or CPU)
+        options["device"] = device.device if device.owns(options["device"]) else torch.device(options["device"])
         return torch._C._dispatch_call_boxed(torch.ops.aten._to_copy.default._handle, tensor, **options)
 
 
@@ -149,14 +229,55 @@ def patch_wrappers(patches: Patches, device: SimulatedDevice) -> None:
     native: Any = Tensor._make_wrapper_subclass
 
     def make(cls: Any, size: Any, *args: Any, **kwargs: Any) -> Any:
-        target = kwargs.get("device")
-        if target is None or kwargs.get("dispatch_device") or not device.owns(target) or is_faking():
+        given = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
+        target = given.get("device")
+        if target is None or given.get("dispatch_device") or not device.owns(target) or is_faking():
             return native(cls, size, *args, **kwargs)
-        made = native(cls, size, *args, **{**kwargs, "device": CPU})
+        place = _PARAMETERS.index("device")
+        if len(args) > place:
+            made = native(cls, size, *args[:place], CPU, *args[place + 1 :], **kwargs)
+        else:
+            made = native(cls, size, *args, **{**kwargs, "device": CPU})
         setattr(made, _MARK, True)
         return made
 
     patches.add(Tensor, "_make_wrapper_subclass", staticmethod(make))
+
+
+def patch_aliases(patches: Patches) -> None:
+    """Replaces what makes another tensor, maybe of another class, over the memory of one."""
+    patches.add(Tensor, "_make_subclass", staticmethod(_refusing(Tensor._make_subclass)))
+    patches.add(Tensor, "__new__", staticmethod(_aliasing(Tensor.__new__)))
+
+
+_PARAMETERS = (
+    *("strides", "storage_offset", "memory_format", "dtype", "layout", "device", "pin_memory", "requires_grad"),
+    *("dispatch_sizes_strides_policy", "dispatch_device"),
+)
+
+
+def _refusing(native: Any) -> Any:
+    """``_make_subclass``: another class over the memory of a device tensor would be the host's."""
+
+    def make(cls: Any, data: Any, requires_grad: bool = False, **kwargs: Any) -> Any:
+        if type(data) is SimulatedTensor and not issubclass(cls, SimulatedTensor | torch.nn.Parameter):
+            raise NotSimulated(f"{cls.__name__}(device tensor)", _SUBCLASS)
+        return native(cls, data, requires_grad, **kwargs)
+
+    return make
+
+
+def _aliasing(native: Any) -> Any:
+    """``torch.Tensor(x)``, which is another tensor over the same memory."""
+
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if not args or type(args[0]) is not SimulatedTensor:
+            return native(cls, *args, **kwargs)
+        if cls is not Tensor:
+            raise NotSimulated(f"{cls.__name__}(device tensor)", _SUBCLASS)
+        return args[0].detach()
+
+    return new
 
 
 def is_native(args: Args, kwargs: Kwargs) -> bool:
