@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bagel_perf.harness.regions import region
+from bagel_perf.harness.rules.operators import verdict_on
 from bagel_perf.harness.simulated import active_device
-from bagel_perf.harness.simulated.verdicts import verdict_on
 from bagel_perf.harness.syncs.frames import Folders, line_of, readable_path
 from bagel_perf.schema.waits import HINTS, Kind
 
@@ -148,10 +148,8 @@ class _Refusing(TorchDispatchMode):
         name, verdict = func._schema.name, verdict_on(func)
         if name in _COPIES:
             _check_copy(name, args, kwargs or {})
-        if any(map(_on_gpu, args)):
-            kinds = verdict.judge(args, kwargs or {}) if verdict.judge else verdict.kinds
-            if kinds:
-                raise CaptureRefused(_waits(HINTS[kinds[0]].label))
+        if any(map(_on_gpu, args)) and verdict.waits(args, kwargs or {}, _on_gpu):
+            raise CaptureRefused(_waits(HINTS[verdict.kind].label))
         return func(*args, **(kwargs or {}))
 
 

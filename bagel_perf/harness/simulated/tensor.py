@@ -65,6 +65,11 @@ class SimulatedTensor(Tensor):
         return device.call(func, types, args, kwargs or {})
 
 
+def is_simulated(value: Any) -> bool:
+    """Whether a value is a tensor of the device."""
+    return type(value) is SimulatedTensor
+
+
 def to_simulated(tensor: Tensor) -> SimulatedTensor:
     """The same memory as another tensor, of the device; keeps its place in the autograd graph."""
     if tensor.requires_grad and tensor.is_leaf:

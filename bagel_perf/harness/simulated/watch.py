@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporarily
 
+from bagel_perf.harness.rules.operators import verdict_on
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
-from bagel_perf.harness.simulated.verdicts import verdict_on
 from bagel_perf.schema.waits import Kind
 
 if TYPE_CHECKING:
@@ -23,18 +24,23 @@ _mode_at: Any = torch._C._get_dispatch_stack_at
 class Watch(TorchDispatchMode):
     """Reports the waits of the operators that run in its context, all of whose tensors live on the device.
 
-    ``reads`` is the kind under which scalar reads are reported.
+    ``reads`` is the kind under which scalar reads are reported; ``hosts`` are the identities of the 0-d tensors among
+    the call's arguments that live on the host all the same.
     """
 
     def __init__(self, device: SimulatedDevice, *, reads: Kind = "scalar_read") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._device = device
         self._reads = reads
+        self.hosts: frozenset[int] = frozenset()
 
     def __torch_dispatch__(
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if is_composite(func):
+            with self:  # torch's own C++, of which Python's decompositions differ
+                return func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
         self.judge(func, args, kwargs)
         return func(*args, **kwargs)
 
@@ -42,14 +48,27 @@ class Watch(TorchDispatchMode):
         """Reports the waits of one operator."""
         if operator._schema.name == "aten::_local_scalar_dense":
             self._device.waits(self._reads)
-        else:
-            verdict = verdict_on(operator)
-            kinds = verdict.kinds if verdict.judge is None else verdict.judge(args, kwargs)
-            if kinds is None or not verdict.is_sure or _is_of_unknown_layout(args):
-                self._device.cannot_judge(str(operator))
-            else:
-                for kind in kinds:
-                    self._device.waits(kind)
+            return
+        verdict = verdict_on(operator)
+        times = None if _is_of_unknown_layout(args) else verdict.waits(args, kwargs, self._is_on_device)
+        if times is None:
+            self._device.cannot_judge(str(operator))
+        elif times:
+            self._device.waits(verdict.kind, times)
+
+    def _is_on_device(self, value: Any) -> bool:
+        """What was made inside a call is on the device, although no type says so."""
+        return isinstance(value, torch.Tensor) and id(value) not in self.hosts
+
+
+@lru_cache(maxsize=8192)
+def is_composite(operator: torch._ops.OpOverload) -> bool:
+    """Whether an operator is made of others alone, which are the ones that wait.
+
+    Autograd takes such an operator apart before anybody looks; under ``torch.inference_mode`` there is no autograd.
+    """
+    has_kernel, name = torch._C._dispatch_has_kernel_for_dispatch_key, operator.name()
+    return has_kernel(name, "CompositeImplicitAutograd") and not has_kernel(name, "CPU")
 
 
 class BackwardWatch(Watch):
@@ -76,8 +95,8 @@ def _is_on_device(value: Any) -> bool:
 
 def _is_of_unknown_layout(args: tuple[Any, ...]) -> bool:
     """What is known of operators was measured on strided tensors."""
-    first = args[0] if args else None
-    return isinstance(first, torch.Tensor) and (first.layout is not torch.strided or first.is_nested)
+    tensors = (value for value in args if isinstance(value, torch.Tensor))
+    return any(tensor.layout is not torch.strided or tensor.is_nested for tensor in tensors)
 
 
 def is_watching() -> bool:
