@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, name_of, plain, watched
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
+from bagel_perf.harness.torch_versions import release
 from bagel_perf.schema.waits import Kind
 
 if TYPE_CHECKING:
@@ -116,19 +117,33 @@ def _kind_of_prod(args: Args, kwargs: Kwargs) -> Kind:
 
 def _sdpa(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
     """Any of CUDA's backends may be asked for; the CPU has two, of which the plain one takes everything."""
-    if torch._C._get_math_sdp_enabled():
+    if torch.backends.cuda.math_sdp_enabled():
         return plain(device, func, args, kwargs) if SimulatedTensor in types else func(*args, **kwargs)
-    torch._C._set_sdp_use_math(True)
+    torch.backends.cuda.enable_math_sdp(True)
     try:
         return plain(device, func, args, kwargs) if SimulatedTensor in types else func(*args, **kwargs)
     finally:
-        torch._C._set_sdp_use_math(False)
+        torch.backends.cuda.enable_math_sdp(False)
+
+
+_COMBINATIONS = "torch.combinations was counted as measured with torch 2.11; newer operators of torch's may not wait"
+
+
+def _combinations(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Selects by a mask once a column, as measured with torch 2.11; from 2.14 on torch runs other operators."""
+    if SimulatedTensor not in types:
+        return func(*args, **kwargs)
+    device.waits("mask_gather", int(args[1] if len(args) > 1 else kwargs.get("r", 2)))
+    if release() >= (2, 14):
+        device.remarks(_COMBINATIONS)
+    return plain(device, func, args, kwargs)
 
 
 HANDLERS: dict[str, Handler] = {
     "one_hot": _one_hot,
     "where": _where,
     "ctc_loss": _ctc_loss,
+    "combinations": _combinations,
     "_pack_padded_sequence": _with_host_tensors(1),
     "_pad_packed_sequence": _with_host_tensors(1),
     "tensor_split": _with_host_tensors(None),

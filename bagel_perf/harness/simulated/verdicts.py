@@ -147,7 +147,7 @@ JUDGES: dict[str, Judge] = {
 
 
 @lru_cache(maxsize=4096)
-def verdict_on(operator: torch._ops.OpOverload) -> Verdict:
+def verdict_on(operator: Any) -> Verdict:
     """What is known about an operator without looking at its arguments."""
     if not operator._schema.name.startswith(("aten::", "prim::", "prims::", "profiler::")):
         return UNSURE

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporarily
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.harness.simulated.verdicts import verdict_on
 from bagel_perf.schema.waits import Kind
@@ -16,29 +16,31 @@ from bagel_perf.schema.waits import Kind
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
 
-_num_modes: Any = torch._C._len_torch_dispatch_stack
-_mode_at: Any = torch._C._get_dispatch_stack_at
+_DispatchMode: Any = torch_names.DISPATCH_MODE.find()
+_pop_mode: Any = torch_names.POP_DISPATCH_MODE.find()
+_num_modes: Any = torch_names.NUM_DISPATCH_MODES.find()
+_mode_at: Any = torch_names.DISPATCH_MODE_AT.find()
 
 
-class Watch(TorchDispatchMode):
+class Watch(_DispatchMode):  # type: ignore[misc]
     """Reports the waits of the operators that run in its context, all of whose tensors live on the device.
 
     ``reads`` is the kind under which scalar reads are reported.
     """
 
     def __init__(self, device: SimulatedDevice, *, reads: Kind = "scalar_read") -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._device = device
         self._reads = reads
 
     def __torch_dispatch__(
-        self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         self.judge(func, args, kwargs)
         return func(*args, **kwargs)
 
-    def judge(self, operator: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def judge(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Reports the waits of one operator."""
         if operator._schema.name == "aten::_local_scalar_dense":
             self._device.waits(self._reads)
@@ -59,7 +61,7 @@ class BackwardWatch(Watch):
     """
 
     def __torch_dispatch__(
-        self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if not any(map(_is_on_device, args)):
@@ -89,5 +91,5 @@ def is_watching() -> bool:
 @contextmanager
 def unwatched() -> Iterator[None]:
     """Suspends watching for a call that will be judged by itself."""
-    with _pop_mode_temporarily():
+    with _pop_mode():
         yield
