@@ -8,6 +8,7 @@ RESULT ?=
 RES ?= 1024
 ARGS ?=
 TORCH ?=
+BOUNDS ?= pinned
 
 .DEFAULT_GOAL := help
 .PHONY: help install compare check gate test test-browser test-torch readme clean
@@ -38,9 +39,11 @@ test: $(STAMP) ## all tests; ARGS="-k NAME" for some
 	$(BIN)/python -m pytest $(ARGS)
 
 test-torch: export TORCH := $(TORCH)
+test-torch: export BOUNDS := $(BOUNDS)
 test-torch: export ARGS := $(ARGS)
 test-torch: export PYTHON := $(PYTHON)
 test-torch: ## catalogue, harness, plugin and gate under TORCH=2.14.1, in an environment of its own
+	$(if $(TORCH),,$(error TORCH is missing; a release of torch; make test-torch TORCH=2.14.1))
 	@.ci/test-torch
 
 test-browser: $(BROWSER_STAMP) ## reports in Chromium; installs it on Debian, as root, with selenium and axe-core

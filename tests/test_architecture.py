@@ -359,3 +359,12 @@ def test_private_names_of_torch_are_in_one_module(module: str, own: set[str]) ->
 )
 def test_the_check_sees_a_private_name_of_torch(line: str, own: set[str]) -> None:
     assert private_names_of_torch(line, own) != set()
+
+
+def test_the_workflow_tests_the_releases_of_torch_that_counts_call_tested() -> None:
+    from bagel_perf.harness.torch_versions import TESTED
+
+    text = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    matrix = re.search(r"torch: \[(.*)\]", text)
+    assert matrix is not None
+    assert tuple(".".join(each.split(".")[:2]) for each in re.findall(r'"([0-9.]+)"', matrix[1])) == TESTED

@@ -267,6 +267,12 @@ GET_ACCELERATOR = _simulated(
     cost="functions that ask for the accelerator find none",
     lack="rest",
 )
+SET_DEFAULT_TENSOR_TYPE = _simulated(
+    "torch.set_default_tensor_type",
+    use="which sets the default device in an older way",
+    cost="a program that calls it stops at torch's own error",
+    lack="rest",
+)
 SCATTER = _simulated(
     "torch._C._scatter",
     use="which nn.DataParallel copies with",
