@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.regions import region
 from bagel_perf.harness.rules.operators import verdict_on
 from bagel_perf.harness.simulated import active_device
@@ -74,7 +74,7 @@ class Recorder:
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         # Not ``torch.cuda.graph``: it synchronizes the device and empties the allocator's cache first.
-        with torch.cuda.stream(self._stream), _Refusing():  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._stream), _Refusing():
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 work()
@@ -141,7 +141,10 @@ def _line() -> str:
 _COPIES = ("aten::copy_", "aten::_to_copy")
 
 
-class _Refusing(TorchDispatchMode):
+_DispatchMode: Any = torch_names.DISPATCH_MODE.find()
+
+
+class _Refusing(_DispatchMode):  # type: ignore[misc]
     """Looks at each operator before CUDA does, whose own error names no line."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -200,7 +200,7 @@ _ON_THE_CPU = {
 
 
 @lru_cache(maxsize=8192)
-def verdict_on(operator: torch._ops.OpOverload) -> Verdict:
+def verdict_on(operator: Any) -> Verdict:
     """What is known about an operator without looking at its arguments."""
     namespace, name = operator._schema.name.split("::")
     if namespace in ("prim", "prims", "profiler"):

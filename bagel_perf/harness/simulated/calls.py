@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload, OpOverloadPacket
-from torch.utils import _device as default_device
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.rules.calls import accepts_host_scalars, has_place_for, kind_of_reads
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, is_simulated, wrap
 
@@ -26,6 +25,9 @@ Kwargs = dict[str, Any]
 Handler = Callable[["SimulatedDevice", Func, Any, Args, Kwargs], Any]
 
 CPU = torch.device("cpu")
+_Operator: Any = torch_names.OPERATOR.find()
+_OPERATORS: tuple[Any, ...] = (_Operator, torch_names.OPERATOR_PACKET.find())
+_factories: Any = torch_names.FACTORIES.find()
 
 _ARITHMETIC = """
 add add_ sub sub_ mul mul_ div div_ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__
@@ -66,9 +68,9 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
         return special[name]
     if name.startswith(("get ", "set ")):
         return _property
-    if isinstance(func, OpOverload | OpOverloadPacket):
+    if isinstance(func, _OPERATORS):
         return watched
-    if func in default_device._device_constructors():
+    if func in _factories():
         return creation.create
     own_python = device.composites.of(func)
     thorough = watched if own_python is None else _composite(own_python)
@@ -79,10 +81,10 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
 
 def name_of(func: Func) -> str:
     """Name without overload; "get x" and "set x" for a property."""
-    if isinstance(func, OpOverload):
-        namespace, name = func._schema.name.split("::")
-        return name if namespace == "aten" else func._schema.name
-    name = getattr(func, "__name__", str(func))
+    if isinstance(func, _Operator):
+        full: str = func._schema.name
+        return full.removeprefix("aten::")
+    name: str = getattr(func, "__name__", str(func))
     if name in ("__get__", "__set__", "__delete__"):
         getter_of: Any = getattr(func, "__self__", None)
         read = getattr(getter_of, "fget", getter_of)  # a property written in Python has no name of its own

@@ -15,6 +15,7 @@ from bagel_perf.harness.rules.calls import has_place_for
 from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, holds_simulated, name_of, plain, watched
 from bagel_perf.harness.simulated.creation import create
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, is_simulated, wrap
+from bagel_perf.harness.torch_versions import release
 from bagel_perf.schema.waits import Kind
 
 if TYPE_CHECKING:
@@ -150,12 +151,25 @@ def _sdpa(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: K
     if SimulatedTensor not in types:
         return func(*args, **kwargs)
     is_plain = has_place_for("scaled_dot_product_attention", args, kwargs, is_simulated)
-    has_plain_backend = torch._C._get_math_sdp_enabled()
-    torch._C._set_sdp_use_math(True)
+    has_plain_backend = torch.backends.cuda.math_sdp_enabled()
+    torch.backends.cuda.enable_math_sdp(True)
     try:
         return plain(device, func, args, kwargs) if is_plain else watched(device, func, types, args, kwargs)
     finally:
-        torch._C._set_sdp_use_math(has_plain_backend)
+        torch.backends.cuda.enable_math_sdp(has_plain_backend)
+
+
+_COMBINATIONS = "torch.combinations was counted as measured with torch 2.11; newer operators of torch's may not wait"
+
+
+def _combinations(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Selects by a mask once a column, as measured with torch 2.11; from 2.14 on torch runs other operators."""
+    if SimulatedTensor not in types:
+        return func(*args, **kwargs)
+    device.waits("mask_gather", int(args[1] if len(args) > 1 else kwargs.get("r", 2)))
+    if release() >= (2, 14):
+        device.remarks(_COMBINATIONS)
+    return plain(device, func, args, kwargs)
 
 
 def _tensor_split(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -174,6 +188,7 @@ HANDLERS: dict[str, Handler] = {
     "one_hot": _one_hot,
     "where": _where,
     "ctc_loss": _ctc_loss,
+    "combinations": _combinations,
     "_pack_padded_sequence": _with_host_tensors(1),
     "_pad_packed_sequence": _with_host_tensors(1),
     "tensor_split": _tensor_split,

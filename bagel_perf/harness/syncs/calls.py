@@ -7,18 +7,16 @@ the kind is ``unknown`` until a profile names the operator.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bagel_perf.harness import fast_paths
+from bagel_perf.harness import fast_paths, torch_names
 from bagel_perf.harness.rules.calls import (
     as_index,
     index_of,
@@ -33,6 +31,8 @@ from bagel_perf.harness.rules.calls import (
 from bagel_perf.harness.shared import Shared
 from bagel_perf.harness.simulated.calls import name_of
 from bagel_perf.schema.waits import Kind
+
+_hidden: Any = torch_names.DISABLE_TORCH_FUNCTION.find()
 
 
 class _Call:
@@ -50,7 +50,7 @@ class _Call:
     def next_kind(self) -> Kind:
         if self.plan is None:
             try:
-                with torch._C.DisableTorchFunction():  # what is asked of the arguments is no call of the program
+                with _hidden():  # what is asked of the arguments is no call of the program
                     self.plan = kinds_of_call(self.func, self.args, self.kwargs)
             except Exception:  # arguments of a form that nobody foresaw: the wait is counted all the same
                 self.plan = [], "unknown"
@@ -82,7 +82,7 @@ class _CallLog(TorchFunctionMode):
             _of_thread.call = outer
 
 
-_keeping_fast_paths = Shared(lambda: mock.patch.object(*fast_paths.PLACE, fast_paths.ignoring(_CallLog)))
+_keeping_fast_paths = Shared(lambda: fast_paths.kept_by(_CallLog))
 
 
 @contextmanager
@@ -99,8 +99,7 @@ def logging_calls() -> Iterator[None]:
 
 
 def _has_compiled() -> bool:
-    counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", {})
-    return bool(counters.get("frames"))
+    return bool(torch_names.dynamo_counters().get("frames"))
 
 
 def kind_of_wait() -> Kind:
