@@ -93,7 +93,7 @@ class SyncWatch:
             device=cast(SyncDevice, self._collector.device),
             host_syncs=total,
             unexplained=witnesses.num_disputed,
-            sites=tuple(each.site() for each in counted),
+            sites=self._collector.sites_of(counted),
             witnesses=witnesses,
             budgets=self._keeper.checks(),
             unjudged=self._since("unjudged"),
