@@ -20,7 +20,7 @@ from bagel_perf.harness.syncs.source_marks import Mark, Marks, Span, contains
 
 MAX_LENGTH = 80
 WORDS = ("loop", "stop", "check", "log", "collect", "sum", "count")
-"""Of ``Site.around``."""
+"""Of ``Site.around`` that marks have; besides ``truth`` and ``update``."""
 _NO_VALUE = ("COPY", "SWAP", "NOP", "CACHE", "EXTENDED_ARG", "TO_BOOL", "RESUME", "NOT_TAKEN")
 _STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
 _COMPARES = ("COMPARE_OP", "IS_OP", "CONTAINS_OP")
@@ -178,7 +178,8 @@ class _Instruction:
         if own is None:
             return NOTHING
         if _asks_truth(self._name):
-            return self._asked()
+            text, words = self._asked()
+            return (text, words | {"truth"}) if text else NOTHING
         if self._name in _COMPARES:
             return self._compared(self._number, own)
         if self._name in _FORMATS:
@@ -270,6 +271,8 @@ class _Instruction:
                 break
             if mark.kind in WORDS:
                 words.add(mark.kind)
+            elif mark.kind == "augment" and span in (mark.span, mark.shown):
+                words.add("update")
             elif mark.kind == "format":
                 words.add("log")
         return frozenset(words)
