@@ -21,7 +21,8 @@ class Site:
     ``allowed`` is the reason that ``allow_sync`` gave. ``around`` are words for what is around the expressions in their
     function: ``loop``; ``stop`` where it decides the end of a loop or function, ``check`` where an exception; ``log``,
     ``collect`` (into a list) and ``sum`` for where the value goes; ``count`` where only its length is used, ``truth``
-    where it is asked whether it is true, ``update`` where it is written anew, as by ``+=``.
+    where it is asked whether it is true, ``index`` where it waits for its index, ``update`` where it is written anew,
+    as by ``+=``.
     ``is_setup`` says that the waits upload a model's parameters before it works; they count like others.
     """
 

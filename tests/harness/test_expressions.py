@@ -161,6 +161,20 @@ def test_words_say_what_is_around_an_expression(tmp_path: Path) -> None:
     assert {text.split(".")[1][0]: each for text, each in words.items() if text[:2] in ("m.", "x.")} == expected
 
 
+def test_words_say_what_of_an_expression_waits(tmp_path: Path) -> None:
+    file = tmp_path / "words.py"
+    file.write_text("def run(x, m, s):\n    if m[s]: pass\n    x[m] += s\n    x[s] = x[s:]\n", encoding="utf-8")
+    rows = texts_of(file)["run"]
+    asked = {text: words for op, text, words in rows if asks(op)}
+    others = {text: words for op, text, words in rows if not asks(op) and not op.startswith("BINARY_OP")}
+    assert asked == {"m[s]": ["truth"]}
+    assert {text: others[text] for text in ("m[s]", "x[m]", "x[m] += s")} == {
+        "m[s]": ["index"],
+        "x[m]": ["index", "update"],
+        "x[m] += s": ["update"],
+    }
+
+
 def asked_texts(code: CodeType) -> set[str]:
     expressions = Expressions()
     return {expressions.one(each, offset)[0] for each in codes_of(code) for name, offset in waiting(each)}

@@ -20,7 +20,7 @@ from bagel_perf.harness.syncs.source_marks import Mark, Marks, Span, contains
 
 MAX_LENGTH = 80
 WORDS = ("loop", "stop", "check", "log", "collect", "sum", "count")
-"""Of ``Site.around`` that marks have; besides ``truth`` and ``update``."""
+"""Of ``Site.around`` that marks have; besides ``truth``, ``index`` and ``update``."""
 _NO_VALUE = ("COPY", "SWAP", "NOP", "CACHE", "EXTENDED_ARG", "TO_BOOL", "RESUME", "NOT_TAKEN")
 _STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
 _COMPARES = ("COMPARE_OP", "IS_OP", "CONTAINS_OP")
@@ -186,7 +186,10 @@ class _Instruction:
             return self._formatted()
         if self._name in _WRITES:
             return self._written(own)
-        return self._shown(own, own, self._number)
+        text, words = self._shown(own, own, self._number)
+        each = self._code.all[self._number]
+        is_index = "SUBSCR" in each.opname or "SLICE" in each.opname or each.argrepr == "[]"
+        return text, words | {"index"} if text and is_index else words
 
     def _written(self, own: Span) -> Found:
         marks = self._source.marks.around(own)
