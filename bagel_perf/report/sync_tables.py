@@ -98,9 +98,9 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
     """What was seen by which instrument, what nobody can judge, and whether budgets and predictions held."""
     yield _witness_line(report)
     for name, calls in report.unjudged.items():
-        yield f"- cannot be judged without a GPU: {name}, {calls} calls; its waits are not in the counts"
+        yield f"- cannot be judged without a GPU: {name}, {counted(calls, 'call')}; its waits are not in the counts"
     for name, calls in report.hazards.items():
-        yield f"- may stall without waiting: {name}, {calls} calls"
+        yield f"- may stall without waiting: {name}, {counted(calls, 'call')}"
     for check in report.budgets:
         yield _budget_line(check)
     yield from (f"- {note}" for note in report.notes)
@@ -164,6 +164,8 @@ def hint_lines(report: SyncReport, top: int) -> Iterator[str]:
         yield f"  equal:   {hint.why_equal}"
         if hint.must_hold:
             yield f"  if:      {hint.must_hold}"
+    if hints:
+        yield ""
 
 
 def last_line(report: SyncReport) -> str:
