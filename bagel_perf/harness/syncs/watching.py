@@ -95,7 +95,7 @@ class SyncWatch:
             device=cast(SyncDevice, self._collector.device),
             host_syncs=total,
             unexplained=witnesses.num_disputed,
-            sites=tuple(each.site() for each in counted),
+            sites=self._collector.sites_of(counted),
             witnesses=witnesses,
             budgets=self._keeper.checks(),
             unjudged={**dict.fromkeys(torch_versions.open_names(self._lacks), 1), **self._since("unjudged")},
