@@ -132,7 +132,8 @@ def judge(report: SyncReport, limit: int, *, allow_unjudged: bool) -> str | None
     if report.unjudged and not allow_unjudged:
         names = ", ".join(report.unjudged)
         remedy = f"run it on a GPU, or mark it {MARK}({limit}, quiet_ops={{NAME: REASON}}) or with allow_unjudged=True"
-        return f"the simulated device cannot judge {names}, so {limit} host syncs are not shown; {remedy}"
+        shown = f"so {limit} host syncs are not shown; {remedy}"
+        return f"the simulated device cannot judge {names}, {shown}\n\n{table_of(report)}"
     return None
 
 

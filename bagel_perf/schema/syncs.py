@@ -49,6 +49,8 @@ class Witnesses:
 class BudgetCheck:
     """A region's budget of host syncs per entry, and how it was kept; allowed host syncs do not count.
 
+    The uploads of a model's set-up count like others, in a region and in the whole: who does not want that puts them
+    under ``allow_sync("set-up")``.
     A budget that no entry was held to is not kept: it would guard nothing.
     """
 
@@ -151,6 +153,7 @@ class SyncReport:
             return SyncBudgetExceeded("a region with a budget was never entered", value=check.region, remedy=remedy)
         place = f"region {check.region}" if check.region else "the program"
         spent = [site for site in self.sites if site.allowed is None and touches(site.region, check.region)]
+        spent.sort(key=lambda site: site.is_setup)  # it is named where nothing else waited
         lines = ", ".join(f"{site.file}:{site.line} ({site.count} x {site.kind})" for site in spent[:3])
         entries = f"{check.num_exceeded} of {check.num_entries} entries over budget"
         return SyncBudgetExceeded(

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from bagel_perf.harness import torch_inner_names, torch_names
 from bagel_perf.harness.simulated.calls import CPU, devices_differ, holds_simulated
 from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.patches import Patches
@@ -34,12 +35,11 @@ def patch_compilers(patches: Patches, device: SimulatedDevice) -> None:
     """``torch.compile`` gives back what it is given; what ``torch.jit`` makes is watched, loaded and saved."""
     patches.add(torch, "compile", _eager(device))
     patches.add(torch.compiler, "compile", _eager(device), only_present=True)
-    for scripted in (torch._C.ScriptFunction, torch._C.ScriptMethod):
-        patches.add(scripted, "__call__", _watched(device, scripted.__call__))
+    for name in torch_names.SCRIPTED_CALLS:
+        patches.replace(name, lambda native: _watched(device, native))
+    for name in torch_inner_names.SCRIPT_SAVES:
+        patches.replace(name, lambda native: _saving(device, native))
     patches.add(torch.jit, "load", _loading(device, torch.jit.load))
-    module: Any = torch.jit._script.RecursiveScriptModule
-    for name in ("save", "save_to_buffer"):
-        patches.add(module, name, _saving(device, getattr(module, name)))
 
 
 def _eager(device: SimulatedDevice) -> Any:
@@ -72,7 +72,7 @@ class _ScriptWatch(Watch):
     """Factories of a script name the device, which below Python is the CPU."""
 
     def __torch_dispatch__(
-        self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
         if kwargs.get("device") is not None and self._device.owns(kwargs["device"]):
@@ -81,10 +81,10 @@ class _ScriptWatch(Watch):
 
 
 def _tensors_of(module: Any) -> Iterator[Any]:
-    kinds: tuple[Any, ...] = (torch._C.ParameterDict, torch._C.BufferDict)
-    for kind in kinds:
+    parameters, buffers, modules = (name.find() for name in torch_inner_names.SCRIPT_PARTS)
+    for kind in (parameters, buffers):
         yield from (tensor for _, tensor in kind(module).items())
-    for _, inner in torch._C.ModuleDict(module).items():
+    for _, inner in modules(module).items():
         yield from _tensors_of(inner)
 
 

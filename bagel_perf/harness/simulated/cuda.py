@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any, Self
 
 import torch
-from torch.utils import _device as default_device
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated import generators, properties, storages, streams
 from bagel_perf.harness.simulated.autocasts import patch_autocast
 from bagel_perf.harness.simulated.calls import holds_simulated
@@ -61,8 +61,8 @@ class SimulatedCuda(SimulatedDevice):
             late.hide(aliases, "torch._dynamo.polyfills.tensor")  # compares signatures, and remembers functions
             patch_triton(late, self)
             patch_tracers(late, self)
-            stack.enter_context(self._cuda_patches(late))
-            stack.enter_context(aliases)
+            self.misses(stack.enter_context(self._cuda_patches(late)).refused)
+            self.misses(stack.enter_context(aliases).refused)
             stack.enter_context(late)
             stack.enter_context(guarded_by_the_cpu())
             self._exits = stack.pop_all()
@@ -97,7 +97,7 @@ class SimulatedCuda(SimulatedDevice):
             **generators.FUNCTIONS,
             **self._stream_functions(),
             **self._debug_mode.functions(),
-            "_lazy_init": _reached_cuda,
+            torch_names.LAZY_INIT.name: _reached_cuda,
         }
         _replace(patches, torch.cuda, functions)
         for module in (torch.cuda.memory, torch.cuda.random, torch.cuda.streams):
@@ -157,9 +157,9 @@ class SimulatedCuda(SimulatedDevice):
             "current_accelerator": lambda check_available=False: torch.device("cuda"),
         }
         _replace(patches, torch.accelerator, accelerator)
-        patches.add(torch._C, "_get_accelerator", lambda check=None: torch.device("cuda"), only_present=True)
+        patches.replace(torch_names.GET_ACCELERATOR, lambda native: lambda check=None: torch.device("cuda"))
         # All that nn.DataParallel asks for with one device: a copy of its inputs there.
-        patches.add(torch._C, "_scatter", lambda tensor, *where: (tensor.to("cuda", non_blocking=True),))
+        patches.replace(torch_names.SCATTER, lambda native: _scatter)
         # Torch's argument parser knows no streams but its own, and says so before it offers the call to anyone.
         patches.add(torch.Tensor, "record_stream", lambda tensor, stream: None)
         patches.add(torch, "Stream", streams.SimulatedStream)
@@ -201,12 +201,16 @@ def _reached_cuda() -> None:
 @contextlib.contextmanager
 def _default_device_kept() -> Iterator[None]:
     """Puts back the default device that was set before."""
-    before = default_device.CURRENT_DEVICE
+    before = torch_names.default_device()
     try:
         yield
     finally:
-        if before != default_device.CURRENT_DEVICE:
+        if before != torch_names.default_device():
             torch.set_default_device(before)
+
+
+def _scatter(tensor: torch.Tensor, *where: Any) -> tuple[torch.Tensor, ...]:
+    return (tensor.to("cuda", non_blocking=True),)
 
 
 def _nothing(*args: Any, **kwargs: Any) -> int:

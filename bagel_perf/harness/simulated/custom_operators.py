@@ -10,16 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
-from torch._ops import OpOverload, OpOverloadPacket
-from torch.utils._pytree import tree_leaves
 
+from bagel_perf.harness import torch_inner_names, torch_names
 from bagel_perf.harness.simulated.refusals import NotSimulated
 from bagel_perf.harness.simulated.tensor import SimulatedTensor
 
@@ -36,13 +35,51 @@ _NATIVE = (".cpp", ".cc", ".cxx", ".c", ".cu", ".cuh", ".h", ".hpp", ".inl")
 
 _FALLTHROUGH = re.compile(r"^(\w+): fallthrough", re.MULTILINE)
 
-_key: Any = torch._C.DispatchKey
-_key_set: Any = torch._C.DispatchKeySet
-_CPU, _CUDA, _META = (_key_set(key).raw_repr() for key in (_key.CPU, _key.CUDA, _key.Meta))
-_DENSE = _CPU & _CUDA
-_BACKENDS = (_META & ~_DENSE) * 2 - 1
-"""The bits for backends, of which Meta's is the last."""
-_AUTOCAST_CPU, _AUTOCAST_CUDA = _key_set(_key.AutocastCPU).raw_repr(), _key_set(_key.AutocastCUDA).raw_repr()
+_Operator: Any = torch_names.OPERATOR.find()
+_Packet: Any = torch_names.OPERATOR_PACKET.find()
+_enabled: Any = torch_names.ENABLE_TORCH_FUNCTION.find()
+_kernels_of: Any = torch_inner_names.OPERATOR_KERNELS.find()
+_table_of: Any = torch_inner_names.OPERATOR_TABLE.find()
+_call: Any = torch_inner_names.CALL_OPERATOR.find()
+_resolve: Any = torch_inner_names.RESOLVE_PACKET.find()
+_leaves: Any = torch_inner_names.TREE_LEAVES.find()
+_keys_of_tensor: Any = torch_inner_names.KEYS_OF_TENSOR.find()
+_included: Any = torch_inner_names.INCLUDED_KEYS.find()
+_excluded: Any = torch_inner_names.EXCLUDED_KEYS.find()
+_key: Any = torch_inner_names.DISPATCH_KEY.find()
+_key_set: Any = torch_inner_names.DISPATCH_KEYS.find()
+_NEEDED = (_key, _key_set, _call, _resolve, _keys_of_tensor, _included, _excluded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bits:
+    """Bits of sets of dispatch keys; those of ``backends`` end with Meta's."""
+
+    cpu: int
+    cuda: int
+    backends: int
+    autocast_cpu: int
+    autocast_cuda: int
+
+
+@cache
+def _bits() -> _Bits:
+    cpu, cuda, meta = map(_bits_of, ("CPU", "CUDA", "Meta"))
+    dense = cpu & cuda
+    return _Bits(
+        cpu=cpu & ~dense,
+        cuda=cuda & ~dense,
+        backends=(meta & ~dense) * 2 - 1,
+        autocast_cpu=_bits_of("AutocastCPU"),
+        autocast_cuda=_bits_of("AutocastCUDA"),
+    )
+
+
+def _bits_of(name: str) -> int:
+    """The bits of a dispatch key; none where Python does not know it."""
+    key = _key.__members__.get(name)
+    bits: int = 0 if key is None else _key_set(key).raw_repr()
+    return bits
 
 
 class Way(Enum):
@@ -56,14 +93,14 @@ class Way(Enum):
 
 def is_custom(func: Any) -> bool:
     """Whether an operator is none of torch's own."""
-    if isinstance(func, OpOverload):
+    if isinstance(func, _Operator):
         return not func._schema.name.startswith(TORCHS_OWN)
-    return isinstance(func, OpOverloadPacket) and not func._qualified_op_name.startswith(TORCHS_OWN)
+    return isinstance(func, _Packet) and not func._qualified_op_name.startswith(TORCHS_OWN)
 
 
-def way_of(operator: OpOverload) -> Way:
+def way_of(operator: Any) -> Way:
     """How an operator runs on the device; its kernels may change while the program runs."""
-    return _way_of(torch._C._dispatch_dump(operator.name()))
+    return Way.UNSEEN if None in _NEEDED else _way_of(_kernels_of(operator.name()))
 
 
 @lru_cache(maxsize=1024)
@@ -95,60 +132,58 @@ def run_custom(device: SimulatedDevice, func: Any, types: Any, args: Any, kwargs
     return watched(device, func, types, args, kwargs)
 
 
-def run_python(device: SimulatedDevice, operator: OpOverload, args: Any, kwargs: Any) -> Any:
+def run_python(device: SimulatedDevice, operator: Any, args: Any, kwargs: Any) -> Any:
     """Runs an operator whose kernel is Python; every torch call in it comes to the device."""
     keys = _keys_of(operator, args, kwargs) if _are_on_device(args, kwargs) else None
     with _seen(device):
         if keys is None:
-            return torch._C._dispatch_call_boxed(operator._handle, *args, **kwargs)
+            return _call(operator._handle, *args, **kwargs)
         return operator.redispatch(keys, *args, **kwargs)
 
 
 @contextmanager
 def _seen(device: SimulatedDevice) -> Iterator[None]:
-    with torch._C._EnableTorchFunction(), device.intercepting():
+    with _enabled(), device.intercepting():
         yield
 
 
 def _are_on_device(args: Any, kwargs: Any) -> bool:
-    return SimulatedTensor in map(type, tree_leaves((args, kwargs)))
+    return SimulatedTensor in map(type, _leaves((args, kwargs)))
 
 
-def _overload_of(func: Any, args: Any, kwargs: Any) -> OpOverload:
+def _overload_of(func: Any, args: Any, kwargs: Any) -> Any:
     """The overload that torch would choose of a packet."""
-    if isinstance(func, OpOverload):
+    if isinstance(func, _Operator):
         return func
     names = func.overloads()
-    name = names[0] if len(names) == 1 else torch._C._jit_resolve_packet(func._qualified_op_name, *args, **kwargs)
-    chosen: OpOverload = getattr(func, name or "default")
-    return chosen
+    name = names[0] if len(names) == 1 else _resolve(func._qualified_op_name, *args, **kwargs)
+    return getattr(func, name or "default")
 
 
-def _keys_of(operator: OpOverload, args: Any, kwargs: Any) -> Any:
+def _keys_of(operator: Any, args: Any, kwargs: Any) -> Any:
     """The dispatch keys of a call with these arguments, were the device's among them CUDA tensors."""
     of_tensors = 0
-    for value in tree_leaves((args, kwargs)):
+    for value in _leaves((args, kwargs)):
         if isinstance(value, Tensor):
-            keys = torch._C._dispatch_keys(value).raw_repr()
+            keys = _keys_of_tensor(value).raw_repr()
             of_tensors |= _as_cuda(keys) if type(value) is SimulatedTensor else keys
-    included = torch._C._dispatch_tls_local_include_set().raw_repr()
-    excluded = torch._C._dispatch_tls_local_exclude_set().raw_repr() & ~_BACKENDS
-    skipped = _fallthrough(torch._C._dispatch_dump_table(operator.name()))
+    included = _included().raw_repr()
+    excluded = _excluded().raw_repr() & ~_bits().backends
+    skipped = _fallthrough(_table_of(operator.name()))
     return _key_set.from_raw_repr((of_tensors | included) & ~excluded & ~skipped)
 
 
 def _as_cuda(keys: int) -> int:
-    cuda: int = keys & ~(_CPU & ~_DENSE) | (_CUDA & ~_DENSE)
-    return cuda & ~_AUTOCAST_CPU | _AUTOCAST_CUDA if keys & _AUTOCAST_CPU else cuda
+    bits = _bits()
+    cuda = keys & ~bits.cpu | bits.cuda
+    return cuda & ~bits.autocast_cpu | bits.autocast_cuda if keys & bits.autocast_cpu else cuda
 
 
 @lru_cache(maxsize=1024)
 def _fallthrough(table: str) -> int:
     """The bits of the keys at which an operator has nothing to run: torch skips them, but not in a redispatch."""
-    skipped = 0
-    for name in _FALLTHROUGH.findall(table):
-        key = _key.__members__.get(name)
-        bits = 0 if key is None else _key_set(key).raw_repr()
-        if bits & _BACKENDS in (0, _CUDA & ~_DENSE):
-            skipped |= bits & ~_BACKENDS
+    skipped, known = 0, _bits()
+    for bits in map(_bits_of, _FALLTHROUGH.findall(table)):
+        if bits & known.backends in (0, known.cuda):
+            skipped |= bits & ~known.backends
     return skipped

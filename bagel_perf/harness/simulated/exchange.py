@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from bagel_perf.harness import torch_inner_names
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.tensor import SimulatedTensor
 
@@ -19,11 +20,12 @@ class _Capsule:
 
 def patch_exchange(patches: Patches) -> None:
     """Replaces torch's functions that make and take DLPack capsules."""
-    taken, made = _from(torch.utils.dlpack.from_dlpack), _to(torch._C._to_dlpack)
+    taken, made = _from(torch.utils.dlpack.from_dlpack), _to(torch_inner_names.TO_DLPACK.find())
     for module in (torch, torch.utils.dlpack):
         patches.add(module, "from_dlpack", taken)
-    for module, name in ((torch.utils.dlpack, "to_dlpack"), (torch._C, "_to_dlpack"), (torch, "to_dlpack")):
-        patches.add(module, name, made, only_present=True)
+    patches.replace(torch_inner_names.TO_DLPACK, lambda native: made)
+    for module in (torch, torch.utils.dlpack):
+        patches.add(module, "to_dlpack", made, only_present=True)
 
 
 def _from(native: Any) -> Any:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-_TABLE = "_ZN3c104impl26device_guard_impl_registryE"
-"""``c10::impl::device_guard_impl_registry``: a pointer for each type of device, the CPU's first, CUDA's second."""
+from bagel_perf.harness import torch_inner_names
+
 _CPU, _CUDA = 0, 1
 
 
@@ -36,7 +36,7 @@ def guarded_by_the_cpu() -> Iterator[bool]:
 def _table() -> ctypes.Array[ctypes.c_void_p] | None:
     for library in Path(torch.__file__).parent.glob("lib/*c10.*"):
         try:
-            return (ctypes.c_void_p * 2).in_dll(ctypes.CDLL(str(library)), _TABLE)
+            return (ctypes.c_void_p * 2).in_dll(ctypes.CDLL(str(library)), torch_inner_names.C10_GUARDS)
         except (OSError, ValueError):
             continue
     return None

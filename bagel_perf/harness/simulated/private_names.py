@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bagel_perf.harness import torch_inner_names
 from bagel_perf.harness.simulated import properties, streams
 from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.patches import Patches
@@ -51,7 +52,7 @@ _CLASSES = ("_cuda_CUDAAllocator", "_cuda_CUDAAllocator_AllocatorState")
 
 def patch_private_names(patches: Patches, late: LatePatches, device: SimulatedDevice) -> None:
     """Gives ``torch._C`` and ``torch.cuda`` the names that a torch with CUDA and one GPU has."""
-    native: Any = torch._C
+    native: Any = torch_inner_names.NATIVE.find()
     known = _values(device)
     refused = {f"_cuda_{name}" for name in _REFUSED.split()} | {f"_nccl_{name}" for name in _REFUSED_OF_NCCL.split()}
     refused |= {name for name in dir(native) if name.startswith("_cuda_")} - known.keys()

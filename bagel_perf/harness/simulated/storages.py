@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bagel_perf.harness import torch_inner_names, torch_names
 from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, devices_differ
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, to_plain, wrap
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
 
 
-_reduce_ex_internal: Any = torch.Tensor._reduce_ex_internal
+_reduce_ex_internal: Any = torch_names.REDUCE_EX.find()
+_rebuild_parameter: Any = torch_names.REBUILD_PARAMETER.find()
 
 
 def _named_as_torchs(cls: type) -> type:
@@ -89,7 +91,7 @@ class SimulatedStorage(torch.UntypedStorage):
         return copied if isinstance(copied, SimulatedStorage) else occupied(copied)
 
 
-_native: Any = torch._C.StorageBase
+_native: Any = torch_inner_names.NATIVE_STORAGE.find()
 _new_storage: Any = _native.__new__
 
 
@@ -115,7 +117,7 @@ def _copy_between(target: Any, source: Any, is_async: bool) -> Any:
 
     device = active_device()
     is_upload = isinstance(target, SimulatedStorage)
-    inner = getattr(source, "_untyped_storage", source)
+    inner = torch_names.untyped(source)
     if device is not None and isinstance(inner, torch.UntypedStorage):
         is_download = isinstance(inner, SimulatedStorage)
         if is_upload != is_download:
@@ -149,11 +151,10 @@ def _upload(device: SimulatedDevice, storage: torch.UntypedStorage, is_async: bo
 
 def patch_storages(patches: Patches, device: SimulatedDevice) -> None:
     """Replaces what makes, moves and copies storages."""
-    moves = _moves(device, torch.storage._StorageBase.to)
-    patches.add(torch.storage._StorageBase, "cuda", _to_device(device))
-    patches.add(torch.storage._StorageBase, "to", moves)
+    patches.replace(torch_names.STORAGE_CUDA, lambda native: _to_device(device))
+    patches.replace(torch_names.STORAGE_TO, lambda native: _moves(device, native))
+    patches.replace(torch_inner_names.WRAP_STORAGE, _wraps)
     patches.add(torch.UntypedStorage, "copy_", _copy_)
-    patches.add(torch.storage.TypedStorage, "_new_wrapped_storage", _wraps(torch.storage.TypedStorage))
     patches.add(torch.UntypedStorage, "__new__", staticmethod(_makes(device)))
     native = torch.is_storage
     patches.add(torch, "is_storage", lambda value, /: isinstance(value, SimulatedStorage) or native(value))
@@ -175,9 +176,8 @@ def _makes(owner: SimulatedDevice) -> Any:
     return new
 
 
-def _wraps(typed: Any) -> Any:
+def _wraps(native: Any) -> Any:
     """``TypedStorage._new_wrapped_storage``, which takes storages of torch's own type alone."""
-    native = typed._new_wrapped_storage
 
     def wrap_storage(storage: Any, untyped_storage: Any) -> Any:
         if not isinstance(untyped_storage, SimulatedStorage):
@@ -221,7 +221,7 @@ def _untyped_storage(device: SimulatedDevice, func: Func, types: Any, args: Args
 def _set_(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
     """``Tensor.set_`` of a storage, typed or not, or of another tensor."""
     source = args[1] if len(args) > 1 else kwargs.get("source")
-    inner = getattr(source, "_untyped_storage", source)
+    inner = torch_names.untyped(source)
     is_from_device = isinstance(inner, (SimulatedStorage, SimulatedTensor))
     if source is not None and is_from_device != (type(args[0]) is SimulatedTensor):
         raise devices_differ(device, func)
@@ -236,7 +236,7 @@ def _reduce(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
         return func(*args, **kwargs)
     with device.intercepting():
         if isinstance(tensor, torch.nn.Parameter):
-            return torch._utils._rebuild_parameter, (tensor.data, tensor.requires_grad, {})
+            return _rebuild_parameter, (tensor.data, tensor.requires_grad, {})
         return _reduce_ex_internal(tensor, protocol)
 
 

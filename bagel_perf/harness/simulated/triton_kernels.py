@@ -7,6 +7,7 @@ kernels are given the device's memory itself and no copy is counted.
 from __future__ import annotations
 
 import copy
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,17 +84,17 @@ def _patch_tuning(patches: Patches, module: Any, device: SimulatedDevice) -> Non
         device.remarks("Triton's autotuning measured nothing and took the first configuration")
         return [0.0, 0.0, 0.0]
 
-    patches.add(module.Autotuner, "run", run)
-    patches.add(module.Autotuner, "_bench", bench, only_present=True)
+    for name, value in {"run": run, "_bench": bench}.items():
+        patches.add(module.Autotuner, name, value, only_present=True)
 
 
 class _Driver:
     """Stands for Triton's driver of CUDA: says what the device is."""
 
     def get_current_target(self) -> Any:
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", properties.DeviceProperties().major * 10, 32)
+        return importlib.import_module("triton.backends.compiler").GPUTarget(
+            "cuda", properties.DeviceProperties().major * 10, 32
+        )
 
     def get_active_torch_device(self) -> torch.device:
         return DEVICE
@@ -138,8 +139,8 @@ class _Utils:
 
 
 def _patch_driver(patches: Patches, module: Any) -> None:
-    patches.add(module.driver, "_active", _Driver(), only_present=True)
-    patches.add(module.driver, "_default", _Driver(), only_present=True)
+    for name in ("_active", "_default"):
+        patches.add(module.driver, name, _Driver(), only_present=True)
 
 
 def _patch_interpreter(patches: Patches, module: Any, device: SimulatedDevice) -> None:

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
-from torch._subclasses.functional_tensor import FunctionalTensor
 
+from bagel_perf.harness import torch_inner_names, torch_names
 from bagel_perf.harness.simulated.calls import CPU, Args, Func, Kwargs, holds_simulated, name_of
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.refusals import NotSimulated
@@ -32,9 +30,16 @@ _MARK = "_is_on_simulated_device"
 _LOCAL = "_local_tensor"
 """Where ``DTensor`` holds its part."""
 _SUBCLASS = "a subclass of Tensor would not be on the simulated device; hold the tensor in a wrapper subclass"
-_DEFAULTS = (Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)  # type: ignore[attr-defined]
+_DEFAULTS = (Tensor.__torch_function__.__func__, torch_names.DISABLED_TORCH_FUNCTION.find())  # type: ignore[attr-defined]
 _MOVES = ("to", "cuda", "cpu")
-_fake_mode: Any = torch._C._TorchDispatchModeKey.FAKE
+_FAKE: tuple[Any, ...] = (torch_inner_names.FAKE_TENSOR.find(), torch_inner_names.FUNCTIONAL_TENSOR.find())
+_fake_mode: Any = torch_inner_names.FAKE_MODE.find()
+_mode_of: Any = torch_inner_names.DISPATCH_MODE_OF.find()
+_num_modes: Any = torch_names.NUM_DISPATCH_MODES.find()
+_mode_at: Any = torch_names.DISPATCH_MODE_AT.find()
+_enabled: Any = torch_names.ENABLE_TORCH_FUNCTION.find()
+_to_copy: Any = torch_inner_names.TO_COPY.find()
+_call: Any = torch_inner_names.CALL_OPERATOR.find()
 
 
 def _is_wrapper(kind: Any) -> bool:
@@ -56,18 +61,18 @@ def holds_wrapper(values: Iterable[Any]) -> bool:
 
 def is_faking() -> bool:
     """Whether all that is made now is fake; asked where some dispatch mode is on."""
-    return torch._C._get_dispatch_mode(_fake_mode) is not None
+    return _fake_mode is not None and _mode_of(_fake_mode) is not None
 
 
 class Passing(Watch):
     """Lets wrappers dispatch with the device's mode on; what else runs meanwhile comes to the device as a call."""
 
     def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         kinds = _wrappers_in(args, kwargs)
-        with torch._C._EnableTorchFunction(), self._device.intercepting():
+        with _enabled(), self._device.intercepting():
             for kind in kinds:
                 if _dispatches_below_python(kind):
                     return self._dispatch_below_python(func, args, kwargs)
@@ -76,7 +81,7 @@ class Passing(Watch):
                     return result
             return func(*args, **kwargs)
 
-    def _dispatch_below_python(self, func: OpOverload, args: Args, kwargs: Kwargs) -> Any:
+    def _dispatch_below_python(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Judges the call for that on the tensor inside, which nobody sees, and marks what comes of it."""
         device = self._device
         is_on_device = any(_is_on_device(value) for value in _flat(args) if isinstance(value, Tensor))
@@ -100,26 +105,26 @@ def _dispatches_below_python(kind: Any) -> bool:
     return (kind.__module__, kind.__name__) == ("torch.distributed.tensor", "DTensor")
 
 
-def _call_below_python(func: OpOverload, args: Args, kwargs: Kwargs) -> Any:
+def _call_below_python(func: Any, args: Args, kwargs: Kwargs) -> Any:
     """Calls an operator as C++ does, which does not take numbers for tensors."""
     wanted = [argument.type.kind() == "TensorType" for argument in func._schema.arguments]
     tensors = [
         torch.tensor(value, device=CPU) if is_tensor and isinstance(value, int | float | complex) else value
         for value, is_tensor in zip(args, wanted, strict=False)
     ]
-    return torch._C._dispatch_call_boxed(func._handle, *tensors, **kwargs)
+    return _call(func._handle, *tensors, **kwargs)
 
 
 def is_passing() -> bool:
     """Whether a wrapper's own code runs: then torch may ask for CUDA before it asks the wrapper."""
-    num_modes: int = torch._C._len_torch_dispatch_stack()
-    return num_modes > 0 and isinstance(torch._C._get_dispatch_stack_at(num_modes - 1), Passing)
+    num_modes: int = _num_modes()
+    return num_modes > 0 and isinstance(_mode_at(num_modes - 1), Passing)
 
 
 def run_wrapped(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
     """Runs a call with wrappers among its arguments."""
     kinds = _wrappers_in(args, kwargs)
-    if any(issubclass(kind, FakeTensor | FunctionalTensor) for kind in kinds):
+    if any(issubclass(kind, _FAKE) for kind in kinds):
         with hidden():
             return func(*args, **kwargs)
     name = name_of(func)
@@ -221,12 +226,12 @@ def _move(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -> A
                 del options["device"]
             return torch.Tensor.to(tensor, **options) if options else tensor
         options["device"] = device.device if device.owns(options["device"]) else torch.device(options["device"])
-        return torch._C._dispatch_call_boxed(torch.ops.aten._to_copy.default._handle, tensor, **options)
+        return _call(_to_copy._handle, tensor, **options)
 
 
 def patch_wrappers(patches: Patches, device: SimulatedDevice) -> None:
     """Replaces what makes a wrapper: torch without a GPU cannot run gradients of a tensor that says "cuda" in C++."""
-    native: Any = Tensor._make_wrapper_subclass
+    native: Any = torch_inner_names.MAKE_WRAPPER.find()
 
     def make(cls: Any, size: Any, *args: Any, **kwargs: Any) -> Any:
         given = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
@@ -241,12 +246,13 @@ def patch_wrappers(patches: Patches, device: SimulatedDevice) -> None:
         setattr(made, _MARK, True)
         return made
 
-    patches.add(Tensor, "_make_wrapper_subclass", staticmethod(make))
+    patches.replace(torch_inner_names.MAKE_WRAPPER, lambda found: staticmethod(make))
 
 
 def patch_aliases(patches: Patches) -> None:
     """Replaces what makes another tensor, maybe of another class, over the memory of one."""
-    patches.add(Tensor, "_make_subclass", staticmethod(_refusing(Tensor._make_subclass)))
+    refusing = staticmethod(_refusing(torch_names.MAKE_SUBCLASS.find()))
+    patches.replace(torch_names.MAKE_SUBCLASS, lambda found: refusing)
     patches.add(Tensor, "__new__", staticmethod(_aliasing(Tensor.__new__)))
 
 
