@@ -44,6 +44,13 @@ TREE_LEAVES = simulated_name(
     "torch.utils._pytree.tree_leaves", use="which finds tensors in arguments", cost=_CUSTOM, stand_in=lambda tree: []
 )
 
+IS_BATCHED = simulated_name(
+    "torch._C._functorch.is_batchedtensor",
+    use="which tells whether torch.vmap runs an operator",
+    cost="waits of custom operators inside torch.vmap are in no count",
+    stand_in=lambda tensor: False,
+)
+
 # Classes of tensors with a dispatch of their own.
 
 FAKE_TENSOR = simulated_name(

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.library import Library, custom_op
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bagel_perf.harness.simulated import SimulatedCuda
+from bagel_perf.harness.simulated import NotSimulated, SimulatedCuda
 from bagel_perf.schema.waits import Kind
 
 _numbers = itertools.count()
@@ -247,4 +247,7 @@ def test_a_programs_own_dispatch_mode_sees_the_operator(device: SimulatedCuda, w
 def test_vmap_of_an_operator_runs_its_rule(device: SimulatedCuda) -> None:
     operator = custom_op(name_of_new(), lambda_typed, mutates_args=())
     operator.register_vmap(lambda info, in_dims, x: (operator(x), in_dims[0]))
-    assert torch.vmap(operator)(torch.ones(3, 2, device="cuda")).device.type == "cuda"
+    x = torch.ones(3, 2, device="cuda")
+    assert torch.vmap(operator)(x).device.type == "cuda"
+    with pytest.raises(NotSimulated, match="register_vmap"):
+        torch.vmap(custom_op(name_of_new(), reading, mutates_args=()))(x)

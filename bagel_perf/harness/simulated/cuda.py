@@ -138,10 +138,7 @@ class SimulatedCuda(SimulatedDevice):
                 name = f"torch.nested.{native.__name__}(device=...)"
                 raise NotSimulated(name, "make it of tensors that are there already")
             made = native(tensors, *args, **kwargs)
-            if type(made) is not torch.Tensor or not holds_simulated((tensors,)):
-                return made
-            self.cannot_judge(f"torch.nested.{native.__name__}")
-            return wrap(made)
+            return wrap(made) if holds_simulated((tensors,)) else made
 
         return make
 

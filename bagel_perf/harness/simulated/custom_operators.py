@@ -46,6 +46,7 @@ _leaves: Any = torch_inner_names.TREE_LEAVES.find()
 _keys_of_tensor: Any = torch_inner_names.KEYS_OF_TENSOR.find()
 _included: Any = torch_inner_names.INCLUDED_KEYS.find()
 _excluded: Any = torch_inner_names.EXCLUDED_KEYS.find()
+_is_batched: Any = torch_inner_names.IS_BATCHED.find()
 _key: Any = torch_inner_names.DISPATCH_KEY.find()
 _key_set: Any = torch_inner_names.DISPATCH_KEYS.find()
 _NEEDED = (_key, _key_set, _call, _resolve, _keys_of_tensor, _included, _excluded)
@@ -135,6 +136,8 @@ def run_custom(device: SimulatedDevice, func: Any, types: Any, args: Any, kwargs
 def run_python(device: SimulatedDevice, operator: Any, args: Any, kwargs: Any) -> Any:
     """Runs an operator whose kernel is Python; every torch call in it comes to the device."""
     keys = _keys_of(operator, args, kwargs) if _are_on_device(args, kwargs) else None
+    if keys is not None and _lacks_rule(operator, args, kwargs):
+        raise NotSimulated(f"torch.vmap of the operator {operator.name()}", "give it a rule: register_vmap")
     with _seen(device):
         if keys is None:
             return _call(operator._handle, *args, **kwargs)
@@ -149,6 +152,12 @@ def _seen(device: SimulatedDevice) -> Iterator[None]:
 
 def _are_on_device(args: Any, kwargs: Any) -> bool:
     return SimulatedTensor in map(type, _leaves((args, kwargs)))
+
+
+def _lacks_rule(operator: Any, args: Any, kwargs: Any) -> bool:
+    """Whether ``torch.vmap`` would call a kernel for each sample: in C++, which gives it host tensors."""
+    is_batched = any(isinstance(value, Tensor) and _is_batched(value) for value in _leaves((args, kwargs)))
+    return is_batched and "FuncTorchBatched:" not in _kernels_of(operator.name())
 
 
 def _overload_of(func: Any, args: Any, kwargs: Any) -> Any:
