@@ -103,6 +103,7 @@ TRANSFORMS: dict[str, Any] = {
     "jacfwd": lambda x: torch.func.jacfwd(torch.sin)(x),
     "jacrev": lambda x: torch.func.jacrev(torch.sin)(x),
     "hessian": lambda x: torch.func.hessian(lambda x: x.sin().sum())(x),
+    "linearize": lambda x: torch.func.linearize(torch.sin, x)[1](x),
     "vmap of grad": lambda x: torch.vmap(torch.func.grad(lambda x: x.sin().sum()))(x[:, None]),
     "functionalize": lambda x: torch.func.functionalize(lambda x: x.add_(1))(x.clone()),
 }

@@ -149,6 +149,14 @@ def patch_tracers(late: LatePatches, device: SimulatedDevice) -> None:
     """Dynamo reads Python as it runs, the device's included: what needs it runs without, or is refused."""
     late.add("torch._dynamo", lambda patches, module: _patch_dynamo(patches, module, device))
     late.add("torch.export", lambda patches, module: _patch_export(patches, module, device))
+    for module in ("torch.fx.experimental.proxy_tensor", "torch._functorch._aot_autograd.runtime_wrappers"):
+        late.add(module, _patch_handled_types)
+
+
+def _patch_handled_types(patches: Patches, module: Any) -> None:
+    """Tracers leave to others what is of a class that they do not know."""
+    known = getattr(module, "HANDLED_TYPES", ())
+    patches.add(module, "HANDLED_TYPES", (*known, SimulatedTensor), only_present=True)
 
 
 def _patch_dynamo(patches: Patches, module: Any, device: SimulatedDevice) -> None:
