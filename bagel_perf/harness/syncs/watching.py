@@ -167,7 +167,7 @@ def watch_host_syncs(
         sinks = (keeper,) if profiled is None else (keeper, RecordFunctionSink())
         collector = stack.enter_context(count_host_syncs(device, *sinks))
         stack.enter_context(nvtx_ranges_as_regions)
-        collector.on_wait = (lambda _, place: _spend(keeper, place),)
+        collector.on_wait = (lambda _number, _kind, place: _spend(keeper, place),)
         wants_warnings = debug_mode and not is_simulated
         warnings = stack.enter_context(counting_sync_warnings()) if wants_warnings else None
         if profiled is not None:
