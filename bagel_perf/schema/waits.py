@@ -108,7 +108,7 @@ HINTS: dict[Kind, Hint] = {
         waits="pageable.copy_(x, non_blocking=True), pageable.to(d, non_blocking=True) of many MiB",
         instead="pinned.copy_(x, non_blocking=True), with pinned and dense memory that is allocated once",
         why_equal="the same bytes are copied, without the memory of the driver's in between",
-        must_hold="event.synchronize() before the host reads the copy or writes over its source, event recorded behind it",
+        must_hold="event.synchronize() before the host reads the copy or writes over its source",
     ),
     "unknown": Hint(
         label="unknown",
