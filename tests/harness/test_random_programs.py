@@ -40,58 +40,57 @@ INDICES = st.one_of(
     PARTS, st.builds("{}, {}".format, PARTS, PARTS), st.sampled_from(["m", "m, 0", "m, :2", "hm", "m, m4"])
 )
 VALUES = st.sampled_from(["0.0", "f", "torch.tensor(1.0)", "h[0]"])
-CALLS = st.sampled_from(
-    [
-        "x.sum({n} - 1)",
-        "x.narrow(0, {n} - 1, 2)",
-        "x.roll({n})",
-        "x.repeat({n}, 1)",
-        "x.tril({n})",
-        "F.pad(x, (0, {n}))",
-        "x.split({n})",
-        "x.new_zeros(({n}, 2))",
-        "torch.zeros({n}, 3, device='cuda')",
-        "torch.arange({n}, device='cuda')",
-        "torch.full((2,), {n}, device='cuda')",
-        "x.topk({n})",
-        "x.cumsum({n} - 1)",
-        "torch.cat([x, x], {n} - 1)",
-        "torch.add(x, x, alpha={n})",
-        "x.clamp(min={n})",
-        "x.clamp({n}, 9.0)",
-        "torch.linspace(0.0, {n}, 4, device='cuda')",
-        "F.interpolate(x[None, None], size=({n}, 2))",
-        "torch.tensor([f, {n}], device='cuda')",
-        "torch.tensor({n})",
-        "x.unsqueeze({n} - 1)",
-        "torch.where(x > {n}, x, f)",
-        "torch.where(x > 0.5, x, torch.tensor(0.0))",
-        "x.masked_fill(x > {n}, f)",
-        "torch.bincount(ids, minlength={n})",
-        "torch.isin(p, ids)",
-        "int({n})",
-        "bool(f > {n})",
-        "max(p)",
-        "p.tolist()",
-        "h.to('cuda')",
-        "x.cpu()",
-        "m.nonzero()",
-        "torch.where(m)",
-        "p.unique()",
-        "x.masked_select(x > 0.5)",
-        "x.repeat_interleave(p4, 0)",
-        "torch.equal(x, x + 1)",
-        "(x @ x.T).softmax(0).mean()",
-        "F.layer_norm(x, (6,))",
-        "nn.functional.one_hot(p4)",
-        "x.index_put_((ids,), f)",
-        "x.index_put_((hi,), f)",
-        "x.index_fill_(0, ids, f)",
-        "x.copy_(x + 1)",
-        "h.copy_(t)",
-        "t.copy_(h)",
-    ]
-)
+TEMPLATES = [
+    "x.sum({n} - 1)",
+    "x.narrow(0, {n} - 1, 2)",
+    "x.roll({n})",
+    "x.repeat({n}, 1)",
+    "x.tril({n})",
+    "F.pad(x, (0, {n}))",
+    "x.split({n})",
+    "x.new_zeros(({n}, 2))",
+    "torch.zeros({n}, 3, device='cuda')",
+    "torch.arange({n}, device='cuda')",
+    "torch.full((2,), {n}, device='cuda')",
+    "x.topk({n})",
+    "x.cumsum({n} - 1)",
+    "torch.cat([x, x], {n} - 1)",
+    "torch.add(x, x, alpha={n})",
+    "x.clamp(min={n})",
+    "x.clamp({n}, 9.0)",
+    "torch.linspace(0.0, {n}, 4, device='cuda')",
+    "F.interpolate(x[None, None], size=({n}, 2))",
+    "torch.tensor([f, {n}], device='cuda')",
+    "torch.tensor({n})",
+    "x.unsqueeze({n} - 1)",
+    "torch.where(x > {n}, x, f)",
+    "torch.where(x > 0.5, x, torch.tensor(0.0))",
+    "x.masked_fill(x > {n}, f)",
+    "torch.bincount(ids, minlength={n})",
+    "torch.isin(p, ids)",
+    "int({n})",
+    "bool(f > {n})",
+    "max(p)",
+    "p.tolist()",
+    "h.to('cuda')",
+    "x.cpu()",
+    "m.nonzero()",
+    "torch.where(m)",
+    "p.unique()",
+    "x.masked_select(x > 0.5)",
+    "x.repeat_interleave(p4, 0)",
+    "torch.equal(x, x + 1)",
+    "(x @ x.T).softmax(0).mean()",
+    "F.layer_norm(x, (6,))",
+    "nn.functional.one_hot(p4)",
+    "x.index_put_((ids,), f)",
+    "x.index_put_((hi,), f)",
+    "x.index_fill_(0, ids, f)",
+    "x.copy_(x + 1)",
+    "h.copy_(t)",
+    "t.copy_(h)",
+]
+CALLS = st.sampled_from(TEMPLATES)
 STATEMENTS = st.one_of(
     st.builds("x[{}]".format, INDICES),
     st.builds("x[{}] = {}".format, INDICES, VALUES),
@@ -160,3 +159,13 @@ def test_the_device_and_the_classifier_name_the_same_kinds(program: list[str]) -
 def test_a_program_waits_alike_under_autograd_and_without_it(program: list[str]) -> None:
     first, *others = ([kind for kind, _ in waits_of(program, mode)[1]] for mode in MODES)
     assert others == [first, first]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_each_call_is_named_alike_with_a_number_and_with_a_device_scalar(template: str) -> None:
+    num_ran = 0
+    for number in ("1", "2", "s", "s - 1"):
+        ran, heard = waits_of([template.replace("{n}", number)], contextlib.nullcontext)
+        num_ran += len(ran)
+        assert [pair for pair in heard if pair[0] != pair[1]] == [], ran
+    assert num_ran >= 2
