@@ -177,7 +177,7 @@ def watch_host_syncs(
         stack.enter_context(nvtx_ranges_as_regions)
         if simulated is not None and is_simulated:
             stack.enter_context(simulated.remarks_to(unjudged.hear))
-        collector.on_wait = (lambda _, place: _spend(keeper, place),)
+        collector.on_wait = (lambda _number, _kind, place: _spend(keeper, place),)
         wants_warnings = debug_mode and not is_simulated
         warnings = stack.enter_context(counting_sync_warnings()) if wants_warnings else None
         if profiled is not None:
