@@ -89,6 +89,20 @@ def test_copies_across_devices_inside_a_script_are_named(device: SimulatedCuda, 
     assert waits == [] and device.unjudged == {"aten::cpu in torch.jit's to_host": 1}
 
 
+def test_device_tensors_in_dictionaries_are_seen_in_a_script(device: SimulatedCuda, waits: list[Kind]) -> None:
+    assert torch.jit.script(read_of)({"x": torch.ones(2, device="cuda")}) == 2 and waits == ["scalar_read"]
+    assert torch.jit.script(where)(torch.ones(2, device="cuda")) == 0
+    assert device.unjudged == {"prim::is_cuda in torch.jit's where": 1}
+
+
+def read_of(values: dict[str, torch.Tensor]) -> float:
+    return float(values["x"].sum().item())
+
+
+def where(x: torch.Tensor) -> int:
+    return 1 if x.is_cuda else 0
+
+
 def to_host(x: torch.Tensor) -> torch.Tensor:
     return x.cpu() + 1
 

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from bagel_perf.harness import torch_inner_names, torch_names
-from bagel_perf.harness.simulated.calls import CPU, devices_differ, holds_simulated
+from bagel_perf.harness.simulated.calls import CPU, devices_differ
 from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _GRAPHS = "a captured graph replays without Python; capture nothing, and the eager program is counted"
 
 
+_leaves: Any = torch_inner_names.TREE_LEAVES.find()
 _COPYING = ("aten::tensor", "aten::as_tensor", "aten::cpu", "aten::cuda", "aten::pin_memory")
+_ASKING = ("prim::is_cuda", "aten::is_cuda")
 _Node = Any
 
 
@@ -56,7 +58,7 @@ def _watched(device: SimulatedDevice, native: Any) -> Any:
     def call(scripted: Any, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(scripted, "owner", None)
         kinds = set() if owner is None else {type(tensor) for tensor in _tensors_of(owner) if tensor.dim()}
-        if SimulatedTensor not in kinds and not holds_simulated((*args, *kwargs.values())):
+        if SimulatedTensor not in kinds and SimulatedTensor not in map(type, _leaves((args, kwargs))):
             return native(scripted, *args, **kwargs)
         if kinds - {SimulatedTensor}:
             raise devices_differ(device, scripted)
@@ -89,7 +91,7 @@ def _tensors_of(module: Any) -> Iterator[Any]:
 
 
 def _copies_in(scripted: Any) -> tuple[str, ...]:
-    """Operators of a graph that may copy across devices, each once."""
+    """Operators of a graph that may copy across devices, or ask where a tensor is, each once."""
     found = _known_copies.get(scripted.graph)
     if found is None:
         found = tuple(dict.fromkeys(node.kind() for node in _nodes_of(scripted.inlined_graph) if _may_copy(node)))
@@ -109,7 +111,7 @@ def _nodes_of(block: Any) -> Iterator[_Node]:
 
 def _may_copy(node: _Node) -> bool:
     kind = node.kind()
-    return kind in _COPYING or (kind in ("aten::to", "aten::_to_copy") and _names_device(node))
+    return kind in _COPYING + _ASKING or (kind in ("aten::to", "aten::_to_copy") and _names_device(node))
 
 
 def _names_device(node: _Node) -> bool:
