@@ -14,6 +14,7 @@ from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils import _device as default_device
 
+from bagel_perf.harness.simulated.places import goes_to_device
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.harness.simulated.verdicts import accepts_host_scalars, takes_sizes
 
@@ -139,9 +140,9 @@ def watched(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
         from bagel_perf.harness.simulated.creation import create
 
         return create(device, func, types, args, kwargs)
-    is_on_device = SimulatedTensor in types
-    if not is_on_device and not holds_simulated((*args, *kwargs.values())):
+    if SimulatedTensor not in types and not holds_simulated((*args, *kwargs.values())):
         return func(*args, **kwargs)
+    is_on_device = goes_to_device(types, (*args, *kwargs.values()), takes_sizes=takes_sizes(name_of(func)))
     if is_on_device:
         check_devices(device, func, (*args, *kwargs.values()))
     return run_watched(device, func, args, kwargs, is_on_device=is_on_device)
@@ -176,9 +177,14 @@ def _among_tensors(device: SimulatedDevice, func: Func, types: Any, args: Args, 
 
 
 def _of_first(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    if SimulatedTensor not in types or holds_simulated(args[1:]) or holds_simulated(kwargs.values()):
+    if SimulatedTensor not in types or holds_simulated(args[1:]) or (kwargs and _asks_more(kwargs)):
         return watched(device, func, types, args, kwargs)
     return plain(device, func, args, kwargs)
+
+
+def _asks_more(kwargs: Kwargs) -> bool:
+    """Whether a device scalar or another device is among named arguments."""
+    return "device" in kwargs or holds_simulated(kwargs.values())
 
 
 def _property(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

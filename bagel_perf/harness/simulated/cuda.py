@@ -19,6 +19,7 @@ from bagel_perf.harness.simulated import generators, properties, storages, strea
 from bagel_perf.harness.simulated.autocasts import patch_autocast
 from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives
 from bagel_perf.harness.simulated.device import Listener, SimulatedDevice
+from bagel_perf.harness.simulated.devices import patch_device_type
 from bagel_perf.harness.simulated.legacy import patch_legacy_types
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.profilers import patch_profilers
@@ -66,6 +67,7 @@ class SimulatedCuda(SimulatedDevice):
         self._patch_torch_cuda(patches)
         patch_graphs_and_collectives(patches)
         patch_legacy_types(patches)
+        patch_device_type(patches)
         patch_compilers(patches, self)
         patch_autocast(patches, self)
         patch_threads(patches, self)

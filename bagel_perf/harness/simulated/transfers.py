@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bagel_perf.harness.simulated.autograd import cross
 from bagel_perf.harness.simulated.calls import CPU, Args, Func, Handler, Kwargs, plain
+from bagel_perf.harness.simulated.places import has_values, is_elsewhere, run_elsewhere
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, occupy, vacate, wrap
 
 if TYPE_CHECKING:
@@ -23,17 +24,23 @@ def _to(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwa
     tensor, options = args[0], _to_options(args[1:], kwargs)
     target = options.pop("device", None)
     is_on_device = type(tensor) is SimulatedTensor
-    if target is not None and not device.owns(target) and torch.device(target).type != "cpu":
-        return func(*args, **kwargs)
     goes_to_device = is_on_device if target is None else device.owns(target)
+    if not goes_to_device and (not is_on_device or is_elsewhere(device, target)):
+        return run_elsewhere(func, args, kwargs)
     return move(device, tensor, goes_to_device, options)
+
+
+def _type_as(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """``Tensor.type_as(other)`` is a copy to the other's device, of its type."""
+    return _to(device, Tensor.to, types, (args[0], args[1] if len(args) > 1 else kwargs["other"]), {})
 
 
 def _to_options(positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """The arguments of ``Tensor.to`` by name: (other, ...), (dtype, ...) or (device, dtype, ...)."""
     named = dict(named)
-    if "other" in named:
-        positional = (named.pop("other"), *positional)
+    for name in ("other", "tensor"):  # the operator's name for it, and the method's
+        if name in named:
+            positional = (named.pop(name), *positional)
     names: tuple[str, ...] = ("device", "dtype", "non_blocking", "copy")
     if positional and isinstance(positional[0], Tensor):
         positional = (_device_of(positional[0]), positional[0].dtype, *positional[1:])
@@ -55,6 +62,8 @@ def move(device: SimulatedDevice, tensor: Tensor, goes_to_device: bool, options:
             return wrap(moved) if goes_to_device else moved
     if not is_on_device:
         _check_type(tensor)
+        if not has_values(tensor):
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     is_async = bool(options.get("non_blocking"))
     if is_on_device and is_async:  # allocates pinned memory for itself
         device.crosses(is_download=True)
@@ -114,7 +123,7 @@ def _copy_(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
     target: Tensor = args[0]
     source: Tensor = args[1] if len(args) > 1 else kwargs["src" if "src" in kwargs else "other"]
     is_on_device = type(target) is SimulatedTensor
-    if is_on_device != (type(source) is SimulatedTensor):
+    if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
         is_async = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
         count_copy(device, source, source if is_on_device else target, is_async=is_async)
     with hidden():
@@ -205,7 +214,7 @@ def _foreach_copy(device: SimulatedDevice, func: Func, types: Any, args: Args, k
     is_async = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
     for target, source in zip(targets, sources, strict=True):
         is_on_device = type(target) is SimulatedTensor
-        if is_on_device != (type(source) is SimulatedTensor):
+        if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
             count_copy(device, source, source if is_on_device else target, is_async=is_async)
     with hidden():
         return func(*args, **kwargs)
@@ -222,6 +231,7 @@ def _masked_fill(device: SimulatedDevice, func: Func, types: Any, args: Args, kw
 HANDLERS: dict[str, Handler] = {
     "to": _to,
     "_to_copy": _to,
+    "type_as": _type_as,
     "cpu": _cpu,
     "copy_": _copy_,
     "pin_memory": _pin_memory,
