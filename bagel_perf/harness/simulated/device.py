@@ -17,6 +17,7 @@ from bagel_perf.harness.simulated import calls
 from bagel_perf.harness.simulated.autograd import patch_autograd
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
 from bagel_perf.harness.simulated.composites import Composites
+from bagel_perf.harness.simulated.lacking import run_again
 from bagel_perf.harness.simulated.optimizers import patch_optimizers
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.pinned import PinnedMemory
@@ -181,10 +182,13 @@ class SimulatedDevice:
         handler = self._handlers.get(func)
         if handler is None:
             handler = self._handlers[func] = calls.handler_of(self, func)
-        if _num_dispatch_modes() and is_watching():
-            with unwatched():
-                return handler(self, func, types, args, kwargs)
-        return handler(self, func, types, args, kwargs)
+        try:
+            if _num_dispatch_modes() and is_watching():
+                with unwatched():
+                    return handler(self, func, types, args, kwargs)
+            return handler(self, func, types, args, kwargs)
+        except RuntimeError as error:
+            return run_again(self, handler, func, types, (args, kwargs), error)
 
 
 class _EveryCall(TorchFunctionMode):

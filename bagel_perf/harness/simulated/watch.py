@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporarily
 
+from bagel_perf.harness.simulated.lacking import run_operator
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.harness.simulated.verdicts import verdict_on
 from bagel_perf.schema.waits import Kind
@@ -36,7 +37,7 @@ class Watch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         self.judge(func, args, kwargs)
-        return func(*args, **kwargs)
+        return run_operator(self._device, func, args, kwargs)
 
     def judge(self, operator: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Reports the waits of one operator."""
@@ -66,7 +67,7 @@ class BackwardWatch(Watch):
             return func(*args, **kwargs)
         with hidden():
             self.judge(func, args, kwargs)
-            return wrap(func(*args, **kwargs))
+            return wrap(run_operator(self._device, func, args, kwargs))
 
 
 def _is_on_device(value: Any) -> bool:
