@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._decomp import decomposition_table
 
 from bagel_perf.harness.simulated.refusals import NotSimulated
 
@@ -171,6 +170,8 @@ _MADE: dict[str, Callable[..., Any]] = {
 @lru_cache(maxsize=512)
 def equivalent_of(operator: torch._ops.OpOverload) -> Callable[..., Any] | None:
     """What runs in place of an operator that the CPU has no kernel for; None where nothing is known."""
+    from torch._decomp import decomposition_table  # takes a second to import, and few programs need it
+
     schema = operator._schema
     name = f"{schema.name}.{schema.overload_name}" if schema.overload_name else schema.name
     return _MADE.get(name) or decomposition_table.get(operator)
