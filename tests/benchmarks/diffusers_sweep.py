@@ -33,13 +33,19 @@ def _group_offload(pipe: Any, **options: Any) -> None:
     pipe.enable_group_offload(onload_device=torch.device("cuda"), offload_device=torch.device("cpu"), **options)
 
 
+def _group_offload_by_block(pipe: Any) -> None:
+    """Keeps an autoencoder on the device whose blocks diffusers does not name: it fails so on CUDA as well."""
+    kept = [] if getattr(pipe.vae, "_group_offload_block_modules", None) else ["vae"]
+    _group_offload(pipe, offload_type="block_level", num_blocks_per_group=1, exclude_modules=kept)
+
+
 MODES: dict[str, Callable[[Any], Any]] = {
     "to cuda": lambda pipe: pipe.to("cuda"),
     "model offload": lambda pipe: pipe.enable_model_cpu_offload(),
     "sequential offload": lambda pipe: pipe.enable_sequential_cpu_offload(),
     "group offload by leaf": lambda pipe: _group_offload(pipe, offload_type="leaf_level"),
     "group offload by leaf, streams": lambda pipe: _group_offload(pipe, offload_type="leaf_level", use_stream=True),
-    "group offload by block": lambda pipe: _group_offload(pipe, offload_type="block_level", num_blocks_per_group=1),
+    "group offload by block": _group_offload_by_block,
 }
 
 

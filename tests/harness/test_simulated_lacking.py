@@ -55,6 +55,18 @@ NARROW: dict[str, tuple[Callable[[], Tensor], torch.dtype]] = {
     "product into float32": (lambda: torch.mm(halves(2, 3), halves(3, 2), out_dtype=torch.float32), torch.float32),
     "batched": (lambda: torch.bmm(halves(1, 2, 3), halves(1, 3, 2), out_dtype=torch.float32), torch.float32),
     "with a bias": (lambda: torch.addmm(halves(2), halves(2, 3), halves(3, 2), out_dtype=torch.float32), torch.float32),
+    "batched, with a bias": (
+        lambda: torch.baddbmm(halves(1, 2, 2), halves(1, 2, 3), halves(1, 3, 2), out_dtype=torch.float32),
+        torch.float32,
+    ),
+    "nansum of complex": (lambda: torch.nansum(torch.fft.fft(halves(8).float())), torch.complex64),
+    "nanmean of complex": (lambda: torch.nanmean(torch.fft.fft(halves(8).float())), torch.complex64),
+    "convolution of cuDNN": (
+        lambda: torch.cudnn_convolution(
+            halves(1, 2, 4, 4), halves(2, 2, 3, 3), (0, 0), (1, 1), (1, 1), 1, False, False, False
+        ),
+        HALF,
+    ),
     "multi_margin_loss of half": (lambda: F.multi_margin_loss(halves(2, 4), integers()[:2]), HALF),
     "avg_pool3d of half": (lambda: F.avg_pool3d(halves(1, 1, 4, 4, 4), 2), HALF),
     "rrelu of half": (lambda: F.rrelu(-halves(4), training=True), HALF),
@@ -129,6 +141,14 @@ def test_the_host_lacks_what_it_lacked(device: SimulatedCuda) -> None:
 def test_an_operator_of_cuda_alone_is_refused_by_its_name(device: SimulatedCuda) -> None:
     with pytest.raises(NotSimulated, match=r"aten\._cslt_compress is not simulated: the CPU has no such operator"):
         aten._cslt_compress(halves(8, 8))
+
+
+def test_attention_over_packed_sequences_is_attention_over_each(device: SimulatedCuda) -> None:
+    q, k, v = (halves(5, 2, 8) for _ in range(3))
+    bounds = torch.tensor([0, 2, 5], device="cuda", dtype=torch.int32)
+    packed = aten._flash_attention_forward(q, k, v, bounds, bounds, 3, 3, 0.0, True, False)[0]
+    alone = aten._flash_attention_forward(*(t[None, 2:] for t in (q, k, v)), None, None, 3, 3, 0.0, True, False)[0]
+    assert packed.is_cuda and packed.shape == q.shape and torch.equal(packed[2:].cpu(), alone[0].cpu())
 
 
 ATTENTION: dict[str, Callable[..., Any]] = {

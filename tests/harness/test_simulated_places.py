@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -251,8 +252,18 @@ def test_an_out_argument_on_the_other_side_is_refused(device: SimulatedCuda) -> 
             run()
 
 
+def test_tensors_of_both_sides_in_a_list_are_refused(device: SimulatedCuda) -> None:
+    for both in ([torch.ones(2), torch.ones(2, device="cuda")], [torch.ones(2, device="cuda"), torch.ones(2)]):
+        with pytest.raises(RuntimeError, match="same device"):
+            torch.meshgrid(both, indexing="ij")
+        with pytest.raises(RuntimeError, match="same device"):
+            torch.stack(both)
+
+
 def test_a_number_is_a_device(device: SimulatedCuda) -> None:
     assert torch.device(0) == CUDA and torch.device(device=0) == CUDA and torch.device("cuda", 0) == CUDA
+    number: Any = np.int64(0)
+    assert torch.device(number) == CUDA
     assert torch.Generator(0).device == CUDA and torch.Generator(device=torch.device(0)).device == CUDA
     assert torch.ones(2).cuda(0).get_device() == 0
     with pytest.raises(RuntimeError, match="invalid device ordinal 1"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 
@@ -32,8 +32,8 @@ class _SameType(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """A device of torch's own type."""
         given = args if args else tuple(kwargs.values())
-        if len(given) == 1 and isinstance(given[0], int) and not isinstance(given[0], bool):
-            return _Native("cuda", given[0])
+        if len(given) == 1 and isinstance(given[0], SupportsIndex):
+            return _Native("cuda", int(given[0]))
         return _Native(*args, **kwargs)
 
 

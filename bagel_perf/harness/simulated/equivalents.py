@@ -153,11 +153,82 @@ def _product_into(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return run
 
 
+def _sum_into(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A matrix product into a wider type that is added to a tensor."""
+
+    def run(
+        bias: Tensor, left: Tensor, right: Tensor, out_dtype: torch.dtype, *, beta: Any = 1, alpha: Any = 1
+    ) -> Tensor:
+        scaled = product(left.to(out_dtype), right.to(out_dtype)) * alpha
+        result: Tensor = scaled if beta == 0 else bias.to(out_dtype) * beta + scaled
+        return result
+
+    return run
+
+
+def _nansum(values: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Complex numbers, which only CUDA's sums without nan take."""
+    return torch.sum(values.masked_fill(values.isnan(), 0), dim=dim, keepdim=keepdim, dtype=dtype)
+
+
+def _flash_of_sequences(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_q: int,
+    max_k: int,
+    dropout_p: float,
+    is_causal: bool,
+    return_debug_mask: bool,
+    *,
+    scale: float | None = None,
+    **windows: Any,
+) -> tuple[Any, ...]:
+    """Heads come behind positions here; with ``cum_seq_q`` sequences lie behind each other in one dimension."""
+    _no_dropout("_flash_attention_forward", dropout_p)
+    if any(value is not None for value in windows.values()):
+        raise NotSimulated("aten._flash_attention_forward with a window", "run it without one")
+    if cum_seq_q is None or cum_seq_k is None:
+        output, sums = _attention_of(query, key, value, is_causal, scale)
+    else:
+        bounds = zip(*(cum_seq[1:].tolist() for cum_seq in (cum_seq_q, cum_seq_k)), strict=True)
+        output, sums, start_q, start_k = torch.empty_like(query), query.new_empty(0), 0, 0
+        kept = []
+        for end_q, end_k in bounds:
+            part = (query[start_q:end_q], key[start_k:end_k], value[start_k:end_k])
+            output[start_q:end_q], of_part = _attention_of(*part, is_causal, scale)
+            kept.append(of_part)
+            start_q, start_k = end_q, end_k
+        sums = torch.cat(kept, -1)
+    return output, sums, _empty(2), _empty(), query.new_empty(0)
+
+
+def _attention_of(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, scale: float | None) -> tuple[Any, Any]:
+    query, key, value = (one.transpose(-3, -2) for one in (query, key, value))
+    output, sums = _attention(query, key, value, None, is_causal, scale)
+    return output.transpose(-3, -2).contiguous(), sums
+
+
+def _convolution(
+    values: Tensor, weight: Tensor, padding: Any, stride: Any, dilation: Any, groups: int, *settings: bool
+) -> Tensor:
+    no_output_padding = [0] * len(padding)
+    return torch.convolution(values, weight, None, stride, padding, dilation, False, no_output_padding, groups)
+
+
 _MADE: dict[str, Callable[..., Any]] = {
     "aten::mm.dtype": _product_into(torch.mm),
     "aten::mm.dtype_out": _product_into(torch.mm),
     "aten::bmm.dtype": _product_into(torch.bmm),
     "aten::bmm.dtype_out": _product_into(torch.bmm),
+    "aten::addmm.dtype": _sum_into(torch.mm),
+    "aten::baddbmm.dtype": _sum_into(torch.bmm),
+    "aten::nansum": _nansum,
+    "aten::_masked_scale": lambda values, mask, scale: values * mask * scale,
+    "aten::cudnn_convolution": _convolution,
+    "aten::_flash_attention_forward": _flash_of_sequences,
     "aten::_scaled_dot_product_flash_attention": _flash,
     "aten::_scaled_dot_product_flash_attention_backward": _flash_backward,
     "aten::_scaled_dot_product_efficient_attention": _efficient,

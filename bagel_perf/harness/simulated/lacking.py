@@ -28,7 +28,7 @@ Wider = dict[torch.dtype, torch.dtype]
 _LACKS = re.compile(r"not implemented for '(?P<type>\w+)'|MKL FFT doesn't support tensors of type: (?P<fft>\w+)")
 _REFUSES = re.compile(r"Unsupported dtype (?P<type>Half|ComplexHalf)\b")
 """What a function says that checks types before any of its operators has run."""
-_NO_KERNEL = re.compile(r"Could not run '([\w:.]+)' with arguments from the '(?:CPU|Meta)' backend")
+_NO_KERNEL = re.compile(r"Could not run '[\w:.]+' with arguments from the 'CPU' backend|\w+ on CPU does not support")
 _HALF = {torch.float16: torch.float32, torch.complex32: torch.complex64}
 _HALVES = {"Half": _HALF, "ComplexHalf": _HALF, "BFloat16": {torch.bfloat16: torch.float32}}
 _INTEGERS = {

@@ -38,7 +38,7 @@ def has_values(tensor: Tensor) -> bool:
 
 
 def goes_to_device(types: Any, values: Iterable[Any], *, takes_sizes: bool = False) -> bool:
-    """Whether what is made of ``values`` is on the device: where the first tensor of theirs with dimensions is.
+    """Whether what is made of ``values`` is on the device: where one of its tensors with dimensions is.
 
     Torch names no ``types`` for tensors in lists. Where it does, any tensor of the device decides, unless the function
     ``takes_sizes``: a device scalar beside a host tensor is one then.
@@ -47,9 +47,8 @@ def goes_to_device(types: Any, values: Iterable[Any], *, takes_sizes: bool = Fal
         return True
     tensors = list(_tensors(values))
     with hidden():
-        decisive = next((tensor for tensor in tensors if tensor.dim()), None)
-    found = tensors if decisive is None else [decisive]
-    return all(type(tensor) is SimulatedTensor for tensor in found)
+        decisive = [tensor for tensor in tensors if tensor.dim()]
+    return SimulatedTensor in map(type, decisive or tensors)
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
