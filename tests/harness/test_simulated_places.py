@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from bagel_perf.harness.simulated import SimulatedCuda
+from bagel_perf.harness.simulated import NotSimulated, SimulatedCuda
 from bagel_perf.schema.waits import Kind
 
 CUDA = torch.device("cuda", 0)
@@ -258,6 +258,27 @@ def test_tensors_of_both_sides_in_a_list_are_refused(device: SimulatedCuda) -> N
             torch.meshgrid(both, indexing="ij")
         with pytest.raises(RuntimeError, match="same device"):
             torch.stack(both)
+
+
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
+def test_a_sparse_tensor_crosses_unjudged(layout: str, waits: list[Kind], device: SimulatedCuda) -> None:
+    sparse = getattr(torch.eye(3), layout)()
+    moved = sparse.to("cuda")
+    assert moved.is_cuda and torch.equal(moved.to("cpu", non_blocking=True).to_dense(), torch.eye(3))
+    assert not waits and sum(device.unjudged.values()) == 2
+
+
+def test_nested_tensors_of_device_tensors_are_on_the_device_or_refused(device: SimulatedCuda) -> None:
+    parts, bounds = [torch.ones(2, device="cuda")], torch.tensor([0, 2], device="cuda")
+    assert torch.nested.as_nested_tensor(parts).is_cuda and device.unjudged
+    refused: list[Callable[[], Tensor]] = [
+        lambda: torch.nested.nested_tensor(parts),
+        lambda: torch.nested.as_nested_tensor(parts, layout=torch.jagged),
+        lambda: torch.nested.nested_tensor_from_jagged(parts[0], bounds),
+    ]
+    for make in refused:
+        with pytest.raises(NotSimulated, match="of device tensors is not simulated"):
+            make()
 
 
 def test_a_number_is_a_device(device: SimulatedCuda) -> None:

@@ -17,6 +17,7 @@ from torch.utils import _device as default_device
 
 from bagel_perf.harness.simulated import generators, properties, storages, streams
 from bagel_perf.harness.simulated.autocasts import patch_autocast
+from bagel_perf.harness.simulated.calls import holds_simulated
 from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives
 from bagel_perf.harness.simulated.device import Listener, SimulatedDevice
 from bagel_perf.harness.simulated.devices import patch_device_type
@@ -118,11 +119,15 @@ class SimulatedCuda(SimulatedDevice):
         }
 
     def _refusing_nested(self, native: Any) -> Any:
+        name = f"torch.nested.{native.__name__}"
+
         @functools.wraps(native)
         def make(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.owns(kwargs.get("device")):
-                name = f"torch.nested.{native.__name__}(device=...)"
-                raise NotSimulated(name, "make it of tensors that are there already")
+            if self.owns(kwargs.get("device", default_device.CURRENT_DEVICE)):
+                raise NotSimulated(f"{name}(device=...)", "make it of tensors that are there already")
+            is_copied = name != "torch.nested.as_nested_tensor" or kwargs.get("layout") is torch.jagged
+            if is_copied and holds_simulated((tensors, *args, *kwargs.values())):
+                raise NotSimulated(f"{name} of device tensors", "as_nested_tensor makes one, strided")
             return native(tensors, *args, **kwargs)
 
         return make
@@ -146,7 +151,7 @@ class SimulatedCuda(SimulatedDevice):
         patches.add(torch.Tensor, "record_stream", lambda tensor, stream: None)
         patches.add(torch, "Stream", streams.SimulatedStream)
         patches.add(torch, "Event", streams.SimulatedEvent)
-        for name in ("nested_tensor", "as_nested_tensor"):
+        for name in ("nested_tensor", "as_nested_tensor", "nested_tensor_from_jagged"):
             patches.add(torch.nested, name, self._refusing_nested(getattr(torch.nested, name)))
         patches.add(torch, "Generator", generators.SimulatedGenerator)
         patches.add(torch.backends.cuda, "is_built", lambda: True)

@@ -65,7 +65,7 @@ def move(device: SimulatedDevice, tensor: Tensor, goes_to_device: bool, options:
         if not has_values(tensor):
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     is_async = bool(options.get("non_blocking"))
-    if is_on_device and is_async:  # allocates pinned memory for itself
+    if is_on_device and is_async and tensor.layout is torch.strided:  # allocates pinned memory for itself
         device.crosses(is_download=True)
     else:
         count_copy(device, tensor, tensor, is_async=is_async)
@@ -84,7 +84,7 @@ def _crossed(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -
         moved: Tensor = tensor.to(device=CPU, **{**options, "copy": True})
         if type(tensor) is not SimulatedTensor:
             occupy(moved)
-        elif options.get("non_blocking"):
+        elif options.get("non_blocking") and moved.layout is torch.strided:
             device.pinned.add(moved)
         return moved
 
@@ -101,11 +101,15 @@ def _check_type(tensor: Tensor) -> None:
 
 def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, *, is_async: bool) -> None:
     """Reports the wait of a copy across devices from ``source``; ``host`` is the side of it in host memory."""
+    is_download = type(source) is SimulatedTensor
     with hidden():
+        if source.layout is not torch.strided:  # copied part by part, which nobody measured
+            device.crosses(is_download=is_download)
+            device.cannot_judge(f"copy of a {source.layout} tensor across devices")
+            return
         is_empty, is_pinned = source.numel() == 0, device.pinned.holds(host)
     if is_empty:
         return
-    is_download = type(source) is SimulatedTensor
     device.crosses(is_download=is_download)
     if not is_async:
         device.waits("d2h_copy" if is_download else "pageable_upload")
