@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import torch  # noqa: E402
 
 from bagel_perf.harness.simulated import SimulatedCuda  # noqa: E402
 from bagel_perf.schema.waits import Kind  # noqa: E402
-from sweeps import isolated, markdown, one_line, verdict, versions  # noqa: E402
+from sweeps import counted, isolated, markdown, one_line, rows_of, verdict, versions  # noqa: E402
 
 HEADERS = ("pipeline", "mode", "output", "syncs of the call", "unjudged", "error")
 SIZE, NUM_STEPS = 32, 3
@@ -120,24 +120,40 @@ def one_mode(device: SimulatedCuda, waits: list[Kind], row: Row, expected: torch
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pipelines", nargs="*")
+    parser.add_argument("--rows", type=Path, nargs="*", help="what was printed before; runs nothing")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    rows = rows_of(Row, options.rows) if options.rows else sweep(options.pipelines or PIPELINES)
+    if options.out:
+        options.out.write_text(readme(rows))
+
+
+def sweep(pipelines: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
-    for name in options.pipelines or PIPELINES:
+    for name in pipelines:
         expected = isolated(on_cpu, (name,))
         found = expected if isinstance(expected, str) else isolated(sweep_one, (name, expected))
         rows += [Row(name, error=found)] if isinstance(found, str) else found
         print(*map(asdict, rows[-len(MODES) :]), sep="\n", flush=True)
-    if options.out:
-        cells = [
-            (row.name, row.mode, row.output, _counted(row.syncs), ", ".join(sorted(row.unjudged)), row.error)
-            for row in rows
-        ]
-        options.out.write_text(f"{markdown(HEADERS, cells)}\n\n{versions('torch', 'diffusers', 'accelerate')}\n")
+    return rows
 
 
-def _counted(syncs: dict[str, int]) -> str:
-    return ", ".join(f"{times} {kind}" for kind, times in sorted(syncs.items()))
+def readme(rows: list[Row]) -> str:
+    num_equal = sum(row.output == "equal" for row in rows)
+    cells = [
+        (row.name, row.mode, row.output, counted(row.syncs), ", ".join(sorted(row.unjudged)), row.error) for row in rows
+    ]
+    return f"""# Pipelines of diffusers on the simulated device
+
+Written by `tests/benchmarks/diffusers_sweep.py`: {versions("torch", "transformers", "diffusers", "accelerate")}.
+
+Tiny random components, {NUM_STEPS} steps and the decoder, prompts as embeddings. {num_equal} of {len(rows)} outputs
+are the CPU's to the bit. "Syncs of the call" are the waits of one call of the pipeline, which moves weights if they are
+offloaded. By block, the autoencoders of Qwen-Image and CogVideoX stay on the device: diffusers names no blocks of them
+(`_group_offload_block_modules`), so a convolution outside of the blocks meets host weights, on CUDA as well.
+
+{markdown(HEADERS, cells)}
+"""
 
 
 if __name__ == "__main__":

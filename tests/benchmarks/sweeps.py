@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import importlib.metadata
 import multiprocessing
@@ -56,6 +57,18 @@ def verdict(one: Any, other: Any) -> str:
     if torch.equal(one.nan_to_num(), other.nan_to_num()) and torch.equal(one.isnan(), other.isnan()):
         return "equal" if not one.isnan().any() else "equal, with nan"
     return f"differs by {(one.double() - other.double()).abs().max().item():.1e}"
+
+
+def rows_of(kind: type, printed: Sequence[Path]) -> list[Any]:
+    """Rows that a sweep has printed before, the last of each name and mode; so a sweep may be split, and resumed."""
+    lines = [line for path in printed for line in path.read_text().splitlines() if line.startswith("{'name'")]
+    rows = [kind(**ast.literal_eval(line)) for line in lines]
+    return list({(row.name, getattr(row, "mode", "")): row for row in rows}.values())
+
+
+def counted(syncs: dict[str, int]) -> str:
+    """Numbers of waits by kind."""
+    return ", ".join(f"{times} {kind}" for kind, times in sorted(syncs.items())) or "0"
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -25,11 +25,11 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: 
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # noqa: E402
 
 from bagel_perf.harness.simulated import SimulatedCuda  # noqa: E402
-from sweeps import isolated, markdown, one_line, verdict, versions  # noqa: E402
+from sweeps import counted, isolated, markdown, one_line, rows_of, verdict, versions  # noqa: E402
 from transformers_tiny import MAX_PARAMETERS, tiny_configurations  # noqa: E402
 
 NUM_TOKENS, NUM_NEW_TOKENS = 12, 4
-HEADERS = ("class", "on CPU", "on meta", "runs", "loss", "gradients", "tokens", "syncs in forward", "unjudged", "error")
+HEADERS = ("class", "on meta", "runs", "loss", "gradients", "tokens", "syncs in forward", "unjudged", "error")
 
 
 @dataclass
@@ -167,19 +167,43 @@ def compare(row: Row, on_cpu: Results, on_device: Results) -> None:
         row.gradients = differing[0] if differing else "equal"
 
 
-def table(rows: list[Row]) -> str:
+def readme(rows: list[Row]) -> str:
+    on_cpu = [row for row in rows if row.on_cpu]
     cells = [
         (
             row.name,
-            *("yes" if fact else "no" for fact in (row.on_cpu, row.on_meta, row.runs)),
-            *(row.loss, row.gradients, row.tokens),
-            ", ".join(f"{times} {kind}" for kind, times in sorted(row.syncs.items())) or ("0" if row.runs else ""),
+            *("yes" if fact else "no" for fact in (row.on_meta, row.runs)),
+            *(row.loss, row.gradients, row.tokens, counted(row.syncs)),
             ", ".join(sorted(row.unjudged)),
             row.error,
         )
-        for row in rows
+        for row in on_cpu
     ]
-    return markdown(HEADERS, cells)
+    failing = [(row.name, row.error) for row in rows if not row.on_cpu]
+    equal = {what: sum(getattr(row, what) == "equal" for row in on_cpu) for what in ("loss", "gradients", "tokens")}
+    summary = f"""Tiny random configurations of {len(rows)} classes, of which {len(on_cpu)} run on the CPU. Of these
+
+* {sum(row.on_meta for row in on_cpu)} are built on "meta" and given memory on the device,
+* {sum(row.runs for row in on_cpu)} run there,
+* {equal["loss"]} have the CPU's loss to the bit, {equal["gradients"]} its gradients,
+* {equal["tokens"]} its next {NUM_NEW_TOKENS} tokens."""
+    return f"""# Causal language models of transformers on the simulated device
+
+Written by `tests/benchmarks/transformers_sweep.py`: {versions("torch", "transformers")}.
+
+{summary}
+
+"Syncs in forward" are the waits of one forward pass with a loss. An operator that is unjudged in the forward pass, the
+backward pass or generating is named.
+
+{markdown(HEADERS, cells)}
+
+## Without a model on the CPU
+
+The script found no small configuration that these can be built and run with on the CPU.
+
+{markdown(("class", "why"), failing)}
+"""
 
 
 def classes(chosen: list[str]) -> dict[str, str]:
@@ -195,16 +219,22 @@ def classes(chosen: list[str]) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("classes", nargs="*")
+    parser.add_argument("--rows", type=Path, nargs="*", help="what was printed before; runs nothing")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    rows = rows_of(Row, options.rows) if options.rows else sweep(options.classes)
+    if options.out:
+        options.out.write_text(readme(sorted(rows, key=lambda row: row.name.lower())))
+
+
+def sweep(chosen: list[str]) -> list[Row]:
     transformers.utils.logging.set_verbosity(logging.CRITICAL)
     rows = []
-    for name, model_type in classes(options.classes).items():
+    for name, model_type in classes(chosen).items():
         found = isolated(sweep_one, (model_type, name))
         rows.append(found if isinstance(found, Row) else Row(name, error=found))
         print(asdict(rows[-1]), flush=True)
-    if options.out:
-        options.out.write_text(f"{table(rows)}\n\n{versions('torch', 'transformers')}\n")
+    return rows
 
 
 if __name__ == "__main__":
