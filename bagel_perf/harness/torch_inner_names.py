@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import torch
 
 from bagel_perf.harness.torch_names import Absent, simulated_name
@@ -137,3 +140,15 @@ NATIVE = simulated_name(
 )
 C10_GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
 """``c10::impl::device_guard_impl_registry``: a pointer for each type of device, the CPU's first, CUDA's second."""
+
+
+def decompositions() -> dict[Any, Any]:
+    """What operators are made of in Python; empty where torch has no such table: such operators are refused then.
+
+    Imports it, which takes a second and few programs need.
+    """
+    try:
+        found: dict[Any, Any] = importlib.import_module("torch._decomp").decomposition_table
+    except (ImportError, AttributeError):
+        return {}
+    return found

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from bagel_perf.harness import torch_names
-from bagel_perf.harness.rules.calls import accepts_host_scalars, has_place_for, kind_of_reads
+from bagel_perf.harness.rules.calls import accepts_host_scalars, has_place_for, kind_of_reads, takes_sizes
 from bagel_perf.harness.simulated.custom_operators import is_custom, run_custom
+from bagel_perf.harness.simulated.places import goes_to_device
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, is_simulated, wrap
 
 if TYPE_CHECKING:
@@ -140,12 +141,21 @@ def watched(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
         from bagel_perf.harness.simulated.creation import create
 
         return create(device, func, types, args, kwargs)
-    is_on_device = SimulatedTensor in types
-    if not is_on_device and not holds_simulated((*args, *kwargs.values())):
+    if SimulatedTensor not in types and not holds_simulated((*args, *kwargs.values())):
         return func(*args, **kwargs)
+    is_on_device = goes_to_device(types, (*args, *kwargs.values()), takes_numbers=_takes_numbers(func, args, kwargs))
     if is_on_device and not name_of(func).startswith("prims::"):  # inside a transform's gradient not all are marked
         check_devices(device, func, (*args, *kwargs.values()))
     return run_watched(device, func, args, kwargs, is_on_device=is_on_device)
+
+
+def _takes_numbers(func: Func, args: Args, kwargs: Kwargs) -> bool:
+    """Whether device scalars may stand for numbers, so that they do not say where the result belongs."""
+    name = name_of(func)
+    if takes_sizes(name):
+        return True
+    has_host = any(isinstance(value, Tensor) and not is_simulated(value) for value in (*args, *kwargs.values()))
+    return has_host and not has_place_for(name, args, kwargs, is_simulated)
 
 
 def run_watched(device: SimulatedDevice, func: Func, args: Args, kwargs: Kwargs, *, is_on_device: bool) -> Any:
@@ -210,11 +220,16 @@ def _of_first(thorough: Handler) -> Handler:
     """A function that takes a device tensor as its first argument alone."""
 
     def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-        if SimulatedTensor not in types or holds_simulated(args[1:]) or holds_simulated(kwargs.values()):
+        if SimulatedTensor not in types or holds_simulated(args[1:]) or (kwargs and _asks_more(kwargs)):
             return thorough(device, func, types, args, kwargs)
         return plain(device, func, args, kwargs)
 
     return run
+
+
+def _asks_more(kwargs: Kwargs) -> bool:
+    """Whether a device scalar or another device is among named arguments."""
+    return "device" in kwargs or holds_simulated(kwargs.values())
 
 
 def _property(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.calls import CPU, Args, Func, Handler, Kwargs, holds_simulated, name_of, run_watched
+from bagel_perf.harness.simulated.places import is_elsewhere, run_elsewhere
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.harness.simulated.transfers import move
 
@@ -24,8 +25,8 @@ def create(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
     if target is None and not is_like:
         target = torch_names.default_device()
     goes_to_device = is_like if target is None else device.owns(target)
-    if target is not None and not goes_to_device and torch.device(target).type != "cpu":
-        return func(*args, **kwargs, device=target)
+    if not goes_to_device and is_elsewhere(device, target):
+        return run_elsewhere(func, args, {**kwargs, "device": target})
     is_pinned = bool(kwargs.pop("pin_memory", False)) and not goes_to_device
     if target is not None:
         kwargs["device"] = CPU
@@ -52,8 +53,8 @@ def _from_data(device: SimulatedDevice, func: Func, types: Any, args: Args, kwar
     if target is None:
         target = _device_like(device, args[0] if is_method else data)
     goes_to_device = device.owns(target)
-    if target is not None and not goes_to_device and torch.device(target).type != "cpu":
-        return func(*args, **kwargs, device=target)
+    if not goes_to_device and is_elsewhere(device, target):
+        return run_elsewhere(func, args, {**kwargs, "device": target})
     if isinstance(data, Tensor):
         return _from_tensor(device, func, data, goes_to_device, kwargs)
     device.waits("list_of_scalars", _num_scalars(data))

@@ -7,7 +7,6 @@ called, so nothing reaches a real GPU or the host by accident.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Self
@@ -17,19 +16,19 @@ import torch
 from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated import generators, properties, storages, streams
 from bagel_perf.harness.simulated.autocasts import patch_autocast
-from bagel_perf.harness.simulated.calls import holds_simulated
 from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives, patch_tracers
 from bagel_perf.harness.simulated.device import Listener, SimulatedDevice
+from bagel_perf.harness.simulated.devices import patch_device_type
 from bagel_perf.harness.simulated.exchange import patch_exchange
 from bagel_perf.harness.simulated.guards import guarded_by_the_cpu
 from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.legacy import patch_legacy_types
+from bagel_perf.harness.simulated.nested import patch_nested
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.private_names import patch_private_names
 from bagel_perf.harness.simulated.profilers import patch_profilers
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.sync_debug_mode import SyncDebugMode
-from bagel_perf.harness.simulated.tensor import wrap
 from bagel_perf.harness.simulated.threads import patch_threads
 from bagel_perf.harness.simulated.triton_kernels import patch_triton
 from bagel_perf.harness.simulated.wrappers import is_passing, patch_aliases
@@ -82,6 +81,7 @@ class SimulatedCuda(SimulatedDevice):
         self._patch_torch_cuda(patches)
         patch_graphs_and_collectives(patches)
         patch_legacy_types(patches)
+        patch_device_type(patches)
         patch_compilers(patches, self)
         patch_autocast(patches, self)
         patch_threads(patches, self)
@@ -131,17 +131,6 @@ class SimulatedCuda(SimulatedDevice):
             "device_of": streams.DeviceContext,
         }
 
-    def _refusing_nested(self, native: Any) -> Any:
-        @functools.wraps(native)
-        def make(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.owns(kwargs.get("device")):
-                name = f"torch.nested.{native.__name__}(device=...)"
-                raise NotSimulated(name, "make it of tensors that are there already")
-            made = native(tensors, *args, **kwargs)
-            return wrap(made) if holds_simulated((tensors,)) else made
-
-        return make
-
     def _patch_rest(self, patches: Patches) -> None:
         of_streams = self._stream_functions()
         accelerator = {
@@ -161,8 +150,7 @@ class SimulatedCuda(SimulatedDevice):
         patches.add(torch.Tensor, "record_stream", lambda tensor, stream: None)
         patches.add(torch, "Stream", streams.SimulatedStream)
         patches.add(torch, "Event", streams.SimulatedEvent)
-        for name in ("nested_tensor", "as_nested_tensor"):
-            patches.add(torch.nested, name, self._refusing_nested(getattr(torch.nested, name)))
+        patch_nested(patches, self)
         patches.add(torch, "Generator", generators.SimulatedGenerator)
         patches.add(torch.backends.cuda, "is_built", lambda: True)
         patches.add(torch.backends.cudnn, "is_available", lambda: True)

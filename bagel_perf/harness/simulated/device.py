@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bagel_perf.harness import fast_paths, torch_lacks, torch_names
-from bagel_perf.harness.simulated import calls, wrappers
+from bagel_perf.harness.simulated import calls, nested, wrappers
 from bagel_perf.harness.simulated.autograd import patch_autograd
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
 from bagel_perf.harness.simulated.composites import Composites
+from bagel_perf.harness.simulated.lacking import run_again
 from bagel_perf.harness.simulated.optimizers import patch_optimizers
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.pinned import PinnedMemory
@@ -61,6 +62,7 @@ class SimulatedDevice:
         self.lacks: tuple[TorchName, ...] = ()
         self.pinned = PinnedMemory()
         self.composites = Composites()
+        self.has_nested = False
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
         self._copy_listeners: tuple[CopyListener, ...] = ()
         self._remark_listeners: tuple[RemarkListener, ...] = ()
@@ -218,13 +220,18 @@ class SimulatedDevice:
             handler = self._handlers[func] = calls.handler_of(self, func)
         if wrappers.holds_wrapper(args) or (kwargs and wrappers.holds_wrapper(kwargs.values())):
             handler = wrappers.run_wrapped
-        if _num_dispatch_modes():
-            if wrappers.is_native(args, kwargs):
-                return func(*args, **kwargs)
-            if is_watching():
-                with unwatched():
-                    return handler(self, func, types, args, kwargs)
-        return handler(self, func, types, args, kwargs)
+        elif self.has_nested and nested.holds_nested((*args, *kwargs.values())):
+            handler = nested.judged(handler)
+        try:
+            if _num_dispatch_modes():
+                if wrappers.is_native(args, kwargs):
+                    return func(*args, **kwargs)
+                if is_watching():
+                    with unwatched():
+                        return handler(self, func, types, args, kwargs)
+            return handler(self, func, types, args, kwargs)
+        except RuntimeError as error:
+            return run_again(self, handler, func, types, (args, kwargs), error)
 
 
 class _EveryCall(TorchFunctionMode):

@@ -8,7 +8,7 @@ costs a tenth of making another object, and torch keeps the object as long as it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -103,6 +103,15 @@ def vacate(tensor: Tensor) -> None:
     is_parameter = state.pop("_is_param", False)
     kind: Any = state.pop("_host_type", nn.Parameter if is_parameter else Tensor)
     tensor.__class__ = kind
+
+
+def leaves(values: Iterable[Any]) -> Iterator[Any]:
+    """Yields what is in nested lists and tuples."""
+    for value in values:
+        if type(value) in (list, tuple):
+            yield from leaves(value)
+        else:
+            yield value
 
 
 def wrap(value: Any) -> Any:

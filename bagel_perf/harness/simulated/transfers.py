@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bagel_perf.harness.rules.copies import DOWNLOAD, UPLOAD, is_staged
 from bagel_perf.harness.simulated.autograd import cross
 from bagel_perf.harness.simulated.calls import CPU, Args, Func, Handler, Kwargs, plain
+from bagel_perf.harness.simulated.places import has_values, is_elsewhere, run_elsewhere
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, occupy, vacate, wrap
 
 if TYPE_CHECKING:
@@ -27,17 +28,23 @@ def _to(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwa
         options.pop("layout", None)
     options = {name: value for name, value in options.items() if value is not None and name != "pin_memory"}
     is_on_device = type(tensor) is SimulatedTensor
-    if target is not None and not device.owns(target) and torch.device(target).type != "cpu":
-        return func(*args, **kwargs)
     goes_to_device = is_on_device if target is None else device.owns(target)
+    if not goes_to_device and (not is_on_device or is_elsewhere(device, target)):
+        return run_elsewhere(func, args, kwargs)
     return move(device, tensor, goes_to_device, options)
+
+
+def _type_as(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """``Tensor.type_as(other)`` is a copy to the other's device, of its type."""
+    return _to(device, Tensor.to, types, (args[0], args[1] if len(args) > 1 else kwargs["other"]), {})
 
 
 def to_options(positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """The arguments of ``Tensor.to`` by name: (other, ...), (dtype, ...) or (device, dtype, ...)."""
     named = dict(named)
-    if "other" in named:
-        positional = (named.pop("other"), *positional)
+    for name in ("other", "tensor"):  # the operator's name for it, and the method's
+        if name in named:
+            positional = (named.pop(name), *positional)
     names: tuple[str, ...] = ("device", "dtype", "non_blocking", "copy")
     if positional and isinstance(positional[0], Tensor):
         positional = (_device_of(positional[0]), positional[0].dtype, *positional[1:])
@@ -59,8 +66,10 @@ def move(device: SimulatedDevice, tensor: Tensor, goes_to_device: bool, options:
             return wrap(moved) if goes_to_device else moved
     if not is_on_device:
         _check_type(tensor)
+        if not has_values(tensor):
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     is_async = bool(options.get("non_blocking"))
-    if is_on_device and is_async:  # allocates pinned memory for itself
+    if is_on_device and is_async and tensor.layout is torch.strided:  # allocates pinned memory for itself
         device.crosses(is_download=True)
     else:
         count_copy(device, tensor, tensor, is_async=is_async)
@@ -79,7 +88,7 @@ def _crossed(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -
         moved: Tensor = tensor.to(device=CPU, **{**options, "copy": True})
         if type(tensor) is not SimulatedTensor:
             occupy(moved)
-        elif options.get("non_blocking"):
+        elif options.get("non_blocking") and moved.layout is torch.strided:
             device.pinned.add(moved)
         return moved
 
@@ -96,11 +105,15 @@ def _check_type(tensor: Tensor) -> None:
 
 def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, *, is_async: bool) -> None:
     """Reports the wait of a copy across devices from ``source``; ``host`` is the side of it in host memory."""
+    is_download = type(source) is SimulatedTensor
     with hidden():
+        if source.layout is not torch.strided:  # copied part by part, which nobody measured
+            device.crosses(is_download=is_download)
+            device.cannot_judge(f"copy of a {source.layout} tensor across devices")
+            return
         is_empty, goes_through = source.numel() == 0, is_staged(host, device.pinned.holds)
     if is_empty:
         return
-    is_download = type(source) is SimulatedTensor
     device.crosses(is_download=is_download)
     if not is_async:
         device.waits("d2h_copy" if is_download else "pageable_upload")
@@ -118,7 +131,7 @@ def _copy_(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
     target: Tensor = args[0]
     source: Tensor = args[1] if len(args) > 1 else kwargs["src" if "src" in kwargs else "other"]
     is_on_device = type(target) is SimulatedTensor
-    if is_on_device != (type(source) is SimulatedTensor):
+    if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
         is_async = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
         count_copy(device, source, source if is_on_device else target, is_async=is_async)
     with hidden():
@@ -209,7 +222,7 @@ def _foreach_copy(device: SimulatedDevice, func: Func, types: Any, args: Args, k
     is_async = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
     for target, source in zip(targets, sources, strict=True):
         is_on_device = type(target) is SimulatedTensor
-        if is_on_device != (type(source) is SimulatedTensor):
+        if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
             count_copy(device, source, source if is_on_device else target, is_async=is_async)
     with hidden():
         return func(*args, **kwargs)
@@ -226,6 +239,7 @@ def _masked_fill(device: SimulatedDevice, func: Func, types: Any, args: Args, kw
 HANDLERS: dict[str, Handler] = {
     "to": _to,
     "_to_copy": _to,
+    "type_as": _type_as,
     "cpu": _cpu,
     "copy_": _copy_,
     "pin_memory": _pin_memory,

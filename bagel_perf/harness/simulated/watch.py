@@ -12,6 +12,7 @@ import torch
 from bagel_perf.harness import torch_names
 from bagel_perf.harness.rules.operators import verdict_on
 from bagel_perf.harness.simulated.custom_operators import Way, is_custom, run_python, way_of
+from bagel_perf.harness.simulated.lacking import run_operator
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.schema.waits import Kind
 
@@ -49,7 +50,7 @@ class Watch(_DispatchMode):  # type: ignore[misc]
             with self:  # torch's own C++, of which Python's decompositions differ
                 return func._op_dk(_COMPOSITE, *args, **kwargs)
         self.judge(func, args, kwargs)
-        return func(*args, **kwargs)
+        return run_operator(self._device, func, args, kwargs)
 
     def judge(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Reports the waits of one operator."""
@@ -59,6 +60,7 @@ class Watch(_DispatchMode):  # type: ignore[misc]
         verdict = verdict_on(operator)
         times = None if _is_of_unknown_layout(args) else verdict.waits(args, kwargs, self._is_on_device)
         if times is None:
+            self._device.has_nested |= "nested" in operator._schema.name
             self._device.cannot_judge(str(operator))
         elif times:
             self._device.waits(verdict.kind, times)
@@ -94,7 +96,7 @@ class BackwardWatch(Watch):
             return run_python(self._device, func, args, kwargs)
         with hidden():
             self.judge(func, args, kwargs)
-            return wrap(func(*args, **kwargs))
+            return wrap(run_operator(self._device, func, args, kwargs))
 
 
 def _is_on_device(value: Any) -> bool:
