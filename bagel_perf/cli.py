@@ -24,6 +24,7 @@ from bagel_perf.cli_options import (
     NAMES_HELP,
     VARIANTS_HELP,
     Attention,
+    Budgets,
     Debug,
     Device,
     Github,
@@ -34,6 +35,7 @@ from bagel_perf.cli_options import (
     Preset,
     Processes,
     Quiet,
+    QuietOps,
     Resolutions,
     Resolve,
     Steps,
@@ -162,10 +164,8 @@ def syncs(
     weights: Weights = None,
     device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="cpu: the simulated device.")] = "auto",
     attention: Attention = "auto",
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(metavar="N|REGION=N", help="Host syncs per entry of a region, or in all; may be repeated."),
-    ] = None,
+    budget: Budgets = None,
+    quiet_op: QuietOps = None,
     profile: Annotated[bool, typer.Option(help="Also price each site; CUDA only.")] = True,
     check_price: Annotated[bool, typer.Option("--check-price", help="Put the top site's price to the test.")] = False,
     pairs: Annotated[int | None, typer.Option(help="Timed pairs of --check-price; 6 or more.")] = None,
@@ -178,14 +178,17 @@ def syncs(
     debug: Debug = False,
 ) -> None:
     """Counts and names every host sync of a variant, or of any Python program; on a GPU prices them."""
-    from bagel_perf.commands.syncs import Output, parse_budgets, refuse_idle_options, watch_program, watch_variant
+    from bagel_perf.commands import syncs as work
 
-    output = Output(top=top, json_path=json_path, quiet=quiet)
-    refuse_idle_options(given_options(context), is_program=bool(command), profile=profile)
-    budgets, chosen = parse_budgets(budget or []), one_of("device", device, DEVICES)
+    output = work.Output(top=top, json_path=json_path, quiet=quiet)
+    work.refuse_idle_options(given_options(context), is_program=bool(command), profile=profile)
+    budgets, chosen = work.parse_budgets(budget or []), one_of("device", device, DEVICES)
     trace_path = None if keep_trace is None else str(writable(keep_trace, "--keep-trace").absolute())
     if command:
-        code = watch_program(command, chosen, budgets, output, profile=profile, trace_path=trace_path)
+        reasons = work.parse_quiet_ops(quiet_op or [])
+        code = work.watch_program(
+            command, chosen, budgets, output, quiet_ops=reasons, profile=profile, trace_path=trace_path
+        )
         raise ProgramEnded(code)
     plan = Plan(
         kind="syncs",
@@ -202,7 +205,7 @@ def syncs(
         trace_path=trace_path,
         order_seed=random.SystemRandom().randrange(2**31),
     )
-    watch_variant(plan, output)
+    work.watch_variant(plan, output)
 
 
 @app.command()

@@ -44,6 +44,14 @@ Resolve = Annotated[
 Processes = Annotated[
     int | None, typer.Option(help="Worker processes that share the rounds.", show_default="3 on CUDA, else 1")
 ]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option(metavar="N|REGION=N", help="Host syncs per entry of a region, or in all; may be repeated."),
+]
+QuietOps = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=REASON", help="An operator that cannot be judged here and does not wait; repeat."),
+]
 Json = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write JSON here; - is stdout.")]
 Github = Annotated[bool, typer.Option("--github", help="Also print annotations, and append to $GITHUB_STEP_SUMMARY.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]

@@ -24,7 +24,7 @@ FIXTURE = "host_syncs"
 DEVICES = ("auto", "cuda", "cpu")
 TOP = 12
 
-_limit: pytest.StashKey[tuple[int, bool]] = pytest.StashKey()
+_limit: pytest.StashKey[tuple[int, bool, dict[str, str]]] = pytest.StashKey()
 _device: pytest.StashKey[ExitStack] = pytest.StashKey()
 
 
@@ -43,8 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declares the mark."""
     config.addinivalue_line(
         "markers",
-        f"{MARK}(limit, allow_unjudged=False): the test's call waits for the device at most so often; "
-        "waits under allow_sync do not count",
+        f"{MARK}(limit, allow_unjudged=False, quiet_ops={{}}): the test's call waits for the device at most so often; "
+        "waits under allow_sync do not count; quiet_ops are operators that cannot be judged, with why they do not wait",
     )
 
 
@@ -74,13 +74,16 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
             stack.close()
 
 
-def _limit_of(mark: pytest.Mark) -> tuple[int, bool]:
-    """(limit, whether unjudged operators are fine) of a mark."""
-    known = set(mark.kwargs) <= {"limit", "allow_unjudged"}
+def _limit_of(mark: pytest.Mark) -> tuple[int, bool, dict[str, str]]:
+    """(limit, whether unjudged operators are fine, reasons by quiet operator) of a mark."""
+    known = set(mark.kwargs) <= {"limit", "allow_unjudged", "quiet_ops"}
     values = (*mark.args, *([mark.kwargs["limit"]] if "limit" in mark.kwargs else []))
     if not known or len(values) != 1 or not isinstance(values[0], int) or isinstance(values[0], bool) or values[0] < 0:
         raise pytest.UsageError(f"{MARK} takes one number of host syncs, 0 or more, as @pytest.mark.{MARK}(0)")
-    return values[0], bool(mark.kwargs.get("allow_unjudged", False))
+    quiet = mark.kwargs.get("quiet_ops", {})
+    if not isinstance(quiet, dict) or not all(isinstance(reason, str) and reason.strip() for reason in quiet.values()):
+        raise pytest.UsageError(f'quiet_ops of {MARK} are reasons by operator, as {{"mine.op": "why"}}; not {quiet!r}')
+    return values[0], bool(mark.kwargs.get("allow_unjudged", False)), quiet
 
 
 def _counts(item: pytest.Item) -> bool:
@@ -103,9 +106,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield)
     from bagel_perf.harness.syncs import watch_host_syncs
 
-    with watch_host_syncs("cuda", debug_mode=False) as watch:
+    limit, allow_unjudged, quiet_ops = item.stash[_limit]
+    with watch_host_syncs("cuda", debug_mode=False, quiet_ops=quiet_ops) as watch:
         result = yield
-    limit, allow_unjudged = item.stash[_limit]
     problem = judge(watch.report(item.name), limit, allow_unjudged=allow_unjudged)
     if problem is not None:
         pytest.fail(problem, pytrace=False)
@@ -128,7 +131,7 @@ def judge(report: SyncReport, limit: int, *, allow_unjudged: bool) -> str | None
         return f"{count} host syncs, {limit} allowed\n\n{table_of(report)}"
     if report.unjudged and not allow_unjudged:
         names = ", ".join(report.unjudged)
-        remedy = f"run it on a GPU, or mark it {MARK}({limit}, allow_unjudged=True)"
+        remedy = f"run it on a GPU, or mark it {MARK}({limit}, quiet_ops={{NAME: REASON}}) or with allow_unjudged=True"
         shown = f"so {limit} host syncs are not shown; {remedy}"
         return f"the simulated device cannot judge {names}, {shown}\n\n{table_of(report)}"
     return None

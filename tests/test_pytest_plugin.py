@@ -112,6 +112,21 @@ def test_what_cannot_be_judged_is_no_pass(run: object) -> None:
     assert outcomes(run, text.format(", allow_unjudged=True"))[0] == {"passed": 1}
 
 
+def test_a_test_may_answer_for_an_operator_that_cannot_be_judged(run: object) -> None:
+    text = """
+        import pytest, torch
+
+        @pytest.mark.max_host_syncs(0, quiet_ops={})
+        def test_pack():
+            torch.ops.quantized.embedding_bag_byte_prepack(torch.ones(2, 8, device="cuda"))
+        """
+    name = "quantized.embedding_bag_byte_prepack"
+    assert outcomes(run, text.replace("{}", f"{{{name!r}: 'it only launches'}}"))[0] == {"passed": 1}
+    assert outcomes(run, text.replace("{}", f"{{{name[:-1]!r}: 'another'}}"))[0] == {"failed": 1}
+    found, out = outcomes(run, text.replace("{}", f"{{{name!r}: ''}}"))
+    assert found == {"errors": 1} and "reasons by operator" in out
+
+
 @pytest.mark.parametrize("arguments", ["", "-1", "True", "'none'", "1, 2", "0, budget=3"])
 def test_a_mark_that_says_nothing_is_refused(run: object, arguments: str) -> None:
     text = f"import pytest\n@pytest.mark.max_host_syncs({arguments})\ndef test_nothing(): pass\n"

@@ -53,6 +53,21 @@ def parse_budgets(texts: Sequence[str]) -> dict[str, int]:
     return budgets
 
 
+def parse_quiet_ops(texts: Sequence[str]) -> dict[str, str]:
+    """Reasons by operator of ``NAME=REASON``; ``UsageError`` for anything else."""
+    quiet: dict[str, str] = {}
+    for text in texts:
+        name, _, reason = (part.strip() for part in text.partition("="))
+        if not name or not reason:
+            remedy = "say why the operator does not wait"
+            raise UsageError("quiet operator is not understood", value=text, allowed="NAME=REASON", remedy=remedy)
+        if name in quiet:
+            raise UsageError("quiet operator is given twice", value=name, remedy="name each --quiet-op once")
+        quiet[name] = reason
+    return quiet
+
+
+OF_PROGRAMS = "quiet-op"
 OF_VARIANTS = "variant res task image prompt steps seed preset weights attention check-price pairs"
 
 
@@ -64,6 +79,8 @@ def refuse_idle_options(given: frozenset[str], *, is_program: bool, profile: boo
             f"--{of_variants[0]} is about BAGEL's variants, not about a program",
             remedy="drop it, or put it after -- if it is the program's own",
         )
+    if not is_program and f"--{OF_PROGRAMS}" in given:
+        raise UsageError(f"--{OF_PROGRAMS} is about a program", remedy="drop it: all that variants call is judged")
     for option, is_idle, remedy in (
         ("--pairs", "--check-price" not in given, "add --check-price"),
         ("--check-price", not profile, "leave --no-profile out"),
@@ -129,6 +146,7 @@ def watch_program(
     budgets: dict[str, int],
     output: Output,
     *,
+    quiet_ops: dict[str, str],
     profile: bool,
     trace_path: str | None,
 ) -> int:
@@ -145,6 +163,7 @@ def watch_program(
             profile=profile,
             trace_path=trace_path,
             budgets=budgets,
+            quiet_ops=quiet_ops,
         )
         code = _run(program, order, output)
         report = _read_report(report_path, code)
@@ -208,8 +227,9 @@ def _deliver(report: SyncReport, output: Output) -> None:
 
 def _doubt(report: SyncReport) -> BagelPerfError | None:
     """A budget is not kept where some operators may wait and nobody knows."""
-    if not report.budgets or not report.unjudged:
+    operators = dict.fromkeys(name for check in report.budgets for name in report.unjudged_in(check.region))
+    if not operators:
         return None
-    names = ", ".join(report.unjudged)
-    remedy = "run it on a GPU, or leave these operators out"
+    names = ", ".join(operators)
+    remedy = "run it on a GPU, leave these operators out, or answer for them: --quiet-op NAME=REASON"
     return Inconclusive("the simulated device cannot judge operators, so budgets are open", value=names, remedy=remedy)

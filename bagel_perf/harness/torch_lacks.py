@@ -1,15 +1,15 @@
-"""What of ``torch_names`` the torch that is installed lacks."""
+"""What of ``torch_names`` and ``torch_inner_names`` the torch that is installed lacks."""
 
 from __future__ import annotations
 
-from bagel_perf.harness import torch_names
+from bagel_perf.harness import torch_inner_names, torch_names
 from bagel_perf.harness.torch_versions import Side, TorchName, refuse_without
 
 
 def all_names() -> tuple[TorchName, ...]:
     """Every name."""
     found: list[TorchName] = []
-    for value in vars(torch_names).values():
+    for value in (*vars(torch_names).values(), *vars(torch_inner_names).values()):
         members = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
         found += [each for each in members if isinstance(each, TorchName)]
     return tuple(dict.fromkeys(found))

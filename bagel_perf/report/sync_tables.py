@@ -18,6 +18,7 @@ from bagel_perf.schema.syncs import BudgetCheck, SyncReport
 from bagel_perf.schema.waits import HINTS
 
 MAX_HINTS = 4
+MAX_PLACES = 3
 
 
 def print_syncs(report: SyncReport, stream: TextIO, *, top: int) -> None:
@@ -98,7 +99,11 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
     """What was seen by which instrument, what nobody can judge, and whether budgets and predictions held."""
     yield _witness_line(report)
     for name, calls in report.unjudged.items():
-        yield f"- cannot be judged without a GPU: {name}, {counted(calls, 'call')}; its waits are not in the counts"
+        places = _places_of(name, report)
+        called = counted(calls, "call")
+        yield f"- cannot be judged without a GPU: {name}, {called}{places}; its waits are not in the counts"
+    for each in report.quiet_operators:
+        yield f"- does not wait, as you say: {each.name}, {counted(each.calls, 'call')}: {each.reason}"
     for name, calls in report.hazards.items():
         yield f"- may stall without waiting: {name}, {counted(calls, 'call')}"
     for check in report.budgets:
@@ -108,6 +113,16 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
         yield _instrument_line(report)
     if report.price_check is not None:
         yield _price_line(report)
+
+
+def _places_of(operator: str, report: SyncReport) -> str:
+    """Where an operator ran that cannot be judged, most frequent first."""
+    sites = [site for site in report.unjudged_sites if site.operator == operator and site.file]
+    shown = [
+        f"{PurePath(site.file)}:{site.line}{f' in {site.region}' * bool(site.region)}" for site in sites[:MAX_PLACES]
+    ]
+    more = f" and {len(sites) - MAX_PLACES} places more" * (len(sites) > MAX_PLACES)
+    return f" at {', '.join(shown)}{more}" if shown else ""
 
 
 def _budget_line(check: BudgetCheck) -> str:

@@ -26,6 +26,7 @@ class ScriptOrder:
     profile: bool = True
     trace_path: str | None = None
     budgets: dict[str, int] = field(default_factory=dict, hash=False)
+    quiet_ops: dict[str, str] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """The order as a JSON object."""

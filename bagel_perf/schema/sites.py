@@ -9,6 +9,29 @@ from bagel_perf.schema.waits import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnjudgedSite:
+    """All calls of an operator that the simulated device cannot judge at one line in one region.
+
+    ``file`` and ``line`` are those of the innermost frame outside torch, "" and 0 where none was on the stack.
+    """
+
+    operator: str
+    file: str
+    line: int
+    region: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuietOperator:
+    """An operator that the user declared not to wait, and why; ``calls`` says how often it ran."""
+
+    name: str
+    reason: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """All host syncs of one kind at one line in one region.
 

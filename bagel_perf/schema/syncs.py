@@ -11,7 +11,7 @@ from typing import Any
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import CountersDrifted, UsageError
 from bagel_perf.schema.runs import SyncDevice
-from bagel_perf.schema.sites import Site
+from bagel_perf.schema.sites import QuietOperator, Site, UnjudgedSite
 from bagel_perf.schema.traces import TraceReport
 
 SCHEMA = "bagel-perf.syncs"
@@ -104,9 +104,11 @@ class SyncReport:
     """What one watch saw; ``sites`` by lost GPU time where it is known, else by count.
 
     ``unexplained`` counts the waits on which the witnesses disagree. ``unjudged`` names operators that the simulated
-    device met and cannot judge, with the number of calls; their waits are in no count. ``hazards`` are calls that do
-    not wait but may stall, ``notes`` sentences about what limits the figures. ``exit_code`` is that of the program that
-    was watched; a failing one is reported as far as it came. ``profile`` is all that the profiled run's trace says.
+    device met and cannot judge, with the number of calls; their waits are in no count. ``unjudged_sites`` are the lines
+    where they ran, missing in older reports; ``quiet_operators`` are those that the user answers for, and so not among
+    the unjudged. ``hazards`` are calls that do not wait but may stall, ``notes`` sentences about what limits the
+    figures. ``exit_code`` is that of the program that was watched; a failing one is reported as far as it came.
+    ``profile`` is all that the profiled run's trace says.
     """
 
     device: SyncDevice
@@ -118,6 +120,8 @@ class SyncReport:
     exit_code: int = 0
     budgets: tuple[BudgetCheck, ...] = ()
     unjudged: dict[str, int] = field(default_factory=dict)
+    unjudged_sites: tuple[UnjudgedSite, ...] = ()
+    quiet_operators: tuple[QuietOperator, ...] = ()
     hazards: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     instrument: Instrument | None = None
@@ -132,6 +136,12 @@ class SyncReport:
     def total(self, region: str = "") -> int:
         """Host syncs in a region and the regions inside it."""
         return sum(site.count for site in self.sites if is_within(site.region, region))
+
+    def unjudged_in(self, region: str) -> tuple[str, ...]:
+        """Operators that nobody can judge and that may have run in a region, "" for the whole."""
+        if not self.unjudged_sites:
+            return tuple(self.unjudged)
+        return tuple(dict.fromkeys(each.operator for each in self.unjudged_sites if touches(each.region, region)))
 
     def budget_error(self) -> SyncBudgetExceeded | None:
         """The error that names the first budget that was not kept and the lines that spent it; None if all were."""

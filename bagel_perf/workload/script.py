@@ -73,7 +73,10 @@ def watched(order: ScriptOrder, *, profile: bool) -> tuple[int, SyncReport]:
     """Exit code of the program, and what was seen of it; a program that fails is reported as far as it came."""
     code = 0
     keep = None if order.trace_path is None else Path(order.trace_path)
-    with suppress(SyncBudgetExceeded), watching(order.budgets, profile=profile, keep_trace=keep) as watch:
+    with (
+        suppress(SyncBudgetExceeded),
+        watching(order.budgets, order.quiet_ops, profile=profile, keep_trace=keep) as watch,
+    ):
         with counting_children() as children:
             code = run_program(sys.argv[0], is_module=order.is_module)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on there is a report to finish
@@ -82,10 +85,10 @@ def watched(order: ScriptOrder, *, profile: bool) -> tuple[int, SyncReport]:
 
 
 def watching(
-    budgets: dict[str, int], *, profile: bool, keep_trace: Path | None = None
+    budgets: dict[str, int], quiet_ops: dict[str, str], *, profile: bool, keep_trace: Path | None = None
 ) -> AbstractContextManager[SyncWatch]:
     """All instruments at once: a program runs only once."""
-    return watch_host_syncs("cuda", budgets=budgets, profile=profile, keep_trace=keep_trace)
+    return watch_host_syncs("cuda", budgets=budgets, profile=profile, keep_trace=keep_trace, quiet_ops=quiet_ops)
 
 
 def with_instrument(report: SyncReport, *, profile: bool) -> SyncReport:
@@ -94,7 +97,7 @@ def with_instrument(report: SyncReport, *, profile: bool) -> SyncReport:
     What they added to the waits is taken off the prices.
     """
     try:
-        instrument = measure_instrument(torch.device("cuda"), lambda: watching({}, profile=profile))
+        instrument = measure_instrument(torch.device("cuda"), lambda: watching({}, {}, profile=profile))
     except RuntimeError as problem:  # the program may have left the device in an error
         first = str(problem).partition("\n")[0]
         return replace(report, notes=(*report.notes, f"the cost of the instruments could not be measured: {first}"))

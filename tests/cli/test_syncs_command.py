@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.commands.syncs import parse_budgets, parse_command
+from bagel_perf.commands.syncs import parse_budgets, parse_command, parse_quiet_ops
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.syncs import SyncReport
 
@@ -180,6 +180,39 @@ def test_budgets_are_numbers_by_region() -> None:
     assert parse_budgets(["3", "step=0", "a=b=2"]) == {"": 3, "step": 0, "a=b": 2}
     with pytest.raises(UsageError, match="given twice"):
         parse_budgets(["step=0", "step=1"])
+
+
+@pytest.mark.parametrize("text", ["mine.op", "=why", "mine.op=", "mine.op= "])
+def test_a_quiet_operator_has_a_name_and_a_reason(text: str) -> None:
+    assert parse_quiet_ops(["mine.op = a=b"]) == {"mine.op": "a=b"}
+    with pytest.raises(UsageError, match="quiet operator is not understood"):
+        parse_quiet_ops([text])
+    with pytest.raises(UsageError, match="given twice"):
+        parse_quiet_ops(["a=x", "a=y"])
+
+
+def test_a_budget_is_open_where_an_operator_ran_that_nobody_can_judge(script: Any, capfd: Capture) -> None:
+    name = script(
+        """
+import torch
+x = torch.ones(2, 8, device="cuda")
+for region in ("known", "unknown"):
+    torch.cuda.nvtx.range_push(region)
+    x = x * 2
+    if region == "unknown":
+        torch.ops.quantized.embedding_bag_byte_prepack(x)
+    torch.cuda.nvtx.range_pop()
+"""
+    )
+    operator = "quantized.embedding_bag_byte_prepack"
+    assert syncs("--budget", "known=0", "--json", "out.json", "--", "python", name) == 0
+    (site,) = report_of("out.json").unjudged_sites
+    assert (site.file, site.line, site.region, site.count) == ("script.py", 8, "unknown", 1)
+    assert syncs("--budget", "unknown=0", "--", "python", name) == 4
+    assert f"{operator}.default, 1 calls at script.py:8 in unknown" in capfd.readouterr().out
+    quiet = ("--quiet-op", f"{operator}=packs on the device")
+    assert syncs("--budget", "unknown=0", "--budget", "0", *quiet, "--", "python", name) == 0
+    assert f"{operator}, 1 calls: packs on the device" in capfd.readouterr().out
 
 
 def test_a_bare_python_is_the_one_that_runs_bagel_perf(script: Any) -> None:

@@ -150,14 +150,15 @@ def test_an_operator_that_nobody_can_judge_is_named_and_not_counted(device: Simu
     assert device.unjudged == {"aten.unique_dim.default": 2} and waits == []
 
 
-def test_an_operator_from_elsewhere_is_named(device: SimulatedDevice) -> None:
+def test_an_operator_from_elsewhere_is_looked_into_or_named(device: SimulatedDevice, waits: list[Kind]) -> None:
     @torch.library.custom_op("bagel_perf_test::twice", mutates_args=())
     def twice(x: Tensor) -> Tensor:
         return x * 2
 
     result = twice(torch.ones(2, device=device.device))
-    assert device.unwrap(result).tolist() == [2, 2]
-    assert device.unjudged == {"bagel_perf_test.twice.default": 1}
+    assert device.unwrap(result).tolist() == [2, 2] and not device.unjudged
+    torch.ops.quantized.embedding_bag_byte_prepack(torch.ones(2, 8, device=device.device))
+    assert device.unjudged == {"quantized.embedding_bag_byte_prepack.default": 1} and waits == []
 
 
 def test_a_module_moves_computes_and_is_copied(device: SimulatedDevice, waits: list[Kind]) -> None:

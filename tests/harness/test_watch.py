@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -267,3 +268,39 @@ def test_what_comes_after_a_watch_is_not_its() -> None:
             pass
         torch.zeros(3, 2, device=device.device).unique(dim=0)
         assert watch.report().unjudged == {}
+
+
+def test_what_cannot_be_judged_is_told_by_line_and_region_and_what_the_user_answers_for_is_not() -> None:
+    with SimulatedDevice() as device:
+        weight = torch.ones(2, 8, device=device.device)
+        with watch_host_syncs(device.device) as watch:
+            for _ in range(2):
+                with region("pack"):
+                    torch.ops.quantized.embedding_bag_byte_prepack(weight)
+            with region("other"):
+                weight.sum()
+        with watch_host_syncs(
+            device.device, quiet_ops={"quantized::embedding_bag_byte_prepack": "no reads", "a.b": "so"}
+        ) as quiet:
+            torch.ops.quantized.embedding_bag_byte_prepack(weight)
+    report = watch.report()
+    (site,) = report.unjudged_sites
+    assert (site.region, site.count, site.operator) == ("pack", 2, "quantized.embedding_bag_byte_prepack.default")
+    assert site.file.endswith("test_watch.py") and site.line > 200
+    assert (
+        report.unjudged_in("") == report.unjudged_in("pack") == (site.operator,) and report.unjudged_in("other") == ()
+    )
+    assert SyncReport.from_json(report.to_json()) == report
+    assert replace(report, unjudged_sites=()).unjudged_in("other") == (site.operator,), "an older report does not say"
+    report = quiet.report()
+    assert report.unjudged == {} and report.unjudged_sites == ()
+    assert [(each.reason, each.calls) for each in report.quiet_operators] == [("no reads", 1), ("so", 0)]
+
+
+def test_a_quiet_operator_needs_a_reason() -> None:
+    with (
+        SimulatedDevice() as device,
+        pytest.raises(ValueError, match="no reason"),
+        watch_host_syncs(device.device, quiet_ops={"a.b": " "}),
+    ):
+        pass

@@ -10,7 +10,7 @@ from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.report.sync_tables import print_syncs
 from bagel_perf.schema.errors import INTERRUPTED
-from bagel_perf.schema.sites import Site
+from bagel_perf.schema.sites import QuietOperator, Site, UnjudgedSite
 from bagel_perf.schema.syncs import BudgetCheck, Instrument, PriceCheck, SyncReport, Witnesses
 
 TRACE = Path(__file__).parents[1] / "data" / "traces" / "torch211_h100.json.gz"
@@ -202,6 +202,18 @@ def test_budgets_hazards_and_unjudged_operators_are_listed() -> None:
     assert "budget of the whole: 99999, spent 5: kept" in text
     assert "cannot be judged without a GPU: aten.unique_dim.default, 2 calls" in text
     assert "may stall without waiting: asynchronous copy of pageable memory, 4 calls" in text
+
+
+def test_what_cannot_be_judged_is_shown_with_its_place_and_the_users_word_for_it() -> None:
+    sites = tuple(
+        UnjudgedSite(operator="mine.sq.default", file="a.py", line=line, region="step" if line == 1 else "", count=1)
+        for line in range(1, 6)
+    )
+    quiet = QuietOperator(name="mine.cu", reason="only launches", calls=3)
+    report = replace(REPORT, unjudged={"mine.sq.default": 5}, unjudged_sites=sites, quiet_operators=(quiet,))
+    text = "\n".join(lines_of(report))
+    assert "mine.sq.default, 5 calls at a.py:1 in step, a.py:2, a.py:3 and 2 places more" in text
+    assert "does not wait, as you say: mine.cu, 3 calls: only launches" in text
 
 
 def test_an_end_before_the_end_is_said_first() -> None:

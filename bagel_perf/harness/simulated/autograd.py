@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from bagel_perf.harness import torch_names
+from bagel_perf.harness import torch_inner_names, torch_names
 from bagel_perf.harness.simulated.patches import Patches
+from bagel_perf.harness.simulated.refusals import NotSimulated
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _is_enabled: Any = torch_names.IS_TORCH_FUNCTION_ENABLED.find()
 _Enabled: Any = torch_names.ENABLE_TORCH_FUNCTION.find()
+
+_FAKE: tuple[Any, ...] = (torch_inner_names.FAKE_TENSOR.find(), torch_inner_names.FUNCTIONAL_TENSOR.find())
 
 
 class _Engine:
@@ -33,6 +36,8 @@ class _Engine:
 
     def run_backward(self, tensors: Any, *args: Any, **kwargs: Any) -> Any:
         device = self._device
+        if any(isinstance(tensor, _FAKE) and device.owns(tensor.device) for tensor in tensors):
+            raise NotSimulated("a backward pass of fake tensors on cuda", "trace the module and its inputs on the host")
         with device.intercepting(), device.watch_backward():
             gradients = self._engine.run_backward(tensors, *args, **kwargs)
         inputs = kwargs.get("inputs") or (args[3] if len(args) > 3 else ())

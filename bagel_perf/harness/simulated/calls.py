@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bagel_perf.harness import torch_names
 from bagel_perf.harness.rules.calls import accepts_host_scalars, has_place_for, kind_of_reads
+from bagel_perf.harness.simulated.custom_operators import is_custom, run_custom
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, is_simulated, wrap
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
     if name.startswith(("get ", "set ")):
         return _property
     if isinstance(func, _OPERATORS):
-        return watched
+        return run_custom if is_custom(func) else watched
     if func in _factories():
         return creation.create
     own_python = device.composites.of(func)
@@ -142,7 +143,7 @@ def watched(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
     is_on_device = SimulatedTensor in types
     if not is_on_device and not holds_simulated((*args, *kwargs.values())):
         return func(*args, **kwargs)
-    if is_on_device:
+    if is_on_device and not name_of(func).startswith("prims::"):  # inside a transform's gradient not all are marked
         check_devices(device, func, (*args, *kwargs.values()))
     return run_watched(device, func, args, kwargs, is_on_device=is_on_device)
 

@@ -1,15 +1,25 @@
-"""Compilers, and what replays work without Python: functions run eagerly, graphs and collectives are refused."""
+"""Compilers, and what replays work without Python: ``torch.compile`` runs eagerly, graphs and collectives are refused.
+
+What ``torch.jit`` made runs as it is, watched. Copies across devices do not show in it, as its tensors are the CPU's:
+code that has some is named as unjudged.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
-from bagel_perf.harness import torch_names
+from bagel_perf.harness import torch_inner_names, torch_names
+from bagel_perf.harness.simulated.calls import CPU, devices_differ
+from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
+from bagel_perf.harness.simulated.watch import Watch
 
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
@@ -17,23 +27,28 @@ if TYPE_CHECKING:
 _GRAPHS = "a captured graph replays without Python; capture nothing, and the eager program is counted"
 
 
+_leaves: Any = torch_inner_names.TREE_LEAVES.find()
+_COPYING = ("aten::tensor", "aten::as_tensor", "aten::cpu", "aten::cuda", "aten::pin_memory")
+_ASKING = ("prim::is_cuda", "aten::is_cuda")
+_Node = Any
+
+
 def patch_compilers(patches: Patches, device: SimulatedDevice) -> None:
-    """``torch.compile`` and ``torch.jit`` give back what they are given; what they made before is watched."""
-    compile_eagerly = _eager(device, "torch.compile ran eagerly")
-    patches.add(torch, "compile", compile_eagerly)
-    patches.add(torch.compiler, "compile", compile_eagerly, only_present=True)
-    patches.add(torch.jit, "script", _eager(device, "torch.jit.script ran eagerly"))
-    patches.add(torch.jit, "trace", _eager(device, "torch.jit.trace ran eagerly"))
+    """``torch.compile`` gives back what it is given; what ``torch.jit`` makes is watched, loaded and saved."""
+    patches.add(torch, "compile", _eager(device))
+    patches.add(torch.compiler, "compile", _eager(device), only_present=True)
     for name in torch_names.SCRIPTED_CALLS:
         patches.replace(name, lambda native: _watched(device, native))
+    for name in torch_inner_names.SCRIPT_SAVES:
+        patches.replace(name, lambda native: _saving(device, native))
+    patches.add(torch.jit, "load", _loading(device, torch.jit.load))
 
 
-def _eager(device: SimulatedDevice, note: str) -> Any:
+def _eager(device: SimulatedDevice) -> Any:
     def compile_nothing(model: Any = None, *args: Any, **kwargs: Any) -> Any:
-        model = model if model is not None else kwargs.get("obj", kwargs.get("func"))
         if model is None:
             return compile_nothing
-        device.remarks(note)
+        device.remarks("torch.compile ran eagerly")
         return model
 
     return compile_nothing
@@ -41,13 +56,135 @@ def _eager(device: SimulatedDevice, note: str) -> Any:
 
 def _watched(device: SimulatedDevice, native: Any) -> Any:
     def call(scripted: Any, *args: Any, **kwargs: Any) -> Any:
-        # A method's module holds its parameters, so whether the device is meant shows in the result's use alone.
-        if SimulatedTensor not in map(type, (*args, *kwargs.values())):
+        owner = getattr(scripted, "owner", None)
+        kinds = set() if owner is None else {type(tensor) for tensor in _tensors_of(owner) if tensor.dim()}
+        if SimulatedTensor not in kinds and SimulatedTensor not in map(type, _leaves((args, kwargs))):
             return native(scripted, *args, **kwargs)
-        with hidden(), device.watch():
+        if kinds - {SimulatedTensor}:
+            raise devices_differ(device, scripted)
+        for name in _copies_in(scripted):
+            device.cannot_judge(f"{name} in torch.jit's {scripted.name}")
+        with hidden(), _ScriptWatch(device):
             return wrap(native(scripted, *args, **kwargs))
 
     return call
+
+
+class _ScriptWatch(Watch):
+    """Factories of a script name the device, which below Python is the CPU."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if kwargs.get("device") is not None and self._device.owns(kwargs["device"]):
+            kwargs["device"] = CPU
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _tensors_of(module: Any) -> Iterator[Any]:
+    parameters, buffers, modules = (name.find() for name in torch_inner_names.SCRIPT_PARTS)
+    for kind in (parameters, buffers):
+        yield from (tensor for _, tensor in kind(module).items())
+    for _, inner in modules(module).items():
+        yield from _tensors_of(inner)
+
+
+def _copies_in(scripted: Any) -> tuple[str, ...]:
+    """Operators of a graph that may copy across devices, or ask where a tensor is, each once."""
+    found = _known_copies.get(scripted.graph)
+    if found is None:
+        found = tuple(dict.fromkeys(node.kind() for node in _nodes_of(scripted.inlined_graph) if _may_copy(node)))
+        _known_copies[scripted.graph] = found
+    return found
+
+
+_known_copies: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def _nodes_of(block: Any) -> Iterator[_Node]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes_of(inner)
+
+
+def _may_copy(node: _Node) -> bool:
+    kind = node.kind()
+    return kind in _COPYING + _ASKING or (kind in ("aten::to", "aten::_to_copy") and _names_device(node))
+
+
+def _names_device(node: _Node) -> bool:
+    """Whether a conversion names a device, or takes it from another tensor."""
+    kinds = [str(value.type()) for value in list(node.inputs())[1:]]
+    return any(kind in ("Device", "Device?", "Optional[Device]") or "Tensor" in kind for kind in kinds)
+
+
+def _loading(device: SimulatedDevice, native: Any) -> Any:
+    """``torch.jit.load``, which reads each tensor into host memory and copies it to the device that is asked for."""
+
+    def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if map_location is None or not device.owns(map_location):
+            return native(f, map_location, *args, **kwargs)
+        return native(f, "cpu", *args, **kwargs).to("cuda")
+
+    return load
+
+
+def _saving(device: SimulatedDevice, native: Any) -> Any:
+    """Copies each storage to the host first."""
+
+    def save(module: Any, *args: Any, **kwargs: Any) -> Any:
+        storages = {
+            tensor.untyped_storage()._cdata
+            for tensor in (*module.parameters(), *module.buffers())
+            if type(tensor) is SimulatedTensor and tensor.numel()
+        }
+        device.waits("d2h_copy", len(storages))
+        with hidden():
+            return native(module, *args, **kwargs)
+
+    return save
+
+
+def patch_tracers(late: LatePatches, device: SimulatedDevice) -> None:
+    """Dynamo reads Python as it runs, the device's included: what needs it runs without, or is refused."""
+    late.add("torch._dynamo", lambda patches, module: _patch_dynamo(patches, module, device))
+    late.add("torch.export", lambda patches, module: _patch_export(patches, module, device))
+    for module in ("torch.fx.experimental.proxy_tensor", "torch._functorch._aot_autograd.runtime_wrappers"):
+        late.add(module, _patch_handled_types)
+
+
+def _patch_handled_types(patches: Patches, module: Any) -> None:
+    """Tracers leave to others what is of a class that they do not know."""
+    known = getattr(module, "HANDLED_TYPES", ())
+    patches.add(module, "HANDLED_TYPES", (*known, SimulatedTensor), only_present=True)
+
+
+def _patch_dynamo(patches: Patches, module: Any, device: SimulatedDevice) -> None:
+    def optimize(*args: Any, **kwargs: Any) -> Any:
+        return _eager(device)()
+
+    for name in ("optimize", "optimize_assert"):
+        patches.add(module, name, optimize, only_present=True)
+    for name in ("explain", "export"):
+        refused = refused_function(f"torch._dynamo.{name}", "functions run eagerly here; call them as they are")
+        patches.add(module, name, refused, only_present=True)
+
+
+def _patch_export(patches: Patches, module: Any, device: SimulatedDevice) -> None:
+    native = module.export
+
+    @functools.wraps(native)
+    def export(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("strict"):
+            device.remarks("torch.export ran with strict=False, without Dynamo")
+            kwargs["strict"] = False
+        return native(*args, **kwargs)
+
+    patches.add(module, "export", export)
+    refused = refused_function("torch.export.draft_export", "use torch.export.export")
+    patches.add(module, "draft_export", refused, only_present=True)
 
 
 def patch_graphs_and_collectives(patches: Patches) -> None:

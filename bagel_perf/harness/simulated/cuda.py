@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any, Self
 
 import torch
@@ -17,14 +17,22 @@ import torch
 from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated import generators, properties, storages, streams
 from bagel_perf.harness.simulated.autocasts import patch_autocast
-from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives
+from bagel_perf.harness.simulated.calls import holds_simulated
+from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives, patch_tracers
 from bagel_perf.harness.simulated.device import Listener, SimulatedDevice
+from bagel_perf.harness.simulated.exchange import patch_exchange
+from bagel_perf.harness.simulated.guards import guarded_by_the_cpu
+from bagel_perf.harness.simulated.late import LatePatches
 from bagel_perf.harness.simulated.legacy import patch_legacy_types
 from bagel_perf.harness.simulated.patches import Patches
+from bagel_perf.harness.simulated.private_names import patch_private_names
 from bagel_perf.harness.simulated.profilers import patch_profilers
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.sync_debug_mode import SyncDebugMode
+from bagel_perf.harness.simulated.tensor import wrap
 from bagel_perf.harness.simulated.threads import patch_threads
+from bagel_perf.harness.simulated.triton_kernels import patch_triton
+from bagel_perf.harness.simulated.wrappers import is_passing, patch_aliases
 from bagel_perf.schema.waits import Kind
 
 _CUDA_VERSION = "13.0"
@@ -48,7 +56,15 @@ class SimulatedCuda(SimulatedDevice):
             stack.enter_context(_default_device_kept())
             super().__enter__()
             stack.push(super().__exit__)
-            self.misses(stack.enter_context(self._cuda_patches()).refused)
+            late, aliases = LatePatches(), Patches()
+            patch_aliases(aliases)
+            late.hide(aliases, "torch._dynamo.polyfills.tensor")  # compares signatures, and remembers functions
+            patch_triton(late, self)
+            patch_tracers(late, self)
+            self.misses(stack.enter_context(self._cuda_patches(late)).refused)
+            self.misses(stack.enter_context(aliases).refused)
+            stack.enter_context(late)
+            stack.enter_context(guarded_by_the_cpu())
             self._exits = stack.pop_all()
         return self
 
@@ -61,7 +77,7 @@ class SimulatedCuda(SimulatedDevice):
             self._debug_mode.remark(kind)
             super().waits(kind)
 
-    def _cuda_patches(self) -> Patches:
+    def _cuda_patches(self, late: LatePatches) -> Patches:
         patches = Patches()
         self._patch_torch_cuda(patches)
         patch_graphs_and_collectives(patches)
@@ -71,6 +87,7 @@ class SimulatedCuda(SimulatedDevice):
         patch_threads(patches, self)
         patch_profilers(patches, self)
         self._patch_rest(patches)
+        patch_private_names(patches, late, self)
         return patches
 
     def _patch_torch_cuda(self, patches: Patches) -> None:
@@ -112,7 +129,6 @@ class SimulatedCuda(SimulatedDevice):
             "set_stream": streams.set_stream,
             "device": streams.DeviceContext,
             "device_of": streams.DeviceContext,
-            "cudart": lambda: _CUDART,
         }
 
     def _refusing_nested(self, native: Any) -> Any:
@@ -121,7 +137,8 @@ class SimulatedCuda(SimulatedDevice):
             if self.owns(kwargs.get("device")):
                 name = f"torch.nested.{native.__name__}(device=...)"
                 raise NotSimulated(name, "make it of tensors that are there already")
-            return native(tensors, *args, **kwargs)
+            made = native(tensors, *args, **kwargs)
+            return wrap(made) if holds_simulated((tensors,)) else made
 
         return make
 
@@ -151,8 +168,8 @@ class SimulatedCuda(SimulatedDevice):
         patches.add(torch.backends.cudnn, "is_available", lambda: True)
         patches.add(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
         patches.add(torch.backends.cudnn, "version", lambda: 91000)
-        patches.replace(torch_names.STORAGE_CUDA, lambda native: storages.to_device(self))
-        patches.replace(torch_names.STORAGE_TO, lambda native: storages.moves(self, native))
+        storages.patch_storages(patches, self)
+        patch_exchange(patches)
         if torch.version.cuda is None:
             patches.add(torch.version, "cuda", _CUDA_VERSION)
 
@@ -173,6 +190,8 @@ def _is_exception(found: Any) -> bool:
 
 
 def _reached_cuda() -> None:
+    if is_passing():
+        return
     raise NotSimulated("a call that reached CUDA itself", "make it on a thread that was started under the device")
 
 
@@ -204,4 +223,3 @@ _NVTX: dict[str, Any] = {
     **dict.fromkeys(("range_push", "range_pop", "range_start", "range_end", "mark"), _nothing),
 }
 _PROFILER: dict[str, Any] = {"start": _nothing, "stop": _nothing, "init": _nothing, "profile": _range}
-_CUDART = SimpleNamespace(cudaProfilerStart=_nothing, cudaProfilerStop=_nothing, cudaError=SimpleNamespace(success=0))

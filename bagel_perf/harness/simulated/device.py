@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bagel_perf.harness import fast_paths, torch_lacks, torch_names
-from bagel_perf.harness.simulated import calls
+from bagel_perf.harness.simulated import calls, wrappers
 from bagel_perf.harness.simulated.autograd import patch_autograd
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
 from bagel_perf.harness.simulated.composites import Composites
@@ -28,6 +28,8 @@ from bagel_perf.schema.waits import Kind
 
 Listener = Callable[[Kind], None]
 CopyListener = Callable[[bool], None]
+RemarkListener = Callable[[str, str], None]
+"""Called with "unjudged", "hazards" or "notes", and what was remarked."""
 _open: list[SimulatedDevice] = []
 _open_lock = threading.Lock()
 _num_dispatch_modes: Callable[[], int] = torch_names.NUM_DISPATCH_MODES.find()
@@ -61,6 +63,7 @@ class SimulatedDevice:
         self.composites = Composites()
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
         self._copy_listeners: tuple[CopyListener, ...] = ()
+        self._remark_listeners: tuple[RemarkListener, ...] = ()
         self._handlers: dict[Any, calls.Handler] = {}
         self._of_thread = threading.local()
         self._mode = _EveryCall(self)
@@ -68,6 +71,7 @@ class SimulatedDevice:
         patch_autograd(self._patches, self)
         patch_optimizers(self._patches)
         patch_transforms(self._patches)
+        wrappers.patch_wrappers(self._patches, self)
         self._patches.replace(
             torch_names.HAS_TORCH_FUNCTION, lambda native: fast_paths.ignoring(SimulatedTensor, _EveryCall)
         )
@@ -126,6 +130,21 @@ class SimulatedDevice:
             with _open_lock:
                 self._copy_listeners = tuple(other for other in self._copy_listeners if other != listener)
 
+    @contextmanager
+    def remarks_to(self, listener: RemarkListener) -> Iterator[None]:
+        """``listener(what, name)`` is called at each remark besides waits, until the end of the context."""
+        with _open_lock:
+            self._remark_listeners = (*self._remark_listeners, listener)
+        try:
+            yield
+        finally:
+            with _open_lock:
+                self._remark_listeners = tuple(other for other in self._remark_listeners if other != listener)
+
+    def _tell_remark(self, what: str, name: str) -> None:
+        for listener in self._remark_listeners:
+            listener(what, name)
+
     def owns(self, device: torch.device | str | int | None) -> bool:
         """Whether ``device`` is this one; a number is an index of CUDA devices, of which there is one."""
         if device is None:
@@ -154,16 +173,19 @@ class SimulatedDevice:
         """An operator was called whose waits are not known."""
         with _open_lock:
             self.unjudged[operator] += 1
+        self._tell_remark("unjudged", operator)
 
     def warns(self, hazard: str) -> None:
         """The host does not wait, but may be held up."""
         with _open_lock:
             self.hazards[hazard] += 1
+        self._tell_remark("hazards", hazard)
 
     def remarks(self, note: str) -> None:
         """Something ran in another way than on CUDA."""
         with _open_lock:
             self.notes[note] += 1
+        self._tell_remark("notes", note)
 
     def misses(self, names: tuple[TorchName, ...]) -> None:
         """This torch lacks some names; where figures may be wrong without them, they are open."""
@@ -194,9 +216,14 @@ class SimulatedDevice:
         handler = self._handlers.get(func)
         if handler is None:
             handler = self._handlers[func] = calls.handler_of(self, func)
-        if _num_dispatch_modes() and is_watching():
-            with unwatched():
-                return handler(self, func, types, args, kwargs)
+        if wrappers.holds_wrapper(args) or (kwargs and wrappers.holds_wrapper(kwargs.values())):
+            handler = wrappers.run_wrapped
+        if _num_dispatch_modes():
+            if wrappers.is_native(args, kwargs):
+                return func(*args, **kwargs)
+            if is_watching():
+                with unwatched():
+                    return handler(self, func, types, args, kwargs)
         return handler(self, func, types, args, kwargs)
 
 

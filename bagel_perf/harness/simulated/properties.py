@@ -29,6 +29,12 @@ class DeviceProperties:
     shared_memory_per_block_optin: int = 232448
     shared_memory_per_multiprocessor: int = 233472
     L2_cache_size: int = 50 * 2**20
+    clock_rate: int = 1_980_000
+    memory_clock_rate: int = 2_619_000
+    memory_bus_width: int = 5120
+    pci_bus_id: int = 0
+    pci_device_id: int = 0
+    pci_domain_id: int = 0
     is_integrated: int = 0
     is_multi_gpu_board: int = 0
     gcnArchName: str = NAME

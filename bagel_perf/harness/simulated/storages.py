@@ -1,4 +1,8 @@
-"""Storages of the simulated device, for programs that reach below tensors, as ``torch.save`` and ``torch.load`` do."""
+"""Storages of the simulated device, for programs that reach below tensors, as ``torch.save`` and ``torch.load`` do.
+
+What waits follows torch's sources: bytes are read one by one, a file is written from a copy on the host and read into
+one (torch/csrc/serialization.cpp), and storages are copied as tensors are (ATen's ``storage_copy``).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bagel_perf.harness import torch_names
+from bagel_perf.harness import torch_inner_names, torch_names
 from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, devices_differ
+from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, to_plain, wrap
 
 if TYPE_CHECKING:
@@ -20,8 +25,18 @@ _reduce_ex_internal: Any = torch_names.REDUCE_EX.find()
 _rebuild_parameter: Any = torch_names.REBUILD_PARAMETER.find()
 
 
+def _named_as_torchs(cls: type) -> type:
+    """Files name the type of a storage."""
+    cls.__name__ = "UntypedStorage"
+    return cls
+
+
+@_named_as_torchs
 class SimulatedStorage(torch.UntypedStorage):
     """A CPU storage that says that it is the device's."""
+
+    def __new__(cls, *args: Any, device: Any = None, **kwargs: Any) -> Any:
+        return occupied(_new_storage(torch.UntypedStorage, *args, **kwargs))
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -35,6 +50,18 @@ class SimulatedStorage(torch.UntypedStorage):
     def cuda(self, device: Any = None, non_blocking: bool = False) -> Any:
         return self
 
+    def copy_(self, source: Any, non_blocking: bool | None = None) -> Any:
+        return _copy_between(self, source, bool(non_blocking))
+
+    def _write_file(self, *args: Any, **kwargs: Any) -> Any:
+        """Of the older format of ``torch.save``, and of pickle; waits."""
+        _waits("d2h_copy", self)
+        return super()._write_file(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _set_from_file(self, *args: Any, **kwargs: Any) -> Any:
+        _waits("pageable_upload", self)
+        return super()._set_from_file(*args, **kwargs)  # type: ignore[no-untyped-call]
+
     def clone(self) -> Any:
         return occupied(_copied(self))
 
@@ -43,6 +70,10 @@ class SimulatedStorage(torch.UntypedStorage):
         return list(self)
 
     def __getitem__(self, index: Any) -> Any:
+        """A byte, which waits, or a slice of the same memory."""
+        if isinstance(index, slice):
+            with _as_the_hosts(self):
+                return occupied(torch.UntypedStorage.__getitem__(self, index))
         _waits("scalar_read", self)
         return torch.UntypedStorage.__getitem__(self, index)
 
@@ -60,6 +91,10 @@ class SimulatedStorage(torch.UntypedStorage):
         return copied if isinstance(copied, SimulatedStorage) else occupied(copied)
 
 
+_native: Any = torch_inner_names.NATIVE_STORAGE.find()
+_new_storage: Any = _native.__new__
+
+
 def _waits(kind: Any, storage: torch.UntypedStorage) -> None:
     from bagel_perf.harness.simulated.device import active_device
 
@@ -71,8 +106,34 @@ def _waits(kind: Any, storage: torch.UntypedStorage) -> None:
 def _copied(storage: torch.UntypedStorage) -> torch.UntypedStorage:
     with hidden():
         made = torch.UntypedStorage(storage.nbytes())
-        torch.UntypedStorage.copy_(made, storage)
+        _native.copy_(made, storage)
         return made
+
+
+def _copy_between(target: Any, source: Any, is_async: bool) -> Any:
+    """``target.copy_(source)`` of storages: waits as the same copy between tensors does."""
+    from bagel_perf.harness.simulated.device import active_device
+    from bagel_perf.harness.simulated.transfers import count_copy
+
+    device = active_device()
+    is_upload = isinstance(target, SimulatedStorage)
+    inner = torch_names.untyped(source)
+    if device is not None and isinstance(inner, torch.UntypedStorage):
+        is_download = isinstance(inner, SimulatedStorage)
+        if is_upload != is_download:
+            host = inner if is_upload else target
+            count_copy(device, _bytes_of(inner), _bytes_of(host), is_async=is_async)
+    with hidden():
+        _native.copy_(target, inner, is_async)
+    return target
+
+
+def _bytes_of(storage: Any) -> torch.Tensor:
+    """The storage as a tensor, on its device."""
+    with hidden():
+        tensor = torch.empty(0, dtype=torch.uint8)
+        tensor.set_(storage)
+        return wrap(tensor) if isinstance(storage, SimulatedStorage) else tensor
 
 
 def occupied(storage: torch.UntypedStorage) -> torch.UntypedStorage:
@@ -82,30 +143,70 @@ def occupied(storage: torch.UntypedStorage) -> torch.UntypedStorage:
     return storage
 
 
-def upload(device: SimulatedDevice, storage: torch.UntypedStorage) -> torch.UntypedStorage:
-    """A copy of a host storage on the device; waits."""
-    if storage.nbytes():
-        device.waits("pageable_upload")
-    return occupied(_copied(storage))
+def _upload(device: SimulatedDevice, storage: torch.UntypedStorage, is_async: bool) -> torch.UntypedStorage:
+    """A copy of a host storage on the device."""
+    made: torch.UntypedStorage = _copy_between(occupied(torch.UntypedStorage(storage.nbytes())), storage, is_async)
+    return made
 
 
-def to_device(device: SimulatedDevice) -> Any:
+def patch_storages(patches: Patches, device: SimulatedDevice) -> None:
+    """Replaces what makes, moves and copies storages."""
+    patches.replace(torch_names.STORAGE_CUDA, lambda native: _to_device(device))
+    patches.replace(torch_names.STORAGE_TO, lambda native: _moves(device, native))
+    patches.replace(torch_inner_names.WRAP_STORAGE, _wraps)
+    patches.add(torch.UntypedStorage, "copy_", _copy_)
+    patches.add(torch.UntypedStorage, "__new__", staticmethod(_makes(device)))
+    native = torch.is_storage
+    patches.add(torch, "is_storage", lambda value, /: isinstance(value, SimulatedStorage) or native(value))
+
+
+def _copy_(storage: Any, source: Any, non_blocking: bool | None = None) -> Any:
+    return _copy_between(storage, source, bool(non_blocking))
+
+
+def _makes(owner: SimulatedDevice) -> Any:
+    """``UntypedStorage(size, device=...)``."""
+
+    def new(cls: Any, *args: Any, device: Any = None, **kwargs: Any) -> Any:
+        if device is None or not owner.owns(device):
+            kwargs |= {} if device is None else {"device": device}
+            return _new_storage(cls, *args, **kwargs)
+        return occupied(_new_storage(torch.UntypedStorage, *args, **kwargs))
+
+    return new
+
+
+def _wraps(native: Any) -> Any:
+    """``TypedStorage._new_wrapped_storage``, which takes storages of torch's own type alone."""
+
+    def wrap_storage(storage: Any, untyped_storage: Any) -> Any:
+        if not isinstance(untyped_storage, SimulatedStorage):
+            return native(storage, untyped_storage)
+        with _as_the_hosts(untyped_storage):
+            return native(storage, untyped_storage)
+
+    return wrap_storage
+
+
+def _to_device(device: SimulatedDevice) -> Any:
     """``UntypedStorage.cuda``."""
 
     def cuda(storage: torch.UntypedStorage, target: Any = None, non_blocking: bool = False) -> torch.UntypedStorage:
-        return upload(device, storage)
+        return _upload(device, storage, non_blocking)
 
     return cuda
 
 
-def moves(device: SimulatedDevice, native: Any) -> Any:
+def _moves(device: SimulatedDevice, native: Any) -> Any:
     """``UntypedStorage.to``."""
 
     def to(storage: Any, *, device: Any, non_blocking: bool = False) -> Any:
+        is_on_device = isinstance(storage, SimulatedStorage)
         if owner.owns(device):
-            return storage if isinstance(storage, SimulatedStorage) else upload(owner, storage)
-        is_download = isinstance(storage, SimulatedStorage) and torch.device(device).type == "cpu"
-        return storage.cpu() if is_download else native(storage, device=device, non_blocking=non_blocking)
+            return storage if is_on_device else _upload(owner, storage, non_blocking)
+        if is_on_device and torch.device(device).type == "cpu":
+            return _copy_between(torch.UntypedStorage(storage.nbytes()), storage, non_blocking)
+        return native(storage, device=device, non_blocking=non_blocking)
 
     owner = device
     return to
@@ -137,6 +238,10 @@ def _reduce(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
         if isinstance(tensor, torch.nn.Parameter):
             return _rebuild_parameter, (tensor.data, tensor.requires_grad, {})
         return _reduce_ex_internal(tensor, protocol)
+
+
+def _dlpack_device(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    return (torch.utils.dlpack.DLDeviceType.kDLCUDA, 0) if type(args[0]) is SimulatedTensor else func(*args, **kwargs)
 
 
 def _deepcopy(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -173,4 +278,5 @@ HANDLERS: dict[str, Handler] = {
     "set_": _set_,
     "__reduce_ex__": _reduce,
     "__deepcopy__": _deepcopy,
+    "__dlpack_device__": _dlpack_device,
 }

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 
 def _to(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    tensor, options = args[0], _to_options(args[1:], kwargs)
+    tensor, options = args[0], to_options(args[1:], kwargs)
     target = options.pop("device", None)
+    if options.get("layout") in (None, torch.strided):  # ``_to_copy`` may say so, ``to`` not
+        options.pop("layout", None)
+    options = {name: value for name, value in options.items() if value is not None and name != "pin_memory"}
     is_on_device = type(tensor) is SimulatedTensor
     if target is not None and not device.owns(target) and torch.device(target).type != "cpu":
         return func(*args, **kwargs)
@@ -30,7 +33,7 @@ def _to(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwa
     return move(device, tensor, goes_to_device, options)
 
 
-def _to_options(positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+def to_options(positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """The arguments of ``Tensor.to`` by name: (other, ...), (dtype, ...) or (device, dtype, ...)."""
     named = dict(named)
     if "other" in named:
@@ -86,8 +89,8 @@ def _check_type(tensor: Tensor) -> None:
         raise RuntimeError("a lazy parameter cannot be moved to the simulated device before its module has run once")
     if type(tensor) is not Tensor and not isinstance(tensor, nn.Parameter):
         raise RuntimeError(
-            f"a {type(tensor).__name__} cannot be moved to the simulated device, "
-            "which knows torch.Tensor and torch.nn.Parameter but no other types of tensors"
+            f"a {type(tensor).__name__} cannot be moved to the simulated device, which knows torch.Tensor and "
+            "torch.nn.Parameter but no other types of tensors; move it as x.as_subclass(torch.Tensor)"
         )
 
 

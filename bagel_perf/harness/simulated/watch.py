@@ -11,6 +11,7 @@ import torch
 
 from bagel_perf.harness import torch_names
 from bagel_perf.harness.rules.operators import verdict_on
+from bagel_perf.harness.simulated.custom_operators import Way, is_custom, run_python, way_of
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.schema.waits import Kind
 
@@ -42,6 +43,8 @@ class Watch(_DispatchMode):  # type: ignore[misc]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if is_custom(func) and way_of(func) is Way.PYTHON:
+            return run_python(self._device, func, args, kwargs)
         if is_composite(func):
             with self:  # torch's own C++, of which Python's decompositions differ
                 return func._op_dk(_COMPOSITE, *args, **kwargs)
@@ -87,6 +90,8 @@ class BackwardWatch(Watch):
         kwargs = kwargs or {}
         if not any(map(_is_on_device, args)):
             return func(*args, **kwargs)
+        if is_custom(func) and way_of(func) is Way.PYTHON:
+            return run_python(self._device, func, args, kwargs)
         with hidden():
             self.judge(func, args, kwargs)
             return wrap(func(*args, **kwargs))

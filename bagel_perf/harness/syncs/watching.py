@@ -26,14 +26,15 @@ from bagel_perf.harness.syncs.cuda import callbacks_stay_on
 from bagel_perf.harness.syncs.debug_mode import WarningCount, counting_sync_warnings
 from bagel_perf.harness.syncs.profiling import TAKEN, Profiled, profiling
 from bagel_perf.harness.syncs.sites import Place, SyncCollector
+from bagel_perf.harness.syncs.unjudged import UnjudgedCalls
 from bagel_perf.schema.runs import SyncDevice
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import BudgetCheck, SyncReport, Witnesses
 
 STAYS_ON = "torch's callbacks stay on in this process: allocations are slower from here, so time nothing in it"
 
-REMARKS = ("unjudged", "hazards", "notes")
-"""What a simulated device remarks besides waits: counters by name."""
+REMARKS = ("hazards", "notes")
+"""What a simulated device remarks besides waits and what it cannot judge: counters by name."""
 
 
 class SyncWatch:
@@ -43,6 +44,7 @@ class SyncWatch:
         self,
         collector: SyncCollector,
         keeper: BudgetKeeper,
+        unjudged: UnjudgedCalls,
         *,
         simulated: SimulatedDevice | None,
         warnings: WarningCount | None,
@@ -50,6 +52,7 @@ class SyncWatch:
     ) -> None:
         self._collector = collector
         self._keeper = keeper
+        self._unjudged = unjudged
         self._simulated = simulated
         self._warnings = warnings
         self._profiled = profiled
@@ -98,7 +101,9 @@ class SyncWatch:
             sites=self._collector.sites_of(counted),
             witnesses=witnesses,
             budgets=self._keeper.checks(),
-            unjudged={**dict.fromkeys(torch_versions.open_names(self._lacks), 1), **self._since("unjudged")},
+            unjudged={**dict.fromkeys(torch_versions.open_names(self._lacks), 1), **self._unjudged.by_name()},
+            unjudged_sites=self._unjudged.sites(),
+            quiet_operators=self._unjudged.quiet(),
             hazards=self._since("hazards"),
             notes=self._notes(),
         )
@@ -149,24 +154,29 @@ def watch_host_syncs(
     profile: bool = False,
     debug_mode: bool = True,
     keep_trace: Path | None = None,
+    quiet_ops: Mapping[str, str] | None = None,
 ) -> Iterator[SyncWatch]:
     """Watches all threads until the end of the context; several may be open at once, one of them with ``profile``.
 
     ``device`` is a CUDA device, or that of an open ``SimulatedDevice``, on which ``profile`` and ``debug_mode`` mean
     nothing. ``budgets`` are host syncs per entry by the name of a region, ``""`` for the whole; at the end
     ``SyncBudgetExceeded`` is raised for the first that was not kept. ``keep_trace`` is a file for the profile's trace,
-    Kineto JSON, gzipped. Raises ValueError for a device that nobody waits for or a negative budget, RuntimeError where
-    CUDA's callbacks do not fire.
+    Kineto JSON, gzipped. ``quiet_ops`` are operators that do not wait, with the reason why, where the simulated device
+    cannot judge. Raises ValueError for a device that nobody waits for, a negative budget or an operator without a
+    reason, RuntimeError where CUDA's callbacks do not fire.
     """
     simulated = active_device()
     is_simulated = simulated is not None and simulated.owns(device)
     keeper = BudgetKeeper({} if budgets is None else budgets)
+    unjudged = UnjudgedCalls({} if quiet_ops is None else quiet_ops)
     with ExitStack() as stack:
         # The profiler comes first and goes last, so that its own waits are not heard.
         profiled = stack.enter_context(profiling(keep_trace)) if profile and not is_simulated else None
         sinks = (keeper,) if profiled is None else (keeper, RecordFunctionSink())
         collector = stack.enter_context(count_host_syncs(device, *sinks))
         stack.enter_context(nvtx_ranges_as_regions)
+        if simulated is not None and is_simulated:
+            stack.enter_context(simulated.remarks_to(unjudged.hear))
         collector.on_wait = (lambda _number, _kind, place: _spend(keeper, place),)
         wants_warnings = debug_mode and not is_simulated
         warnings = stack.enter_context(counting_sync_warnings()) if wants_warnings else None
@@ -175,6 +185,7 @@ def watch_host_syncs(
         watch = SyncWatch(
             collector,
             keeper,
+            unjudged,
             simulated=simulated if is_simulated else None,
             warnings=warnings,
             profiled=profiled,

@@ -1,0 +1,72 @@
+"""Collects the calls that the simulated device cannot judge, by operator, line and region."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+from bagel_perf.harness.regions import current_region
+from bagel_perf.harness.syncs.frames import Folders, readable_path
+from bagel_perf.schema.sites import QuietOperator, UnjudgedSite
+
+_Place = tuple[str, str, int, str]
+"""Operator, file, line, region."""
+
+
+class UnjudgedCalls:
+    """Takes in remarks from any thread; what is asked of it may be asked at any time.
+
+    ``quiet`` are operators that the user answers for, with the reason: ``mine.sq``, ``mine::sq`` or
+    ``mine.sq.default``. Raises ValueError for one without a reason.
+    """
+
+    def __init__(self, quiet: Mapping[str, str]) -> None:
+        for name, reason in quiet.items():
+            if not isinstance(reason, str) or not reason.strip():
+                raise ValueError(f"quiet operator {name} has no reason; say why it does not wait")
+        self._reasons = dict(quiet)
+        self._names = {name.replace("::", "."): name for name in quiet}
+        self._calls_of_quiet: Counter[str] = Counter()
+        self._calls: Counter[_Place] = Counter()
+        self._folders = Folders()
+        self._lock = threading.RLock()  # collecting garbage inside may run a finalizer that is not judged
+
+    def hear(self, what: str, name: str) -> None:
+        """Takes in a remark of the simulated device, on the thread that it is about."""
+        if what != "unjudged":
+            return
+        quiet = self._names.get(name) or self._names.get(name.rpartition(".")[0])
+        if quiet is not None:
+            with self._lock:
+                self._calls_of_quiet[quiet] += 1
+            return
+        frame = self._folders.user_frame(sys._getframe(1))
+        file, line = ("", 0) if frame is None else (readable_path(frame.f_code.co_filename), frame.f_lineno)
+        with self._lock:
+            self._calls[name, file, line, "/".join(current_region())] += 1
+
+    def by_name(self) -> dict[str, int]:
+        """Calls so far by operator."""
+        found: Counter[str] = Counter()
+        for site in self.sites():
+            found[site.operator] += site.count
+        return dict(sorted(found.items()))
+
+    def sites(self) -> tuple[UnjudgedSite, ...]:
+        """The calls so far by operator, line and region, most frequent first."""
+        with self._lock:
+            calls = self._calls.most_common()
+        return tuple(
+            UnjudgedSite(operator=operator, file=file, line=line, region=region, count=count)
+            for (operator, file, line, region), count in calls
+        )
+
+    def quiet(self) -> tuple[QuietOperator, ...]:
+        """The operators that the user answers for."""
+        with self._lock:
+            calls = dict(self._calls_of_quiet)
+        return tuple(
+            QuietOperator(name=name, reason=reason, calls=calls.get(name, 0)) for name, reason in self._reasons.items()
+        )
