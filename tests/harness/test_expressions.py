@@ -36,6 +36,9 @@ CONDITIONS: list[tuple[str, list[str]]] = [
     ("assert t or m.any(), 'message'", ["t", "m.any()"]),
     ("y = t and m.any() or x", ["t", "t and m.any()"]),
     ("if 0 < t < x.max(): pass", ["0 < t", "t < x.max()"]),
+    ("if (t + 1) < (x + n) < (n): pass", ["t + 1 < x + n", "x + n < n"]),
+    ("if ((t\n        + 1) < (x\n        + n) < (n)): pass", ["t + 1 < x + n", "x + n < n"]),
+    ("if (0 < (t) <= 5) and (m).any(): pass", ["0 < t", "t <= 5", "(m).any()"]),
     ("y = 0 < t < x < 9", ["0 < t", "t < x"]),
     ("if t in (1, 2) or m.any(): pass", ["t in (1, 2)", "m.any()"]),
     ("if (n := m.any()) or t: pass", ["m.any()", "t"]),
@@ -202,6 +205,13 @@ def test_a_file_that_was_changed_gives_no_text(after: str, tmp_path: Path) -> No
     code = compile(BEFORE, str(file), "exec")
     file.write_text(after, encoding="utf-8")
     assert asked_texts(code) == {""}
+
+
+def test_a_source_in_another_encoding_and_with_long_strings_shows_its_texts(tmp_path: Path) -> None:
+    file = tmp_path / "latin.py"
+    text = "# -*- coding: latin-1 -*-\ndef run(m):\n    if 'äöü' and m.any(): return \\\n        m.cpu()\n"
+    file.write_bytes(text.encode("latin-1"))
+    assert asked_texts(compile(file.read_bytes(), str(file), "exec")) == {"m.any()", "m.cpu()"}
 
 
 def test_code_without_a_file_gives_no_text() -> None:

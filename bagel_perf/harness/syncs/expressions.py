@@ -29,6 +29,8 @@ _OF_PYTEST = "@py"
 """Names of the variables that pytest puts into an assertion, which it writes anew."""
 _WRITES = ("STORE_SUBSCR", "STORE_ATTR", "STORE_SLICE")
 
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+
 Found = tuple[str, frozenset[str]]
 """A text and the words of what is around it."""
 NOTHING: Found = ("", frozenset())
@@ -138,7 +140,7 @@ class _Source:
             return None
         try:
             return cls([line.encode() for line in lines], Marks(ast.parse("".join(lines))))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):  # of a notebook's cell, with its own commands
+        except _UNREADABLE:  # as a notebook's cell with commands of its own
             return None
 
     def text(self, span: Span) -> str:
@@ -152,10 +154,8 @@ class _Source:
         text = b"".join(lines).decode(errors="replace")
         if last == first:
             return text.strip()
-        try:
-            return ast.unparse(ast.parse(f"({text}\n)", mode="eval"))
-        except (SyntaxError, ValueError):
-            return ""
+        tree = _expression(text)
+        return "" if tree is None else ast.unparse(tree)
 
 
 def _globals_of(file: str) -> dict[str, object] | None:
@@ -228,7 +228,10 @@ class _Instruction:
             return NOTHING
         last = len(mark.parts) - 1
         which = next((i for i in range(1, last) if made[1] <= mark.parts[i][1]), last)
-        return self._shown((mark.parts[which - 1][0], mark.parts[which][1]), span, number)
+        pair = (mark.parts[which - 1][0], mark.parts[which][1])
+        if _names_in(self._source.text(pair)) is None and self._shown(span, span, number)[0]:  # brackets around one
+            return _short(_pair_of(mark.node, which)), self._words(span)
+        return self._shown(pair, span, number)
 
     def _marked(self, span: Span, *kinds: str) -> Mark | None:
         """The mark of exactly this span, if it is of one of the kinds."""
@@ -246,7 +249,7 @@ class _Instruction:
         if made is None:
             return NOTHING
         nodes = [mark.node for mark in self._source.marks.around(made) if mark.kind == "format" and mark.span == made]
-        if len(nodes) != 1 or nodes[0] is None:
+        if len(nodes) != 1 or not isinstance(nodes[0], ast.FormattedValue):
             return NOTHING
         return _short(ast.unparse(ast.JoinedStr([nodes[0]]))), self._words(made) | {"log"}
 
@@ -297,16 +300,25 @@ def _names_of(instruction: dis.Instruction) -> tuple[str, ...]:
 
 def _names_in(text: str) -> tuple[set[str], set[str]] | None:
     """All names in an expression, and those that its own scope reads; None for what is no expression."""
-    try:
-        tree: ast.AST = ast.parse(f"({text}\n)", mode="eval")
-    except (SyntaxError, ValueError):
+    tree: ast.AST | None = _expression(text)
+    if tree is None:
         try:
             tree = ast.parse(text)
-        except (SyntaxError, ValueError):
+        except _UNREADABLE:
             return None
         if not isinstance(tree, ast.Module) or [type(each) for each in tree.body] != [ast.AugAssign]:
             return None
     return set(_names(tree, inner=True)), set(_names(tree, inner=False))
+
+
+def _expression(text: str) -> ast.expr | None:
+    """The expression that a text is all of: not ``a) < (b``, which brackets around would make one."""
+    try:
+        tree = ast.parse(f"_({text}\n)", mode="eval").body
+    except _UNREADABLE:
+        return None
+    is_whole = isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.keywords
+    return tree.args[0] if isinstance(tree, ast.Call) and is_whole and len(tree.args) == 1 else None
 
 
 def _names(tree: ast.AST, *, inner: bool) -> Iterator[str]:
@@ -335,6 +347,13 @@ def _agree(loaded: set[str], names: set[str], own: set[str]) -> bool:
     certain = {name for name in loaded if not name.startswith("?")}
     possible = certain | {name[1:] for name in loaded if name.startswith("?")}
     return certain <= names and own - {"__debug__"} <= possible
+
+
+def _pair_of(chain: ast.AST | None, which: int) -> str:
+    """One comparison of a chain."""
+    assert isinstance(chain, ast.Compare)
+    operands = [chain.left, *chain.comparators]
+    return ast.unparse(ast.Compare(operands[which - 1], [chain.ops[which - 1]], [operands[which]]))
 
 
 def _short(text: str) -> str:
