@@ -209,21 +209,28 @@ class _Instruction:
             return names[-1], self._words(self._code.span(self._number) or made)
         if self._code.all[before].opname in _COMPARES and self._marked(made, "chain", "case"):
             return self._compared(before, made)
-        wanted = ("assert", "scope") if names[:1] and names[0].startswith(_OF_PYTEST) else ("test", "scope")
-        mark = next((mark for mark in self._source.marks.around(made) if mark.kind in wanted), None)
+        is_pytests = bool(names) and names[0].startswith(_OF_PYTEST)
+        return self._tested(before, made, "assert" if is_pytests else "test")
+
+    def _tested(self, number: int, span: Span, kind: str = "test") -> Found:
+        """The innermost expression around a span that is asked for its truth."""
+        marks = self._source.marks.around(span)
+        mark = next((mark for mark in marks if mark.kind in (kind, "scope")), None)
         if mark is None or mark.kind == "scope":
             return NOTHING
-        return self._shown(mark.shown, mark.span, before)
+        return self._shown(mark.shown, mark.span, number)
 
     def _compared(self, number: int, span: Span) -> Found:
         """One comparison of a chain, a case of a match, or all of a comparison."""
         mark = self._marked(span, "chain", "case")
+        right = self._before(number)
+        made = None if right is None else self._code.span(right)
         if mark is None:
+            if right is not None and made is not None and self._source.text(span).startswith("not"):
+                return self._tested(right, made)  # asks in the same instruction
             return self._shown(span, span, number)
         if mark.kind == "case":
             return self._shown(span, span, number, "case {}")
-        right = self._before(number)
-        made = None if right is None else self._code.span(right)
         if made is None:
             return NOTHING
         last = len(mark.parts) - 1

@@ -129,7 +129,9 @@ def _tests(node: ast.expr) -> Iterator[Mark]:
 
 
 def _test(node: ast.expr) -> Mark:
-    shown = node.value if isinstance(node, ast.NamedExpr) else node
+    shown = node
+    while isinstance(shown, ast.NamedExpr):
+        shown = shown.value
     return Mark(span_of(node), "test", span_of(shown))
 
 
