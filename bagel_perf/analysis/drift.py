@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bagel_perf.analysis.hints import hint_of
 from bagel_perf.schema.expected import Counters, Expected, ExpectedRun
 from bagel_perf.schema.gates import Finding
 from bagel_perf.schema.requests import Request
@@ -139,11 +140,11 @@ def _finding(alike: Sequence[Change], site: Site | None) -> Finding:
         named = PLACE.search(first.name)
         file, line = (named["file"], int(named["line"])) if named else (None, None)
         return Finding(kind="counter", message=f"{first.name}: {numbers} {where}; {UPDATE}", file=file, line=line)
-    hint = HINTS[site.kind]
+    label = HINTS[site.kind].label
     amount = "new" if not first.before else "more" if first.after > first.before else "fewer"
     place = f"{site.file}:{site.line} in {site.function}"
-    advice = f"{hint.instead}; or {UPDATE}" if first.after > first.before else UPDATE
-    message = f"{amount} host syncs at {place}: {hint.label}, {numbers} {where}; {advice}"
+    advice = f"{hint_of(site).advice}; or {UPDATE}" if first.after > first.before else UPDATE
+    message = f"{amount} host syncs at {place}: {label}, {numbers} {where}; {advice}"
     return Finding(kind="counter", message=message, file=site.file, line=site.line)
 
 

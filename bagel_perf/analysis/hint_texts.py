@@ -11,6 +11,12 @@ PATTERN_HINTS: dict[str, Hint] = {
         instead="lengths.max().item(), one wait in all; or max(host_lengths), of the list the lengths were made from",
         why_equal="the same elements are compared, on the device",
     ),
+    "printing": Hint(
+        label="tensor as text",
+        waits="print(t), str(t)    # reads what it prints number by number",
+        instead="print(t.cpu()), one wait in all",
+        why_equal="the same numbers are formatted on the host; only device= is missing from the text",
+    ),
     "equality": Hint(
         label="comparison of whole tensors",
         waits="torch.equal(a, b), torch.allclose(a, b)",

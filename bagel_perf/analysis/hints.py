@@ -193,6 +193,7 @@ _UP: tuple[Kind, ...] = ("pageable_upload",)
 
 PATTERNS: tuple[tuple[str, tuple[Kind, ...], Callable[[Look], bool]], ...] = (
     ("reduction", _READ, _is_reduction),
+    ("printing", ("scalar_read", "d2h_copy", "mask_gather"), lambda look: look.call in ("print", "repr", "str")),
     ("equality", _READ, lambda look: look.call in ("equal", "allclose")),
     ("fill", _READ, lambda look: look.call in ("masked_fill", "masked_fill_")),
     ("constant", _READ, lambda look: look.call in ("full", "new_full")),

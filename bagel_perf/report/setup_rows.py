@@ -20,16 +20,21 @@ def split_setup(sites: Iterable[Site]) -> tuple[tuple[Site, ...], tuple[Site, ..
 def setup_text(sites: Sequence[Site]) -> str:
     """How much waits in the set-up."""
     num_waits = sum(site.count for site in sites)
-    num_lines = len({(site.file, site.line) for site in sites})
+    num_lines = len(set(map(_line, sites)))
     return f"set-up: uploads of module parameters, {counted(num_waits, 'wait')}, {counted(num_lines, 'line')}"
 
 
 def setup_details(sites: Sequence[Site]) -> Iterator[str]:
     """The first lines of the set-up, and how many of its waits are allowed."""
-    places = list(dict.fromkeys(f"{site.file}:{site.line}" for site in sites if site.file))
+    places = list(dict.fromkeys(line for line in map(_line, sites) if line))
     if places:
         more = f" and {len(places) - MAX_PLACES} more" if len(places) > MAX_PLACES else ""
         yield ", ".join(places[:MAX_PLACES]) + more
     num_allowed = sum(site.count for site in sites if site.allowed is not None)
     if num_allowed:
         yield f"{num_allowed} of them allowed"
+
+
+def _line(site: Site) -> str:
+    """The program's own line where a library uploads; "" where there is none."""
+    return site.caller or (f"{site.file}:{site.line}" if site.file else "")

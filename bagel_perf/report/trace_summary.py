@@ -95,7 +95,7 @@ def next_line(report: TraceReport) -> str:
 
 def _advice(site: WaitSite) -> str:
     waits = f"{site.count} wait{'s' * (site.count != 1)}"
-    return f"next: {place_of(site)} ({waits}, {range_text(site.price_ms)} ms): try {HINTS[site.kind].instead}"
+    return f"next: {place_of(site)} ({waits}, {range_text(site.price_ms)} ms): try {HINTS[site.kind].advice}"
 
 
 def _price_ms(site: WaitSite) -> float:

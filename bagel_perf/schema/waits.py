@@ -36,6 +36,11 @@ class Hint:
     why_equal: str
     must_hold: str = ""
 
+    @property
+    def advice(self) -> str:
+        """What to write instead and what must hold, in one sentence."""
+        return f"{self.instead} (if: {self.must_hold})" if self.must_hold else self.instead
+
 
 HINTS: dict[Kind, Hint] = {
     "scalar_read": Hint(

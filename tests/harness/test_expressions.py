@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
+import asked_programs
 from bagel_perf.harness.syncs.expressions import Expressions
 from byte_code import codes_of, texts_of, waiting
 
-SCRIPT = Path(__file__).parents[1] / "support" / "byte_code.py"
+SUPPORT = Path(__file__).parents[1] / "support"
 
 CONDITIONS: list[tuple[str, list[str]]] = [
     ("if x is not None and (x < 0).any(): pass", ["(x < 0).any()"]),
@@ -36,6 +37,9 @@ CONDITIONS: list[tuple[str, list[str]]] = [
     ("assert t or m.any(), 'message'", ["t", "m.any()"]),
     ("y = t and m.any() or x", ["t", "t and m.any()"]),
     ("if 0 < t < x.max(): pass", ["0 < t", "t < x.max()"]),
+    ("if (t + 1) < (x + n) < (n): pass", ["t + 1 < x + n", "x + n < n"]),
+    ("if ((t\n        + 1) < (x\n        + n) < (n)): pass", ["t + 1 < x + n", "x + n < n"]),
+    ("if (0 < (t) <= 5) and (m).any(): pass", ["0 < t", "t <= 5", "(m).any()"]),
     ("y = 0 < t < x < 9", ["0 < t", "t < x"]),
     ("if t in (1, 2) or m.any(): pass", ["t in (1, 2)", "m.any()"]),
     ("if (n := m.any()) or t: pass", ["m.any()", "t"]),
@@ -124,14 +128,30 @@ def test_each_condition_shows_the_expression_whose_truth_was_asked(tmp_path: Pat
 
 @pytest.mark.parametrize("python", other_pythons(), ids=lambda path: Path(path).parts[-3])
 def test_other_pythons_show_the_same_expressions(python: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [python, "-S", str(SCRIPT), str(written(tmp_path))],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(SCRIPT.parent), "PYTHONIOENCODING": "utf-8"},
-    )
+    check(json.loads(printed_by(python, "byte_code.py", written(tmp_path))))
+
+
+def printed_by(python: str, script: str, *arguments: Path) -> str:
+    """What a script of the test support prints under another Python, which has no torch."""
+    environment = {"PYTHONPATH": str(SUPPORT), "PYTHONIOENCODING": "utf-8"}
+    command = [python, "-S", str(SUPPORT / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    check(json.loads(done.stdout))
+    return done.stdout
+
+
+def test_in_random_programs_the_text_is_that_of_the_value_that_was_asked(tmp_path: Path) -> None:
+    check_programs(*asked_programs.run(tmp_path, 150))
+
+
+@pytest.mark.parametrize("python", other_pythons(), ids=lambda path: Path(path).parts[-3])
+def test_in_random_programs_other_pythons_find_the_value_too(python: str, tmp_path: Path) -> None:
+    check_programs(*json.loads(printed_by(python, "asked_programs.py", tmp_path)))
+
+
+def check_programs(num_asked: int, num_without: int, wrong: list[list[str]]) -> None:
+    assert wrong == []
+    assert num_asked > 4000 and num_without < num_asked / 50
 
 
 def test_words_say_what_is_around_an_expression(tmp_path: Path) -> None:
@@ -202,6 +222,13 @@ def test_a_file_that_was_changed_gives_no_text(after: str, tmp_path: Path) -> No
     code = compile(BEFORE, str(file), "exec")
     file.write_text(after, encoding="utf-8")
     assert asked_texts(code) == {""}
+
+
+def test_a_source_in_another_encoding_and_with_long_strings_shows_its_texts(tmp_path: Path) -> None:
+    file = tmp_path / "latin.py"
+    text = "# -*- coding: latin-1 -*-\ndef run(m):\n    if 'äöü' and m.any(): return \\\n        m.cpu()\n"
+    file.write_bytes(text.encode("latin-1"))
+    assert asked_texts(compile(file.read_bytes(), str(file), "exec")) == {"m.any()", "m.cpu()"}
 
 
 def test_code_without_a_file_gives_no_text() -> None:

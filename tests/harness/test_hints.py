@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -135,12 +136,18 @@ def timed(o: Operands, *, each: bool) -> Tensor:
     return o.x
 
 
+def printed(tensor: Tensor) -> Tensor:
+    text = re.sub(r",\s*device='cuda:0'", "", str(tensor))
+    return torch.tensor(list(text.encode()))
+
+
 PATTERN_PAIRS: dict[str, list[Pair]] = {
     "reduction": [
         (lambda o: max(o.q3).item(), lambda o: o.q3.max().item()),
         (lambda o: max(o.q3).item(), lambda o: max(HOST_LENGTHS)),
         (lambda o: bool(any(o.m[1:])), lambda o: bool(o.m[1:].any())),
     ],
+    "printing": [(lambda o: printed(o.t), lambda o: printed(o.t.cpu()))],
     "equality": [
         (lambda o: torch.equal(o.x, o.x + 1), lambda o: (o.x == o.x + 1).all()),
         (lambda o: torch.allclose(o.x, o.x), lambda o: torch.isclose(o.x, o.x).all()),
@@ -237,6 +244,8 @@ FORMS: list[tuple[Kind, str, str, str | None]] = [
     ("scalar_read", "int(mask.sum())", "", "number_of_true"),
     ("scalar_read", "mask.sum().item()", "", "number_of_true"),
     ("scalar_read", "torch.equal(a, b)", "truth", "equality"),
+    ("scalar_read", "print(x, y)", "log", "printing"),
+    ("d2h_copy", "print(x)", "log loop", "printing"),
     ("scalar_read", "x.masked_fill(mask, value)", "", "fill"),
     ("scalar_read", "torch.full((4,), value)", "", "constant"),
     ("scalar_read", "torch.linspace(start, end, 8)", "", "range"),

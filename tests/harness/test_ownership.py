@@ -48,7 +48,8 @@ def owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Owner:
 def test_the_programs_own_code_is_beside_the_script_in_its_project_and_where_it_started(owner: Owner) -> None:
     for path in ("app/scripts/train.py", "app/scripts/lib/a.py", "app/src/pkg/a.py", "start/b.py", "<stdin>"):
         assert owner(path) == "own", path
-    assert owner("other/a.py") == "elsewhere"
+    for path in ("other/a.py", "<string>", "<eval_with_key>.3"):
+        assert owner(path) == "elsewhere", path
 
 
 @pytest.mark.parametrize(
@@ -183,6 +184,7 @@ on_pythonpath.wait(x)
 hooked.wait(x)
 archived.wait(x)
 beside.wait(x)
+exec("x.item()")
 """
 
 
@@ -215,5 +217,6 @@ def test_called_from_names_the_programs_line_whatever_way_a_library_came(tmp_pat
         "hooked.py": ("x.py:13", ["x.item()"]),
         "archived.py": ("x.py:14", ["x.item()"]),
         "beside.py": (None, ["x.item()"]),
+        "<string>": ("x.py:16", []),
     }
     assert str(tmp_path) not in done.stdout.replace(json.loads(done.stdout)["subject"], "")

@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
-from bagel_perf.harness.syncs import SyncCollector, count_host_syncs
+from bagel_perf.harness.syncs import (
+    SyncBudgetExceeded,
+    SyncCollector,
+    allow_sync,
+    count_host_syncs,
+    watch_host_syncs,
+)
+from bagel_perf.schema.syncs import SyncReport
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +163,14 @@ def test_reads_are_no_set_up_whoever_makes_them() -> None:
             return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     assert counts(lambda: Reading().to("cuda")) == (0, 1)
+
+
+def test_a_budget_counts_the_set_up_unless_it_is_allowed() -> None:
+    with pytest.raises(SyncBudgetExceeded, match="9 times"), watch_host_syncs("cuda", budgets={"": 0}):
+        net().to("cuda")
+    with watch_host_syncs("cuda", budgets={"": 0}) as watch, allow_sync("set-up"):
+        net().to("cuda")
+    report = watch.report()
+    assert report.host_syncs == NUM_TENSORS
+    assert {(site["is_setup"], site["allowed"]) for site in report.to_json()["sites"]} == {(True, "set-up")}
+    assert SyncReport.from_json(report.to_json()) == report

@@ -103,3 +103,28 @@ def test_without_cuda_no_callback_fires_and_counting_is_refused() -> None:
     assert not callbacks_fire()
     with pytest.raises(RuntimeError, match=r"no CUDA device here.*bagel-perf syncs"), count_host_syncs("cuda"):
         pass
+
+
+def conditions(mask: torch.Tensor, other: object, t: int) -> list[int]:
+    if mask is not None and torch.any(~mask):
+        raise ValueError("a value is missing")
+    while mask is not None and mask.all() and t < 5:
+        t += 1
+    assert other or mask.any()
+    first = 1 if mask is not None and mask[0] else 2
+    return [first for i in range(3) if mask is not None and mask[i]]
+
+
+def test_a_condition_shows_the_tensors_own_expression(device: SimulatedDevice) -> None:
+    mask = torch.ones(3, dtype=torch.bool, device=device.device)
+    with count_host_syncs(device.device) as counter:
+        assert conditions(mask, None, 4) == [1, 1, 1]
+    first = conditions.__code__.co_firstlineno
+    found = {(site.line - first, site.count): site.expressions[:1] for site in counter.sites() if site.line > first}
+    found.pop((5, 1))  # an assertion, which pytest writes anew
+    assert found == {
+        (1, 1): ("torch.any(~mask)",),
+        (3, 2): ("mask.all()",),
+        (6, 1): ("mask[0]",),
+        (7, 3): ("mask[i]",),
+    }

@@ -129,6 +129,12 @@ def test_the_set_up_is_one_row_after_the_others_and_never_the_next() -> None:
     assert text.endswith("next: operator aten::unique_dim, 3 x unknown")
 
 
+def test_a_library_that_uploads_counts_as_the_programs_line() -> None:
+    library = tuple(replace(SETUP, file="lib/a.py", line=line, caller="x.py:3") for line in (1, 2))
+    text = "\n".join(lines_of(with_setup(LIBRARY, setup=library)))
+    assert "1000 waits, 1 line" in text and "x.py:3" in text and "lib/a.py" not in text
+
+
 def test_the_rows_add_up_to_the_total_with_a_set_up() -> None:
     report = with_setup(LIBRARY, COMPARISON)
     report = replace(report, sites=tuple(replace(site, blocked_ms=None) for site in report.sites))

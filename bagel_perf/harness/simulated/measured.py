@@ -159,6 +159,11 @@ def _sdpa(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: K
         torch.backends.cuda.enable_math_sdp(has_plain_backend)
 
 
+def _quantile(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """CUDA looks at no quantile; the CPU of torch 2.11 reads whether they are within [0, 1]."""
+    return plain(device, func, args, kwargs) if SimulatedTensor in types else func(*args, **kwargs)
+
+
 _COMBINATIONS = "torch.combinations was counted as measured with torch 2.11; newer operators of torch's may not wait"
 
 
@@ -189,6 +194,7 @@ HANDLERS: dict[str, Handler] = {
     "where": _where,
     "ctc_loss": _ctc_loss,
     "combinations": _combinations,
+    **dict.fromkeys(("quantile", "nanquantile"), _quantile),
     "_pack_padded_sequence": _with_host_tensors(1),
     "_pad_packed_sequence": _with_host_tensors(1),
     "tensor_split": _tensor_split,

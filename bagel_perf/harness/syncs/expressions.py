@@ -29,6 +29,8 @@ _OF_PYTEST = "@py"
 """Names of the variables that pytest puts into an assertion, which it writes anew."""
 _WRITES = ("STORE_SUBSCR", "STORE_ATTR", "STORE_SLICE")
 
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+
 Found = tuple[str, frozenset[str]]
 """A text and the words of what is around it."""
 NOTHING: Found = ("", frozenset())
@@ -138,7 +140,7 @@ class _Source:
             return None
         try:
             return cls([line.encode() for line in lines], Marks(ast.parse("".join(lines))))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):  # of a notebook's cell, with its own commands
+        except _UNREADABLE:  # as a notebook's cell with commands of its own
             return None
 
     def text(self, span: Span) -> str:
@@ -152,10 +154,8 @@ class _Source:
         text = b"".join(lines).decode(errors="replace")
         if last == first:
             return text.strip()
-        try:
-            return ast.unparse(ast.parse(f"({text}\n)", mode="eval"))
-        except (SyntaxError, ValueError):
-            return ""
+        tree = _expression(text)
+        return "" if tree is None else ast.unparse(tree)
 
 
 def _globals_of(file: str) -> dict[str, object] | None:
@@ -209,26 +209,36 @@ class _Instruction:
             return names[-1], self._words(self._code.span(self._number) or made)
         if self._code.all[before].opname in _COMPARES and self._marked(made, "chain", "case"):
             return self._compared(before, made)
-        wanted = ("assert", "scope") if names[:1] and names[0].startswith(_OF_PYTEST) else ("test", "scope")
-        mark = next((mark for mark in self._source.marks.around(made) if mark.kind in wanted), None)
+        is_pytests = bool(names) and names[0].startswith(_OF_PYTEST)
+        return self._tested(before, made, "assert" if is_pytests else "test")
+
+    def _tested(self, number: int, span: Span, kind: str = "test") -> Found:
+        """The innermost expression around a span that is asked for its truth."""
+        marks = self._source.marks.around(span)
+        mark = next((mark for mark in marks if mark.kind in (kind, "scope")), None)
         if mark is None or mark.kind == "scope":
             return NOTHING
-        return self._shown(mark.shown, mark.span, before)
+        return self._shown(mark.shown, mark.span, number)
 
     def _compared(self, number: int, span: Span) -> Found:
         """One comparison of a chain, a case of a match, or all of a comparison."""
         mark = self._marked(span, "chain", "case")
+        right = self._before(number)
+        made = None if right is None else self._code.span(right)
         if mark is None:
+            if right is not None and made is not None and self._source.text(span).startswith("not"):
+                return self._tested(right, made)  # asks in the same instruction
             return self._shown(span, span, number)
         if mark.kind == "case":
             return self._shown(span, span, number, "case {}")
-        right = self._before(number)
-        made = None if right is None else self._code.span(right)
         if made is None:
             return NOTHING
         last = len(mark.parts) - 1
         which = next((i for i in range(1, last) if made[1] <= mark.parts[i][1]), last)
-        return self._shown((mark.parts[which - 1][0], mark.parts[which][1]), span, number)
+        pair = (mark.parts[which - 1][0], mark.parts[which][1])
+        if _names_in(self._source.text(pair)) is None and self._shown(span, span, number)[0]:  # brackets around one
+            return _short(_pair_of(mark.node, which)), self._words(span)
+        return self._shown(pair, span, number)
 
     def _marked(self, span: Span, *kinds: str) -> Mark | None:
         """The mark of exactly this span, if it is of one of the kinds."""
@@ -246,7 +256,7 @@ class _Instruction:
         if made is None:
             return NOTHING
         nodes = [mark.node for mark in self._source.marks.around(made) if mark.kind == "format" and mark.span == made]
-        if len(nodes) != 1 or nodes[0] is None:
+        if len(nodes) != 1 or not isinstance(nodes[0], ast.FormattedValue):
             return NOTHING
         return _short(ast.unparse(ast.JoinedStr([nodes[0]]))), self._words(made) | {"log"}
 
@@ -297,16 +307,25 @@ def _names_of(instruction: dis.Instruction) -> tuple[str, ...]:
 
 def _names_in(text: str) -> tuple[set[str], set[str]] | None:
     """All names in an expression, and those that its own scope reads; None for what is no expression."""
-    try:
-        tree: ast.AST = ast.parse(f"({text}\n)", mode="eval")
-    except (SyntaxError, ValueError):
+    tree: ast.AST | None = _expression(text)
+    if tree is None:
         try:
             tree = ast.parse(text)
-        except (SyntaxError, ValueError):
+        except _UNREADABLE:
             return None
         if not isinstance(tree, ast.Module) or [type(each) for each in tree.body] != [ast.AugAssign]:
             return None
     return set(_names(tree, inner=True)), set(_names(tree, inner=False))
+
+
+def _expression(text: str) -> ast.expr | None:
+    """The expression that a text is all of: not ``a) < (b``, which brackets around would make one."""
+    try:
+        tree = ast.parse(f"_({text}\n)", mode="eval").body
+    except _UNREADABLE:
+        return None
+    is_whole = isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.keywords
+    return tree.args[0] if isinstance(tree, ast.Call) and is_whole and len(tree.args) == 1 else None
 
 
 def _names(tree: ast.AST, *, inner: bool) -> Iterator[str]:
@@ -335,6 +354,13 @@ def _agree(loaded: set[str], names: set[str], own: set[str]) -> bool:
     certain = {name for name in loaded if not name.startswith("?")}
     possible = certain | {name[1:] for name in loaded if name.startswith("?")}
     return certain <= names and own - {"__debug__"} <= possible
+
+
+def _pair_of(chain: ast.AST | None, which: int) -> str:
+    """One comparison of a chain."""
+    assert isinstance(chain, ast.Compare)
+    operands = [chain.left, *chain.comparators]
+    return ast.unparse(ast.Compare(operands[which - 1], [chain.ops[which - 1]], [operands[which]]))
 
 
 def _short(text: str) -> str:

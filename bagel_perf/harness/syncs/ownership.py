@@ -7,9 +7,9 @@ Whose a file is, first match:
   runs programs for this package.
 * elsewhere: what the program imports from outside of it: under a folder of PYTHONPATH, in an archive, in a folder of
   foreign code (``third_party``, ``vendor``, ...), in a project of its own (``pyproject.toml``, ``setup.py`` or
-  ``.git``) inside the program's folders, or outside of these, as an editable install is.
+  ``.git``) inside the program's folders, or outside of these, as an editable install is; and generated code.
 * own: under the folder of the script, the folder that the process started in, or the project around the script; and
-  code that was typed in or generated, which has no file.
+  what was typed in.
 
 "The user's own line" is the innermost one of the program; where none is on the stack, the innermost from elsewhere.
 """
@@ -45,6 +45,7 @@ _FOREIGN = frozenset(
     ("vendor", "_vendor", "vendored", "third_party", "thirdparty", "third-party", "3rdparty", "external", "extern")
 )
 _PROJECT = ("pyproject.toml", "setup.py", ".git")
+_TYPED = ("<stdin", "<ipython-input", "<python-input", "<console")
 _ARCHIVES = (".zip", ".whl", ".egg", ".pyz")
 
 
@@ -75,7 +76,9 @@ class Ownership:
 
     def _sort(self, file: str) -> int:
         if file.startswith("<"):
-            return INSTALLED if file.startswith("<frozen ") else OWN
+            if file.startswith("<frozen "):
+                return INSTALLED
+            return OWN if file.startswith(_TYPED) else ELSEWHERE
         file = os.path.normpath(os.path.join(self.start, file))
         if file.startswith(_RUNNERS) or is_installed(file):
             return INSTALLED

@@ -51,23 +51,22 @@ class SetUp:
         """Whether a wait of a kind that happens now, below ``frame``, is of the set-up."""
         if kind not in UPLOADS:
             return False
-        found = False
+        roles, found = self._roles, False
         parameter: FrameType | None = None
         while frame is not None:
-            role = self._role_of(frame.f_code)
-            if role == "call":
-                return False
-            if role == "parameter" and parameter is None:
-                parameter = frame
-            found = found or bool(role)
+            code = frame.f_code
+            known = roles.get(id(code))
+            if known is None:
+                known = roles[id(code)] = (code, self._look(code))
+            role = known[1]
+            if role:
+                if role == "call":
+                    return False
+                found = True
+                if role == "parameter" and parameter is None:
+                    parameter = frame
             frame = frame.f_back
         return found and (parameter is None or self._is_first(parameter))
-
-    def _role_of(self, code: CodeType) -> _Role:
-        found = self._roles.get(id(code))
-        if found is None:
-            found = self._roles[id(code)] = (code, self._look(code))
-        return found[1]
 
     def _look(self, code: CodeType) -> _Role:
         role = _ROLES.get((code.co_filename, code.co_name), "")

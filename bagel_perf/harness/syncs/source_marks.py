@@ -29,14 +29,14 @@ class Mark:
     ``format`` of an f-string, ``assert``, ``augment`` (``shown`` is what is written anew), ``scope``, or a word of
     ``Site.around``.
 
-    ``parts`` are the operands of a chain; ``node`` is that of a ``format``.
+    ``parts`` are the operands of a chain; ``node`` is that of a chain or ``format``.
     """
 
     span: Span
     kind: str
     shown: Span
     parts: tuple[Span, ...] = ()
-    node: ast.FormattedValue | None = None
+    node: ast.AST | None = None
 
 
 class Marks:
@@ -100,7 +100,7 @@ def _marks_of(node: ast.AST) -> Iterator[Mark]:
         yield _test(node.operand)
     elif isinstance(node, ast.Compare) and len(node.ops) > 1:
         parts = tuple(map(span_of, (node.left, *node.comparators)))
-        yield Mark(span_of(node), "chain", span_of(node), parts)
+        yield Mark(span_of(node), "chain", span_of(node), parts, node)
     elif isinstance(node, ast.match_case):
         yield from () if node.guard is None else _tests(node.guard)
     elif isinstance(node, ast.MatchValue | ast.MatchSingleton):
@@ -129,7 +129,9 @@ def _tests(node: ast.expr) -> Iterator[Mark]:
 
 
 def _test(node: ast.expr) -> Mark:
-    shown = node.value if isinstance(node, ast.NamedExpr) else node
+    shown = node
+    while isinstance(shown, ast.NamedExpr):
+        shown = shown.value
     return Mark(span_of(node), "test", span_of(shown))
 
 

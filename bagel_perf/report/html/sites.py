@@ -15,7 +15,7 @@ from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_t
 from bagel_perf.schema.results import Result, res_label
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.waits import HINTS, Hint
+from bagel_perf.schema.waits import HINTS
 
 TOP = 12
 CODE = ("source line", "expression", "instead")
@@ -112,13 +112,9 @@ def place_text(site: Site) -> str:
 
 def _row(site: Site, *, timed: bool) -> tuple[str, ...]:
     times = (ms_text(site.blocked_ms), ms_text(site.lost_gpu_ms)) if timed else ()
-    instead = f"allowed: {site.allowed}" if site.allowed else _instead(hint_of(site))
+    instead = f"allowed: {site.allowed}" if site.allowed else hint_of(site).advice
     label = HINTS[site.kind].label
     return label, place_text(site), "; ".join(site.expressions) or NONE, str(site.count), *times, instead
-
-
-def _instead(hint: Hint) -> str:
-    return f"{hint.instead} (if: {hint.must_hold})" if hint.must_hold else hint.instead
 
 
 def _setup_rows(sites: Sequence[Site], *, timed: bool) -> Iterator[tuple[str, ...]]:
