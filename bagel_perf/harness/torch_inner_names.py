@@ -88,6 +88,13 @@ TO_COPY = simulated_name(
     use="which copies across devices",
     cost="moves of wrappers stop at torch's own error",
 )
+PARAMETER_META = simulated_name(
+    "torch.nn.parameter._ParameterMeta.__call__",
+    use="which makes parameters",
+    cost="classes derived from torch.nn.Parameter lose their own methods on the device",
+    lack="rest",
+    stand_in=type.__call__,
+)
 MAKE_WRAPPER = simulated_name(
     "torch.Tensor._make_wrapper_subclass",
     use="which makes a tensor of a class with a dispatch of its own",

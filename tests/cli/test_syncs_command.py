@@ -209,10 +209,10 @@ for region in ("known", "unknown"):
     (site,) = report_of("out.json").unjudged_sites
     assert (site.file, site.line, site.region, site.count) == ("script.py", 8, "unknown", 1)
     assert syncs("--budget", "unknown=0", "--", "python", name) == 4
-    assert f"{operator}.default, 1 calls at script.py:8 in unknown" in capfd.readouterr().out
+    assert f"{operator}.default, 1 call at script.py:8 in unknown" in capfd.readouterr().out
     quiet = ("--quiet-op", f"{operator}=packs on the device")
     assert syncs("--budget", "unknown=0", "--budget", "0", *quiet, "--", "python", name) == 0
-    assert f"{operator}, 1 calls: packs on the device" in capfd.readouterr().out
+    assert f"{operator}, 1 call: packs on the device" in capfd.readouterr().out
 
 
 def test_a_bare_python_is_the_one_that_runs_bagel_perf(script: Any) -> None:

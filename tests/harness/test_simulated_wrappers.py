@@ -158,6 +158,42 @@ def test_a_tensor_of_a_device_tensor_is_on_the_device(device: SimulatedCuda) -> 
             make()
 
 
+class Sharded(nn.Parameter):
+    """As vLLM's parameters: made of a device tensor, with state and methods of its own."""
+
+    def __new__(cls, data: Tensor, **options: Any) -> Any:
+        return super().__new__(cls, data=data, requires_grad=False)
+
+    def __init__(self, data: Tensor, rank: int = 0) -> None:
+        self.rank = rank
+
+    def load(self, host: Tensor) -> None:
+        self.data.copy_(host)
+
+
+class ShardedTwice(Sharded):
+    def __init__(self, dim: int, **options: Any) -> None:
+        self.axis = dim
+        super().__init__(**options)
+
+    def __new__(cls, dim: int, **options: Any) -> Any:
+        return super().__new__(cls, **options)
+
+
+def test_parameters_of_derived_classes_keep_state_and_methods(device: SimulatedCuda, waits: list[Kind]) -> None:
+    made = ShardedTwice(1, data=torch.zeros(2, device="cuda"), rank=3)
+    moved = nn.Module()
+    moved.weight = ShardedTwice(1, data=torch.zeros(2), rank=3)
+    moved.to("cuda")
+    waits.clear()
+    for parameter in (made, moved.weight):
+        assert isinstance(parameter, ShardedTwice) and isinstance(parameter, nn.Parameter) and parameter.is_cuda
+        assert vars(parameter)["rank"] == 3 and vars(parameter)["axis"] == 1 and not hasattr(parameter, "other")
+        parameter.load(torch.ones(2))
+    assert waits == ["pageable_upload"] * 2 and device.unwrap(made).tolist() == [1.0, 1.0]
+    assert type(moved.cpu().weight) is ShardedTwice
+
+
 def test_a_subclass_without_a_dispatch_of_its_own_is_refused_with_a_remedy(device: SimulatedCuda) -> None:
     class Image(Tensor):
         pass

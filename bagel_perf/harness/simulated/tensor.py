@@ -44,6 +44,25 @@ class SimulatedTensor(Tensor):
         """What ``type(parameter)(data, requires_grad=...)`` means for a parameter on the host."""
         return nn.Parameter(data, requires_grad=requires_grad, **options)
 
+    @property
+    def __class__(self) -> type:
+        """What ``isinstance`` and ``super`` ask: parameters of a derived class are still of it."""
+        return derived_class_of(self) or SimulatedTensor
+
+    @__class__.setter
+    def __class__(self, kind: type) -> None:
+        object.__dict__["__class__"].__set__(self, kind)
+
+    def __getattr__(self, name: str) -> Any:
+        """Methods of a derived class of parameters, which only its own code knows."""
+        for kind in (derived_class_of(self) or object).__mro__:
+            if kind is nn.Parameter:
+                break
+            if name in vars(kind):
+                found = vars(kind)[name]
+                return found.__get__(self, type(self)) if hasattr(found, "__get__") else found
+        raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+
     def as_subclass(self, cls: Any) -> Any:
         """Refused for other classes: their tensors would be the host's, and their waits in no count."""
         if issubclass(SimulatedTensor, cls):
@@ -69,6 +88,12 @@ class SimulatedTensor(Tensor):
 def is_simulated(value: Any) -> bool:
     """Whether a value is a tensor of the device."""
     return type(value) is SimulatedTensor
+
+
+def derived_class_of(tensor: SimulatedTensor) -> Any:
+    """The class of a parameter where that is derived from ``nn.Parameter``."""
+    kind = tensor.__dict__.get("_host_type")
+    return kind if kind is not None and kind is not nn.Parameter and issubclass(kind, nn.Parameter) else None
 
 
 def to_simulated(tensor: Tensor) -> SimulatedTensor:

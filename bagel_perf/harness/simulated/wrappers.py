@@ -253,7 +253,18 @@ def patch_aliases(patches: Patches) -> None:
     """Replaces what makes another tensor, maybe of another class, over the memory of one."""
     refusing = staticmethod(_refusing(torch_names.MAKE_SUBCLASS.find()))
     patches.replace(torch_names.MAKE_SUBCLASS, lambda found: refusing)
+    patches.replace(torch_inner_names.PARAMETER_META, lambda found: _make_parameter)
     patches.add(Tensor, "__new__", staticmethod(_aliasing(Tensor.__new__)))
+
+
+def _make_parameter(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """A parameter of a derived class over a device tensor is on the device, and stands for that class."""
+    made = type.__call__(cls, *args, **kwargs)
+    if type(made) is SimulatedTensor and issubclass(cls, torch.nn.Parameter) and cls is not torch.nn.Parameter:
+        made.__dict__["_host_type"] = cls
+        if cls.__init__ is not torch.nn.Parameter.__init__:
+            cls.__init__(made, *args, **kwargs)
+    return made
 
 
 _PARAMETERS = (
