@@ -329,7 +329,8 @@ def test_processes_of_its_own_are_said_to_be_unwatched() -> None:
     )
     assert main(["syncs", "--device", "cpu", "--json", "out.json", "--quiet", "--", "python", name]) == 0
     report = SyncReport.from_json(json.loads(Path("out.json").read_text()))
-    assert report.notes == ("3 Python processes of the program's own not watched; their waits are not counted",)
+    (other,) = report.unwatched
+    assert (other.argv, other.watched, other.host_syncs) == ((sys.executable, "-c", ""), False, None)
 
 
 def test_a_daemon_thread_may_outlive_the_program(capfd: pytest.CaptureFixture[str]) -> None:

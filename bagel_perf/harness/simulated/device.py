@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bagel_perf.harness import fast_paths
-from bagel_perf.harness.simulated import calls
+from bagel_perf.harness.simulated import calls, uses
 from bagel_perf.harness.simulated.autograd import patch_autograd
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
 from bagel_perf.harness.simulated.composites import Composites
+from bagel_perf.harness.simulated.forks import refuse_in_child, watch_forks
 from bagel_perf.harness.simulated.optimizers import patch_optimizers
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.pinned import PinnedMemory
@@ -27,6 +28,10 @@ from bagel_perf.schema.waits import Kind
 
 Listener = Callable[[Kind], None]
 CopyListener = Callable[[bool], None]
+UseListener = Callable[[], bool]
+"""Called at a use of the device, on the thread that uses it; gives whether it need not be called again."""
+RemarkListener = Callable[[str, str], None]
+"""Called with "unjudged", "hazards" or "notes", and what was remarked."""
 _open: list[SimulatedDevice] = []
 _open_lock = threading.Lock()
 _num_dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
@@ -58,6 +63,9 @@ class SimulatedDevice:
         self.composites = Composites()
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
         self._copy_listeners: tuple[CopyListener, ...] = ()
+        self._remark_listeners: tuple[RemarkListener, ...] = ()
+        self._use_listeners: tuple[UseListener, ...] = (self._first_use,)  # empty most of the time: asked at each call
+        self._was_used = False
         self._handlers: dict[Any, calls.Handler] = {}
         self._of_thread = threading.local()
         self._mode = _EveryCall(self)
@@ -72,6 +80,7 @@ class SimulatedDevice:
             if _open:
                 raise RuntimeError("another simulated device is open in this process; close it first")
             _open.append(self)
+        watch_forks()
         self._patches.__enter__()
         self._mode.__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -119,6 +128,54 @@ class SimulatedDevice:
             with _open_lock:
                 self._copy_listeners = tuple(other for other in self._copy_listeners if other != listener)
 
+    @contextmanager
+    def uses_to(self, listener: UseListener) -> Iterator[None]:
+        """``listener()`` is called at each use of the device, until it gives True or the end of the context.
+
+        A use is a call that takes or gives a tensor of the device, and any wait; to ask for a shape is none.
+        """
+        with _open_lock:
+            self._use_listeners = (*self._use_listeners, listener)
+        try:
+            yield
+        finally:
+            self._forget_use_listeners({listener})
+
+    def _forget_use_listeners(self, gone: set[UseListener]) -> None:
+        with _open_lock:
+            self._use_listeners = tuple(other for other in self._use_listeners if other not in gone)
+
+    def _first_use(self) -> bool:
+        self._was_used = True
+        return True
+
+    def used(self) -> None:
+        """Something runs on the device now; RuntimeError in a process forked from one that used it, as on CUDA."""
+        if gone := {listener for listener in self._use_listeners if listener()}:
+            self._forget_use_listeners(gone)
+
+    def forked(self) -> None:
+        """This process is a copy: what listened to the device listens in the other one."""
+        global _open_lock
+        _open_lock = threading.Lock()  # a thread that is not here may have held the other one
+        self._listeners = self._copy_listeners = self._remark_listeners = ()
+        self._use_listeners = (refuse_in_child if self._was_used else self._first_use,)
+
+    @contextmanager
+    def remarks_to(self, listener: RemarkListener) -> Iterator[None]:
+        """``listener(what, name)`` is called at each remark besides waits, until the end of the context."""
+        with _open_lock:
+            self._remark_listeners = (*self._remark_listeners, listener)
+        try:
+            yield
+        finally:
+            with _open_lock:
+                self._remark_listeners = tuple(other for other in self._remark_listeners if other != listener)
+
+    def _tell_remark(self, what: str, name: str) -> None:
+        for listener in self._remark_listeners:
+            listener(what, name)
+
     def owns(self, device: torch.device | str | int | None) -> bool:
         """Whether ``device`` is this one; a number is an index of CUDA devices, of which there is one."""
         if device is None:
@@ -134,12 +191,16 @@ class SimulatedDevice:
 
     def waits(self, kind: Kind, times: int = 1) -> None:
         """The host would wait ``times`` times now."""
+        if self._use_listeners and times:
+            self.used()
         for _ in range(times):
             for listener in self._listeners:
                 listener(kind)
 
     def crosses(self, *, is_download: bool) -> None:
         """Values would be copied between host and device now, whether or not the host waits."""
+        if self._use_listeners:
+            self.used()
         for listener in self._copy_listeners:
             listener(is_download)
 
@@ -147,16 +208,19 @@ class SimulatedDevice:
         """An operator was called whose waits are not known."""
         with _open_lock:
             self.unjudged[operator] += 1
+        self._tell_remark("unjudged", operator)
 
     def warns(self, hazard: str) -> None:
         """The host does not wait, but may be held up."""
         with _open_lock:
             self.hazards[hazard] += 1
+        self._tell_remark("hazards", hazard)
 
     def remarks(self, note: str) -> None:
         """Something ran in another way than on CUDA."""
         with _open_lock:
             self.notes[note] += 1
+        self._tell_remark("notes", note)
 
     def watch(self, reads: Kind = "scalar_read") -> Watch:
         """A context that reports the waits of the operators a call is made of."""
@@ -181,6 +245,8 @@ class SimulatedDevice:
         handler = self._handlers.get(func)
         if handler is None:
             handler = self._handlers[func] = calls.handler_of(self, func)
+        if self._use_listeners:
+            handler = uses.telling(handler)
         if _num_dispatch_modes() and is_watching():
             with unwatched():
                 return handler(self, func, types, args, kwargs)

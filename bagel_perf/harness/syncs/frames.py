@@ -91,6 +91,14 @@ def line_of(frame: FrameType) -> str:
     return f"{readable_path(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
+def _current_folder() -> tuple[str, ...]:
+    """The current folder, unless the program has removed it."""
+    try:
+        return (os.getcwd(),)
+    except FileNotFoundError:
+        return ()
+
+
 def readable_path(path: str) -> str:
     """``path`` as a module's where it is an installed package's, else from the current folder, else from ``sys.path``.
 
@@ -99,7 +107,7 @@ def readable_path(path: str) -> str:
     if not os.path.isabs(path):
         return path
     paths = sorted(filter(os.path.isabs, sys.path), key=len, reverse=True)
-    for folder in (*_PACKAGES, os.getcwd(), *paths):
+    for folder in (*_PACKAGES, *_current_folder(), *paths):
         if path.startswith(folder.rstrip(os.sep) + os.sep):
             return os.path.relpath(path, folder)
     return os.path.basename(path)

@@ -69,6 +69,7 @@ class SyncCollector:
         self._tallies: dict[tuple[Kind, int], _Tally] = {}
         # Keyed by the identity of code objects, whose own hash reads all of their byte code.
         self._places: dict[tuple[object, ...], Place] = {}
+        self._kinds: list[Kind] = []
         # Of the kind that a thread may take twice: collecting garbage inside may run a finalizer that waits.
         self._lock = threading.RLock()
 
@@ -79,6 +80,7 @@ class SyncCollector:
             tally = self._tallies.get((wait.kind, place.number))
             if tally is None:
                 tally = self._tallies[wait.kind, place.number] = _Tally(len(self._tallies))
+                self._kinds.append(wait.kind)
             tally.count += 1
             if wait.frame is not None:
                 tally.instructions[wait.frame.f_lasti] = None
@@ -96,6 +98,10 @@ class SyncCollector:
             place = Place(number, code, line, caller_code, caller_line, wait.region, wait.allowed)
             self._places[key] = place
         return place
+
+    def kind_of(self, number: int) -> Kind:
+        """The kind of the waits that have a number."""
+        return self._kinds[number]
 
     def total(self) -> int:
         """Waits so far."""

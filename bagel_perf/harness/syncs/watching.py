@@ -23,8 +23,13 @@ from bagel_perf.harness.syncs.budgets import BudgetKeeper
 from bagel_perf.harness.syncs.counting import count_host_syncs
 from bagel_perf.harness.syncs.cuda import callbacks_stay_on
 from bagel_perf.harness.syncs.debug_mode import WarningCount, counting_sync_warnings
+from bagel_perf.harness.syncs.keeping import keeping
+from bagel_perf.harness.syncs.processes import watching_processes
 from bagel_perf.harness.syncs.profiling import TAKEN, Profiled, profiling
-from bagel_perf.harness.syncs.sites import Place, SyncCollector
+from bagel_perf.harness.syncs.sites import SyncCollector
+from bagel_perf.harness.syncs.uses import uses_of_cuda, uses_of_simulated
+from bagel_perf.schema.ledger import Ledger
+from bagel_perf.schema.recovery import USES, unwatched_processes
 from bagel_perf.schema.runs import SyncDevice
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import BudgetCheck, SyncReport, Witnesses
@@ -43,12 +48,16 @@ class SyncWatch:
         collector: SyncCollector,
         keeper: BudgetKeeper,
         *,
+        ledger: Ledger,
         simulated: SimulatedDevice | None,
         warnings: WarningCount | None,
         profiled: Profiled | None,
     ) -> None:
         self._collector = collector
         self._keeper = keeper
+        self._ledger = ledger
+        self._use = ledger.slot({"used_device": True})
+        self._used: bool | None = False
         self._simulated = simulated
         self._warnings = warnings
         self._profiled = profiled
@@ -71,6 +80,17 @@ class SyncWatch:
         """How the budgets were kept so far."""
         return self._keeper.checks()
 
+    @property
+    def used_device(self) -> bool | None:
+        """Whether anything ran on the device so far; on CUDA None where that cannot be told, or not yet."""
+        return True if self._collector.total() else self._used
+
+    def notice(self, used: bool | None) -> bool:
+        """Takes note of a use of the device, or of not knowing."""
+        self._used = used
+        self._ledger.set(self._use, USES.index(used))
+        return used is True
+
     def report(self, subject: str = "") -> SyncReport:
         """All that was seen; with blocked and lost time once a profiled watch has ended."""
         if self._profiled is None or self._profiled.marked is None:
@@ -80,7 +100,7 @@ class SyncWatch:
         return replace(self._priced, subject=subject)
 
     def check_budgets(self) -> None:
-        """Raises ``SyncBudgetExceeded`` for the first budget that was not kept."""
+        """Raises ``SyncBudgetExceeded`` for the first budget that was not kept, ``Inconclusive`` for open ones."""
         error = self._counted_report().budget_error() if self._keeper.limits else None
         if error is not None:
             raise error
@@ -99,6 +119,8 @@ class SyncWatch:
             unjudged=self._since("unjudged"),
             hazards=self._since("hazards"),
             notes=self._notes(),
+            used_device=self.used_device,
+            processes=unwatched_processes(self._ledger),
         )
 
     def _notes(self) -> tuple[str, ...]:
@@ -146,25 +168,31 @@ def watch_host_syncs(
     profile: bool = False,
     debug_mode: bool = True,
     keep_trace: Path | None = None,
+    ledger: Ledger | None = None,
 ) -> Iterator[SyncWatch]:
     """Watches all threads until the end of the context; several may be open at once, one of them with ``profile``.
 
     ``device`` is a CUDA device, or that of an open ``SimulatedDevice``, on which ``profile`` and ``debug_mode`` mean
     nothing. ``budgets`` are host syncs per entry by the name of a region, ``""`` for the whole; at the end
-    ``SyncBudgetExceeded`` is raised for the first that was not kept. ``keep_trace`` is a file for the profile's trace,
-    Kineto JSON, gzipped. Raises ValueError for a device that nobody waits for or a negative budget, RuntimeError where
-    CUDA's callbacks do not fire.
+    ``SyncBudgetExceeded`` is raised for the first that was not kept, ``Inconclusive`` where nobody can tell: nothing
+    ran on the device, an operator cannot be judged, another process was started that may have waited. ``keep_trace`` is
+    a file for the profile's trace, Kineto JSON, gzipped; ``ledger`` is told of all that is counted. Raises ValueError
+    for a device that nobody waits for or a negative budget, RuntimeError where CUDA's callbacks do not fire.
     """
     simulated = active_device()
     is_simulated = simulated is not None and simulated.owns(device)
-    keeper = BudgetKeeper({} if budgets is None else budgets)
+    told = ledger
+    ledger = Ledger() if ledger is None else ledger
+    keeper = BudgetKeeper({} if budgets is None else budgets, told)
     with ExitStack() as stack:
         # The profiler comes first and goes last, so that its own waits are not heard.
         profiled = stack.enter_context(profiling(keep_trace)) if profile and not is_simulated else None
         sinks = (keeper,) if profiled is None else (keeper, RecordFunctionSink())
         collector = stack.enter_context(count_host_syncs(device, *sinks))
         stack.enter_context(nvtx_ranges_as_regions)
-        collector.on_wait = (lambda _, place: _spend(keeper, place),)
+        collector.on_wait = (lambda _, place: keeper.wait(is_allowed=place.allowed is not None),)
+        if told is not None:
+            stack.enter_context(keeping(told, collector, simulated if is_simulated else None))
         wants_warnings = debug_mode and not is_simulated
         warnings = stack.enter_context(counting_sync_warnings()) if wants_warnings else None
         if profiled is not None:
@@ -172,15 +200,14 @@ def watch_host_syncs(
         watch = SyncWatch(
             collector,
             keeper,
+            ledger=ledger,
             simulated=simulated if is_simulated else None,
             warnings=warnings,
             profiled=profiled,
         )
         stack.callback(watch.end)
+        stack.enter_context(watching_processes(ledger))
+        keeper.noticing = uses_of_simulated(simulated) if simulated is not None and is_simulated else uses_of_cuda()
+        stack.enter_context(keeper.noticing(watch.notice))
         yield watch
     watch.check_budgets()
-
-
-def _spend(keeper: BudgetKeeper, place: Place) -> None:
-    if place.allowed is None:
-        keeper.spend()

@@ -1,0 +1,47 @@
+"""Keeps a ledger of what a watch counts as it counts it, so that it outlives a program that is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bagel_perf.harness.simulated import SimulatedDevice
+from bagel_perf.harness.syncs.sites import Place, SyncCollector, site_of
+from bagel_perf.schema import codec
+from bagel_perf.schema.ledger import Ledger
+
+
+@contextmanager
+def keeping(ledger: Ledger, collector: SyncCollector, simulated: SimulatedDevice | None) -> Iterator[None]:
+    """Tells ``ledger`` of each wait, and of what the simulated device remarks, until the end of the context."""
+    book = _Book(ledger, collector)
+    ledger.slot({"device": collector.device})
+    collector.on_wait = (*collector.on_wait, book.wait)
+    if simulated is None:
+        yield
+        return
+    with simulated.remarks_to(book.remark):
+        yield
+
+
+class _Book:
+    def __init__(self, ledger: Ledger, collector: SyncCollector) -> None:
+        self._ledger = ledger
+        self._collector = collector
+        self._of_waits: dict[int, int] = {}
+        self._of_remarks: dict[tuple[str, str], int] = {}
+
+    def wait(self, number: int, place: Place) -> None:
+        """One more wait; the first of its kind at its place makes the record."""
+        slot = self._of_waits.get(number)
+        if slot is None:
+            site = site_of(self._collector.kind_of(number), place, 1)
+            slot = self._of_waits.setdefault(number, self._ledger.slot({"site": codec.to_json(site)}))
+        self._ledger.add(slot)
+
+    def remark(self, what: str, name: str) -> None:
+        """One more remark."""
+        slot = self._of_remarks.get((what, name))
+        if slot is None:
+            slot = self._of_remarks.setdefault((what, name), self._ledger.slot({what: name}))
+        self._ledger.add(slot)
