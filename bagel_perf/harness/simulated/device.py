@@ -149,6 +149,11 @@ class SimulatedDevice:
         self._was_used = True
         return True
 
+    @property
+    def was_used(self) -> bool:
+        """Whether anything ran on the device so far."""
+        return self._was_used
+
     def used(self) -> None:
         """Something runs on the device now; RuntimeError in a process forked from one that used it, as on CUDA."""
         if gone := {listener for listener in self._use_listeners if listener()}:
