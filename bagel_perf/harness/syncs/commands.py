@@ -55,7 +55,6 @@ def _is_tool(command: str) -> bool:
     return not words or cannot_use_device(words)
 
 
-def readable(argv: Sequence[str]) -> str:
-    """A command on one line, cut where it is long."""
-    line = shlex.join(argv)
+def readable(line: str) -> str:
+    """A command, cut where it is long."""
     return line if len(line) <= 80 else f"{line[:77]}..."

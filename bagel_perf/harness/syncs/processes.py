@@ -12,6 +12,7 @@ import functools
 import multiprocessing.forkserver
 import multiprocessing.process
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -42,7 +43,8 @@ class _Watch:
         self.forking: tuple[_Slot, ...] = ()
         self.mine: tuple[_Slot, ...] = ()
         self.listening = ExitStack()  # never closed: as long as the fork lives
-        self.of_thread = threading.local()  # ``name``: of the multiprocessing.Process that this thread starts
+        # ``name``: of the multiprocessing.Process that this thread starts; ``is_in_popen``: it starts one by subprocess
+        self.of_thread = threading.local()
 
     def slots(self, name: str, argv: list[str]) -> tuple[_Slot, ...]:
         """A place for a process in each ledger; in a forked process, those it was given itself."""
@@ -75,7 +77,8 @@ _watch = _Watch()
 
 def _place() -> str:
     """The line of the program that starts a process now."""
-    frame = Folders().caller_of(sys._getframe(1))
+    folders = Folders()
+    frame = folders.caller_of(folders.user_frame(sys._getframe(1)))
     return "no line of Python" if frame is None else line_of(frame)
 
 
@@ -98,11 +101,14 @@ def _hear_forks() -> None:
 
 
 def _note(command: Sequence[Any] | str, pid: int, *, is_shell: bool = False) -> None:
-    line = ["sh", "-c", command] if is_shell and isinstance(command, str) else command
-    words = [line] if isinstance(line, (str, bytes, os.PathLike)) else list(line)
-    argv = [os.fsdecode(word) for word in words]
+    if is_shell and isinstance(command, str):
+        line, argv = command, ["sh", "-c", command]
+    else:
+        words = [command] if isinstance(command, (str, bytes, os.PathLike)) else list(command)
+        argv = [os.fsdecode(word) for word in words]
+        line = shlex.join(argv)
     if not cannot_use_device(argv):
-        _watch.started(readable([command] if is_shell and isinstance(command, str) else argv), argv, pid)
+        _watch.started(readable(line), argv, pid)
 
 
 def _patches() -> Patches:
@@ -126,7 +132,11 @@ _patched = Shared(_patches)
 def _noting_popen(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def noted(process: Any, args: Any, *rest: Any, **options: Any) -> None:
-        init(process, args, *rest, **options)
+        _watch.of_thread.is_in_popen = True
+        try:
+            init(process, args, *rest, **options)
+        finally:
+            _watch.of_thread.is_in_popen = False
         executable = options.get("executable", rest[1] if len(rest) > 1 else None)
         is_shell = bool(options.get("shell", rest[7] if len(rest) > 7 else False))
         command = process.args
@@ -145,6 +155,8 @@ def _noting(start: Callable[..., int], of_argv: int, of_path: int) -> Callable[.
     @functools.wraps(start)
     def noted(*args: Any, **options: Any) -> int:
         pid = start(*args, **options)
+        if getattr(_watch.of_thread, "is_in_popen", False):
+            return pid
         path = args[of_path][0] if isinstance(args[of_path], (list, tuple)) else args[of_path]
         _note([path, *list(args[of_argv])[1:]], pid)
         return pid
