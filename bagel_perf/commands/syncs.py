@@ -199,9 +199,9 @@ def as_it_ended(report: SyncReport, ended: int, argv: Sequence[str], others: Seq
 
 def _deliver(report: SyncReport, output: Output) -> None:
     """Prints and writes the report; raises for a budget that was not kept, or cannot be judged."""
+    write_json(output.json_path, report.to_json())
     if not output.quiet:
         print_syncs(report, stream_for_people(output.json_path), top=output.top)
-    write_json(output.json_path, report.to_json())
     error = report.budget_error()
     if error is not None:
         raise error

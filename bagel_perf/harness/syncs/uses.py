@@ -33,14 +33,14 @@ def uses_of_cuda(allocations: Callable[[], tuple[int, int]] | None = None) -> No
 
     @contextmanager
     def noticing(notice: Notice) -> Iterator[None]:
-        num_before, _ = read()
+        num_before, num_live_before = read()
         try:
             yield
         finally:
             num_after, num_live = read()
             if num_after != num_before:
                 notice(True)
-            elif num_live:
+            elif num_live or num_live_before:
                 notice(None)
 
     return noticing
