@@ -1,20 +1,18 @@
 """Runs a program on this terminal: signals sent to this process reach it, and it does not outlive this process.
 
-Signals that another process sends are passed on at once; those of the terminal have reached the program already. When
-this process dies, even by SIGKILL, the kernel kills the program (``PR_SET_PDEATHSIG``); it does so on Linux alone.
+Signals that another process sends are passed on at once; those of the terminal have reached the program already.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
+
+from bagel_perf.launch import dying_with_parent
 
 GRACE_S = 2.0
 """For a program to end after Ctrl-C, before it is asked again."""
@@ -23,7 +21,6 @@ FINISH_S = 120.0
 POLL_S = 0.5
 """A child that ended before its signal could be waited for is found so much later."""
 PASSED_ON = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT}
-_PR_SET_PDEATHSIG = 1
 
 
 def run_supervised(arguments: Sequence[str], stdout: TextIO | None, descriptors: Sequence[int]) -> int:
@@ -46,15 +43,11 @@ def run_supervised(arguments: Sequence[str], stdout: TextIO | None, descriptors:
 
 def _preparation(mask: set[signal.Signals | int]) -> Callable[[], None]:
     """What the child does before it becomes the program."""
-    parent = os.getpid()
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    die = dying_with_parent()
 
     def prepare() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if library is not None:
-            library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
+        die()
 
     return prepare
 

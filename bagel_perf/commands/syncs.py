@@ -20,7 +20,7 @@ from bagel_perf.schema.errors import RunFailed, UsageError, error_from_json
 from bagel_perf.schema.events import Event, SyncsEvent
 from bagel_perf.schema.ledger import shared_ledger
 from bagel_perf.schema.plans import Device, Plan
-from bagel_perf.schema.recovery import recovered_report, unwatched_processes
+from bagel_perf.schema.recovery import process_id, recovered_report, unwatched_processes
 from bagel_perf.schema.scripts import ScriptOrder
 from bagel_perf.schema.syncs import Process, SyncReport
 
@@ -147,10 +147,11 @@ def watch_program(
         )
         ended = _run(program, order, output)
         report = _read_report(report_path) or recovered_report(ledger, subject)
-        processes = unwatched_processes(ledger)
+        main = Process(name="main", pid=process_id(ledger), argv=program.target, watched=True)
+        others = unwatched_processes(ledger)
     if report is None:
         raise _vanished(ended)
-    _deliver(as_it_ended(report, ended, program.target, processes), output)
+    _deliver(as_it_ended(report, ended, main, others), output)
     return code_of(ended)
 
 
@@ -189,10 +190,10 @@ def _vanished(ended: int) -> RunFailed:
     )
 
 
-def as_it_ended(report: SyncReport, ended: int, argv: Sequence[str], others: Sequence[Process]) -> SyncReport:
+def as_it_ended(report: SyncReport, ended: int, main: Process, others: Sequence[Process]) -> SyncReport:
     """The report with what only the parent of the program knows: how it ended."""
     code = code_of(ended)
-    main = Process(name="main", argv=tuple(argv), exit_code=code, host_syncs=report.host_syncs, watched=True)
+    main = replace(main, exit_code=code, host_syncs=report.host_syncs)
     name = signal.Signals(-ended).name if ended < 0 and -ended in set(signal.Signals) else None
     return replace(report, exit_code=code, signal=name, processes=(main, *others))
 

@@ -6,12 +6,12 @@ between two instructions leaves whole records and numbers behind.
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import dumps, loads
 from typing import Any
 
 NUM_SLOTS = 16384
@@ -40,7 +40,7 @@ class Ledger:
         """The place of a new number, 0 so far; place 0, which has no record, where there is no room."""
         if os.getpid() != self._owner:
             return 0
-        line = json.dumps(record).encode() + b"\n"
+        line = dumps(record).encode() + b"\n"
         with self._lock:
             number, used = self._words[0], self._words[1]
             if number >= NUM_SLOTS or used + len(line) > len(self._text):
@@ -76,7 +76,7 @@ class Ledger:
         """All records with their numbers, in the order in which they were made."""
         number, used = self._words[0], self._words[1]
         lines = bytes(self._text[:used]).splitlines()[: number - 1]
-        return [(json.loads(line), self._words[_HEAD + 1 + place]) for place, line in enumerate(lines)]
+        return [(loads(line), self._words[_HEAD + 1 + place]) for place, line in enumerate(lines)]
 
 
 @contextmanager

@@ -30,6 +30,11 @@ def unwatched_processes(ledger: Ledger) -> tuple[Process, ...]:
     return tuple(found)
 
 
+def process_id(ledger: Ledger) -> int | None:
+    """The number of the process that was watched."""
+    return next((number for record, number in ledger.read() if "device" in record), None)
+
+
 def recovered_report(ledger: Ledger, subject: str) -> SyncReport | None:
     """What was counted until the program ended, without source texts and times; None if it was not watched yet."""
     entries = ledger.read()
@@ -50,7 +55,11 @@ def recovered_report(ledger: Ledger, subject: str) -> SyncReport | None:
         budgets=tuple(_budgets(entries)),
         unjudged=remarks["unjudged"],
         hazards=remarks["hazards"],
-        notes=(ENDED_AT_ONCE, *(f"{note} ({calls} x)" for note, calls in remarks["notes"].items())),
+        notes=(
+            ENDED_AT_ONCE,
+            *(f"it could not be written: {record['failed']}" for record, _ in entries if "failed" in record),
+            *(f"{note} ({calls} x)" for note, calls in remarks["notes"].items()),
+        ),
         used_device=next((USES[number] for record, number in entries if "used_device" in record), None),
         processes=unwatched_processes(ledger),
     )

@@ -94,6 +94,27 @@ def test_what_a_killed_program_met_that_nobody_can_judge_leaves_its_budget_open(
     assert "budgets are open" in capfd.readouterr().err
 
 
+GONE = """
+import json, pathlib, shutil
+(order,) = (json.loads(each) for each in sys.orig_argv if each.startswith("{"))
+shutil.rmtree(pathlib.Path(order["report_path"]).parent)
+"""
+
+
+def test_a_report_that_cannot_be_written_is_made_of_what_was_kept(script: Write) -> None:
+    code, report = ended(script(f"{WAITS}{GONE}sys.exit(3)\n"))
+    assert (code, report.exit_code, report.host_syncs) == (3, 3, 5)
+    assert any("could not be written: path cannot be written" in note for note in report.notes)
+
+
+def test_a_program_that_leaves_by_exit_has_its_source_texts_and_its_number(script: Write) -> None:
+    _, report = ended(script(f"{WAITS}print(os.getpid(), flush=True)\nos._exit(0)\n"))
+    assert {site.expressions for site in report.sites} == {("x.sum().item()",), ("x.tolist()",)}
+    (main,) = report.processes
+    assert (main.name, main.argv, main.host_syncs, main.exit_code) == ("main", ("script.py",), 5, 0)
+    assert main.pid is not None and main.watched and report.notes == ()
+
+
 @pytest.mark.parametrize(
     "trouble",
     [

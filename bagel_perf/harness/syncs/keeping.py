@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from bagel_perf.schema.ledger import Ledger
 def keeping(ledger: Ledger, collector: SyncCollector, simulated: SimulatedDevice | None) -> Iterator[None]:
     """Tells ``ledger`` of each wait, and of what the simulated device remarks, until the end of the context."""
     book = _Book(ledger, collector)
-    ledger.slot({"device": collector.device})
+    ledger.set(ledger.slot({"device": collector.device}), os.getpid())
     collector.on_wait = (*collector.on_wait, book.wait)
     if simulated is None:
         yield
