@@ -92,7 +92,7 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
     for name, calls in report.hazards.items():
         yield f"- may stall without waiting: {name}, {calls} calls"
     if report.unused():
-        yield "- nothing ran on the device, so that nothing waits for it says nothing"
+        yield "- nothing ran on the device: that nothing waits for it says nothing about a GPU"
     for process in report.unwatched:
         yield f"- not watched, and its waits not in the counts: {process.name}"
     for name in report.untested:
