@@ -7,9 +7,11 @@ AXE := $(VENV)/axe
 RESULT ?=
 RES ?= 1024
 ARGS ?=
+TORCH ?=
+BOUNDS ?= pinned
 
 .DEFAULT_GOAL := help
-.PHONY: help install compare check gate test test-browser readme clean
+.PHONY: help install compare check gate test test-browser test-torch readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +38,14 @@ gate: $(STAMP) ## hold counters and pictures to reports/expected, without a GPU
 test: $(STAMP) ## all tests; ARGS="-k NAME" for some
 	$(BIN)/python -m pytest $(ARGS)
 
+test-torch: export TORCH := $(TORCH)
+test-torch: export BOUNDS := $(BOUNDS)
+test-torch: export ARGS := $(ARGS)
+test-torch: export PYTHON := $(PYTHON)
+test-torch: ## catalogue, harness, plugin and gate under TORCH=2.14.1, in an environment of its own
+	$(if $(TORCH),,$(error TORCH is missing; a release of torch; make test-torch TORCH=2.14.1))
+	@.ci/test-torch
+
 test-browser: $(BROWSER_STAMP) ## reports in Chromium; installs it on Debian, as root, with selenium and axe-core
 	@test -x /usr/bin/chromium && test -x /usr/bin/chromedriver || { \
 	  test "$$(id -u)" = 0 || { echo "error: no Chromium; as root: apt-get install chromium chromium-driver" >&2; exit 5; }; \
@@ -55,4 +65,4 @@ readme: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into README
 	$(BIN)/python -m bagel_perf.report.readme $(RESULT) README.md
 
 clean: ## remove .venv and caches, never results
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-torch-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -148,7 +148,7 @@ def doubt_of(report: SyncReport, allowed: frozenset[DoubtKind]) -> str | None:
     options = [f"{name}=True" for name, kind in ALLOWANCES.items() if any(doubt.kind == kind for doubt in found)]
     hint = f"; {MARK} with {', '.join(options)} lets it pass" if options else ""
     count = sum(site.count for site in report.sites if site.allowed is None)
-    return f"{count} host syncs counted, which is open: {', and '.join(map(str, found))}{hint}"
+    return f"{count} host syncs counted, which is open: {', and '.join(map(str, found))}{hint}\n\n{table_of(report)}"
 
 
 def table_of(report: SyncReport) -> str:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,12 @@ OURS: dict[str, set[str]] = {
     "bagel_perf.harness.telemetry_process": {"bagel_perf.harness.nvml", "bagel_perf.schema"},
     "bagel_perf.harness.nvml": set(),
     "bagel_perf.pytest_plugin": {"bagel_perf.harness", "bagel_perf.report", "bagel_perf.schema"},
-    "bagel_perf.model": {"bagel_perf.model", "bagel_perf.harness.regions", "bagel_perf.schema.errors"},
+    "bagel_perf.model": {
+        "bagel_perf.model",
+        "bagel_perf.harness.regions",
+        "bagel_perf.harness.torch_names",
+        "bagel_perf.schema.errors",
+    },
     "bagel_perf.workload": {
         "bagel_perf.workload",
         "bagel_perf.harness",
@@ -267,3 +272,99 @@ def test_dependencies_are_those_that_are_imported_and_each_is_pinned() -> None:
     pinned = {line.split("==")[0] for line in pins if "==" in line}
     extras = {re.split(r"[<>=!~ ]", line)[0] for line in project["optional-dependencies"]["dev"]}
     assert declared | extras <= pinned
+
+
+TORCH_NAMES = "bagel_perf.harness.torch_names"
+PYTHONS_OWN = {"_DummyThread", "_getframe", "_run_module_as_main", "_showwarning_orig", "_showwarnmsg_impl", "_exit"}
+PYTHONS_OWN |= {"_fields", "_threading_atexits", "_run_exitfuncs", "_clear", "_ncallbacks"}
+UNDOCUMENTED = ("torch.multiprocessing.reductions",)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def own_names(trees: Iterable[ast.Module]) -> set[str]:
+    """What the package itself defines or assigns."""
+    own: set[str] = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            own.add(node.name)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            own.add(node.id)
+        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            own.add(node.attr)
+    return own
+
+
+def chain_of(node: ast.expr) -> list[str]:
+    """``a.b.c`` as its parts; empty for anything that does not begin with a name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
+
+
+def private_names_of_torch(source: str, own: set[str]) -> set[str]:
+    """Names of torch that no documentation promises, as far as a module's text shows them."""
+    tree = ast.parse(source)
+    found = {name for name in imports_of(source) if is_under(name, "torch") and any(map(is_private, name.split(".")))}
+    found |= {name for name in imports_of(source) if any(is_under(name, module) for module in UNDOCUMENTED)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            parts = chain_of(node)
+            if parts[:1] == ["torch"] and any(map(is_private, parts)):
+                found.add(".".join(parts))
+            elif isinstance(node.ctx, ast.Load) and is_private(node.attr) and node.attr not in own | PYTHONS_OWN:
+                found.add(node.attr)
+        elif isinstance(node, ast.Call) and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
+            name = node.args[1].value  # of getattr, Patches.add, mock.patch.object
+            if isinstance(name, str) and name.isidentifier() and is_private(name) and name not in own | PYTHONS_OWN:
+                found.add(name)
+    return found
+
+
+MODULES_OF_THE_PACKAGE = [name for name in FILES if is_under(name, "bagel_perf") and name != TORCH_NAMES]
+
+
+@pytest.fixture(scope="module")
+def own() -> set[str]:
+    """Names of the package itself, and those that ``torch_names`` allows to be used in place."""
+    from bagel_perf.harness import torch_names
+
+    trees = [ast.parse(FILES[name].read_text(encoding="utf-8")) for name in MODULES_OF_THE_PACKAGE]
+    return own_names(trees) | {name.name for name in torch_names.MEMBERS}
+
+
+@pytest.mark.parametrize("module", MODULES_OF_THE_PACKAGE)
+def test_private_names_of_torch_are_in_one_module(module: str, own: set[str]) -> None:
+    assert private_names_of_torch(FILES[module].read_text(encoding="utf-8"), own) == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from torch._C import Generator",
+        "from torch.cuda import _gpu_trace",
+        "import torch.utils._device",
+        "from torch.multiprocessing.reductions import StorageWeakRef",
+        "torch._C._len_torch_dispatch_stack()",
+        "def f(x: torch._ops.OpOverload) -> None: pass",
+        "engine._execution_engine",
+        'getattr(torch.autograd, "_engine_run_backward", None)',
+        'patches.add(torch._C, "_scatter", 1)',
+        'mock.patch.object(owner, "_enable_profiler", 1)',
+    ],
+)
+def test_the_check_sees_a_private_name_of_torch(line: str, own: set[str]) -> None:
+    assert private_names_of_torch(line, own) != set()
+
+
+def test_the_workflow_tests_the_releases_of_torch_that_counts_call_tested() -> None:
+    from bagel_perf.harness.torch_versions import TESTED
+
+    text = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    matrix = re.search(r"torch: \[(.*)\]", text)
+    assert matrix is not None
+    assert tuple(".".join(each.split(".")[:2]) for each in re.findall(r'"([0-9.]+)"', matrix[1])) == TESTED

@@ -179,3 +179,24 @@ def test_a_mark_may_let_other_processes_pass_and_forks_that_use_no_device_pass_a
         """,
     )
     assert found == {"passed": 2}
+
+
+def test_a_failure_on_a_torch_that_nobody_tested_says_so(run: object) -> None:
+    found, out = outcomes(
+        run,
+        """
+        import pytest, torch
+
+        torch.__version__ = "2.16.0"
+
+        @pytest.mark.max_host_syncs(0)
+        def test_waits():
+            torch.ones(3, device="cuda").sum().item()
+
+        @pytest.mark.max_host_syncs(0)
+        def test_cannot_be_judged():
+            torch.linalg.eigvals(torch.eye(2, device="cuda"))
+        """,
+    )
+    assert found == {"failed": 2}
+    assert out.count("torch 2.16.0 was not tested") == 2

@@ -43,11 +43,13 @@ def gate_tree(expected_path: Path, update: str | None, output: GateOutput) -> No
             launch.run_plan(plan, (events.append, view.on_event))
     except (EnvironmentUnfit, CountersDrifted) as problem:  # findings like others
         ended = problem
-    environment = next((each.environment for each in events if isinstance(each, EnvironmentEvent)), None)
-    if environment is None:
+    begun = next((each for each in events if isinstance(each, EnvironmentEvent)), None)
+    if begun is None:
         raise ended or RunFailed("the worker measured nothing")
+    environment = begun.environment
     report = judge_tree(expected, environment, _runs(events), ended)
-    report = replace(report, provenance=_provenance(environment, len(_runs(events))))
+    notes = (*begun.notes, *report.notes)
+    report = replace(report, notes=notes, provenance=_provenance(environment, len(_runs(events))))
     if update is not None and not report.findings:
         _update(expected_path, drift.measured(environment, REQUESTS, _runs(events), update), output, is_new=is_new)
     output.write(report)

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.regions import region
+from bagel_perf.harness.rules.operators import verdict_on
 from bagel_perf.harness.simulated import active_device
-from bagel_perf.harness.simulated.verdicts import verdict_on
 from bagel_perf.harness.syncs.frames import Folders, line_of, readable_path
 from bagel_perf.schema.waits import HINTS, Kind
 
@@ -74,7 +74,7 @@ class Recorder:
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         # Not ``torch.cuda.graph``: it synchronizes the device and empties the allocator's cache first.
-        with torch.cuda.stream(self._stream), _Refusing():  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._stream), _Refusing():
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 work()
@@ -141,17 +141,18 @@ def _line() -> str:
 _COPIES = ("aten::copy_", "aten::_to_copy")
 
 
-class _Refusing(TorchDispatchMode):
+_DispatchMode: Any = torch_names.DISPATCH_MODE.find()
+
+
+class _Refusing(_DispatchMode):  # type: ignore[misc]
     """Looks at each operator before CUDA does, whose own error names no line."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, verdict = func._schema.name, verdict_on(func)
         if name in _COPIES:
             _check_copy(name, args, kwargs or {})
-        if any(map(_on_gpu, args)):
-            kinds = verdict.judge(args, kwargs or {}) if verdict.judge else verdict.kinds
-            if kinds:
-                raise CaptureRefused(_waits(HINTS[kinds[0]].label))
+        if any(map(_on_gpu, args)) and verdict.waits(args, kwargs or {}, _on_gpu):
+            raise CaptureRefused(_waits(HINTS[verdict.kind].label))
         return func(*args, **(kwargs or {}))
 
 

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from bagel_perf.analysis.traces.apis import Api, api_of
 from bagel_perf.analysis.traces.intervals import union
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.measure import Stage, Subject, run_stages
 from bagel_perf.harness.regions import recording
 from bagel_perf.schema.runs import DeviceWork
 
+_DeviceType: Any = torch_names.DEVICE_TYPE.find()
 _DIRECTIONS = ("HtoD", "DtoH", "DtoD", "PtoP", "HtoH")
 
 
@@ -142,5 +143,5 @@ class _Stretches:
 def _activities(results: Any) -> Iterator[Activity]:
     for event in results.events() if results is not None else ():
         begin_ns = event.start_ns()
-        on_device = event.device_type() == DeviceType.CUDA
+        on_device = event.device_type() == _DeviceType.CUDA
         yield Activity(event.name(), on_device, begin_ns, begin_ns + event.duration_ns())

@@ -11,18 +11,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.syncs.frames import Folders, line_of
 
-SETTERS = {
-    "threads": "set_num_threads",
-    "default dtype": "_set_default_dtype",
-    "float32 matmul precision": "_set_float32_matmul_precision",
-    "deterministic algorithms": "_set_deterministic_algorithms",
-    "cuDNN benchmark": "_set_cudnn_benchmark",
-    "cuDNN deterministic": "_set_cudnn_deterministic",
-    "cuDNN TF32": "_set_cudnn_allow_tf32",
-    "bf16 reduced precision reduction": "_set_cublas_allow_bf16_reduced_precision_reduction",
-}
+SETTERS = {setting: name.name for setting, name in torch_names.SETTERS.items()}
 """By the names of ``numeric_settings``; what is set in the environment of the process has none."""
 
 

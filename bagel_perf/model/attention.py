@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bagel_perf.harness.torch_names import FLASH_ATTENTION
 from bagel_perf.model.contracts import VarlenLengths
 from bagel_perf.model.layout import Span
+from bagel_perf.schema.errors import EnvironmentUnfit
 
 Backend = Literal["cudnn", "flash", "math"]
 
@@ -111,9 +114,20 @@ def _rows_first(x_1HRE: Tensor) -> Tensor:
     return x_1HRE.squeeze(0).transpose(0, 1)
 
 
+@cache
+def _flash_attention() -> Any:
+    operator = FLASH_ATTENTION.find()
+    if operator is None:
+        raise EnvironmentUnfit(
+            f"torch {torch.__version__} has no {FLASH_ATTENTION}",
+            value="--attention flash",
+            remedy="take another --attention",
+        )
+    return operator.default
+
+
 def _flash_varlen(
     q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, kv_offsets: Tensor, max_q: int, max_kv: int, *, causal: bool
 ) -> Tensor:
-    forward = torch.ops.aten._flash_attention_forward.default
-    out: Tensor = forward(q, k, v, q_offsets, kv_offsets, max_q, max_kv, 0.0, causal, False)[0]
+    out: Tensor = _flash_attention()(q, k, v, q_offsets, kv_offsets, max_q, max_kv, 0.0, causal, False)[0]
     return out

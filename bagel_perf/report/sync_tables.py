@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import PurePath
 from typing import TextIO
 
-from bagel_perf.report.table import Column, Table, ms_text
+from bagel_perf.analysis.hints import hint_of
+from bagel_perf.report.setup_rows import setup_details, setup_text, split_setup
+from bagel_perf.report.table import Column, Table, counted, ms_text
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
 from bagel_perf.schema.errors import INTERRUPTED
@@ -28,12 +30,15 @@ def print_syncs(report: SyncReport, stream: TextIO, *, top: int) -> None:
 
 
 def site_table(report: SyncReport, top: int) -> Table:
-    """The sites in the report's order, each with the source text that waits; the rest in one row."""
+    """The sites in the report's order, each with the source text that waits; the rest and the set-up in a row each."""
     timed = any(site.blocked_ms is not None for site in report.sites)
-    shown, rest = report.sites[:top], report.sites[top:]
+    work, setup = split_setup(report.sites)
+    shown, rest = work[:top], work[top:]
     rows = [_site_row(site, timed=timed) for site in shown]
     if rest:
-        rows.append(_rest_row(rest, timed=timed))
+        rows.append(_sum_row(rest, f"{counted(len(rest), 'more site')} (--top)", timed=timed))
+    if setup:
+        rows.append(_sum_row(setup, _setup_cell(setup), timed=timed))
     times = [Column(header=name, numeric=True) for name in ("lost", "blocked", "price")] if timed else []
     return Table(
         title=_title(report),
@@ -74,23 +79,28 @@ def _where(site: Site) -> str:
     return "\n".join(lines)
 
 
-def _rest_row(rest: tuple[Site, ...], *, timed: bool) -> tuple[str, ...]:
+def _sum_row(sites: Sequence[Site], text: str, *, timed: bool) -> tuple[str, ...]:
+    """Several sites in one row."""
     sums = []
     if timed:
         for name in ("lost_gpu_ms", "blocked_ms"):
-            values = [getattr(site, name) for site in rest]
+            values = [getattr(site, name) for site in sites]
             sums.append(ms_text(sum(value for value in values if value is not None)))
         sums.append("")
-    return (*sums, str(sum(site.count for site in rest)), f"{len(rest)} more sites (--top)")
+    return (*sums, str(sum(site.count for site in sites)), text)
+
+
+def _setup_cell(sites: Sequence[Site]) -> str:
+    return "\n".join([setup_text(sites), *(f"  {line}" for line in setup_details(sites))])
 
 
 def finding_lines(report: SyncReport) -> Iterator[str]:
     """What was seen by which instrument, what nobody can judge, and whether budgets and predictions held."""
     yield _witness_line(report)
     for name, calls in report.unjudged.items():
-        yield f"- cannot be judged without a GPU: {name}, {calls} calls; its waits are not in the counts"
+        yield f"- cannot be judged without a GPU: {name}, {counted(calls, 'call')}; its waits are not in the counts"
     for name, calls in report.hazards.items():
-        yield f"- may stall without waiting: {name}, {calls} calls"
+        yield f"- may stall without waiting: {name}, {counted(calls, 'call')}"
     if report.unused():
         yield "- nothing ran on the device: that nothing waits for it says nothing about a GPU"
     for process in report.unwatched:
@@ -151,14 +161,18 @@ def _price_line(report: SyncReport) -> str:
 
 
 def hint_lines(report: SyncReport, top: int) -> Iterator[str]:
-    """For the first kinds among the shown sites that are not allowed: what waits, and what does not."""
-    kinds = dict.fromkeys(site.kind for site in report.sites[:top] if site.allowed is None)
-    for kind in islice(kinds, MAX_HINTS):
-        hint = HINTS[kind]
+    """For the first patterns among the shown sites that are not allowed: what waits, and what does not."""
+    work, _ = split_setup(report.sites)
+    hints = {hint.label: hint for hint in (hint_of(site) for site in work[:top] if site.allowed is None)}
+    for hint in islice(hints.values(), MAX_HINTS):
         yield ""
         yield f"{hint.label}: {hint.waits}"
         yield f"  instead: {hint.instead}"
         yield f"  equal:   {hint.why_equal}"
+        if hint.must_hold:
+            yield f"  if:      {hint.must_hold}"
+    if hints:
+        yield ""
 
 
 def last_line(report: SyncReport) -> str:
@@ -179,7 +193,11 @@ def last_line(report: SyncReport) -> str:
     if not open_sites:
         hold = "" if report.budgets else "; hold it with a budget: --budget 0"
         return f"next: nothing waits that is not allowed{hold}"
-    site = open_sites[0]
+    work, _ = split_setup(open_sites)
+    if not work:
+        hold = "" if report.budgets else '; to hold that, put it under allow_sync("set-up") and give --budget 0'
+        return f"next: nothing waits but the set-up{hold}"
+    site = work[0]
     place = f"operator {site.op}" if site.op and not site.file else _place(site)
     return f"next: {place}, {site.count} x {HINTS[site.kind].label}"
 

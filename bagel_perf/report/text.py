@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TextIO
@@ -64,7 +66,15 @@ def print_tables(console: Console, tables: Iterable[Table]) -> None:
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Prints sentences."""
+    """Prints sentences; indented ones, which explain, with each further line below the first one's text."""
     for line in lines:
+        if line.startswith("  ") and len(line) > console.width:
+            line = "\n".join(_hanging(line, console.width))
         # Paths are copied from here, so a long line is left to the terminal to break.
         console.print(Text(line), soft_wrap=True)
+
+
+def _hanging(line: str, width: int) -> list[str]:
+    """``  word:  text`` in lines of at most ``width``, unless a word is longer."""
+    indent = re.match(r" +\S+ +|", line).end()  # type: ignore[union-attr]
+    return textwrap.wrap(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)

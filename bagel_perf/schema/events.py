@@ -15,12 +15,16 @@ from bagel_perf.schema.syncs import SyncReport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentEvent:
-    """The first event: where the plan runs, and how many rounds, warm-ups and processes it takes in all."""
+    """The first event: where the plan runs, and how many rounds, warm-ups and processes it takes in all.
+
+    ``notes`` are what limits counts there.
+    """
 
     environment: Environment
     pairs: int
     warmup: int
     processes: int = 1
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,12 @@ class Site:
     ``blocked_ms`` is the host's time inside the waits, ``lost_gpu_ms`` the GPU's idle time that they caused; None where
     no profile was taken. ``price_ms`` is what the program would save without the waits: at least, if they alone went,
     and at most, if what only computes their answers went too; None where it was not asked or cannot be told.
-    ``allowed`` is the reason that ``allow_sync`` gave.
+    ``allowed`` is the reason that ``allow_sync`` gave. ``around`` are words for what is around the expressions in their
+    function: ``loop``; ``stop`` where it decides the end of a loop or function, ``check`` where an exception; ``log``,
+    ``collect`` (into a list) and ``sum`` for where the value goes; ``count`` where only its length is used, ``truth``
+    where it is asked whether it is true, ``index`` where it waits for its index, ``update`` where it is written anew,
+    as by ``+=``.
+    ``is_setup`` says that the waits upload a model's parameters before it works; they count like others.
     """
 
     kind: Kind
@@ -34,6 +39,8 @@ class Site:
     expressions: tuple[str, ...] = ()
     caller: str | None = None
     op: str | None = None
+    around: tuple[str, ...] = ()
+    is_setup: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 1:

@@ -55,6 +55,8 @@ class Witnesses:
 class BudgetCheck:
     """A region's budget of host syncs per entry, and how it was kept; allowed host syncs do not count.
 
+    The uploads of a model's set-up count like others, in a region and in the whole: who does not want that puts them
+    under ``allow_sync("set-up")``.
     A budget that no entry was held to is not kept: it would guard nothing. ``used_device`` says whether anything ran on
     the device in one of the entries, None where that cannot be told.
     """
@@ -190,6 +192,7 @@ class SyncReport:
     def _exceeded(self, check: BudgetCheck) -> SyncBudgetExceeded:
         place = f"region {check.region}" if check.region else "the program"
         spent = [site for site in self.sites if site.allowed is None and touches(site.region, check.region)]
+        spent.sort(key=lambda site: site.is_setup)  # it is named where nothing else waited
         lines = ", ".join(f"{site.file}:{site.line} ({site.count} x {site.kind})" for site in spent[:3])
         entries = f"{check.num_exceeded} of {check.num_entries} entries over budget"
         return SyncBudgetExceeded(

@@ -1,4 +1,4 @@
-"""The kinds of host syncs, and for each what to write instead."""
+"""The kinds of host syncs, and for each what to write instead where nothing more is known (see ``analysis.hints``)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """How to be rid of a kind of wait: an expression that waits, one that does not, and why the second equals it."""
+    """How to be rid of a wait: an expression that waits, one that waits less or not, and why the second equals it.
+
+    ``must_hold`` is what the program has to see to for that: always where a copy is asynchronous, which may be read or
+    overwritten too early, and then gives another result without an error.
+    """
 
     label: str
     waits: str
     instead: str
     why_equal: str
+    must_hold: str = ""
 
 
 HINTS: dict[Kind, Hint] = {
@@ -71,14 +76,19 @@ HINTS: dict[Kind, Hint] = {
     "d2h_copy": Hint(
         label="device-to-host copy",
         waits="t.cpu(), t.tolist()",
-        instead='h = t.to("cpu", non_blocking=True); event.record(); later event.synchronize(), once for all results',
-        why_equal="the same bytes arrive in pinned memory; the event says when they may be read",
+        instead="one copy of all results, torch.stack(results).cpu(); or, with other work before it is read, "
+        'h = t.to("cpu", non_blocking=True); event.record(); ...; event.synchronize()',
+        why_equal="the same bytes arrive; the event says when",
+        must_hold="h is read only after event.synchronize(), and no other stream writes to t before",
     ),
     "pageable_upload": Hint(
         label="pageable upload",
         waits="torch.tensor(data, device=d), host.to(d), x[[1, 2]]",
-        instead="host.pin_memory().to(d, non_blocking=True), or make it on the device (arange, full) once",
+        instead="make it on the device (arange, full), or upload it once before the loop; or "
+        "host.pin_memory().to(d, non_blocking=True)",
         why_equal="the same bytes are copied, queued like a kernel instead of waited for",
+        must_hold="nobody writes to pinned memory before the copy is done (an event says so), and buffers are reused: "
+        "allocating pinned memory anew may wait itself",
     ),
     "integer_index_write": Hint(
         label="integer index write",

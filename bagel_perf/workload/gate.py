@@ -10,6 +10,7 @@ from functools import partial
 
 from torch import Tensor
 
+from bagel_perf.harness import torch_lacks, torch_versions
 from bagel_perf.harness.captures import CaptureRefused
 from bagel_perf.harness.environment import numeric_settings
 from bagel_perf.harness.measure import Subject, run_stages
@@ -57,7 +58,8 @@ def run_gate(plan: Plan, loaded: Loaded, emit: Callable[[Event], None]) -> None:
 
     Raises EnvironmentUnfit at the end where a run changed settings of torch, CountersDrifted where recorded work waits.
     """
-    emit(EnvironmentEvent(environment=loaded.environment, pairs=0, warmup=0))
+    notes = tuple(torch_versions.notes(torch_lacks.lacking("simulated")))
+    emit(EnvironmentEvent(environment=loaded.environment, pairs=0, warmup=0, notes=notes))
     settings, done, refused = _Settings(), 0, dict[str, str]()
     for request in plan.requests:
         inputs, other = (request_inputs(request, loaded.model.config, None, request.seed + n) for n in range(2))

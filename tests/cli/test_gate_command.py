@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bagel_perf import launch
 from bagel_perf.cli import main
 from bagel_perf.commands.gate import _update
 from bagel_perf.commands.gate_output import GateOutput
+from bagel_perf.schema.errors import EnvironmentUnfit
+from bagel_perf.schema.events import EnvironmentEvent, Event
 from bagel_perf.schema.expected import load_expected
 from bagel_perf.schema.gates import EXPECTED_FILE
+from bagel_perf.schema.plans import Plan
+from scripted import CPU
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = ROOT / EXPECTED_FILE
@@ -41,6 +47,18 @@ def test_the_tree_passes_and_a_moved_number_does_not(tmp_path: Path, capsys: pyt
     assert (data["schema"], data["verdict"], data["exit_code"]) == ("bagel-perf.gate", "counters drifted", 7)
     assert len(data["findings"]) == 1, "all else in the tree is as expected"
     assert "<failure" in junit.read_text() and "counters drifted" in summary.read_text()
+
+
+def test_what_the_counts_of_a_tree_may_be_wrong_for_is_a_note_of_its_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def worker(plan: Plan, listeners: Sequence[Callable[[Event], None]]) -> None:
+        listeners[0](EnvironmentEvent(environment=CPU, pairs=0, warmup=0, notes=("torch 2.16.0 was not tested",)))
+        raise EnvironmentUnfit("a kernel changed a setting")
+
+    monkeypatch.setattr(launch, "run_plan", worker)
+    main(["gate", "--expected", str(EXPECTED)])
+    assert "note: torch 2.16.0 was not tested" in capsys.readouterr().out
 
 
 def test_an_update_writes_what_passes_next_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

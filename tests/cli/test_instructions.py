@@ -36,3 +36,29 @@ def test_readme_is_made_of_no_result_that_was_not_named() -> None:
     command.append("RESULT=reports/A reports/B")
     named = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True, check=True)
     assert named.stdout.splitlines()[-1].endswith("bagel_perf.report.readme reports/A reports/B README.md")
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=outside, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "TORCH is missing; a release of torch; make test-torch TORCH=2.14.1"),
+        (
+            ["TORCH=2.14"],
+            "error: TORCH is no release (2.14); a release of torch, as 2.14.1; make test-torch TORCH=2.14.1",
+        ),
+        (["TORCH=nightly; false"], "error: TORCH is no release (nightly; false); a release of torch"),
+    ],
+)
+def test_a_torch_to_test_that_is_none_is_refused_before_anything_is_installed(
+    arguments: list[str], message: str
+) -> None:
+    done = make("test-torch", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr.splitlines()[0]
+    assert not list(ROOT.glob(".venv-torch-*n*"))

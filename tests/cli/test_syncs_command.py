@@ -204,3 +204,10 @@ def test_ctrl_c_reaches_the_program_and_its_waits_are_kept(script: Any, tmp_path
     job.send_signal(signal.SIGINT)
     assert job.wait(30) == 130
     assert report_of("out.json").host_syncs == 1
+
+
+def test_a_report_on_a_torch_that_nobody_tested_says_so(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    name = script("import torch\ntorch.__version__ = '2.16.0'\ntorch.ones(3, device='cuda').sum().item()\n")
+    assert main(["syncs", "--device", "cpu", "--json", "out.json", "--", "python", name]) == 0
+    assert report_of("out.json").notes[0].startswith("torch 2.16.0 was not tested, so counts may differ")
+    assert "- torch 2.16.0 was not tested" in capsys.readouterr().out

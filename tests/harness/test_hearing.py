@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bagel_perf.harness import fast_paths
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.regions import recording, region
 from bagel_perf.harness.syncs import counting
 from bagel_perf.harness.syncs.allow import allow_sync
@@ -208,7 +208,7 @@ def test_watches_that_end_in_another_order_leave_torch_as_it_was(
 ) -> None:
     monkeypatch.setattr(counting, "require_callbacks", lambda: None)
     monkeypatch.setattr(counting, "listening_to_cuda", source.listening)
-    places = ((torch.autograd, "_engine_run_backward"), fast_paths.PLACE)
+    places = [name.place() or ("", "") for name in (torch_names.ENGINE_RUN_BACKWARD, torch_names.HAS_TORCH_FUNCTION)]
     found = [getattr(*place) for place in places]
     first, second = counting.count_host_syncs("cuda"), counting.count_host_syncs("cuda")
     counter = first.__enter__()

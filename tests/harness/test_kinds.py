@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
+from bagel_perf.harness.simulated.tensor import is_simulated
+from bagel_perf.harness.syncs import calls
 from bagel_perf.harness.syncs.calls import _CallLog, kind_of_wait
 from bagel_perf.schema.waits import Kind
 from sync_catalogue import EXPRESSIONS, evaluate
@@ -19,6 +21,11 @@ COMPOSITE = ("ctc_loss", "repr(", "print(", "str(", "storage()", "torch.save", "
 # These read while the simulated device has its tensors look like the host's, so the log cannot be asked here.
 HIDDEN = ("write(o.x, o.s, 1.0)", "write(o.x, (o.s, o.s), 1.0)")
 PLAIN = [text for text, _ in EXPRESSIONS if text not in HIDDEN and not any(name in text for name in COMPOSITE)]
+
+
+@pytest.fixture(autouse=True)
+def on_the_simulated_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_on_device", is_simulated)
 
 
 def kinds(run: object) -> list[tuple[Kind, Kind]]:

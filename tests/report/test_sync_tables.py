@@ -101,10 +101,59 @@ def test_what_does_not_fit_is_summed_up() -> None:
     assert row[:3] == ["0.2", "1.5", "4"]
 
 
-def test_a_hint_is_shown_for_each_kind_that_is_not_allowed() -> None:
+def test_a_hint_is_shown_for_each_pattern_that_is_not_allowed() -> None:
     text = "\n".join(lines_of(REPORT))
-    assert "scalar read: if t > limit" in text and "device-to-host copy:" not in text
+    assert "element of a schedule: times[i].item()" in text and "device-to-host copy:" not in text
+    assert "  if:      nobody writes to times inside the loop" in text
     assert text.endswith("next: kernels_baseline/positions.py:19, 10333 x scalar read")
+    plain = replace(COMPARISON, expressions=("t > limit",))
+    both = "\n".join(lines_of(replace(REPORT, sites=(COMPARISON, replace(plain, count=4)))))
+    assert "element of a schedule:" in both and "scalar read: if t > limit" in both
+
+
+SETUP = replace(COMPARISON, kind="pageable_upload", file="load.py", count=500, is_setup=True, lost_gpu_ms=900.0)
+
+
+def with_setup(*sites: Site, setup: tuple[Site, ...] = (SETUP, replace(SETUP, line=20, count=100))) -> SyncReport:
+    found = (*setup, *sites)
+    return replace(REPORT, sites=found, host_syncs=sum(site.count for site in found))
+
+
+def test_the_set_up_is_one_row_after_the_others_and_never_the_next() -> None:
+    lines = lines_of(with_setup(PICTURE, LIBRARY, COMPARISON), top=2)
+    text = "\n".join(lines)
+    row = row_at(lines, "set-up: uploads of module parameters, 600 waits, 2 lines")
+    assert row[:3] == ["1800.0", "128.4", "600"]
+    assert row_at(lines, "1 more site (--top)")[2] == "10333"
+    assert "load.py:19, load.py:20" in text and "pageable upload" not in text
+    assert text.endswith("next: operator aten::unique_dim, 3 x unknown")
+
+
+def test_the_rows_add_up_to_the_total_with_a_set_up() -> None:
+    report = with_setup(LIBRARY, COMPARISON)
+    report = replace(report, sites=tuple(replace(site, blocked_ms=None) for site in report.sites))
+    lines = lines_of(report, top=1)
+    counts = [
+        int(line.split()[0])
+        for line in lines[3 : lines.index("by count; times need a GPU")]
+        if line.split()[0].isdigit()
+    ]
+    assert lines[0].endswith(f": {sum(counts)}") and sum(counts) == report.host_syncs
+
+
+def test_a_set_up_alone_is_said_so_and_how_to_hold_a_budget_beside_it() -> None:
+    hold = 'to hold that, put it under allow_sync("set-up") and give --budget 0'
+    assert lines_of(with_setup())[-1] == f"next: nothing waits but the set-up; {hold}"
+    allowed = with_setup(setup=(replace(SETUP, allowed="loading"),))
+    assert lines_of(allowed)[-1].startswith("next: nothing waits that is not allowed")
+    assert "500 of them allowed" in "\n".join(lines_of(allowed))
+
+
+def test_a_budget_counts_the_set_up_and_names_it_last() -> None:
+    exceeded = BudgetCheck(region="", limit=0, num_entries=1, worst=603, num_exceeded=1)
+    error = replace(with_setup(LIBRARY, replace(COMPARISON, count=2)), budgets=(exceeded,)).budget_error()
+    assert error is not None
+    assert str(error).index("positions.py:19") < str(error).index("load.py:19")
 
 
 def test_the_last_line_names_what_there_is_to_name() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bagel_perf.model.contracts import DenoiseLoop, Denoising, Slots
 from bagel_perf.schema.errors import EnvironmentUnfit
-from bagel_perf.schema.events import Event, RunEvent
+from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.workload import bind
@@ -96,3 +96,13 @@ def test_finite_latents_have_no_such_counter(loaded: Loaded, monkeypatch: pytest
     counted = next(each.run for each in runs_with(denoise_loop, loaded, monkeypatch) if isinstance(each, RunEvent))
     dit = counted.measurement("dit")
     assert dit is not None and dit.counters is not None and NOT_FINITE not in dit.counters
+
+
+@pytest.mark.parametrize(("version", "is_tested"), [("2.16.0", False), ("2.13.0+cpu", True)])
+def test_counts_on_a_torch_that_nobody_tested_say_so(
+    version: str, is_tested: bool, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    first = runs_with(denoise_loop, loaded, monkeypatch)[0]
+    assert isinstance(first, EnvironmentEvent)
+    assert [note.partition(",")[0] for note in first.notes] == [f"torch {version} was not tested"] * (not is_tested)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bagel_perf.analysis.traces.findings import Findings, examine
 from bagel_perf.analysis.traces.prices import Prices
-from bagel_perf.analysis.traces.table import NONE, Mask
+from bagel_perf.analysis.traces.table import NONE, Ints
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.waits import KINDS, Kind
@@ -40,18 +40,29 @@ class MarkedTrace:
 
     def times(self) -> dict[int, MarkedTimes]:
         """Times by marker."""
-        marker = self.findings.waits.marker
-        return {int(each): self._times(marker == each) for each in np.unique(marker)}
+        markers, group = np.unique(self.findings.waits.marker, return_inverse=True)
+        rows = np.arange(len(self.findings.waits))
+        return dict(zip(markers.tolist(), self._times(rows, group.reshape(-1), len(markers)), strict=True))
 
-    def _times(self, rows: Mask) -> MarkedTimes:
+    def _times(self, rows: Ints, group: Ints, num_groups: int) -> list[MarkedTimes]:
+        """Times of some waits by group, in one pass however many groups there are."""
         waits = self.findings.waits
-        kinds = np.bincount(waits.kind[rows], minlength=len(KINDS))
-        return MarkedTimes(
-            count=int(rows.sum()),
-            kind=KINDS[int(kinds.argmax())],
-            blocked_ms=float(waits.blocked_us[rows].sum()) / 1e3,
-            lost_gpu_ms=float(self.findings.idle.lost_by_wait_us[rows].sum()) / 1e3,
+        by_kind = np.bincount(group * len(KINDS) + waits.kind[rows], minlength=num_groups * len(KINDS))
+        kinds = by_kind.reshape(num_groups, len(KINDS)).argmax(axis=1)
+        counts = np.bincount(group, minlength=num_groups)
+        blocked_ms, lost_ms = (
+            np.bincount(group, weights=values_us[rows], minlength=num_groups) / 1e3
+            for values_us in (waits.blocked_us, self.findings.idle.lost_by_wait_us)
         )
+        return [
+            MarkedTimes(
+                count=int(counts[i]),
+                kind=KINDS[kinds[i]],
+                blocked_ms=float(blocked_ms[i]),
+                lost_gpu_ms=float(lost_ms[i]),
+            )
+            for i in range(num_groups)
+        ]
 
     def price_ms(self, markers: Collection[int]) -> tuple[float, float] | None:
         """What the profiled run would have saved without the waits with these markers (see ``Prices.of``)."""
@@ -63,11 +74,9 @@ class MarkedTrace:
         unmarked = np.flatnonzero(waits.marker == NONE)
         keys = np.column_stack([waits.kind, waits.outer_op, waits.region])[unmarked]
         found, group = np.unique(keys, axis=0, return_inverse=True) if len(keys) else (keys, np.empty(0, np.int64))
+        all_times = self._times(unmarked, group.reshape(-1), len(found))
         sites = []
-        for number, (kind, op, region) in enumerate(found.tolist()):
-            rows = np.zeros(len(waits), np.bool_)
-            rows[unmarked[group == number]] = True
-            times = self._times(rows)
+        for times, (kind, op, region) in zip(all_times, found.tolist(), strict=True):
             sites.append(
                 Site(
                     kind=KINDS[kind],

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction, Function, FunctionCtx
-from torch.autograd.graph import saved_tensors_hooks
-from torch.autograd.variable import Variable
+from torch.autograd import Function
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
 
-_saved_tensors: Any = torch._C._FunctionBase.saved_tensors
+_is_enabled: Any = torch_names.IS_TORCH_FUNCTION_ENABLED.find()
+_Enabled: Any = torch_names.ENABLE_TORCH_FUNCTION.find()
 
 
 class _Engine:
@@ -64,11 +64,11 @@ def cross(copy: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], te
     return crossed
 
 
-def _apply_marking(apply: Any) -> Any:
+def _apply_marking(native: Any) -> Any:
     """``Function.apply``, whose outputs torch may have replaced by views of device tensors among the inputs."""
 
     def marked(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        results = apply(cls, *args, **kwargs)
+        results = native.__get__(None, cls)(*args, **kwargs)  # a classmethod, of Python or of C
         inputs = [value for value in args if type(value) is SimulatedTensor]
         if not inputs:
             return results
@@ -88,10 +88,13 @@ def _save(ctx: Any, *tensors: Any) -> None:
     ctx._is_simulated = tuple(type(value) is SimulatedTensor for value in tensors)
 
 
-def _saved(ctx: Any) -> tuple[Any, ...]:
-    tensors: tuple[Any, ...] = _saved_tensors.__get__(ctx)
-    marks = getattr(ctx, "_is_simulated", ())
-    return tuple(wrap(one) if mark else one for one, mark in zip(tensors, marks, strict=True)) if marks else tensors
+def _saved_marking(native: Any) -> Any:
+    def saved(ctx: Any) -> tuple[Any, ...]:
+        tensors: tuple[Any, ...] = native.__get__(ctx)
+        marks = getattr(ctx, "_is_simulated", ())
+        return tuple(wrap(one) if mark else one for one, mark in zip(tensors, marks, strict=True)) if marks else tensors
+
+    return property(saved)
 
 
 def _hooks_marking(device: SimulatedDevice, init: Any) -> Any:
@@ -99,9 +102,9 @@ def _hooks_marking(device: SimulatedDevice, init: Any) -> Any:
 
     def marked(self: Any, pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> None:
         def pack_marked(tensor: Tensor) -> Any:
-            if torch._C._is_torch_function_enabled():
+            if _is_enabled():
                 return pack(tensor)
-            with torch._C._EnableTorchFunction(), device.intercepting():  # inside a device's call
+            with _Enabled(), device.intercepting():  # inside a device's call
                 return pack(wrap(tensor) if tensor.dim() else tensor)
 
         init(self, pack_marked, unpack)
@@ -111,8 +114,8 @@ def _hooks_marking(device: SimulatedDevice, init: Any) -> Any:
 
 def patch_autograd(patches: Patches, device: SimulatedDevice) -> None:
     """What has to be replaced in ``torch.autograd`` while ``device`` is open."""
-    patches.add(Variable, "_execution_engine", _Engine(device, Variable._execution_engine))
-    patches.add(Function, "apply", _apply_marking(vars(Function)["apply"].__func__))
-    patches.add(FunctionCtx, "save_for_backward", _save)
-    patches.add(BackwardCFunction, "saved_tensors", property(_saved))
-    patches.add(saved_tensors_hooks, "__init__", _hooks_marking(device, saved_tensors_hooks.__init__))
+    patches.replace(torch_names.ENGINE, lambda engine: _Engine(device, engine))
+    patches.replace(torch_names.APPLY, _apply_marking)
+    patches.replace(torch_names.SAVE_FOR_BACKWARD, lambda native: _save)
+    patches.replace(torch_names.SAVED_TENSORS, _saved_marking)
+    patches.replace(torch_names.SAVED_TENSORS_HOOKS, lambda init: _hooks_marking(device, init))

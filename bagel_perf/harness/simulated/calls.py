@@ -1,7 +1,7 @@
 """Chooses how a torch function runs on the simulated device, and runs the ordinary ones.
 
-Functions known not to wait go straight to the CPU. Those that torch wrote in Python run their own Python on the device.
-All others run under ``Watch``, which costs some 10 us a call.
+Functions known not to wait go straight to the CPU, unless a device tensor stands where they take a number. Those that
+torch wrote in Python run their own Python on the device. All others run under ``Watch``, which costs some 10 us a call.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload, OpOverloadPacket
-from torch.utils import _device as default_device
 
-from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
-from bagel_perf.harness.simulated.verdicts import accepts_host_scalars, takes_sizes
+from bagel_perf.harness import torch_names
+from bagel_perf.harness.rules.calls import accepts_host_scalars, has_place_for, kind_of_reads
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, is_simulated, wrap
 
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
@@ -26,6 +25,9 @@ Kwargs = dict[str, Any]
 Handler = Callable[["SimulatedDevice", Func, Any, Args, Kwargs], Any]
 
 CPU = torch.device("cpu")
+_Operator: Any = torch_names.OPERATOR.find()
+_OPERATORS: tuple[Any, ...] = (_Operator, torch_names.OPERATOR_PACKET.find())
+_factories: Any = torch_names.FACTORIES.find()
 
 _ARITHMETIC = """
 add add_ sub sub_ mul mul_ div div_ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__
@@ -47,7 +49,6 @@ untyped_storage __len__ __hash__ nelement ndimension new_zeros new_empty new_one
 """
 _TENSORS_ONLY = frozenset(f"{_ARITHMETIC} {_TENSORS}".split())
 _FIRST_ONLY = frozenset(_SHAPES.split())
-_SCALARS = ("alpha", "beta", "value", "scale", "eps", "p", "min", "max", "dim", "correction")
 
 
 def handler_of(device: SimulatedDevice, func: Func) -> Handler:
@@ -67,24 +68,23 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
         return special[name]
     if name.startswith(("get ", "set ")):
         return _property
-    if isinstance(func, OpOverload | OpOverloadPacket):
+    if isinstance(func, _OPERATORS):
         return watched
-    if func in default_device._device_constructors():
+    if func in _factories():
         return creation.create
-    if name in _TENSORS_ONLY:
-        return _among_tensors
-    if name in _FIRST_ONLY:
-        return _of_first
     own_python = device.composites.of(func)
-    return watched if own_python is None else _composite(own_python)
+    thorough = watched if own_python is None else _composite(own_python)
+    if name in _TENSORS_ONLY:
+        return _among_tensors(name, thorough)
+    return _of_first(thorough) if name in _FIRST_ONLY else thorough
 
 
 def name_of(func: Func) -> str:
     """Name without overload; "get x" and "set x" for a property."""
-    if isinstance(func, OpOverload):
-        namespace, name = func._schema.name.split("::")
-        return name if namespace == "aten" else func._schema.name
-    name = getattr(func, "__name__", str(func))
+    if isinstance(func, _Operator):
+        full: str = func._schema.name
+        return full.removeprefix("aten::")
+    name: str = getattr(func, "__name__", str(func))
     if name in ("__get__", "__set__", "__delete__"):
         getter_of: Any = getattr(func, "__self__", None)
         read = getattr(getter_of, "fget", getter_of)  # a property written in Python has no name of its own
@@ -149,11 +149,20 @@ def watched(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
 
 def run_watched(device: SimulatedDevice, func: Func, args: Args, kwargs: Kwargs, *, is_on_device: bool) -> Any:
     """Runs under ``Watch``; the results are on the device or on the host."""
-    reads_sizes = takes_sizes(name_of(func))
-    with hidden(), device.watch("tensor_as_size" if reads_sizes else "scalar_read"):
-        result = func(*args, **kwargs)
+    watch = device.watch(kind_of_reads(name_of(func)))
+    outer, watch.hosts = watch.hosts, _hosts_among((*args, *kwargs.values()))
+    try:
+        with hidden(), watch:
+            result = func(*args, **kwargs)
+    finally:
+        watch.hosts = outer
     with hidden():
         return wrap(result) if is_on_device else result
+
+
+def _hosts_among(values: Iterable[Any]) -> frozenset[int]:
+    """Identities of the host tensors among some values."""
+    return frozenset(id(value) for value in values if isinstance(value, Tensor) and not is_simulated(value))
 
 
 def _composite(own_python: Func) -> Handler:
@@ -169,16 +178,42 @@ def _composite(own_python: Func) -> Handler:
     return run
 
 
-def _among_tensors(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    if SimulatedTensor not in types or (kwargs and ("device" in kwargs or holds_simulated(map(kwargs.get, _SCALARS)))):
-        return watched(device, func, types, args, kwargs)
-    return plain(device, func, args, kwargs)
+def _among_tensors(name: str, thorough: Handler) -> Handler:
+    """A function that takes device tensors in any place of a tensor, and does not wait for them there."""
+    known: dict[tuple[Any, ...], bool] = {}
+
+    def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+        if SimulatedTensor not in types or "device" in kwargs:
+            return thorough(device, func, types, args, kwargs)
+        if len(args) > 1 or kwargs:
+            form = (*map(_form, args), *kwargs, *map(_form, kwargs.values()))
+            is_plain = known.get(form)
+            if is_plain is None:
+                is_plain = known[form] = has_place_for(name, args, kwargs, is_simulated)
+            if not is_plain:
+                return thorough(device, func, types, args, kwargs)
+        return plain(device, func, args, kwargs)
+
+    return run
 
 
-def _of_first(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    if SimulatedTensor not in types or holds_simulated(args[1:]) or holds_simulated(kwargs.values()):
-        return watched(device, func, types, args, kwargs)
-    return plain(device, func, args, kwargs)
+def _form(value: Any) -> Any:
+    """What decides whether a value fits into a place: its type, and whether it holds device tensors."""
+    kind = type(value)
+    if kind is list or kind is tuple or kind is torch.Size:
+        return kind, frozenset(map(_form, value))
+    return kind
+
+
+def _of_first(thorough: Handler) -> Handler:
+    """A function that takes a device tensor as its first argument alone."""
+
+    def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+        if SimulatedTensor not in types or holds_simulated(args[1:]) or holds_simulated(kwargs.values()):
+            return thorough(device, func, types, args, kwargs)
+        return plain(device, func, args, kwargs)
+
+    return run
 
 
 def _property(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

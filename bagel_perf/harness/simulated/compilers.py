@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
@@ -23,8 +24,8 @@ def patch_compilers(patches: Patches, device: SimulatedDevice) -> None:
     patches.add(torch.compiler, "compile", compile_eagerly, only_present=True)
     patches.add(torch.jit, "script", _eager(device, "torch.jit.script ran eagerly"))
     patches.add(torch.jit, "trace", _eager(device, "torch.jit.trace ran eagerly"))
-    for scripted in (torch._C.ScriptFunction, torch._C.ScriptMethod):
-        patches.add(scripted, "__call__", _watched(device, scripted.__call__))
+    for name in torch_names.SCRIPTED_CALLS:
+        patches.replace(name, lambda native: _watched(device, native))
 
 
 def _eager(device: SimulatedDevice, note: str) -> Any:

@@ -24,8 +24,11 @@ class Composites:
         self._globals: dict[int, dict[str, Any]] = {}
 
     def of(self, func: Callable[..., Any]) -> Callable[..., Any] | None:
-        """The twin of ``func``; None where it is no Python function that checks by a name of its module."""
-        if not isinstance(func, FunctionType):
+        """The twin of ``func``; None where it is no Python function that checks by a name of its module.
+
+        One that calls ``super()`` has none either: what it calls is offered under its own name again.
+        """
+        if not isinstance(func, FunctionType) or "__class__" in func.__code__.co_freevars:
             return None
         if not any(name in func.__code__.co_names and name in func.__globals__ for name in _CHECKS):
             return None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils import _device as default_device
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.calls import CPU, Args, Func, Handler, Kwargs, holds_simulated, name_of, run_watched
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
 from bagel_perf.harness.simulated.transfers import move
@@ -22,7 +22,7 @@ def create(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
     target = kwargs.pop("device", None)
     is_like = SimulatedTensor in types or (bool(types) is False and _is_made_of_tensors(func, args))
     if target is None and not is_like:
-        target = default_device.CURRENT_DEVICE
+        target = torch_names.default_device()
     goes_to_device = is_like if target is None else device.owns(target)
     if target is not None and not goes_to_device and torch.device(target).type != "cpu":
         return func(*args, **kwargs, device=target)
@@ -76,7 +76,7 @@ def _device_like(device: SimulatedDevice, source: Any) -> torch.device | None:
     """Where data goes that is made from, or like, ``source``, if no device is given."""
     if type(source) is SimulatedTensor:
         return device.device
-    return CPU if isinstance(source, Tensor) else default_device.CURRENT_DEVICE
+    return CPU if isinstance(source, Tensor) else torch_names.default_device()
 
 
 def _from_tensor(device: SimulatedDevice, func: Func, data: Tensor, goes_to_device: bool, kwargs: Kwargs) -> Tensor:

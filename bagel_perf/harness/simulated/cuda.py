@@ -13,8 +13,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, Self
 
 import torch
-from torch.utils import _device as default_device
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated import generators, properties, storages, streams
 from bagel_perf.harness.simulated.autocasts import patch_autocast
 from bagel_perf.harness.simulated.compilers import patch_compilers, patch_graphs_and_collectives
@@ -49,7 +49,7 @@ class SimulatedCuda(SimulatedDevice):
             stack.enter_context(_default_device_kept())
             super().__enter__()
             stack.push(super().__exit__)
-            stack.enter_context(self._cuda_patches())
+            self.misses(stack.enter_context(self._cuda_patches()).refused)
             self._exits = stack.pop_all()
         return self
 
@@ -82,7 +82,7 @@ class SimulatedCuda(SimulatedDevice):
             **generators.FUNCTIONS,
             **self._stream_functions(),
             **self._debug_mode.functions(),
-            "_lazy_init": _reached_cuda,
+            torch_names.LAZY_INIT.name: _reached_cuda,
         }
         _replace(patches, torch.cuda, functions)
         for module in (torch.cuda.memory, torch.cuda.random, torch.cuda.streams):
@@ -139,9 +139,9 @@ class SimulatedCuda(SimulatedDevice):
             "current_accelerator": lambda check_available=False: torch.device("cuda"),
         }
         _replace(patches, torch.accelerator, accelerator)
-        patches.add(torch._C, "_get_accelerator", lambda check=None: torch.device("cuda"), only_present=True)
+        patches.replace(torch_names.GET_ACCELERATOR, lambda native: lambda check=None: torch.device("cuda"))
         # All that nn.DataParallel asks for with one device: a copy of its inputs there.
-        patches.add(torch._C, "_scatter", lambda tensor, *where: (tensor.to("cuda", non_blocking=True),))
+        patches.replace(torch_names.SCATTER, lambda native: _scatter)
         # Torch's argument parser knows no streams but its own, and says so before it offers the call to anyone.
         patches.add(torch.Tensor, "record_stream", lambda tensor, stream: None)
         patches.add(torch, "Stream", streams.SimulatedStream)
@@ -153,8 +153,8 @@ class SimulatedCuda(SimulatedDevice):
         patches.add(torch.backends.cudnn, "is_available", lambda: True)
         patches.add(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
         patches.add(torch.backends.cudnn, "version", lambda: 91000)
-        patches.add(torch.storage._StorageBase, "cuda", storages.to_device(self))
-        patches.add(torch.storage._StorageBase, "to", storages.moves(self, torch.storage._StorageBase.to))
+        patches.replace(torch_names.STORAGE_CUDA, lambda native: storages.to_device(self))
+        patches.replace(torch_names.STORAGE_TO, lambda native: storages.moves(self, native))
         if torch.version.cuda is None:
             patches.add(torch.version, "cuda", _CUDA_VERSION)
 
@@ -181,12 +181,16 @@ def _reached_cuda() -> None:
 @contextlib.contextmanager
 def _default_device_kept() -> Iterator[None]:
     """Puts back the default device that was set before."""
-    before = default_device.CURRENT_DEVICE
+    before = torch_names.default_device()
     try:
         yield
     finally:
-        if before != default_device.CURRENT_DEVICE:
+        if before != torch_names.default_device():
             torch.set_default_device(before)
+
+
+def _scatter(tensor: torch.Tensor, *where: Any) -> tuple[torch.Tensor, ...]:
+    return (tensor.to("cuda", non_blocking=True),)
 
 
 def _nothing(*args: Any, **kwargs: Any) -> int:

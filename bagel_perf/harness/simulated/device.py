@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bagel_perf.harness import fast_paths
+from bagel_perf.harness import fast_paths, torch_lacks, torch_names
 from bagel_perf.harness.simulated import calls, uses
 from bagel_perf.harness.simulated.autograd import patch_autograd
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
@@ -24,6 +24,7 @@ from bagel_perf.harness.simulated.pinned import PinnedMemory
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, to_plain, to_simulated
 from bagel_perf.harness.simulated.transforms import patch_transforms
 from bagel_perf.harness.simulated.watch import BackwardWatch, Watch, is_watching, unwatched
+from bagel_perf.harness.torch_versions import TorchName, open_names
 from bagel_perf.schema.waits import Kind
 
 Listener = Callable[[Kind], None]
@@ -34,7 +35,7 @@ RemarkListener = Callable[[str, str], None]
 """Called with "unjudged", "hazards" or "notes", and what was remarked."""
 _open: list[SimulatedDevice] = []
 _open_lock = threading.Lock()
-_num_dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
+_num_dispatch_modes: Callable[[], int] = torch_names.NUM_DISPATCH_MODES.find()
 
 
 def active_device() -> SimulatedDevice | None:
@@ -52,6 +53,7 @@ class SimulatedDevice:
     ``unjudged`` has the calls of operators whose number of waits is not known, and which are not counted; ``hazards``
     those of what does not wait but may hold the host up, as an asynchronous copy of pageable memory, which the driver
     stages; ``notes`` what ran in another way than on CUDA. All three by name.
+    ``lacks`` are names of torch that this version does not have or lets nobody replace.
     """
 
     def __init__(self, on_sync: Listener | None = None) -> None:
@@ -59,6 +61,7 @@ class SimulatedDevice:
         self.unjudged: Counter[str] = Counter()
         self.hazards: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
+        self.lacks: tuple[TorchName, ...] = ()
         self.pinned = PinnedMemory()
         self.composites = Composites()
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
@@ -73,15 +76,19 @@ class SimulatedDevice:
         patch_autograd(self._patches, self)
         patch_optimizers(self._patches)
         patch_transforms(self._patches)
-        self._patches.add(*fast_paths.PLACE, fast_paths.ignoring(SimulatedTensor, _EveryCall))
+        self._patches.replace(
+            torch_names.HAS_TORCH_FUNCTION, lambda native: fast_paths.ignoring(SimulatedTensor, _EveryCall)
+        )
 
     def __enter__(self) -> Self:
+        torch_lacks.require("simulated")
         with _open_lock:
             if _open:
                 raise RuntimeError("another simulated device is open in this process; close it first")
             _open.append(self)
         watch_forks()
         self._patches.__enter__()
+        self.misses((*torch_lacks.lacking("simulated"), *self._patches.refused))
         self._mode.__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -226,6 +233,12 @@ class SimulatedDevice:
         with _open_lock:
             self.notes[note] += 1
         self._tell_remark("notes", note)
+
+    def misses(self, names: tuple[TorchName, ...]) -> None:
+        """This torch lacks some names; where figures may be wrong without them, they are open."""
+        self.lacks = (*self.lacks, *names)
+        for text in open_names(names):
+            self.cannot_judge(text)
 
     def watch(self, reads: Kind = "scalar_read") -> Watch:
         """A context that reports the waits of the operators a call is made of."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bagel_perf.harness.simulated.tensor import DEVICE
 
-_Native: Any = torch._C.Generator
+_Native: Any = torch.Generator
 
 
 class _AnyGenerator(type(_Native)):  # type: ignore[misc]

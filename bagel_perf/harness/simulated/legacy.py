@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.refusals import refused_class
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor
@@ -59,4 +60,4 @@ def patch_legacy_types(patches: Patches) -> None:
         patches.add(torch.cuda, f"{name}Tensor", made, only_present=True)
         storage = refused_class(f"torch.cuda.{name}Storage", "use torch.UntypedStorage or a tensor")
         patches.add(torch.cuda, f"{name}Storage", storage, only_present=True)
-    patches.add(torch, "set_default_tensor_type", _set_default_tensor_type(torch.set_default_tensor_type))
+    patches.replace(torch_names.SET_DEFAULT_TENSOR_TYPE, _set_default_tensor_type)

@@ -1,6 +1,6 @@
 """Functions whose CPU operators do not show what CUDA's do: their waits are told from their arguments.
 
-Measured as ``verdicts.MEASURED`` was; what was not measured is named as unjudged.
+Measured as the rules were (``schema.rules``); what was not measured is named as unjudged.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, name_of, plain, watched
-from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
+from bagel_perf.harness.rules.calls import has_place_for
+from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, holds_simulated, name_of, plain, watched
+from bagel_perf.harness.simulated.creation import create
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, is_simulated, wrap
+from bagel_perf.harness.torch_versions import release
 from bagel_perf.schema.waits import Kind
 
 if TYPE_CHECKING:
@@ -52,7 +55,10 @@ _CTC_KINDS: tuple[Kind, ...] = ("d2h_copy", *("pageable_upload",) * 4)
 
 
 def _ctc_loss(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    """Of log_probs, targets, input_lengths, target_lengths, blank, reduction: measured for the mean alone."""
+    """Of log_probs, targets, input_lengths, target_lengths, blank, reduction: measured for the mean alone.
+
+    Lengths that are host tensors are uploaded once more than numbers are; those on the device are read.
+    """
     if SimulatedTensor not in types:
         return func(*args, **kwargs)
     kinds = [type(value) for value in args[1:4]]
@@ -61,13 +67,14 @@ def _ctc_loss(device: SimulatedDevice, func: Func, types: Any, args: Args, kwarg
         device.cannot_judge("aten.ctc_loss")
     else:
         device.waits("d2h_copy", 3 if kinds[1] is SimulatedTensor else 0)
+        device.waits("pageable_upload", kinds[1] is Tensor)
         for kind in _CTC_KINDS:
             device.waits(kind)
     with hidden():
         return wrap(func(*args, **kwargs))
 
 
-def _with_host_tensors(num_on_device: int | None) -> Handler:
+def _with_host_tensors(num_on_device: int) -> Handler:
     """A function that takes host tensors beside device tensors; its results after ``num_on_device`` are on the host."""
 
     def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -75,65 +82,120 @@ def _with_host_tensors(num_on_device: int | None) -> Handler:
             return func(*args, **kwargs)
         with hidden(), device.watch():
             results = func(*args, **kwargs)
-        if num_on_device is None:
-            return wrap(results)
         return (*map(wrap, results[:num_on_device]), *results[num_on_device:])
 
     return run
 
 
 def _recurrent(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    """cuDNN runs these on CUDA; it was not measured."""
-    if SimulatedTensor not in types:
-        return func(*args, **kwargs)
-    device.cannot_judge(f"aten.{name_of(func)}")
+    """cuDNN runs these on CUDA, and does not wait; lengths of packed sequences are on the host."""
     with hidden():
-        return wrap(func(*args, **kwargs))
+        result = func(*args, **kwargs)
+        return wrap(result) if SimulatedTensor in types else result
 
 
-def _backward_waits(kind_of: Callable[[Args, Kwargs], Kind | None]) -> Handler:
+Tell = Callable[["SimulatedDevice"], None]
+
+
+def _backward_waits(tell_of: Callable[[Args, Kwargs], Tell]) -> Handler:
     """A function that waits in its backward pass, where the CPU's would too, did nobody watch it."""
 
     def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
         result = watched(device, func, types, args, kwargs)
         if type(result) is SimulatedTensor and result.grad_fn is not None:
-            kind = kind_of(args, kwargs)
-            name = f"backward of {name_of(func)}"
-            tell: Callable[..., None] = (
-                (lambda grads: device.cannot_judge(name)) if kind is None else (lambda grads: device.waits(kind))
-            )
-            result.grad_fn.register_prehook(tell)
+            tell = tell_of(args, kwargs)
+            result.grad_fn.register_prehook(lambda gradients: tell(device))
         return result
 
     return run
 
 
-def _kind_of_prod(args: Args, kwargs: Kwargs) -> Kind:
+def _tell_of_prod(args: Args, kwargs: Kwargs) -> Tell:
     """Looks for zeros: for their places over all elements, for their number along a dimension."""
     has_dim = (len(args) > 1 and isinstance(args[1], int)) or "dim" in kwargs
-    return "scalar_read" if has_dim else "nonzero"
+    kind: Kind = "scalar_read" if has_dim else "nonzero"
+    return lambda device: device.waits(kind)
+
+
+def _tell_of_cumprod(args: Args, kwargs: Kwargs) -> Tell:
+    """Asks whether there is a zero; how often it waits where there is one, nobody measured."""
+    with hidden():
+        has_zero, is_empty = bool((args[0] == 0).any()), args[0].numel() == 0 or args[0].dim() == 0
+    if has_zero:
+        return lambda device: device.cannot_judge("backward of cumprod with a zero")
+    return lambda device: device.waits("scalar_read", not is_empty)
+
+
+def _sparse(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Without a size the largest indices are copied to the host, of a list of places in two steps."""
+    num_parts = 2 if name_of(func) == "sparse_coo_tensor" else 3
+    has_size = len(args) > num_parts or "size" in kwargs
+    if not has_size and holds_simulated((*args, *kwargs.values())):
+        if num_parts == 2:
+            device.waits("d2h_copy", 2)
+        else:
+            device.cannot_judge(f"{name_of(func)} without a size")
+    return create(device, func, types, args, kwargs)
+
+
+def _new(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """``Tensor.new``: of data a copy of it, which is uploaded; of sizes nothing is."""
+    data = args[1] if len(args) > 1 else None
+    if type(args[0]) is not SimulatedTensor or not isinstance(data, list | tuple) or isinstance(data, torch.Size):
+        return watched(device, func, types, args, kwargs)
+    return args[0].new_tensor(data, dtype=args[0].dtype)
 
 
 def _sdpa(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
     """Any of CUDA's backends may be asked for; the CPU has two, of which the plain one takes everything."""
-    if torch._C._get_math_sdp_enabled():
-        return plain(device, func, args, kwargs) if SimulatedTensor in types else func(*args, **kwargs)
-    torch._C._set_sdp_use_math(True)
+    if SimulatedTensor not in types:
+        return func(*args, **kwargs)
+    is_plain = has_place_for("scaled_dot_product_attention", args, kwargs, is_simulated)
+    has_plain_backend = torch.backends.cuda.math_sdp_enabled()
+    torch.backends.cuda.enable_math_sdp(True)
     try:
-        return plain(device, func, args, kwargs) if SimulatedTensor in types else func(*args, **kwargs)
+        return plain(device, func, args, kwargs) if is_plain else watched(device, func, types, args, kwargs)
     finally:
-        torch._C._set_sdp_use_math(False)
+        torch.backends.cuda.enable_math_sdp(has_plain_backend)
 
+
+_COMBINATIONS = "torch.combinations was counted as measured with torch 2.11; newer operators of torch's may not wait"
+
+
+def _combinations(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Selects by a mask once a column, as measured with torch 2.11; from 2.14 on torch runs other operators."""
+    if SimulatedTensor not in types:
+        return func(*args, **kwargs)
+    device.waits("mask_gather", int(args[1] if len(args) > 1 else kwargs.get("r", 2)))
+    if release() >= (2, 14):
+        device.remarks(_COMBINATIONS)
+    return plain(device, func, args, kwargs)
+
+
+def _tensor_split(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Takes the places to split at from a tensor on the host, which is read there."""
+    if SimulatedTensor not in types:
+        return func(*args, **kwargs)
+    if holds_simulated(args[1:]) or holds_simulated(kwargs.values()):
+        raise RuntimeError("tensor_split expected tensor_indices_or_sections to be on cpu, but it's on cuda:0")
+    with hidden():
+        return wrap(func(*args, **kwargs))
+
+
+_COMPRESSED = ("csr", "csc", "bsr", "bsc", "compressed")
 
 HANDLERS: dict[str, Handler] = {
     "one_hot": _one_hot,
     "where": _where,
     "ctc_loss": _ctc_loss,
+    "combinations": _combinations,
     "_pack_padded_sequence": _with_host_tensors(1),
     "_pad_packed_sequence": _with_host_tensors(1),
-    "tensor_split": _with_host_tensors(None),
+    "tensor_split": _tensor_split,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
-    "prod": _backward_waits(_kind_of_prod),
-    "cumprod": _backward_waits(lambda args, kwargs: None),
+    "prod": _backward_waits(_tell_of_prod),
+    "cumprod": _backward_waits(_tell_of_cumprod),
+    "new": _new,
+    **dict.fromkeys(("sparse_coo_tensor", *(f"sparse_{name}_tensor" for name in _COMPRESSED)), _sparse),
     "scaled_dot_product_attention": _sdpa,
 }

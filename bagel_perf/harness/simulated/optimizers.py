@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.optim import optimizer
-from torch.utils import _foreach_utils
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden
 
@@ -15,7 +14,7 @@ Groups = dict[tuple[torch.device | None, torch.dtype | None], tuple[list[list[An
 
 
 def _grouping(group_cpu: Any) -> Any:
-    """``torch._C._group_tensors_by_device_and_dtype``, which takes device tensors for the CPU tensors they are."""
+    """Torch's own grouping, which takes device tensors for the CPU tensors they are."""
 
     def group(columns: list[list[Any]], with_indices: bool = False) -> Groups:
         if SimulatedTensor not in map(type, columns[0]):
@@ -43,7 +42,6 @@ def _key(tensor: Any) -> tuple[torch.device | None, torch.dtype | None]:
 
 def patch_optimizers(patches: Patches) -> None:
     """Device tensors may be treated together, as CUDA's are."""
-    native = torch._C._group_tensors_by_device_and_dtype
-    patches.add(torch._C, "_group_tensors_by_device_and_dtype", _grouping(native))
-    patches.extend(optimizer._foreach_supported_types, SimulatedTensor)
-    patches.extend(_foreach_utils._foreach_supported_types, SimulatedTensor)
+    patches.replace(torch_names.GROUP_TENSORS, _grouping)
+    for name in torch_names.FOREACH_TYPES:
+        patches.extend(name, SimulatedTensor)

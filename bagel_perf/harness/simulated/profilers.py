@@ -6,8 +6,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.patches import Patches
 
 if TYPE_CHECKING:
@@ -16,7 +15,10 @@ if TYPE_CHECKING:
 
 def patch_profilers(patches: Patches, device: SimulatedDevice) -> None:
     """``torch.profiler`` and ``torch.autograd.profiler`` record the CPU alone."""
-    native = torch.autograd.profiler.profile.__init__
+    patches.replace(torch_names.PROFILE_INIT, lambda native: _of_the_cpu(device, native))
+
+
+def _of_the_cpu(device: SimulatedDevice, native: Any) -> Any:
     signature = inspect.signature(native)
 
     @functools.wraps(native)
@@ -27,4 +29,4 @@ def patch_profilers(patches: Patches, device: SimulatedDevice) -> None:
             given.arguments |= {name: None for name in ("use_device", "use_cuda") if name in given.arguments}
         native(*given.args, **given.kwargs)
 
-    patches.add(torch.autograd.profiler.profile, "__init__", init)
+    return init

@@ -6,6 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from bagel_perf.harness import torch_names
+
 NAME = "simulated CUDA device"
 TOTAL_BYTES = 80 * 2**30
 
@@ -87,7 +89,7 @@ DEVICE_FUNCTIONS: dict[str, Any] = {
     "is_available": lambda: True,
     "is_initialized": lambda: True,
     "init": _nothing,
-    "_sleep": _nothing,
+    torch_names.SLEEP.name: _nothing,
     "device_count": lambda: 1,
     "current_device": lambda: 0,
     "get_device_name": lambda device=None: NAME,

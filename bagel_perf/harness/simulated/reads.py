@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, name_of
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, to_simulated, wrap
 
@@ -66,7 +66,7 @@ def _repr(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: K
     if type(args[0]) is not SimulatedTensor:
         return func(*args, **kwargs)
     with device.intercepting():
-        text = torch._tensor_str._str(args[0], **kwargs)
+        text = torch_names.TENSOR_TEXT.find()(args[0], **kwargs)
     if not isinstance(args[0], nn.Parameter):
         return text
     return f"Parameter containing:\n{text.removeprefix('Parameter(').removesuffix(')')})"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, devices_differ
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, to_plain, wrap
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
 
 
-_reduce_ex_internal: Any = torch.Tensor._reduce_ex_internal
+_reduce_ex_internal: Any = torch_names.REDUCE_EX.find()
+_rebuild_parameter: Any = torch_names.REBUILD_PARAMETER.find()
 
 
 class SimulatedStorage(torch.UntypedStorage):
@@ -69,7 +71,7 @@ def _waits(kind: Any, storage: torch.UntypedStorage) -> None:
 def _copied(storage: torch.UntypedStorage) -> torch.UntypedStorage:
     with hidden():
         made = torch.UntypedStorage(storage.nbytes())
-        torch._C.StorageBase.copy_(made, storage)  # type: ignore[attr-defined]
+        torch.UntypedStorage.copy_(made, storage)
         return made
 
 
@@ -118,7 +120,7 @@ def _untyped_storage(device: SimulatedDevice, func: Func, types: Any, args: Args
 def _set_(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
     """``Tensor.set_`` of a storage, typed or not, or of another tensor."""
     source = args[1] if len(args) > 1 else kwargs.get("source")
-    inner = getattr(source, "_untyped_storage", source)
+    inner = torch_names.untyped(source)
     is_from_device = isinstance(inner, (SimulatedStorage, SimulatedTensor))
     if source is not None and is_from_device != (type(args[0]) is SimulatedTensor):
         raise devices_differ(device, func)
@@ -133,7 +135,7 @@ def _reduce(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
         return func(*args, **kwargs)
     with device.intercepting():
         if isinstance(tensor, torch.nn.Parameter):
-            return torch._utils._rebuild_parameter, (tensor.data, tensor.requires_grad, {})
+            return _rebuild_parameter, (tensor.data, tensor.requires_grad, {})
         return _reduce_ex_internal(tensor, protocol)
 
 

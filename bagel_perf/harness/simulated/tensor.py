@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.refusals import NotSimulated
 
 DEVICE = torch.device("cuda", 0)
 """The label of the device, as of the one GPU that a CUDA program sees."""
 
 _as_subclass: Any = torch.Tensor.as_subclass
-_make_subclass: Any = torch.Tensor._make_subclass
-hidden: Any = torch._C.DisableTorchFunction
+_make_subclass: Any = torch_names.MAKE_SUBCLASS.find()
+hidden: Any = torch_names.DISABLE_TORCH_FUNCTION.find()
 """Context in which torch takes simulated tensors for the CPU tensors they are."""
 
 
@@ -63,6 +64,11 @@ class SimulatedTensor(Tensor):
         if device is None:
             raise RuntimeError("a tensor of the simulated device was used after its context ended; unwrap it inside")
         return device.call(func, types, args, kwargs or {})
+
+
+def is_simulated(value: Any) -> bool:
+    """Whether a value is a tensor of the device."""
+    return type(value) is SimulatedTensor
 
 
 def to_simulated(tensor: Tensor) -> SimulatedTensor:

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch._functorch import eager_transforms, vmap
-
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
-
-_NAMES = {
-    vmap: ("_add_batch_dim", "_remove_batch_dim", "_maybe_remove_batch_dim"),
-    eager_transforms: ("_wrap_for_grad", "_unwrap_for_grad", "_wrap_tensor_for_grad", "_unwrap_tensor_for_grad"),
-}
 
 
 def patch_transforms(patches: Patches) -> None:
     """Torch wraps and unwraps the tensors of a transform in C++, which gives host tensors back."""
-    for module, names in _NAMES.items():
-        for name in names:
-            if hasattr(module, name):
-                patches.add(module, name, _keeping_device(getattr(module, name)))
+    for name in torch_names.TRANSFORMS:
+        patches.replace(name, _keeping_device)
 
 
 def _keeping_device(native: Any) -> Any:

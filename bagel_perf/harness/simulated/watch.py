@@ -4,52 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporarily
 
+from bagel_perf.harness import torch_names
+from bagel_perf.harness.rules.operators import verdict_on
 from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
-from bagel_perf.harness.simulated.verdicts import verdict_on
 from bagel_perf.schema.waits import Kind
 
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
 
-_num_modes: Any = torch._C._len_torch_dispatch_stack
-_mode_at: Any = torch._C._get_dispatch_stack_at
+_DispatchMode: Any = torch_names.DISPATCH_MODE.find()
+_pop_mode: Any = torch_names.POP_DISPATCH_MODE.find()
+_num_modes: Any = torch_names.NUM_DISPATCH_MODES.find()
+_mode_at: Any = torch_names.DISPATCH_MODE_AT.find()
+_has_kernel: Any = torch_names.HAS_KERNEL.find()
+_COMPOSITE: Any = torch_names.COMPOSITE_KEY.find()
 
 
-class Watch(TorchDispatchMode):
+class Watch(_DispatchMode):  # type: ignore[misc]
     """Reports the waits of the operators that run in its context, all of whose tensors live on the device.
 
-    ``reads`` is the kind under which scalar reads are reported.
+    ``reads`` is the kind under which scalar reads are reported; ``hosts`` are the identities of the 0-d tensors among
+    the call's arguments that live on the host all the same.
     """
 
     def __init__(self, device: SimulatedDevice, *, reads: Kind = "scalar_read") -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._device = device
         self._reads = reads
+        self.hosts: frozenset[int] = frozenset()
 
     def __torch_dispatch__(
-        self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if is_composite(func):
+            with self:  # torch's own C++, of which Python's decompositions differ
+                return func._op_dk(_COMPOSITE, *args, **kwargs)
         self.judge(func, args, kwargs)
         return func(*args, **kwargs)
 
-    def judge(self, operator: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def judge(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Reports the waits of one operator."""
         if operator._schema.name == "aten::_local_scalar_dense":
             self._device.waits(self._reads)
-        else:
-            verdict = verdict_on(operator)
-            kinds = verdict.kinds if verdict.judge is None else verdict.judge(args, kwargs)
-            if kinds is None or not verdict.is_sure or _is_of_unknown_layout(args):
-                self._device.cannot_judge(str(operator))
-            else:
-                for kind in kinds:
-                    self._device.waits(kind)
+            return
+        verdict = verdict_on(operator)
+        times = None if _is_of_unknown_layout(args) else verdict.waits(args, kwargs, self._is_on_device)
+        if times is None:
+            self._device.cannot_judge(str(operator))
+        elif times:
+            self._device.waits(verdict.kind, times)
+
+    def _is_on_device(self, value: Any) -> bool:
+        """What was made inside a call is on the device, although no type says so."""
+        return isinstance(value, torch.Tensor) and id(value) not in self.hosts
+
+
+@lru_cache(maxsize=8192)
+def is_composite(operator: Any) -> bool:
+    """Whether an operator is made of others alone, which are the ones that wait.
+
+    Autograd takes such an operator apart before anybody looks; under ``torch.inference_mode`` there is no autograd.
+    """
+    name = operator.name()
+    return bool(_has_kernel(name, "CompositeImplicitAutograd") and not _has_kernel(name, "CPU"))
 
 
 class BackwardWatch(Watch):
@@ -59,7 +82,7 @@ class BackwardWatch(Watch):
     """
 
     def __torch_dispatch__(
-        self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if not any(map(_is_on_device, args)):
@@ -76,8 +99,8 @@ def _is_on_device(value: Any) -> bool:
 
 def _is_of_unknown_layout(args: tuple[Any, ...]) -> bool:
     """What is known of operators was measured on strided tensors."""
-    first = args[0] if args else None
-    return isinstance(first, torch.Tensor) and (first.layout is not torch.strided or first.is_nested)
+    tensors = (value for value in args if isinstance(value, torch.Tensor))
+    return any(tensor.layout is not torch.strided or tensor.is_nested for tensor in tensors)
 
 
 def is_watching() -> bool:
@@ -89,5 +112,5 @@ def is_watching() -> bool:
 @contextmanager
 def unwatched() -> Iterator[None]:
     """Suspends watching for a call that will be judged by itself."""
-    with _pop_mode_temporarily():
+    with _pop_mode():
         yield

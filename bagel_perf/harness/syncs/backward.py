@@ -17,11 +17,8 @@ from types import FrameType
 from typing import Any
 from unittest import mock
 
-import torch.autograd
-
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.shared import Shared
-
-_ENGINE = "_engine_run_backward"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,10 +34,11 @@ _under_way: list[BackwardPass] = []
 
 @contextmanager
 def _noting() -> Iterator[None]:
-    original: Any = getattr(torch.autograd, _ENGINE, None)
-    if original is None:  # another version of torch: such waits stay without a line
+    place = torch_names.ENGINE_RUN_BACKWARD.place()
+    if place is None:  # such waits stay without a line
         yield
         return
+    original: Any = getattr(*place)
 
     @wraps(original)
     def run_backward(*args: Any, **kwargs: Any) -> Any:
@@ -51,7 +49,7 @@ def _noting() -> Iterator[None]:
         finally:
             _under_way.remove(running)
 
-    with mock.patch.object(torch.autograd, _ENGINE, run_backward):
+    with mock.patch.object(*place, run_backward):
         yield
 
 

@@ -7,22 +7,32 @@ the kind is ``unknown`` until a profile names the operator.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bagel_perf.harness import fast_paths
+from bagel_perf.harness import fast_paths, torch_names
+from bagel_perf.harness.rules.calls import (
+    as_index,
+    index_of,
+    kind_of_operator,
+    kind_of_reads,
+    num_read_scalars,
+    num_scalars,
+    read_by_index,
+    takes_sizes,
+    write_by_index,
+)
 from bagel_perf.harness.shared import Shared
 from bagel_perf.harness.simulated.calls import name_of
-from bagel_perf.harness.simulated.verdicts import MASK_DTYPES, takes_sizes
 from bagel_perf.schema.waits import Kind
+
+_hidden: Any = torch_names.DISABLE_TORCH_FUNCTION.find()
 
 
 class _Call:
@@ -40,7 +50,8 @@ class _Call:
     def next_kind(self) -> Kind:
         if self.plan is None:
             try:
-                self.plan = kinds_of_call(self.func, self.args, self.kwargs)
+                with _hidden():  # what is asked of the arguments is no call of the program
+                    self.plan = kinds_of_call(self.func, self.args, self.kwargs)
             except Exception:  # arguments of a form that nobody foresaw: the wait is counted all the same
                 self.plan = [], "unknown"
         leading, rest = self.plan
@@ -71,7 +82,7 @@ class _CallLog(TorchFunctionMode):
             _of_thread.call = outer
 
 
-_keeping_fast_paths = Shared(lambda: mock.patch.object(*fast_paths.PLACE, fast_paths.ignoring(_CallLog)))
+_keeping_fast_paths = Shared(lambda: fast_paths.kept_by(_CallLog))
 
 
 @contextmanager
@@ -88,8 +99,7 @@ def logging_calls() -> Iterator[None]:
 
 
 def _has_compiled() -> bool:
-    counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", {})
-    return bool(counters.get("frames"))
+    return bool(torch_names.dynamo_counters().get("frames"))
 
 
 def kind_of_wait() -> Kind:
@@ -103,12 +113,16 @@ Plan = tuple[list[Kind], Kind]
 
 
 def kinds_of_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-    """The kinds of waits that a torch function makes with these arguments."""
+    """The kinds of waits that a torch function makes with these arguments, by the rules."""
     name = name_of(func)
     planner = _PLANNERS.get(name)
     if planner is not None:
         return planner(args, kwargs)
-    return [], _KIND_BY_NAME.get(name, "tensor_as_size" if takes_sizes(name) else "unknown")
+    reads = [kind_of_reads(name)] * num_read_scalars(name, args, kwargs, _on_device)
+    kind = kind_of_operator(name)
+    if kind is None:  # torch's own Python reads what stands for a number, or a library waits
+        kind = reads[0] if reads else "tensor_as_size" if takes_sizes(name) else "unknown"
+    return reads, kind
 
 
 def _copy_kind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -121,18 +135,12 @@ def _copy_into_kind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
 
 def _creation_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
     data = args[0] if args else kwargs.get("data", kwargs.get("obj"))
-    return ["list_of_scalars"] * _num_scalars(data), "d2h_copy" if _on_device(data) else "pageable_upload"
+    reads: list[Kind] = ["list_of_scalars"] * (0 if isinstance(data, Tensor) else num_scalars(data, _on_device))
+    return reads, "d2h_copy" if _on_device(data) else "pageable_upload"
 
 
 def _method_creation_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
     return _creation_kinds(args[1:], kwargs)
-
-
-def _num_scalars(data: Any) -> int:
-    """Device scalars in nested sequences, each of which is read by itself."""
-    if not isinstance(data, list | tuple):
-        return 0
-    return sum(_num_scalars(item) if isinstance(item, list | tuple) else _on_device(item) for item in data)
 
 
 def _where_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -141,69 +149,31 @@ def _where_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
 
 
 def _get_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-    if not _on_device(args[0]):
-        return [], "scalar_read"
-    reads, uploads, _ = _index_parts(args[1])
-    return [*["scalar_read"] * reads, *["pageable_upload"] * uploads], "mask_gather"  # type: ignore[list-item]
+    return list(read_by_index(args[0], args[1], _on_device)), "unknown"
 
 
 def _set_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-    if not _on_device(args[0]):
-        return [], "d2h_copy"
-    reads, uploads, masks = _index_parts(args[1])
-    value = args[2]
-    is_host = isinstance(value, Tensor) and not _on_device(value) and value.dim() > 0
-    leading: list[Kind] = ["scalar_read"] * reads
-    leading += ["pageable_upload"] * uploads
-    # A number comes before the masks; through one mask alone it is filled in, and nothing waits.
-    leading += ["integer_index_write"] * (masks > 0 and not isinstance(value, Tensor))
-    leading += ["mask_scatter"] * masks
-    return leading, "pageable_upload" if is_host else "integer_index_write"
+    tensor, index, value = args
+    if not _on_device(tensor):
+        return ["scalar_read"] * index_of(index, _on_device).num_reads, "d2h_copy"
+    return list(write_by_index(tensor, index, value, _on_device)), "pageable_upload"
 
 
-def _index_parts(index: Any) -> tuple[int, int, int]:
-    """Device scalars that an index reads, host indices that it uploads, and masks that it counts."""
-    reads = uploads = masks = 0
-    for part in index if isinstance(index, tuple) else (index,):
-        if isinstance(part, slice):
-            reads += sum(map(_on_device, (part.start, part.stop, part.step)))
-        elif isinstance(part, Tensor):
-            is_mask = part.dtype in MASK_DTYPES
-            masks += is_mask and _on_device(part)
-            reads += part.dim() == 0 and not is_mask and _on_device(part)
-            uploads += part.dim() > 0 and not is_mask and not _on_device(part)
-        elif isinstance(part, list | range):
-            scalars = sum(map(_on_device, part))
-            reads, uploads = reads + scalars, uploads + bool(part)
-    return reads, uploads, masks
+def _put_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    indices = args[1] if len(args) > 1 else kwargs["indices"]
+    values = args[2] if len(args) > 2 else kwargs["values"]
+    return list(write_by_index(args[0], as_index(indices), values, _on_device)), "unknown"
 
 
 def _on_device(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_cuda
 
 
-_READS = """
-item __bool__ __int__ __float__ __index__ __complex__ is_nonzero _local_scalar_dense __format__ __contains__ equal
-allclose assert_close masked_fill masked_fill_ index_fill_ __repr__ full new_full linspace histc normal step
-"""
-_COUNTS = """
-nonzero argwhere unique unique_consecutive bincount one_hot repeat_interleave _unique2 to_sparse
-"""
-
-_KIND_BY_NAME: dict[str, Kind] = {
-    **dict.fromkeys(_READS.split(), "scalar_read"),
-    **dict.fromkeys(_COUNTS.split(), "nonzero"),
-    "masked_select": "mask_gather",
-    "combinations": "mask_gather",
-    "index_put": "mask_scatter",
-    "index_put_": "mask_scatter",
-    "unravel_index": "pageable_upload",
-    "tolist": "d2h_copy",
-}
-
 _PLANNERS: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Plan]] = {
     "__getitem__": _get_kinds,
     "__setitem__": _set_kinds,
+    "index_put": _put_kinds,
+    "index_put_": _put_kinds,
     "copy_": _copy_into_kind,
     "where": _where_kinds,
     "new_tensor": _method_creation_kinds,

@@ -1,4 +1,4 @@
-"""Hears each wait of the host for a CUDA device, through the callbacks of ``torch.cuda._gpu_trace``.
+"""Hears each wait of the host for a CUDA device, through the callbacks of torch's tracing of GPUs.
 
 That interface is private and swallows what its callbacks raise: so one dispatcher is registered per process, it only
 records, and ``callbacks_fire`` tells whether it still works. Once active, it calls into Python at every allocation and
@@ -18,6 +18,7 @@ from types import FrameType
 
 import torch
 
+from bagel_perf.harness import torch_lacks, torch_names
 from bagel_perf.harness.syncs.calls import kind_of_wait
 from bagel_perf.harness.syncs.frames import INNER_FOLDERS
 from bagel_perf.schema.waits import Kind
@@ -47,10 +48,10 @@ class _Switch:
 
 
 def _flag() -> ctypes.c_bool | None:
-    """``c10::impl::GPUTrace::haveState``, which torch sets once and asks before each callback."""
+    """What torch sets once, and asks before each callback."""
     for library in Path(torch.__file__).parent.glob("lib/*c10.*"):
         try:
-            return ctypes.c_bool.in_dll(ctypes.CDLL(str(library)), "_ZN3c104impl8GPUTrace9haveStateE")
+            return ctypes.c_bool.in_dll(ctypes.CDLL(str(library)), torch_names.C10_SWITCH)
         except (OSError, ValueError):
             continue
     return None
@@ -90,12 +91,13 @@ class _Dispatcher:
     def _register(self) -> None:
         if self._registered:
             return
-        from torch.cuda import _gpu_trace
-
-        _gpu_trace.register_callback_for_stream_synchronization(self._on_stream)
-        _gpu_trace.register_callback_for_device_synchronization(self._on_device)
-        _gpu_trace.register_callback_for_event_synchronization(self._on_event)
-        torch._C._activate_gpu_trace()
+        trace, activate = torch_names.GPU_TRACE.find(), torch_names.ACTIVATE_GPU_TRACE.find()
+        if trace is None or activate is None:
+            return  # nothing will be heard, which ``callbacks_fire`` tells
+        trace.register_callback_for_stream_synchronization(self._on_stream)
+        trace.register_callback_for_device_synchronization(self._on_device)
+        trace.register_callback_for_event_synchronization(self._on_event)
+        activate()
         self._registered = True
 
     def _on_stream(self, stream: int) -> None:
@@ -155,6 +157,7 @@ def require_callbacks() -> None:
             "no CUDA device here, so nothing waits for one; `bagel-perf syncs -- python SCRIPT` runs a program on a "
             "simulated device, and so do tests with @pytest.mark.max_host_syncs"
         )
+    torch_lacks.require("cuda")
     if not _dispatcher.is_proven and not callbacks_fire():
         raise RuntimeError(
             f"torch {torch.__version__} no longer calls back when the host waits; waits cannot be counted"

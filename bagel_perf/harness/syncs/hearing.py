@@ -19,6 +19,7 @@ from bagel_perf.harness.stacks import Stack
 from bagel_perf.harness.syncs.allow import take_allowance
 from bagel_perf.harness.syncs.backward import pass_of_this_thread
 from bagel_perf.harness.syncs.frames import Folders
+from bagel_perf.harness.syncs.setup import SetUp
 from bagel_perf.schema.waits import Kind
 
 
@@ -26,7 +27,8 @@ from bagel_perf.schema.waits import Kind
 class Wait:
     """A wait that happens now: ``frame`` is the innermost outside torch, ``caller`` the innermost outside libraries.
 
-    Both are None where no such frame is on the stack. ``allowed`` is the reason that ``allow_sync`` gave.
+    Both are None where no such frame is on the stack. ``allowed`` is the reason that ``allow_sync`` gave, ``is_setup``
+    says that a model is being loaded.
     """
 
     kind: Kind
@@ -34,6 +36,7 @@ class Wait:
     caller: FrameType | None
     region: tuple[str, ...]
     allowed: str | None
+    is_setup: bool = False
 
 
 class Collector(Protocol):
@@ -52,12 +55,14 @@ class _Hub:
         self.collectors: tuple[Collector, ...] = ()
         self.listening = ExitStack()
         self._folders = Folders()
+        self._setup = SetUp(self._folders.is_installed)
 
     def hear(self, kind: Kind) -> None:
-        frame = self._folders.user_frame(sys._getframe(1))
+        innermost = sys._getframe(1)
+        frame = self._folders.user_frame(innermost)
         running = pass_of_this_thread()
         if running is None:
-            self._tell(kind, frame)
+            self._tell(kind, frame, is_setup=self._setup.holds(kind, innermost))
         else:
             # A copy: several threads of one pass cannot be in the same context. What a hook opened lies inside.
             context = running.context.copy()
@@ -65,8 +70,8 @@ class _Hub:
                 context.run(stack.stack_up, stack.entries())
             context.run(self._tell, kind, frame or self._folders.user_frame(running.frame))
 
-    def _tell(self, kind: Kind, frame: FrameType | None) -> None:
-        wait = Wait(kind, frame, self._folders.caller_of(frame), current_region(), take_allowance())
+    def _tell(self, kind: Kind, frame: FrameType | None, *, is_setup: bool = False) -> None:
+        wait = Wait(kind, frame, self._folders.caller_of(frame), current_region(), take_allowance(), is_setup)
         for collector in self.collectors:
             collector.take(wait)
 

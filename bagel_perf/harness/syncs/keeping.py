@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bagel_perf.harness.simulated import SimulatedDevice
-from bagel_perf.harness.syncs.sites import Place, SyncCollector, site_of
+from bagel_perf.harness.syncs.sites import Place, SyncCollector, Texts, site_of
 from bagel_perf.schema import codec
 from bagel_perf.schema.ledger import Ledger
 
@@ -29,6 +29,7 @@ class _Book:
     def __init__(self, ledger: Ledger, collector: SyncCollector) -> None:
         self._ledger = ledger
         self._collector = collector
+        self._texts = Texts()
         self._of_waits: dict[int, int] = {}
         self._of_remarks: dict[tuple[str, str], int] = {}
 
@@ -36,7 +37,7 @@ class _Book:
         """One more wait; the first of its kind at its place makes the record."""
         slot = self._of_waits.get(number)
         if slot is None:
-            site = site_of(self._collector.kind_of(number), place, 1)
+            site = site_of(self._collector.kind_of(number), place, 1, (), self._texts)
             slot = self._of_waits.setdefault(number, self._ledger.slot({"site": codec.to_json(site)}))
         self._ledger.add(slot)
 

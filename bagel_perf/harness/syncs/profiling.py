@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
-import torch.autograd.profiler
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bagel_perf.analysis.traces.analyse import report_of
@@ -27,10 +25,12 @@ from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.analysis.traces.shortening import shortened
 from bagel_perf.analysis.traces.table import MARKER_PREFIX, WINDOW_NAME
 from bagel_perf.analysis.traces.trace import Trace
+from bagel_perf.harness import torch_names
 from bagel_perf.harness.syncs.sites import Counted, Place, SyncCollector
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import SyncReport
 
+_marker: Any = torch_names.RECORD_FUNCTION_FAST.find()
 NUM_PRICED = 12
 """Sites that are priced, those that lost most; each takes two replays of the whole profile."""
 
@@ -123,7 +123,7 @@ def profiling(keep_trace: Path | None = None) -> Iterator[Profiled]:
 
 def _config() -> Any:
     """Waits in the trace, and those of all threads, where this version of torch knows how."""
-    make = torch._C._profiler._ExperimentalConfig
+    make = torch_names.EXPERIMENTAL_CONFIG.find()
     try:
         return make(enable_cuda_sync_events=True, profile_all_threads=True)
     except TypeError:
@@ -133,17 +133,17 @@ def _config() -> Any:
 @contextmanager
 def _noticing_another(profiled: Profiled) -> Iterator[None]:
     """Notes whether a profiler is started meanwhile."""
-    owner, name = torch.autograd.profiler, "_enable_profiler"
-    original: Any = getattr(owner, name, None)
-    if original is None:
+    place = torch_names.ENABLE_PROFILER.place()
+    if place is None:
         yield
         return
+    original: Any = getattr(*place)
 
     def enable(*args: Any, **kwargs: Any) -> Any:
         profiled.was_taken = True
         return original(*args, **kwargs)
 
-    with mock.patch.object(owner, name, enable):
+    with mock.patch.object(*place, enable):
         yield
 
 
@@ -158,5 +158,5 @@ def _exported(profiler: profile, keep_trace: Path | None) -> Trace:
 
 
 def _mark(number: int, place: Place) -> None:
-    with torch._C._profiler._RecordFunctionFast(f"{MARKER_PREFIX}{number}"):
+    with _marker(f"{MARKER_PREFIX}{number}"):
         pass

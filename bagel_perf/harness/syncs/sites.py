@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import CodeType
 
-from bagel_perf.harness.syncs.frames import expressions_at, readable_path
+from bagel_perf.harness.syncs.expressions import Expressions
+from bagel_perf.harness.syncs.frames import Lines
 from bagel_perf.harness.syncs.hearing import Wait
+from bagel_perf.harness.syncs.ownership import FileNames
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.waits import Kind
 
@@ -27,6 +29,15 @@ class Place:
     caller_line: int
     region: tuple[str, ...]
     allowed: str | None
+    is_setup: bool = False
+
+
+class Texts:
+    """What reports say of code: names of files and texts of expressions, each found once."""
+
+    def __init__(self) -> None:
+        self.names = FileNames()
+        self.expressions = Expressions()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,10 +52,11 @@ class Counted:
     place: Place
     count: int
     instructions: tuple[int, ...]
+    texts: Texts
 
     def site(self) -> Site:
         """As reports show it."""
-        return site_of(self.kind, self.place, self.count, expressions_at(self.place.code, self.instructions))
+        return site_of(self.kind, self.place, self.count, self.instructions, self.texts)
 
 
 Listener = Callable[[int, Place], None]
@@ -72,6 +84,8 @@ class SyncCollector:
         self._kinds: list[Kind] = []
         # Of the kind that a thread may take twice: collecting garbage inside may run a finalizer that waits.
         self._lock = threading.RLock()
+        self._texts = Texts()
+        self._lines = Lines()
 
     def take(self, wait: Wait) -> None:
         """Counts one wait."""
@@ -89,13 +103,13 @@ class SyncCollector:
 
     def _place_of(self, wait: Wait) -> Place:
         frame, caller = wait.frame, wait.caller
-        code, line = (frame.f_code, frame.f_lineno) if frame is not None else (None, 0)
-        caller_code, caller_line = (caller.f_code, caller.f_lineno) if caller is not None else (None, 0)
-        key = (id(code), line, id(caller_code), caller_line, wait.region, wait.allowed)
+        code, line = (frame.f_code, self._lines.of(frame)) if frame is not None else (None, 0)
+        caller_code, caller_line = (caller.f_code, self._lines.of(caller)) if caller is not None else (None, 0)
+        key = (id(code), line, id(caller_code), caller_line, wait.region, wait.allowed, wait.is_setup)
         place = self._places.get(key)
         if place is None:
             number = len(self._places)
-            place = Place(number, code, line, caller_code, caller_line, wait.region, wait.allowed)
+            place = Place(number, code, line, caller_code, caller_line, wait.region, wait.allowed, wait.is_setup)
             self._places[key] = place
         return place
 
@@ -113,28 +127,37 @@ class SyncCollector:
         with self._lock:
             places = list(self._places.values())
             found = [
-                Counted(tally.number, kind, places[number], tally.count, tuple(tally.instructions))
+                Counted(tally.number, kind, places[number], tally.count, tuple(tally.instructions), self._texts)
                 for (kind, number), tally in self._tallies.items()
             ]
         return sorted(found, key=lambda each: -each.count)
 
     def sites(self) -> tuple[Site, ...]:
         """The waits so far by kind, line, region and reason, most frequent first."""
-        return tuple(each.site() for each in self.counted())
+        return self.sites_of(self.counted())
+
+    def sites_of(self, counted: Sequence[Counted]) -> tuple[Site, ...]:
+        """Waits that ``counted`` gave, as reports show them; what was read of their sources is let go."""
+        sites = tuple(each.site() for each in counted)
+        self._texts.expressions.let_go()
+        return sites
 
 
-def site_of(kind: Kind, place: Place, count: int, expressions: tuple[str, ...] = ()) -> Site:
+def site_of(kind: Kind, place: Place, count: int, instructions: Sequence[int], texts: Texts) -> Site:
     """``count`` waits of a kind at a place."""
-    code, caller = place.code, place.caller
+    code, caller, name = place.code, place.caller, texts.names.of
     has_caller = caller is not None and (caller is not code or place.caller_line != place.line)
+    expressions, around = texts.expressions.at(code, instructions)
     return Site(
         kind=kind,
-        file=readable_path(code.co_filename) if code else "",
+        file=name(code.co_filename) if code else "",
         line=place.line,
         function=code.co_qualname if code else "",
         region="/".join(place.region),
         count=count,
         allowed=place.allowed,
         expressions=expressions,
-        caller=f"{readable_path(caller.co_filename)}:{place.caller_line}" if caller and has_caller else None,
+        caller=f"{name(caller.co_filename)}:{place.caller_line}" if caller and has_caller else None,
+        around=tuple(sorted(around)),
+        is_setup=place.is_setup,
     )

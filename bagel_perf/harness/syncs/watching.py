@@ -16,6 +16,7 @@ from typing import cast
 
 import torch
 
+from bagel_perf.harness import torch_lacks, torch_versions
 from bagel_perf.harness.nvtx_ranges import nvtx_ranges_as_regions
 from bagel_perf.harness.regions import RecordFunctionSink
 from bagel_perf.harness.simulated import SimulatedDevice, active_device
@@ -62,6 +63,7 @@ class SyncWatch:
         self._warnings = warnings
         self._profiled = profiled
         self._priced: SyncReport | None = None
+        self._lacks = torch_lacks.lacking("cuda") if simulated is None else simulated.lacks
         self._before = self._remarks()
         self._after: dict[str, Counter[str]] | None = None
 
@@ -113,20 +115,22 @@ class SyncWatch:
             device=cast(SyncDevice, self._collector.device),
             host_syncs=total,
             unexplained=witnesses.num_disputed,
-            sites=tuple(each.site() for each in counted),
+            sites=self._collector.sites_of(counted),
             witnesses=witnesses,
             budgets=self._keeper.checks(),
-            unjudged=self._since("unjudged"),
+            unjudged={**dict.fromkeys(torch_versions.open_names(self._lacks), 1), **self._since("unjudged")},
             hazards=self._since("hazards"),
             notes=self._notes(),
+            untested=() if torch_versions.is_tested() else (f"torch {torch.__version__}",),
             used_device=self.used_device,
             processes=unwatched_processes(self._ledger),
         )
 
     def _notes(self) -> tuple[str, ...]:
+        notes = list(torch_versions.notes(self._lacks))
         if self._simulated is not None:
-            return tuple(f"{note} ({calls} x)" for note, calls in self._since("notes").items())
-        notes = [STAYS_ON] if callbacks_stay_on() else []
+            return (*notes, *(f"{note} ({calls} x)" for note, calls in self._since("notes").items()))
+        notes += [STAYS_ON] if callbacks_stay_on() else []
         if self._warnings is not None and self._warnings.doubt:
             notes.append(f"no second witness: {self._warnings.doubt}")
         if self._profiled is not None and self._profiled.was_taken:

@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bagel_perf.analysis.hints import hint_of
 from bagel_perf.report.html.content import Block, Fold, Section, TableBlock, Text
 from bagel_perf.report.html.profiled import size_of, variant_of
+from bagel_perf.report.setup_rows import setup_details, setup_text, split_setup
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_text
 from bagel_perf.schema.results import Result, res_label
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.waits import HINTS
+from bagel_perf.schema.waits import HINTS, Hint
 
 TOP = 12
 CODE = ("source line", "expression", "instead")
@@ -74,14 +76,16 @@ def _tables(waiting: Waiting, *, is_open: bool) -> Iterator[Block]:
     if not is_open:
         yield Fold(summary=title, blocks=(site_block(sites, title),))
         return
-    yield site_block(sites[:TOP], title)
-    if sites[TOP:]:
-        title = f"{where}: {counted(len(sites) - TOP, 'site')} more"
-        yield Fold(summary=title, blocks=(site_block(sites[TOP:], title),))
+    work, setup = split_setup(sites)
+    yield site_block((*work[:TOP], *setup), title)
+    if work[TOP:]:
+        title = f"{where}: {counted(len(work) - TOP, 'site')} more"
+        yield Fold(summary=title, blocks=(site_block(work[TOP:], title),))
 
 
 def site_block(sites: Sequence[Site], title: str) -> TableBlock:
-    """Sites as a table, in their order; with times where they have any."""
+    """Sites as a table, in their order, those of the set-up in one row at the end; with times where they have any."""
+    work, setup = split_setup(sites)
     timed = any(site.blocked_ms is not None or site.lost_gpu_ms is not None for site in sites)
     times = ("blocked (ms)", "lost (ms)") if timed else ()
     return TableBlock(
@@ -94,7 +98,7 @@ def site_block(sites: Sequence[Site], title: str) -> TableBlock:
                 *(Column(header=header, numeric=True) for header in ("count", *times)),
                 Column(header="instead"),
             ),
-            rows=tuple(_row(site, timed=timed) for site in sites),
+            rows=(*(_row(site, timed=timed) for site in work), *_setup_rows(setup, timed=timed)),
             caption=TIMED if timed else UNTIMED,
         ),
         code_columns=CODE,
@@ -108,6 +112,18 @@ def place_text(site: Site) -> str:
 
 def _row(site: Site, *, timed: bool) -> tuple[str, ...]:
     times = (ms_text(site.blocked_ms), ms_text(site.lost_gpu_ms)) if timed else ()
-    hint = HINTS[site.kind]
-    instead = f"allowed: {site.allowed}" if site.allowed else hint.instead
-    return hint.label, place_text(site), "; ".join(site.expressions) or NONE, str(site.count), *times, instead
+    instead = f"allowed: {site.allowed}" if site.allowed else _instead(hint_of(site))
+    label = HINTS[site.kind].label
+    return label, place_text(site), "; ".join(site.expressions) or NONE, str(site.count), *times, instead
+
+
+def _instead(hint: Hint) -> str:
+    return f"{hint.instead} (if: {hint.must_hold})" if hint.must_hold else hint.instead
+
+
+def _setup_rows(sites: Sequence[Site], *, timed: bool) -> Iterator[tuple[str, ...]]:
+    if sites:
+        values = ([site.blocked_ms for site in sites], [site.lost_gpu_ms for site in sites])
+        times = (ms_text(sum(value or 0.0 for value in each)) for each in values) if timed else ()
+        num_waits = sum(site.count for site in sites)
+        yield "set-up", "; ".join(setup_details(sites)) or NONE, setup_text(sites), str(num_waits), *times, NONE

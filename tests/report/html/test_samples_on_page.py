@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bagel_perf.report.html.content import Fold, Plot, TableBlock
+from bagel_perf.report.html.culprits import culprit_lines
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import TOP, sites_section
 from bagel_perf.schema.conditions import Conditions
@@ -73,3 +74,21 @@ def test_sites_come_by_count_and_beyond_the_first_are_folded() -> None:
     assert len(first.table.rows) == TOP
     assert first.table.rows[0][:4] == ("scalar read", f"a.py:{TOP + 2}", "t.item()", str(TOP + 2))
     assert rest.summary == "baseline at 256x256: 2 sites more"
+
+
+def test_the_set_up_is_one_row_and_is_blamed_by_nobody() -> None:
+    result = with_sites(TOP + 2)
+    runs = []
+    for run in result.runs:
+        if run.sites:
+            setup = replace(run.sites[0], file="load.py", count=9000, is_setup=True)
+            run = replace(run, sites=(setup, replace(setup, line=99, count=1), *run.sites))
+        runs.append(run)
+    result = replace(result, runs=tuple(runs))
+    first, rest, *_ = sites_section(result).blocks
+    assert isinstance(first, TableBlock) and isinstance(rest, Fold)
+    rows = [row for row in first.table.rows if row[0] == "set-up"]
+    assert [row[2:4] for row in rows] == [("set-up: uploads of module parameters, 9001 waits, 2 lines", "9001")]
+    assert "load.py:99" in rows[0][1]
+    assert "load.py" not in str(rest)
+    assert not any("load.py" in line for line in culprit_lines(result, ()))

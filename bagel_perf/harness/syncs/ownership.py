@@ -1,0 +1,213 @@
+"""Tells the code of the program that runs from code that it imports, and names files without a machine's folders.
+
+Whose a file is, first match:
+
+* installed: Python's own library; what lies under a ``site-packages`` or ``dist-packages`` (the environment's, the
+  user's, the system's); a distribution that was installed into any other folder, by the record it left there; and what
+  runs programs for this package.
+* elsewhere: what the program imports from outside of it: under a folder of PYTHONPATH, in an archive, in a folder of
+  foreign code (``third_party``, ``vendor``, ...), in a project of its own (``pyproject.toml``, ``setup.py`` or
+  ``.git``) inside the program's folders, or outside of these, as an editable install is.
+* own: under the folder of the script, the folder that the process started in, or the project around the script; and
+  code that was typed in or generated, which has no file.
+
+"The user's own line" is the innermost one of the program; where none is on the stack, the innermost from elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import distributions
+from pathlib import Path
+
+OWN, ELSEWHERE, INSTALLED = range(3)
+
+_PACKAGE = Path(__file__).parents[2]
+_RUNNERS = (
+    f"{_PACKAGE / 'harness'}{os.sep}",
+    *(
+        str(_PACKAGE / name)
+        for name in ("workload/script.py", "workload/program.py", "pytest_plugin.py", "__main__.py")
+    ),
+)
+_STANDARD = tuple(
+    f"{folder.rstrip(os.sep)}{os.sep}"
+    for folder in dict.fromkeys((*map(sysconfig.get_path, ("stdlib", "platstdlib")), os.path.dirname(os.__file__)))
+)
+_PACKAGES = ("site-packages", "dist-packages")
+_FOREIGN = frozenset(
+    ("vendor", "_vendor", "vendored", "third_party", "thirdparty", "third-party", "3rdparty", "external", "extern")
+)
+_PROJECT = ("pyproject.toml", "setup.py", ".git")
+_ARCHIVES = (".zip", ".whl", ".egg", ".pyz")
+
+
+class Ownership:
+    """Sorts files by whose they are, each once; made when watching begins, for the program that runs then."""
+
+    def __init__(self) -> None:
+        self.start = current_folder()
+        self._script = os.path.abspath(os.path.join(self.start, sys.argv[0])) if sys.argv and sys.argv[0] else ""
+        folders = (self._script_folder(), self.start)
+        project = _project_around(folders[0])
+        self._roots = tuple(dict.fromkeys(each for each in (*folders, project) if each.strip(os.sep)))
+        imported = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        paths = (os.path.abspath(os.path.join(self.start, each)) for each in imported if each)
+        self._imported = tuple(each for each in paths if each not in self._roots)
+        self._known: dict[str, int] = {}
+
+    def of(self, file: str) -> int:
+        """OWN, ELSEWHERE or INSTALLED."""
+        found = self._known.get(file)
+        if found is None:
+            found = self._known[file] = self._sort(file)
+        return found
+
+    def _script_folder(self) -> str:
+        is_folder = os.path.isdir(self._script) or self._script.endswith(_ARCHIVES)
+        return self._script if is_folder else os.path.dirname(self._script)
+
+    def _sort(self, file: str) -> int:
+        if file.startswith("<"):
+            return INSTALLED if file.startswith("<frozen ") else OWN
+        file = os.path.normpath(os.path.join(self.start, file))
+        if file.startswith(_RUNNERS) or is_installed(file):
+            return INSTALLED
+        if file in linecache.cache and not os.path.exists(file):  # typed into a notebook
+            return OWN if _archive_of(file) is None else ELSEWHERE
+        root = max((each for each in self._roots if is_under(file, each)), key=len, default=None)
+        if _is_distributions(file):
+            return INSTALLED
+        if root is None or self._is_foreign(file, root):
+            return ELSEWHERE
+        return OWN
+
+    def _is_foreign(self, file: str, root: str) -> bool:
+        """Whether a file under a root of the program is somebody else's."""
+        if any(is_under(file, each) and is_under(each, root) for each in self._imported):
+            return True
+        if _archive_of(file) not in (None, self._script):
+            return True
+        inner = Path(os.path.relpath(file, root)).parts[:-1]
+        folders = (os.path.join(root, *inner[: i + 1]) for i in range(len(inner)))
+        return not _FOREIGN.isdisjoint(inner) or any(map(_is_project, folders))
+
+
+class FileNames:
+    """Names files as a report may: a module's from its package, others from the current folder or ``sys.path``."""
+
+    def __init__(self) -> None:
+        self._start = current_folder()
+        self._known: dict[str, str] = {}
+
+    def of(self, file: str) -> str:
+        """The name of a file, without a folder of the machine."""
+        found = self._known.get(file)
+        if found is None:
+            found = self._known[file] = self._name(file)
+        return found
+
+    def _name(self, file: str) -> str:
+        if file.startswith("<"):
+            return file if os.sep not in file else f"<{os.path.basename(file)}"
+        if not os.path.isabs(file):
+            if not file.startswith(os.pardir):
+                return os.path.normpath(file)
+            file = os.path.normpath(os.path.join(self._start, file))
+        for folder in self._folders(file):
+            if folder.strip(os.sep) and is_under(file, folder):
+                return os.path.relpath(file, folder)
+        return _name_of_module(file) or os.path.basename(file)
+
+    def _folders(self, file: str) -> Iterator[str]:
+        yield _packages_of(file)
+        yield from _STANDARD
+        yield self._start
+        yield current_folder()
+        yield from sorted(filter(os.path.isabs, sys.path), key=len, reverse=True)
+
+
+def current_folder() -> str:
+    """The current folder, "" where it was deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def is_under(file: str, folder: str) -> bool:
+    """Whether a path lies in a folder, or is it."""
+    return file == folder or file.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def is_installed(file: str) -> bool:
+    """Whether a file is of Python's own library or in a folder for packages."""
+    return bool(_packages_of(file)) or file.startswith(_STANDARD)
+
+
+def _packages_of(file: str) -> str:
+    """The innermost folder for packages around a file, "" for none."""
+    parts = file.split(os.sep)[:-1]
+    last = max((i for i, part in enumerate(parts) if part in _PACKAGES), default=-1)
+    return os.sep.join(parts[: last + 1])
+
+
+def _archive_of(file: str) -> str | None:
+    """The archive that a file is in."""
+    parts = file.split(os.sep)[:-1]
+    for i, part in enumerate(parts):
+        path = os.sep.join(parts[: i + 1])
+        if part.endswith(_ARCHIVES) and os.path.isfile(path):
+            return path
+    return None
+
+
+@functools.cache
+def _is_project(folder: str) -> bool:
+    return any(os.path.exists(os.path.join(folder, name)) for name in _PROJECT)
+
+
+def _project_around(folder: str) -> str:
+    """The project that a folder is in, not above the user's home; "" for none."""
+    home = os.path.expanduser("~")
+    while folder.strip(os.sep) and folder != home and not is_installed(os.path.join(folder, "x")):
+        if _is_project(folder):
+            return folder
+        folder = os.path.dirname(folder)
+    return ""
+
+
+def _is_distributions(file: str) -> bool:
+    """Whether the folder on ``sys.path`` that a file was imported from has a distribution that records it."""
+    entries = [each for each in sys.path if os.path.isabs(each) and is_under(file, each)]
+    if not entries:
+        return False
+    entry = max(entries, key=len)
+    top = os.path.relpath(file, entry).split(os.sep)[0]
+    return top in _recorded(entry)
+
+
+@functools.cache
+def _recorded(folder: str) -> frozenset[str]:
+    """Top folders and modules of the distributions that were installed into a folder; not those linked from it."""
+    found: set[str] = set()
+    with suppress(Exception):  # a record of a form that nobody foresaw
+        for distribution in distributions(path=[folder]):
+            record = distribution.read_text("RECORD") or ""
+            found.update(line.split(",")[0].split("/")[0] for line in record.splitlines() if line)
+    return frozenset(found)
+
+
+def _name_of_module(file: str) -> str:
+    """From the name under which a file was imported; "" where it was not."""
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) == file and name != "__main__":
+            depth = name.count(".") + (os.path.basename(file) == "__init__.py") + 1
+            return os.path.join(*file.split(os.sep)[-depth:])
+    return ""
