@@ -319,7 +319,8 @@ def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # A job that is stopped from outside keeps what it measured, as with Ctrl-C.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup: then a program ignores it, too
+            signal.signal(number, signal.default_int_handler)
     try:
         if arguments[:1] == ["syncs"] and "--" not in arguments[:-1] and arguments[-1] == "--":
             raise UsageError("no program after --", allowed="python script.py ..., python -m module ...")

@@ -202,6 +202,12 @@ def _runs(pid: int) -> bool:
         return False
 
 
+def test_what_nohup_ignores_the_program_ignores_too(script: Write) -> None:
+    name = script("import signal\nprint(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)\n")
+    command = ["nohup", sys.executable, "-m", "bagel_perf", "syncs", "--device", "cpu", "--quiet", "--", "python", name]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_a_signal_of_the_group_is_not_lost(job: Callable[[str], subprocess.Popen[str]]) -> None:
     process = job(WAITS + READY)
     os.killpg(process.pid, signal.SIGTERM)

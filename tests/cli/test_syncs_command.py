@@ -138,6 +138,22 @@ def test_a_budget_over_what_nobody_can_judge_is_inconclusive(script: Any, capfd:
     assert "budgets are open" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import torch\nDEVICE = 'cpu'\ntorch.ones(3, device=DEVICE).sum().item()\n", "nothing ran on the device"),
+        ("", "nothing ran on the device"),
+        (f"{QUIET}import subprocess\nsubprocess.run([{sys.executable!r}, '-c', ''])\n", "nobody watched the processes"),
+    ],
+)
+def test_a_budget_over_what_was_not_seen_is_inconclusive(script: Any, capfd: Capture, text: str, reason: str) -> None:
+    assert syncs("--budget", "0", "--", "python", script(text)) == 4
+    out, err = capfd.readouterr()
+    assert "spent 0: kept as far as was counted, but OPEN: " in out and "hold it with" not in out
+    last = err.splitlines()[-1]
+    assert last.startswith("error: budgets are open (the whole); ") and reason in last
+
+
 def test_a_program_that_waits_for_nothing_is_told_so(script: Any, capfd: Capture) -> None:
     assert syncs("--", "python", script(QUIET)) == 0
     out = capfd.readouterr().out
