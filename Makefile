@@ -11,7 +11,7 @@ TORCH ?=
 BOUNDS ?= pinned
 
 .DEFAULT_GOAL := help
-.PHONY: help install compare check gate test test-browser test-torch readme clean
+.PHONY: help install compare check gate test test-browser test-torch test-operators docs-waits readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,13 @@ $(BROWSER_STAMP): $(STAMP) tests/browser/package-lock.json
 	mkdir -p $(AXE) && cp tests/browser/package.json tests/browser/package-lock.json $(AXE)
 	npm ci --prefix $(AXE) --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+docs-waits: $(STAMP) ## write docs/what-waits.md anew from the rules and what was measured
+	$(BIN)/python -m bagel_perf.report.waits_page tests/data/sync_catalogue.json tests/data/sync_expressions.json docs/what-waits.md
+
+test-operators: $(STAMP) ## hold the simulated device to the waits of 26,000 samples of torch's own tests (minutes)
+	$(BIN)/python -m pip install --quiet -c constraints.txt expecttest
+	$(BIN)/python tests/benchmarks/operator_counts.py
 
 readme: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into README.md
 	$(if $(RESULT),,$(error RESULT is missing; folders of results; make readme RESULT="reports/A reports/B"))

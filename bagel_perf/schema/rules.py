@@ -105,6 +105,7 @@ def quiet_operators() -> dict[str, frozenset[str]]:
 
 
 @cache
-def operators_of(*kinds: Kind) -> frozenset[str]:
-    """Names, without overloads, of the operators whose waits are of some kinds."""
-    return frozenset(name.partition(".")[0] for name, rule in RULES.items() if rule.kind in kinds)
+def recorded_names(kind: Kind) -> frozenset[str]:
+    """Operators whose waits are of a kind, as a profile records them: without overload, in place or not."""
+    names = {name.partition(".")[0] for name, rule in RULES.items() if rule.kind == kind}
+    return frozenset(f"aten::{name}{ending}" for name in names for ending in ("", "_"))

@@ -16,6 +16,7 @@ Kind = Literal[
     "pageable_upload",
     "integer_index_write",
     "explicit_sync",
+    "staged_copy",
     "unknown",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -101,6 +102,13 @@ HINTS: dict[Kind, Hint] = {
         waits="torch.cuda.synchronize(), stream.synchronize(), event.synchronize()",
         instead="stream.wait_event(event) where only the device has to wait; none where the next copy waits anyway",
         why_equal="streams keep the order of the work; the host needs no part in it",
+    ),
+    "staged_copy": Hint(
+        label="staged copy",
+        waits="pageable.copy_(x, non_blocking=True), pageable.to(d, non_blocking=True) of many MiB",
+        instead="pinned.copy_(x, non_blocking=True), with pinned and dense memory that is allocated once",
+        why_equal="the same bytes are copied, without the memory of the driver's in between",
+        must_hold="event.synchronize() before the host reads the copy or writes over its source",
     ),
     "unknown": Hint(
         label="unknown",

@@ -8,18 +8,13 @@ import numpy as np
 
 from bagel_perf.analysis.traces.apis import Api
 from bagel_perf.analysis.traces.table import DEVICE_TO_HOST, HOST_TO_DEVICE, NONE, Ints, Mask
+from bagel_perf.schema.rules import recorded_names
 from bagel_perf.schema.waits import KINDS, Kind
 
-_SCALAR_READS = {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero"}
-_SCATTERS = {"aten::index_put_", "aten::index_put", "aten::_index_put_impl_", "aten::masked_scatter_"}
-_GATHERS = {"aten::index", "aten::masked_select"}
-_DYNAMIC_SHAPES = {
-    "aten::nonzero",
-    "aten::nonzero_numpy",
-    "aten::argwhere",
-    "aten::repeat_interleave",
-    "aten::bincount",
-}
+_SCALAR_READS = {"aten::item", *recorded_names("scalar_read")}
+_SCATTERS = {"aten::masked_scatter_", *recorded_names("mask_scatter")}
+_GATHERS = recorded_names("mask_gather")
+_DYNAMIC_SHAPES = recorded_names("nonzero")
 _UNIQUE = ("aten::unique", "aten::_unique")
 
 

@@ -76,7 +76,7 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
     thorough = watched if own_python is None else _composite(own_python)
     if name in _TENSORS_ONLY:
         return _among_tensors(name, thorough)
-    return _of_first(thorough) if name in _FIRST_ONLY else thorough
+    return _of_first(watched) if name in _FIRST_ONLY else thorough
 
 
 def name_of(func: Func) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from bagel_perf.harness.rules.copies import DOWNLOAD, UPLOAD, is_staged
 from bagel_perf.harness.simulated.autograd import cross
 from bagel_perf.harness.simulated.calls import CPU, Args, Func, Handler, Kwargs, plain
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, occupy, vacate, wrap
@@ -93,15 +94,15 @@ def _check_type(tensor: Tensor) -> None:
 def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, *, is_async: bool) -> None:
     """Reports the wait of a copy across devices from ``source``; ``host`` is the side of it in host memory."""
     with hidden():
-        is_empty, is_pinned = source.numel() == 0, device.pinned.holds(host)
+        is_empty, goes_through = source.numel() == 0, is_staged(host, device.pinned.holds)
     if is_empty:
         return
     is_download = type(source) is SimulatedTensor
     device.crosses(is_download=is_download)
     if not is_async:
         device.waits("d2h_copy" if is_download else "pageable_upload")
-    elif not is_pinned:
-        device.warns("asynchronous copy of pageable memory")
+    elif goes_through:
+        device.warns(DOWNLOAD if is_download else UPLOAD)
 
 
 def _cpu(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

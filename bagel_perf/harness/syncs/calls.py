@@ -30,6 +30,7 @@ from bagel_perf.harness.rules.calls import (
 )
 from bagel_perf.harness.shared import Shared
 from bagel_perf.harness.simulated.calls import name_of
+from bagel_perf.harness.syncs.staging import Tell, may_be_staged, run_timed
 from bagel_perf.schema.waits import Kind
 
 _hidden: Any = torch_names.DISABLE_TORCH_FUNCTION.find()
@@ -68,6 +69,10 @@ _of_thread = _OfThread()
 
 
 class _CallLog(TorchFunctionMode):
+    def __init__(self, tell_staged: Tell | None = None) -> None:
+        super().__init__()
+        self._tell_staged = tell_staged
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -77,6 +82,9 @@ class _CallLog(TorchFunctionMode):
         outer = _of_thread.call
         _of_thread.call = _Call(func, args, kwargs)
         try:
+            tell = self._tell_staged
+            if tell is not None and (kwargs or len(args) > 2) and may_be_staged(name_of(func), args, kwargs):
+                return run_timed(lambda: func(*args, **kwargs), tell)
             return func(*args, **kwargs)
         finally:
             _of_thread.call = outer
@@ -86,15 +94,17 @@ _keeping_fast_paths = Shared(lambda: fast_paths.kept_by(_CallLog))
 
 
 @contextmanager
-def logging_calls() -> Iterator[None]:
+def logging_calls(tell_staged: Tell | None = None) -> Iterator[None]:
     """Keeps track of this thread's torch functions until the end of the context; about 1 us a call.
+
+    ``tell_staged`` is called where an asynchronous copy held the host until the queue was empty.
 
     Does nothing where torch.compile has compiled something: it would be compiled anew inside.
     """
     if _has_compiled():
         yield
         return
-    with _keeping_fast_paths, _CallLog():
+    with _keeping_fast_paths, _CallLog(tell_staged):
         yield
 
 

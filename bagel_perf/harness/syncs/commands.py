@@ -18,7 +18,7 @@ c++filt addr2line nvcc ptxas cuobjdump nvdisasm fatbinary cicc readelf file sync
 _TOOLS = frozenset(_TOOL_NAMES.split())
 _HELPERS = ("from multiprocessing.resource_tracker import main", "from multiprocessing.forkserver import main")
 """Of multiprocessing itself: one watches semaphores, of the other each child is noticed by itself."""
-_COMPILES = os.path.join("torch", "_inductor", "compile_worker", "__main__.py")
+_COMPILES = "torch/_inductor/compile_worker/__main__.py"
 _SHELLS = frozenset({"sh", "bash", "dash"})
 _VERSIONED = re.compile(r"-\d+(\.\d+)*$")
 _BETWEEN = re.compile(r"\|\||&&|[|;&\n]")

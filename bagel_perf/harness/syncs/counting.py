@@ -11,7 +11,7 @@ from bagel_perf.harness.regions import Sink, recording
 from bagel_perf.harness.simulated import active_device
 from bagel_perf.harness.syncs.backward import observing_backward
 from bagel_perf.harness.syncs.calls import logging_calls
-from bagel_perf.harness.syncs.cuda import listening_to_cuda, require_callbacks
+from bagel_perf.harness.syncs.cuda import listening_to_cuda, require_callbacks, tell_staged
 from bagel_perf.harness.syncs.hearing import hearing
 from bagel_perf.harness.syncs.sites import SyncCollector
 
@@ -37,5 +37,10 @@ def count_host_syncs(device: torch.device | str, *sinks: Sink) -> Iterator[SyncC
         )
     require_callbacks()
     collector = SyncCollector(device.type)
-    with recording(*sinks), observing_backward, logging_calls(), hearing(collector, "cuda", listening_to_cuda):
+    with (
+        recording(*sinks),
+        observing_backward,
+        logging_calls(tell_staged),
+        hearing(collector, "cuda", listening_to_cuda),
+    ):
         yield collector

@@ -112,6 +112,12 @@ class _Dispatcher:
             self.num_device_and_event_waits += 1
             self._tell("explicit_sync")
 
+    def tell_staged(self) -> None:
+        """A copy has held the host, of which the sync debug mode knows nothing."""
+        if self.listeners:
+            self.num_device_and_event_waits += 1
+            self._tell("staged_copy")
+
     def _tell(self, kind: Kind) -> None:
         for listener in self.listeners:
             listener(kind)
@@ -140,13 +146,18 @@ def listening_to_cuda(listener: Listener) -> Iterator[None]:
         _dispatcher.remove(listener)
 
 
+def tell_staged() -> None:
+    """Tells whoever listens that an asynchronous copy has held the host on this thread."""
+    _dispatcher.tell_staged()
+
+
 def callbacks_stay_on() -> bool:
     """Whether torch goes on calling back when nobody listens any more, which slows down every allocation."""
     return not _dispatcher.switch.is_there
 
 
 def num_device_and_event_waits() -> int:
-    """Waits so far for a device or an event, of which the sync debug mode knows nothing."""
+    """Waits so far of which the sync debug mode knows nothing: for a device, for an event, and of staged copies."""
     return _dispatcher.num_device_and_event_waits
 
 

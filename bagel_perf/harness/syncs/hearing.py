@@ -20,6 +20,7 @@ from bagel_perf.harness.syncs.allow import take_allowance
 from bagel_perf.harness.syncs.backward import pass_of_this_thread
 from bagel_perf.harness.syncs.frames import Folders
 from bagel_perf.harness.syncs.setup import SetUp
+from bagel_perf.harness.syncs.staging import take_held_ms
 from bagel_perf.schema.waits import Kind
 
 
@@ -28,7 +29,7 @@ class Wait:
     """A wait that happens now: ``frame`` is the innermost outside torch, ``caller`` the innermost outside libraries.
 
     Both are None where no such frame is on the stack. ``allowed`` is the reason that ``allow_sync`` gave, ``is_setup``
-    says that a model is being loaded.
+    says that a model is being loaded. ``held_ms`` is how long a staged copy took, of which no profile tells.
     """
 
     kind: Kind
@@ -37,6 +38,7 @@ class Wait:
     region: tuple[str, ...]
     allowed: str | None
     is_setup: bool = False
+    held_ms: float = 0.0
 
 
 class Collector(Protocol):
@@ -71,7 +73,9 @@ class _Hub:
             context.run(self._tell, kind, frame or self._folders.user_frame(running.frame))
 
     def _tell(self, kind: Kind, frame: FrameType | None, *, is_setup: bool = False) -> None:
-        wait = Wait(kind, frame, self._folders.caller_of(frame), current_region(), take_allowance(), is_setup)
+        held_ms = take_held_ms() if kind == "staged_copy" else 0.0
+        caller = self._folders.caller_of(frame)
+        wait = Wait(kind, frame, caller, current_region(), take_allowance(), is_setup, held_ms)
         for collector in self.collectors:
             collector.take(wait)
 

@@ -10,12 +10,13 @@ from bagel_perf.harness.simulated import SimulatedDevice
 from bagel_perf.harness.syncs.sites import Place, SyncCollector, Texts, site_of
 from bagel_perf.schema import codec
 from bagel_perf.schema.ledger import Ledger
+from bagel_perf.schema.waits import Kind
 
 
 @contextmanager
 def keeping(ledger: Ledger, collector: SyncCollector, simulated: SimulatedDevice | None) -> Iterator[None]:
     """Tells ``ledger`` of each wait, and of what the simulated device remarks, until the end of the context."""
-    book = _Book(ledger, collector)
+    book = _Book(ledger)
     ledger.set(ledger.slot({"device": collector.device}), os.getpid())
     collector.on_wait = (*collector.on_wait, book.wait)
     if simulated is None:
@@ -26,18 +27,17 @@ def keeping(ledger: Ledger, collector: SyncCollector, simulated: SimulatedDevice
 
 
 class _Book:
-    def __init__(self, ledger: Ledger, collector: SyncCollector) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._collector = collector
         self._texts = Texts()
         self._of_waits: dict[int, int] = {}
         self._of_remarks: dict[tuple[str, str], int] = {}
 
-    def wait(self, number: int, place: Place) -> None:
+    def wait(self, number: int, kind: Kind, place: Place) -> None:
         """One more wait; the first of its kind at its place makes the record."""
         slot = self._of_waits.get(number)
         if slot is None:
-            site = site_of(self._collector.kind_of(number), place, 1, (), self._texts)
+            site = site_of(kind, place, 1, (), self._texts)
             slot = self._of_waits.setdefault(number, self._ledger.slot({"site": codec.to_json(site)}))
         self._ledger.add(slot)
 

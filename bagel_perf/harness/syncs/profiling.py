@@ -29,6 +29,7 @@ from bagel_perf.harness import torch_names
 from bagel_perf.harness.syncs.sites import Counted, Place, SyncCollector
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.waits import Kind
 
 _marker: Any = torch_names.RECORD_FUNCTION_FAST.find()
 NUM_PRICED = 12
@@ -64,6 +65,8 @@ class Profiled:
         num_lost_markers = len(self.marked.findings.waits.unmatched_markers)
         order = sorted(range(len(sites)), key=lambda i: -(sites[i].lost_gpu_ms or 0.0))
         for i in order[:NUM_PRICED]:
+            if sites[i].kind == "staged_copy":
+                continue
             sites[i] = replace(sites[i], price_ms=self.marked.price_ms({counted[i].number}))
         num_unseen = sum(site.count for site in unseen)
         found = [*sites, *unseen]
@@ -93,6 +96,8 @@ class Profiled:
 
 def _timed(counted: Counted, times: MarkedTimes | None) -> Site:
     site = counted.site()
+    if counted.kind == "staged_copy":
+        return site
     if times is None:
         return replace(site, blocked_ms=0.0, lost_gpu_ms=0.0)
     kind = times.kind if site.kind == "unknown" else site.kind
@@ -157,6 +162,8 @@ def _exported(profiler: profile, keep_trace: Path | None) -> Trace:
         return read_trace(path)
 
 
-def _mark(number: int, place: Place) -> None:
+def _mark(number: int, kind: Kind, place: Place) -> None:
+    if kind == "staged_copy":  # it has no runtime call of a wait
+        return
     with _marker(f"{MARKER_PREFIX}{number}"):
         pass

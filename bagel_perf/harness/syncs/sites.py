@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CodeType
 
 from bagel_perf.harness.syncs.expressions import Expressions
@@ -44,7 +44,8 @@ class Texts:
 class Counted:
     """The waits of one kind at one place; ``number`` counts such pairs in the order of their first wait.
 
-    ``instructions`` are offsets into the byte code of the expressions that waited.
+    ``instructions`` are offsets into the byte code of the expressions that waited, ``held_ms`` is the time of staged
+    copies.
     """
 
     number: int
@@ -53,22 +54,27 @@ class Counted:
     count: int
     instructions: tuple[int, ...]
     texts: Texts
+    held_ms: float = 0.0
 
     def site(self) -> Site:
         """As reports show it."""
-        return site_of(self.kind, self.place, self.count, self.instructions, self.texts)
+        site = site_of(self.kind, self.place, self.count, self.instructions, self.texts)
+        if self.kind != "staged_copy":
+            return site
+        return replace(site, blocked_ms=self.held_ms, price_ms=(0.0, self.held_ms))
 
 
-Listener = Callable[[int, Place], None]
-"""(number of the kind and place, place), called on the waiting thread before it waits."""
+Listener = Callable[[int, Kind, Place], None]
+"""(number of the kind and place, kind, place), called on the waiting thread before it waits."""
 
 
 class _Tally:
-    __slots__ = ("count", "instructions", "number")
+    __slots__ = ("count", "held_ms", "instructions", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.count = 0
+        self.held_ms = 0.0
         self.instructions: dict[int, None] = {}
 
 
@@ -81,7 +87,6 @@ class SyncCollector:
         self._tallies: dict[tuple[Kind, int], _Tally] = {}
         # Keyed by the identity of code objects, whose own hash reads all of their byte code.
         self._places: dict[tuple[object, ...], Place] = {}
-        self._kinds: list[Kind] = []
         # Of the kind that a thread may take twice: collecting garbage inside may run a finalizer that waits.
         self._lock = threading.RLock()
         self._texts = Texts()
@@ -94,12 +99,12 @@ class SyncCollector:
             tally = self._tallies.get((wait.kind, place.number))
             if tally is None:
                 tally = self._tallies[wait.kind, place.number] = _Tally(len(self._tallies))
-                self._kinds.append(wait.kind)
             tally.count += 1
+            tally.held_ms += wait.held_ms
             if wait.frame is not None:
                 tally.instructions[wait.frame.f_lasti] = None
         for listener in self.on_wait:
-            listener(tally.number, place)
+            listener(tally.number, wait.kind, place)
 
     def _place_of(self, wait: Wait) -> Place:
         frame, caller = wait.frame, wait.caller
@@ -113,10 +118,6 @@ class SyncCollector:
             self._places[key] = place
         return place
 
-    def kind_of(self, number: int) -> Kind:
-        """The kind of the waits that have a number."""
-        return self._kinds[number]
-
     def total(self) -> int:
         """Waits so far."""
         with self._lock:
@@ -127,7 +128,15 @@ class SyncCollector:
         with self._lock:
             places = list(self._places.values())
             found = [
-                Counted(tally.number, kind, places[number], tally.count, tuple(tally.instructions), self._texts)
+                Counted(
+                    tally.number,
+                    kind,
+                    places[number],
+                    tally.count,
+                    tuple(tally.instructions),
+                    self._texts,
+                    tally.held_ms,
+                )
                 for (kind, number), tally in self._tallies.items()
             ]
         return sorted(found, key=lambda each: -each.count)

@@ -194,7 +194,7 @@ def watch_host_syncs(
         sinks = (keeper,) if profiled is None else (keeper, RecordFunctionSink())
         collector = stack.enter_context(count_host_syncs(device, *sinks))
         stack.enter_context(nvtx_ranges_as_regions)
-        collector.on_wait = (lambda _, place: keeper.wait(is_allowed=place.allowed is not None),)
+        collector.on_wait = (lambda _number, _kind, place: keeper.wait(is_allowed=place.allowed is not None),)
         if told is not None:
             stack.enter_context(keeping(told, collector, simulated if is_simulated else None))
         wants_warnings = debug_mode and not is_simulated
