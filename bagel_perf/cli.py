@@ -45,6 +45,7 @@ from bagel_perf.cli_options import (
     Weights,
 )
 from bagel_perf.commands.common import existing, given_options, writable
+from bagel_perf.commands.streams import lenient_streams
 from bagel_perf.schema.blocks import FIRST_LOOK
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT, EXPECTED_FILE
@@ -313,10 +314,16 @@ class ProgramEnded(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and gives its exit code; errors go to stderr as one line."""
+    with lenient_streams():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # A job that is stopped from outside keeps what it measured, as with Ctrl-C.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup: then a program ignores it, too
+            signal.signal(number, signal.default_int_handler)
     try:
         if arguments[:1] == ["syncs"] and "--" not in arguments[:-1] and arguments[-1] == "--":
             raise UsageError("no program after --", allowed="python script.py ..., python -m module ...")

@@ -7,6 +7,7 @@ happens to the worker, events that have arrived stay with the caller.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from bagel_perf.schema.plans import Plan
 WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "bagel_perf.workload.worker")
 
 GRACE_S = 5.0
+PR_SET_PDEATHSIG = 1
 LOG_TAIL_BYTES = 8192
 
 
@@ -50,6 +52,23 @@ def _events(plan: Plan, command: Sequence[str]) -> Generator[Event, None, None]:
             _stop(worker)
 
 
+def dying_with_parent() -> Callable[[], None]:
+    """What a child does before it becomes a program that must not outlive this process, even where that is killed.
+
+    Linux alone can tell; there the kernel kills the child when the thread that started it is gone.
+    """
+    parent = os.getpid()
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def die_with_parent() -> None:
+        if library is not None:
+            library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return die_with_parent
+
+
 def _environment(plan: Plan) -> dict[str, str]:
     """Where only counts matter, threads that wait leave their core to others: a busy machine is three times as fast."""
     return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"} if plan.kind == "gate" else dict(os.environ)
@@ -67,6 +86,7 @@ def _start(command: Sequence[str], log: IO[bytes], environment: dict[str, str]) 
             encoding="utf-8",
             errors="replace",
             env=environment,
+            preexec_fn=dying_with_parent(),
         )
     except OSError as problem:
         raise RunFailed("the worker cannot be started", value=command[0], allowed=problem.strerror or "") from problem

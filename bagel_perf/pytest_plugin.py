@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.syncs import DoubtKind, SyncReport, doubts
 
 if TYPE_CHECKING:
     from bagel_perf.harness.syncs import SyncWatch
@@ -24,7 +24,10 @@ FIXTURE = "host_syncs"
 DEVICES = ("auto", "cuda", "cpu")
 TOP = 12
 
-_limit: pytest.StashKey[tuple[int, bool, dict[str, str]]] = pytest.StashKey()
+ALLOWANCES: dict[str, DoubtKind] = {"allow_unjudged": "unjudged", "allow_unwatched": "unwatched"}
+"""Arguments of the mark, and what of a count's doubts each lets pass."""
+
+_limit: pytest.StashKey[tuple[int, frozenset[DoubtKind], dict[str, str]]] = pytest.StashKey()
 _device: pytest.StashKey[ExitStack] = pytest.StashKey()
 
 
@@ -43,8 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declares the mark."""
     config.addinivalue_line(
         "markers",
-        f"{MARK}(limit, allow_unjudged=False, quiet_ops={{}}): the test's call waits for the device at most so often; "
-        "waits under allow_sync do not count; quiet_ops are operators that cannot be judged, with why they do not wait",
+        f"{MARK}(limit, allow_unjudged=False, allow_unwatched=False, quiet_ops={{}}): the test's call uses the device "
+        "and waits for it at most so often; waits under allow_sync do not count, operators that nobody can judge and "
+        "other processes fail the test; quiet_ops are such operators, with why they do not wait",
     )
 
 
@@ -74,16 +78,17 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
             stack.close()
 
 
-def _limit_of(mark: pytest.Mark) -> tuple[int, bool, dict[str, str]]:
-    """(limit, whether unjudged operators are fine, reasons by quiet operator) of a mark."""
-    known = set(mark.kwargs) <= {"limit", "allow_unjudged", "quiet_ops"}
+def _limit_of(mark: pytest.Mark) -> tuple[int, frozenset[DoubtKind], dict[str, str]]:
+    """(limit, doubts that are fine, reasons by quiet operator) of a mark."""
+    known = set(mark.kwargs) <= {"limit", "quiet_ops", *ALLOWANCES}
     values = (*mark.args, *([mark.kwargs["limit"]] if "limit" in mark.kwargs else []))
     if not known or len(values) != 1 or not isinstance(values[0], int) or isinstance(values[0], bool) or values[0] < 0:
         raise pytest.UsageError(f"{MARK} takes one number of host syncs, 0 or more, as @pytest.mark.{MARK}(0)")
     quiet = mark.kwargs.get("quiet_ops", {})
     if not isinstance(quiet, dict) or not all(isinstance(reason, str) and reason.strip() for reason in quiet.values()):
         raise pytest.UsageError(f'quiet_ops of {MARK} are reasons by operator, as {{"mine.op": "why"}}; not {quiet!r}')
-    return values[0], bool(mark.kwargs.get("allow_unjudged", False)), quiet
+    allowed = frozenset(doubt for name, doubt in ALLOWANCES.items() if mark.kwargs.get(name, False))
+    return values[0], allowed, quiet
 
 
 def _counts(item: pytest.Item) -> bool:
@@ -101,15 +106,22 @@ def _has_gpu(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Counts during the call of a marked test, and fails it with the table of sites where it waited too often."""
+    """Counts during the call of a marked test, and fails it with the table of sites where it waited too often.
+
+    A test that counts by the fixture alone fails where the count says nothing: the numbers are its own to judge.
+    """
     if _limit not in item.stash:
-        return (yield)
+        result = yield
+        watch = getattr(item, "funcargs", {}).get(FIXTURE)
+        if watch is not None and (problem := doubt_of(watch.report(item.name), frozenset())):
+            pytest.fail(problem, pytrace=False)
+        return result
     from bagel_perf.harness.syncs import watch_host_syncs
 
-    limit, allow_unjudged, quiet_ops = item.stash[_limit]
+    limit, allowed, quiet_ops = item.stash[_limit]
     with watch_host_syncs("cuda", debug_mode=False, quiet_ops=quiet_ops) as watch:
         result = yield
-    problem = judge(watch.report(item.name), limit, allow_unjudged=allow_unjudged)
+    problem = judge(watch.report(item.name), limit, allowed)
     if problem is not None:
         pytest.fail(problem, pytrace=False)
     return result
@@ -124,17 +136,25 @@ def host_syncs(request: pytest.FixtureRequest) -> Iterator[SyncWatch]:
         yield watch
 
 
-def judge(report: SyncReport, limit: int, *, allow_unjudged: bool) -> str | None:
+def judge(report: SyncReport, limit: int, allowed: frozenset[DoubtKind]) -> str | None:
     """What is wrong with a report, with its table; None where nothing is."""
     count = sum(site.count for site in report.sites if site.allowed is None)
     if count > limit:
         return f"{count} host syncs, {limit} allowed\n\n{table_of(report)}"
-    if report.unjudged and not allow_unjudged:
-        names = ", ".join(report.unjudged)
-        remedy = f"run it on a GPU, or mark it {MARK}({limit}, quiet_ops={{NAME: REASON}}) or with allow_unjudged=True"
-        shown = f"so {limit} host syncs are not shown; {remedy}"
-        return f"the simulated device cannot judge {names}, {shown}\n\n{table_of(report)}"
-    return None
+    return doubt_of(report, allowed)
+
+
+def doubt_of(report: SyncReport, allowed: frozenset[DoubtKind]) -> str | None:
+    """Every reason why a count says nothing, on one line; None without one."""
+    found = [doubt for doubt in doubts(report) if doubt.kind not in allowed]
+    if not found:
+        return None
+    kinds = {doubt.kind for doubt in found}
+    options = [f"{name}=True" for name, kind in ALLOWANCES.items() if kind in kinds]
+    options += ["quiet_ops={NAME: REASON}"] if "unjudged" in kinds else []
+    hint = f"; {MARK} with {', '.join(options)} lets it pass" if options else ""
+    count = sum(site.count for site in report.sites if site.allowed is None)
+    return f"{count} host syncs counted, which is open: {', and '.join(map(str, found))}{hint}\n\n{table_of(report)}"
 
 
 def table_of(report: SyncReport) -> str:

@@ -149,6 +149,53 @@ def test_the_plugin_is_an_entry_point() -> None:
     assert sys.modules["bagel_perf.pytest_plugin"]
 
 
+SAYS_NOTHING = {
+    "assert torch.ones(3).sum().item() == 3": "nothing ran on the device",
+    "import json": "nothing ran on the device",
+    "torch.cuda.is_available(), torch.cuda.Event(), cuda.shape": "nothing ran on the device",
+    "x = cuda * 2; subprocess.run([sys.executable, '-c', ''])": "nobody watched the processes",
+    "cuda.unique(dim=0)": "cannot judge aten.unique_dim",
+}
+
+
+@pytest.mark.parametrize("how", ["mark", "fixture"])
+def test_a_count_that_says_nothing_is_no_pass(run: object, how: str) -> None:
+    text = "import pytest, subprocess, sys, torch\n"
+    text += "@pytest.fixture\ndef cuda():\n    return torch.ones(3, 2, device='cuda')\n"
+    for number, body in enumerate(SAYS_NOTHING):
+        mark = "@pytest.mark.max_host_syncs(0)\n" if how == "mark" else ""
+        end = "    assert host_syncs.host_syncs == 0\n" if how == "fixture" else ""
+        text += f"{mark}def test_{number}(cuda{', host_syncs' * (how == 'fixture')}):\n    {body}\n{end}"
+    found, out = outcomes(run, text)
+    assert found == {"failed": len(SAYS_NOTHING)}
+    opened = [line for line in out.splitlines() if line.startswith("0 host syncs counted, which is open: ")]
+    assert all(reason in line for line, reason in zip(opened, SAYS_NOTHING.values(), strict=True))
+
+
+def test_a_mark_may_let_other_processes_pass_and_forks_that_use_no_device_pass_anyway(run: object) -> None:
+    found, _ = outcomes(
+        run,
+        """
+        import multiprocessing, subprocess, sys
+        import pytest, torch
+
+        @pytest.mark.max_host_syncs(0, allow_unwatched=True)
+        def test_another():
+            torch.ones(3, device="cuda").sum()
+            subprocess.run([sys.executable, "-c", ""], check=True)
+
+        @pytest.mark.max_host_syncs(1)
+        def test_fork():
+            torch.ones(3, device="cuda").sum().item()
+            process = multiprocessing.get_context("fork").Process(target=print)
+            process.start()
+            process.join()
+            subprocess.run(["uname", "-a"], check=True)
+        """,
+    )
+    assert found == {"passed": 2}
+
+
 def test_a_failure_on_a_torch_that_nobody_tested_says_so(run: object) -> None:
     found, out = outcomes(
         run,

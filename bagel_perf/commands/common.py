@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from bagel_perf.commands.streams import check_stdout
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import result_file
 from bagel_perf.schema.store import write_json_atomic, writing
@@ -37,7 +38,8 @@ def stream_for_people(json_path: str | None) -> TextIO:
 def write_json(json_path: str | None, data: dict[str, Any]) -> None:
     """Writes JSON where ``--json`` says: nowhere, stdout, or a file, which is replaced in one step."""
     if json_path == "-":
-        print(json.dumps(data, indent=1))
+        print(json.dumps(data, indent=1), flush=True)
+        check_stdout()
     elif json_path is not None:
         path = Path(json_path)
         if path.is_symlink() or (path.exists() and not path.is_file()):  # a device or pipe is written, never replaced
@@ -49,7 +51,9 @@ def write_json(json_path: str | None, data: dict[str, Any]) -> None:
 
 def check_json_path(json_path: str | None) -> None:
     """Raises ``UsageError`` before anything runs if the JSON could not be written in the end."""
-    if json_path is not None and json_path != "-":
+    if json_path == "-":
+        check_stdout()
+    elif json_path is not None:
         writable(Path(json_path), "--json", empty=not json_path)
 
 

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bagel_perf import launch
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
+from bagel_perf.commands.supervising import run_supervised
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.sync_tables import print_syncs
-from bagel_perf.schema.errors import BagelPerfError, Inconclusive, RunFailed, UsageError, error_from_json
+from bagel_perf.schema.errors import RunFailed, UsageError, error_from_json
 from bagel_perf.schema.events import Event, SyncsEvent
+from bagel_perf.schema.ledger import shared_ledger
 from bagel_perf.schema.plans import Device, Plan
+from bagel_perf.schema.recovery import process_id, recovered_report, unwatched_processes
 from bagel_perf.schema.scripts import ScriptOrder
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.syncs import Process, SyncReport
 
 SCRIPT_MODULE = "bagel_perf.workload.script"
-GRACE_S = 2.0
-"""For a program to end after Ctrl-C, before it is asked again."""
-FINISH_S = 120.0
-"""For it to end then, and for the profile of a long run to be read."""
 FLAGS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 
 
@@ -153,83 +150,78 @@ def watch_program(
     """Runs the command and watches it; gives its own exit code, or raises where a budget was not kept."""
     check_json_path(output.json_path)
     program = parse_command(command)
-    with tempfile.TemporaryDirectory(prefix="bagel_perf_") as folder:
+    subject = " ".join(program.target)
+    with tempfile.TemporaryDirectory(prefix="bagel_perf_") as folder, shared_ledger() as (ledger, descriptor):
         report_path = Path(folder, "report.json")
         order = ScriptOrder(
             report_path=str(report_path),
-            subject=" ".join(program.target),
+            subject=subject,
             is_module=program.is_module,
             device=device,
             profile=profile,
             trace_path=trace_path,
             budgets=budgets,
             quiet_ops=quiet_ops,
+            ledger=descriptor,
         )
-        code = _run(program, order, output)
-        report = _read_report(report_path, code)
-    _deliver(report, output)
-    return code
+        ended = _run(program, order, output)
+        report = _read_report(report_path) or recovered_report(ledger, subject)
+        main = Process(name="main", pid=process_id(ledger), argv=program.target, watched=True)
+        others = unwatched_processes(ledger)
+    if report is None:
+        raise _vanished(ended)
+    _deliver(as_it_ended(report, ended, main, others), output)
+    return code_of(ended)
 
 
 def _run(program: Program, order: ScriptOrder, output: Output) -> int:
     """Runs the program on this terminal, its stdout on stderr where the JSON has stdout for itself."""
     arguments = [program.interpreter, *program.flags, "-m", SCRIPT_MODULE, json.dumps(order.to_json())]
     stdout = sys.stderr if output.json_path == "-" else None
+    descriptors = () if order.ledger is None else (order.ledger,)
     try:
-        process = subprocess.Popen([*arguments, *program.target], stdout=stdout)
+        return run_supervised([*arguments, *program.target], stdout, descriptors)
     except OSError as problem:
         reason = problem.strerror or str(problem)
         raise UsageError("interpreter cannot be started", value=program.interpreter, allowed=reason) from problem
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        return _end(process)
 
 
-def _end(process: subprocess.Popen[bytes]) -> int:
-    """Lets the program end and its report be written; a second Ctrl-C ends both at once.
-
-    Ctrl-C has reached the program from the terminal, a signal to this process alone has not.
-    """
-    with contextlib.suppress(KeyboardInterrupt):
-        for number, patience_s in ((None, GRACE_S), (signal.SIGINT, FINISH_S)):
-            if number is not None:
-                process.send_signal(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(patience_s)
-    process.kill()
-    return process.wait()
+def code_of(ended: int) -> int:
+    """The exit code that a shell gives: of a process, or 128 and the signal that ended it."""
+    return ended if ended >= 0 else 128 - ended
 
 
-def _read_report(path: Path, code: int) -> SyncReport:
+def _read_report(path: Path) -> SyncReport | None:
+    """The report that the program left, None without one; raises the error that kept it from being watched."""
     if not path.exists():
-        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
-        raise RunFailed(
-            "the program ended without a report",
-            value=cause,
-            remedy="it may have been killed, called os._exit, or use a Python without bagel-perf",
-        )
+        return None
     outcome = json.loads(path.read_text(encoding="utf-8"))
     if "error" in outcome:
         raise error_from_json(outcome["error"])
     return SyncReport.from_json(outcome["report"])
 
 
+def _vanished(ended: int) -> RunFailed:
+    return RunFailed(
+        "the program ended before it was watched",
+        value=f"signal {-ended}" if ended < 0 else f"exit code {ended}",
+        remedy="it may have been killed, or use a Python without bagel-perf",
+    )
+
+
+def as_it_ended(report: SyncReport, ended: int, main: Process, others: Sequence[Process]) -> SyncReport:
+    """The report with what only the parent of the program knows: how it ended."""
+    code = code_of(ended)
+    main = replace(main, exit_code=code, host_syncs=report.host_syncs)
+    name = signal.Signals(-ended).name if ended < 0 and -ended in set(signal.Signals) else None
+    return replace(report, exit_code=code, signal=name, processes=(main, *others))
+
+
 def _deliver(report: SyncReport, output: Output) -> None:
     """Prints and writes the report; raises for a budget that was not kept, or cannot be judged."""
+    write_json(output.json_path, report.to_json())
     if not output.quiet:
         print_syncs(report, stream_for_people(output.json_path), top=output.top)
-    write_json(output.json_path, report.to_json())
-    error = report.budget_error() or _doubt(report)
+    error = report.budget_error()
     if error is not None:
         raise error
-
-
-def _doubt(report: SyncReport) -> BagelPerfError | None:
-    """A budget is not kept where some operators may wait and nobody knows."""
-    operators = dict.fromkeys(name for check in report.budgets for name in report.unjudged_in(check.region))
-    if not operators:
-        return None
-    names = ", ".join(operators)
-    remedy = "run it on a GPU, leave these operators out, or answer for them: --quiet-op NAME=REASON"
-    return Inconclusive("the simulated device cannot judge operators, so budgets are open", value=names, remedy=remedy)

@@ -14,7 +14,7 @@ from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
 from bagel_perf.schema.errors import INTERRUPTED
 from bagel_perf.schema.sites import Site
-from bagel_perf.schema.syncs import BudgetCheck, SyncReport
+from bagel_perf.schema.syncs import UNUSED_REMEDY, BudgetCheck, SyncReport, doubts
 from bagel_perf.schema.waits import HINTS
 
 MAX_HINTS = 4
@@ -106,8 +106,14 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
         yield f"- does not wait, as you say: {each.name}, {counted(each.calls, 'call')}: {each.reason}"
     for name, calls in report.hazards.items():
         yield f"- may stall without waiting: {name}, {counted(calls, 'call')}"
+    if report.unused():
+        yield "- nothing ran on the device: that nothing waits for it says nothing about a GPU"
+    for process in report.unwatched:
+        yield f"- not watched, and its waits not in the counts: {process.name}"
+    for name in report.untested:
+        yield f"- not tested with {name}: counts may be wrong"
     for check in report.budgets:
-        yield _budget_line(check)
+        yield _budget_line(report, check)
     yield from (f"- {note}" for note in report.notes)
     if report.instrument is not None:
         yield _instrument_line(report)
@@ -125,10 +131,11 @@ def _places_of(operator: str, report: SyncReport) -> str:
     return f" at {', '.join(shown)}{more}" if shown else ""
 
 
-def _budget_line(check: BudgetCheck) -> str:
+def _budget_line(report: SyncReport, check: BudgetCheck) -> str:
     if not check.num_entries:
         return f"- budget of {check.region}: {check.limit} an entry: NEVER ENTERED"
-    state = "kept" if check.ok else "EXCEEDED"
+    reasons = " and ".join(doubt.text for doubt in doubts(report, check.region))
+    state = "EXCEEDED" if not check.ok else f"kept as far as was counted, but OPEN: {reasons}" if reasons else "kept"
     if not check.region:
         return f"- budget of the whole: {check.limit}, spent {check.worst}: {state}"
     spent = f"the worst of {check.num_entries} spent {check.worst}" if check.num_entries > 1 else f"spent {check.worst}"
@@ -185,13 +192,19 @@ def hint_lines(report: SyncReport, top: int) -> Iterator[str]:
 
 def last_line(report: SyncReport) -> str:
     """What to do next."""
+    if report.signal:
+        return f"next: {report.signal} ended the program; what would have come later is not counted"
     if report.exit_code == INTERRUPTED:
         return "next: run it to its end, it was interrupted; what comes later is not counted"
     if report.exit_code:
         return f"next: the program ended with exit code {report.exit_code}; if it should go on, mend that first"
     if report.unjudged:
         return "next: run it on a GPU, which counts what could not be judged here"
+    if report.unused():
+        return f"next: {UNUSED_REMEDY}"
     open_sites = [site for site in report.sites if site.allowed is None]
+    if not open_sites and report.unwatched:
+        return "next: look at the processes that were not watched; in this one nothing waits that is not allowed"
     if not open_sites:
         hold = "" if report.budgets else "; hold it with a budget: --budget 0"
         return f"next: nothing waits that is not allowed{hold}"

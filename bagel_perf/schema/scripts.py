@@ -16,7 +16,8 @@ class ScriptOrder:
     """What to run and how to watch it; the report is written to ``report_path``.
 
     ``is_module`` says that the target is a module's name, as after ``python -m``. On ``cuda`` the program runs on the
-    GPU, on ``cpu`` on the simulated device, on ``auto`` on a GPU if there is one.
+    GPU, on ``cpu`` on the simulated device, on ``auto`` on a GPU if there is one. ``ledger`` is the descriptor of a
+    ledger for what is counted meanwhile.
     """
 
     report_path: str
@@ -27,6 +28,7 @@ class ScriptOrder:
     trace_path: str | None = None
     budgets: dict[str, int] = field(default_factory=dict, hash=False)
     quiet_ops: dict[str, str] = field(default_factory=dict, hash=False)
+    ledger: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The order as a JSON object."""

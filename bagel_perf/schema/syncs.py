@@ -6,16 +6,23 @@ History of the format: version 1, the first.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from bagel_perf.schema import codec
-from bagel_perf.schema.errors import CountersDrifted, UsageError
+from bagel_perf.schema.errors import BagelPerfError, CountersDrifted, Inconclusive, UsageError
 from bagel_perf.schema.runs import SyncDevice
 from bagel_perf.schema.sites import QuietOperator, Site, UnjudgedSite
 from bagel_perf.schema.traces import TraceReport
 
 SCHEMA = "bagel-perf.syncs"
 VERSION = 1
+MAX_NAMES = 3
+UNJUDGED_REMEDY = "run it on a GPU, leave these operators out, or say why they do not wait: --quiet-op, quiet_ops"
+UNUSED_REMEDY = 'let the program put its tensors on "cuda", as it does where there is a GPU'
+UNKNOWN_PID = 2**32
+"""In a ledger, of a process that may use the device and has no number there."""
+
+DoubtKind = Literal["unjudged", "unused", "unwatched", "untested"]
 
 
 class SyncBudgetExceeded(CountersDrifted):
@@ -51,7 +58,8 @@ class BudgetCheck:
 
     The uploads of a model's set-up count like others, in a region and in the whole: who does not want that puts them
     under ``allow_sync("set-up")``.
-    A budget that no entry was held to is not kept: it would guard nothing.
+    A budget that no entry was held to is not kept: it would guard nothing. ``used_device`` says whether anything ran on
+    the device in one of the entries, None where that cannot be told.
     """
 
     region: str
@@ -59,6 +67,7 @@ class BudgetCheck:
     num_entries: int
     worst: int
     num_exceeded: int
+    used_device: bool | None = None
 
     @property
     def ok(self) -> bool:
@@ -100,6 +109,18 @@ class PriceCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process of the program; ``host_syncs`` is None where nobody watched it, ``pid`` and exit code where unknown."""
+
+    name: str
+    pid: int | None = None
+    argv: tuple[str, ...] = ()
+    exit_code: int | None = None
+    host_syncs: int | None = None
+    watched: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
     """What one watch saw; ``sites`` by lost GPU time where it is known, else by count.
 
@@ -107,8 +128,11 @@ class SyncReport:
     device met and cannot judge, with the number of calls; their waits are in no count. ``unjudged_sites`` are the lines
     where they ran, missing in older reports; ``quiet_operators`` are those that the user answers for, and so not among
     the unjudged. ``hazards`` are calls that do not wait but may stall, ``notes`` sentences about what limits the
-    figures. ``exit_code`` is that of the program that was watched; a failing one is reported as far as it came.
-    ``profile`` is all that the profiled run's trace says.
+    figures. ``exit_code`` is that of the program that was watched; a failing one is reported as far as it came;
+    ``signal`` is the name of the signal that ended it. ``profile`` is all that the profiled run's trace says.
+
+    ``used_device`` says whether anything ran on the device, None where that cannot be told. ``processes`` are the
+    program and those it started that could use the device. ``untested`` names what this tool was not tested with.
     """
 
     device: SyncDevice
@@ -127,6 +151,15 @@ class SyncReport:
     instrument: Instrument | None = None
     price_check: PriceCheck | None = None
     profile: TraceReport | None = None
+    signal: str | None = None
+    used_device: bool | None = None
+    processes: tuple[Process, ...] = ()
+    untested: tuple[str, ...] = ()
+
+    @property
+    def unwatched(self) -> tuple[Process, ...]:
+        """Processes of the program whose waits are in no count."""
+        return tuple(process for process in self.processes if not process.watched)
 
     def __post_init__(self) -> None:
         total = sum(site.count for site in self.sites)
@@ -139,18 +172,30 @@ class SyncReport:
 
     def unjudged_in(self, region: str) -> tuple[str, ...]:
         """Operators that nobody can judge and that may have run in a region, "" for the whole."""
-        if not self.unjudged_sites:
-            return tuple(self.unjudged)
-        return tuple(dict.fromkeys(each.operator for each in self.unjudged_sites if touches(each.region, region)))
+        placed = {each.operator for each in self.unjudged_sites}
+        here = {each.operator for each in self.unjudged_sites if touches(each.region, region)}
+        return tuple(name for name in self.unjudged if name in here or name not in placed)
 
-    def budget_error(self) -> SyncBudgetExceeded | None:
-        """The error that names the first budget that was not kept and the lines that spent it; None if all were."""
-        check = next((check for check in self.budgets if not check.ok), None)
-        if check is None:
-            return None
-        if check.num_entries == 0:
+    def unused(self, region: str = "") -> bool:
+        """Whether it is known that nothing ran on the device, in all or in a region with a budget."""
+        checks = [check.used_device for check in self.budgets if check.region == region and check.num_entries]
+        return self.used_device is False or (bool(region) and False in checks)
+
+    def budget_error(self) -> BagelPerfError | None:
+        """The error of the first budget that was not kept, else of the budgets that are open; None if all were kept.
+
+        ``SyncBudgetExceeded`` names the lines that spent it, ``Inconclusive`` every reason why nobody can tell.
+        """
+        exceeded = next((check for check in self.budgets if check.num_exceeded), None)
+        if exceeded is not None:
+            return self._exceeded(exceeded)
+        absent = next((check for check in self.budgets if not check.ok), None)
+        if absent is not None and not self.unwatched:
             remedy = "name a region that the program enters, or drop the budget"
-            return SyncBudgetExceeded("a region with a budget was never entered", value=check.region, remedy=remedy)
+            return SyncBudgetExceeded("a region with a budget was never entered", value=absent.region, remedy=remedy)
+        return self._open_error(absent)
+
+    def _exceeded(self, check: BudgetCheck) -> SyncBudgetExceeded:
         place = f"region {check.region}" if check.region else "the program"
         spent = [site for site in self.sites if site.allowed is None and touches(site.region, check.region)]
         spent.sort(key=lambda site: site.is_setup)  # it is named where nothing else waited
@@ -162,6 +207,14 @@ class SyncReport:
             allowed=f"budget {check.limit}",
             remedy=f"look at {lines}" if lines else "",
         )
+
+    def _open_error(self, absent: BudgetCheck | None) -> Inconclusive | None:
+        reasons = {doubt: None for check in self.budgets for doubt in doubts(self, check.region)}
+        if not reasons:
+            return None
+        names = ", ".join(check.region or "the whole" for check in self.budgets if doubts(self, check.region))
+        first = () if absent is None else (f"{absent.region} was never entered in the process that was watched",)
+        return Inconclusive("budgets are open", value=names, allowed=", and ".join([*first, *map(str, reasons)]))
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -181,3 +234,35 @@ def is_within(region: str, outer: str) -> bool:
 def touches(region: str, name: str) -> bool:
     """Whether a region path is inside a region of this name, at whatever depth that lies; a name may hold ``/``."""
     return not name or f"/{name}/" in f"/{region}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a budget is open although no count exceeds it: what ``kind`` of reason, in words, and what helps."""
+
+    kind: DoubtKind
+    text: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.remedy})"
+
+
+def doubts(report: SyncReport, region: str = "") -> tuple[Doubt, ...]:
+    """Every reason why nobody can tell whether a region, "" for the whole, kept its budget."""
+    found = []
+    if operators := report.unjudged_in(region):
+        text = f"the simulated device cannot judge {', '.join(operators)}"
+        found.append(Doubt("unjudged", text, UNJUDGED_REMEDY))
+    if report.unused(region):
+        place = f" in region {region}" if region else ""
+        found.append(Doubt("unused", f"nothing ran on the device{place}", UNUSED_REMEDY))
+    if report.unwatched:
+        names = ", ".join(process.name for process in report.unwatched[:MAX_NAMES])
+        more = f" and {len(report.unwatched) - MAX_NAMES} more" * (len(report.unwatched) > MAX_NAMES)
+        text = f"nobody watched the processes that the program started: {names}{more}"
+        found.append(Doubt("unwatched", text, "run their work in the program's own process"))
+    if report.untested:
+        text = f"this was not tested with {', '.join(report.untested)}"
+        found.append(Doubt("untested", text, "take a version that was tested"))
+    return tuple(found)

@@ -19,6 +19,8 @@ from bagel_perf.schema.errors import INTERRUPTED
 from bagel_perf.workload.exit_handlers import own_exit_handlers
 
 _OWN = (str(Path(__file__).parents[1]) + os.sep, runpy.__file__, "<frozen runpy>")
+_MAIN = ("__main__", "__mp_main__")
+"""Its name here, and in processes of multiprocessing that start afresh: what they pickle names its class so."""
 _EXECUTORS = {"concurrent.futures.thread": "_shutdown", "concurrent.futures.process": "_global_shutdown"}
 """Modules that refuse work once Python is about to end, and the flag by which they know."""
 
@@ -39,13 +41,16 @@ def run_program(target: str, *, is_module: bool) -> int:
 @contextmanager
 def _own_main() -> Iterator[None]:
     """A ``__main__`` for the program alone, which stays until its exit handlers have run: they may pickle by it."""
-    ours = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    sys.modules["__main__"].__dict__["__builtins__"] = builtins
+    ours = {name: sys.modules[name] for name in _MAIN if name in sys.modules}
+    main = ModuleType("__main__")
+    main.__dict__["__builtins__"] = builtins
+    sys.modules.update(dict.fromkeys(_MAIN, main))
     try:
         yield
     finally:
-        sys.modules["__main__"] = ours
+        for name in _MAIN:
+            sys.modules.pop(name, None)
+        sys.modules.update(ours)
 
 
 def _run(target: str, *, is_module: bool) -> None:

@@ -13,21 +13,23 @@ import os
 import signal
 import sys
 import threading
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from unittest import mock
 
 import torch
 
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
 from bagel_perf.harness.syncs import SyncBudgetExceeded, SyncWatch, watch_host_syncs
 from bagel_perf.harness.syncs.cost import measure_instrument
-from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, EnvironmentUnfit, error_to_json
+from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, EnvironmentUnfit, Inconclusive, error_to_json
+from bagel_perf.schema.ledger import Ledger, inherited_ledger
 from bagel_perf.schema.scripts import ScriptOrder
 from bagel_perf.schema.store import write_json_atomic
 from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.workload.children import counting_children
 from bagel_perf.workload.prices import priced
 from bagel_perf.workload.program import run_program
 
@@ -36,22 +38,30 @@ def main() -> int:
     """Runs the program; gives its exit code, whatever the watch found."""
     order = ScriptOrder.from_json(json.loads(sys.argv[1]))
     sys.argv = sys.argv[2:]
+    ledger = Ledger() if order.ledger is None else inherited_ledger(order.ledger)
+    codes: list[int] = []
     try:
         # Never closed: daemon threads of the program end with the process, and not before.
-        code, report = run_order(order, ExitStack())
+        report = run_order(order, ExitStack(), ledger, codes.append)
+        _write(order, {"report": report.to_json()})
     except BagelPerfError as problem:
-        _write(order, {"error": error_to_json(problem)})
-        return problem.exit_code
-    _write(order, {"report": report.to_json()})
-    return code
+        if not codes:
+            _write(order, {"error": error_to_json(problem)})
+            return problem.exit_code
+        ledger.slot({"failed": str(problem)})
+    except Exception as problem:  # the program may have left anything behind: what was counted is in the ledger
+        if not codes:
+            raise
+        ledger.slot({"failed": f"{type(problem).__name__}: {problem}"})
+    return codes[0]
 
 
 def _write(order: ScriptOrder, outcome: dict[str, Any]) -> None:
     write_json_atomic(Path(order.report_path), outcome)
 
 
-def run_order(order: ScriptOrder, device: ExitStack) -> tuple[int, SyncReport]:
-    """Exit code of the program and what was seen of it; ``EnvironmentUnfit`` where it cannot run as ordered.
+def run_order(order: ScriptOrder, device: ExitStack, ledger: Ledger, end: Callable[[int], None]) -> SyncReport:
+    """What was seen of the program; ``end`` is told its exit code. ``EnvironmentUnfit`` where it cannot run as ordered.
 
     The simulated device is opened in ``device``, for as long as threads of the program may run.
     """
@@ -63,32 +73,56 @@ def run_order(order: ScriptOrder, device: ExitStack) -> tuple[int, SyncReport]:
         raise EnvironmentUnfit("the simulated device has no trace to keep", remedy="drop --keep-trace, or use a GPU")
     if not uses_gpu:
         device.enter_context(SimulatedCuda())
-    code, report = watched(order, profile=order.profile and uses_gpu)
-    if uses_gpu and code != INTERRUPTED:
+    report = watched(order, ledger, end, profile=order.profile and uses_gpu)
+    if uses_gpu and report.exit_code != INTERRUPTED:
         report = with_instrument(report, profile=order.profile)
-    return code, report
+    return report
 
 
-def watched(order: ScriptOrder, *, profile: bool) -> tuple[int, SyncReport]:
-    """Exit code of the program, and what was seen of it; a program that fails is reported as far as it came."""
-    code = 0
+def watched(order: ScriptOrder, ledger: Ledger, end: Callable[[int], None], *, profile: bool) -> SyncReport:
+    """What was seen of the program; one that fails is reported as far as it came."""
+    code, owner = 0, os.getpid()
     keep = None if order.trace_path is None else Path(order.trace_path)
     with (
-        suppress(SyncBudgetExceeded),
-        watching(order.budgets, order.quiet_ops, profile=profile, keep_trace=keep) as watch,
+        suppress(SyncBudgetExceeded, Inconclusive),
+        watching(order.budgets, order.quiet_ops, profile=profile, keep_trace=keep, ledger=ledger) as watch,
+        nullcontext() if profile else _reporting_at_once(order, watch),
     ):
-        with counting_children() as children:
-            code = run_program(sys.argv[0], is_module=order.is_module)
+        code = run_program(sys.argv[0], is_module=order.is_module)
+        if os.getpid() != owner:  # a fork that ran to the end of the program
+            end_at_once(code)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on there is a report to finish
-    report = watch.report(order.subject)
-    return code, replace(report, exit_code=code, notes=(*report.notes, *children.note()))
+        end(code)
+    return replace(watch.report(order.subject), exit_code=code)
+
+
+@contextmanager
+def _reporting_at_once(order: ScriptOrder, watch: SyncWatch) -> Iterator[None]:
+    """Has ``os._exit`` leave a whole report, source texts included; what a ledger keeps has none."""
+    exit_now, owner = os._exit, os.getpid()
+
+    def leave(status: int) -> NoReturn:
+        if os.getpid() == owner:
+            with suppress(Exception):  # the ledger has what this was to write
+                _write(order, {"report": watch.report(order.subject).to_json()})
+        exit_now(status)
+
+    with mock.patch.object(os, "_exit", leave):
+        yield
 
 
 def watching(
-    budgets: dict[str, int], quiet_ops: dict[str, str], *, profile: bool, keep_trace: Path | None = None
+    budgets: dict[str, int],
+    quiet_ops: dict[str, str],
+    *,
+    profile: bool,
+    keep_trace: Path | None = None,
+    ledger: Ledger | None = None,
 ) -> AbstractContextManager[SyncWatch]:
     """All instruments at once: a program runs only once."""
-    return watch_host_syncs("cuda", budgets=budgets, profile=profile, keep_trace=keep_trace, quiet_ops=quiet_ops)
+    return watch_host_syncs(
+        "cuda", budgets=budgets, profile=profile, keep_trace=keep_trace, ledger=ledger, quiet_ops=quiet_ops
+    )
 
 
 def with_instrument(report: SyncReport, *, profile: bool) -> SyncReport:
@@ -107,11 +141,16 @@ def with_instrument(report: SyncReport, *, profile: bool) -> SyncReport:
 def _end(code: int) -> None:
     """Ends at once where daemon threads run: Python's own end aborts the process if one is inside torch just then."""
     if any(thread.daemon for thread in threading.enumerate()):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
+        end_at_once(code)
     sys.exit(code)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Ends the process with what it printed, and nothing else."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

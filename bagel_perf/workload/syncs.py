@@ -14,7 +14,7 @@ from bagel_perf.harness.syncs import SyncBudgetExceeded, SyncWatch, watch_host_s
 from bagel_perf.harness.syncs.cost import measure_instrument
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.parameters import map_tensors
-from bagel_perf.schema.errors import EnvironmentUnfit
+from bagel_perf.schema.errors import EnvironmentUnfit, Inconclusive
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, SyncsEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.syncs import SyncReport, Witnesses
@@ -73,7 +73,10 @@ def _simulated(watched: Watched) -> SyncReport:
     watched.progress("counting on the simulated device", 1)
     with SimulatedDevice() as device:
         subject = watched.subject(watched.variant, map_tensors(watched.model, device.wrap))
-        with suppress(SyncBudgetExceeded), watch_host_syncs(device.device, budgets=watched.plan.budgets) as watch:
+        with (
+            suppress(SyncBudgetExceeded, Inconclusive),
+            watch_host_syncs(device.device, budgets=watched.plan.budgets) as watch,
+        ):
             run_stages(subject)
     return watch.report(watched.subject_name)
 
@@ -85,7 +88,10 @@ def _on_cuda(watched: Watched) -> SyncReport:
     watched.progress("warm-up", total)
     run_stages(subject)
     watched.progress("counting host syncs", total)
-    with suppress(SyncBudgetExceeded), watch_host_syncs(watched.device, budgets=watched.plan.budgets) as watch:
+    with (
+        suppress(SyncBudgetExceeded, Inconclusive),
+        watch_host_syncs(watched.device, budgets=watched.plan.budgets) as watch,
+    ):
         run_stages(subject)
     counted = watch.report(watched.subject_name)
     if not watched.plan.profile:
@@ -101,7 +107,7 @@ def _profiled(watched: Watched, subject: Subject, counted: SyncReport, total: in
     plain_ms = [time_whole(bare, clock).latency_ms["e2e"] for _ in range(NUM_PLAIN_RUNS)]
     watched.progress("profiling", total)
     keep = None if watched.plan.trace_path is None else Path(watched.plan.trace_path)
-    with suppress(SyncBudgetExceeded), _profiling(watched, keep) as watch:
+    with suppress(SyncBudgetExceeded, Inconclusive), _profiling(watched, keep) as watch:
         run_stages(subject)
     profiled = watch.report(watched.subject_name)
     instrument = replace(

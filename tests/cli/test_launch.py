@@ -103,6 +103,20 @@ def test_a_worker_that_ignores_the_request_to_end_is_killed(
     assert not is_running(int((tmp_path / "pid").read_text()))
 
 
+def test_a_worker_does_not_outlive_the_process_that_started_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    worker = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); print(flush=True); time.sleep(600)"
+    starter = (
+        "import subprocess, sys\nfrom bagel_perf.launch import dying_with_parent\n"
+        f"command = [sys.executable, '-c', {worker!r}]\n"
+        "worker = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=dying_with_parent())\n"
+        "worker.stdout.readline()\nos = __import__('os')\nos.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", starter], cwd=Path(__file__).resolve().parents[2], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not is_running(int(pid.read_text()))
+
+
 def is_running(pid: int) -> bool:
     """Whether a process runs; one that ended and waits for its parent to look does not."""
     for _ in range(20):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -137,17 +138,35 @@ def test_a_budget_over_what_nobody_can_judge_is_inconclusive(script: Any, capfd:
     assert "budgets are open" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import torch\nDEVICE = 'cpu'\ntorch.ones(3, device=DEVICE).sum().item()\n", "nothing ran on the device"),
+        ("", "nothing ran on the device"),
+        (f"{QUIET}import subprocess\nsubprocess.run([{sys.executable!r}, '-c', ''])\n", "nobody watched the processes"),
+    ],
+)
+def test_a_budget_over_what_was_not_seen_is_inconclusive(script: Any, capfd: Capture, text: str, reason: str) -> None:
+    assert syncs("--budget", "0", "--", "python", script(text)) == 4
+    out, err = capfd.readouterr()
+    assert "spent 0: kept as far as was counted, but OPEN: " in out and "hold it with" not in out
+    last = err.splitlines()[-1]
+    assert last.startswith("error: budgets are open (the whole); ") and reason in last
+
+
 def test_a_program_that_waits_for_nothing_is_told_so(script: Any, capfd: Capture) -> None:
     assert syncs("--", "python", script(QUIET)) == 0
     out = capfd.readouterr().out
     assert "on the simulated device: 0" in out and "hold it with a budget: --budget 0" in out
 
 
-def test_a_program_that_vanishes_leaves_a_reason(script: Any, capfd: Capture) -> None:
-    assert syncs("--quiet", "--", "python", script("import os; os._exit(5)")) == 6
-    assert "the program ended without a report (exit code 5)" in capfd.readouterr().err
-    assert syncs("--quiet", "--", "python", script("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")) == 6
-    assert "(signal 9)" in capfd.readouterr().err
+def test_a_program_that_vanishes_before_it_is_watched_leaves_a_reason(script: Any, capfd: Capture) -> None:
+    Path("sitecustomize.py").write_text(
+        "import os, sys\nif 'bagel_perf.workload.script' in sys.orig_argv: os._exit(5)\n"
+    )
+    os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(ROOT)])
+    assert syncs("--quiet", "--", "python", script(QUIET)) == 6
+    assert "the program ended before it was watched (exit code 5)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -231,7 +250,7 @@ def test_ctrl_c_reaches_the_program_and_its_waits_are_kept(script: Any, tmp_path
     while "ready" not in job.stdout.readline():
         assert job.poll() is None
     time.sleep(0.2)
-    job.send_signal(signal.SIGTERM)
+    job.send_signal(signal.SIGINT)
     assert job.wait(30) == 130
     assert report_of("out.json").host_syncs == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from bagel_perf import launch
 from bagel_perf.cli import main
-from bagel_perf.commands import syncs
+from bagel_perf.commands import supervising
 from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
 
 Capture = pytest.CaptureFixture[str]
@@ -49,7 +49,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(launch, "run_plan", start)
-    monkeypatch.setattr(syncs.subprocess, "Popen", start)  # type: ignore[attr-defined]
+    monkeypatch.setattr(supervising.subprocess, "Popen", start)  # type: ignore[attr-defined]
 
 
 def refused(capfd: Capture, *arguments: str) -> tuple[int, str]:

@@ -109,6 +109,28 @@ def test_streams_and_events_count_who_waits_for_them(device: SimulatedCuda, wait
     assert waits == ["explicit_sync"] * 4
 
 
+def test_what_was_never_recorded_is_not_waited_for(device: SimulatedCuda, waits: list[Kind]) -> None:
+    for make in (torch.cuda.Event, torch.Event, lambda: torch.cuda.Event(enable_timing=True, blocking=True)):
+        event = make()
+        event.synchronize()
+        event.wait()
+        torch.cuda.current_stream().wait_event(event)
+        assert event.query() and waits == []
+        event.record()
+        assert event.query() and waits == []
+        event.synchronize()
+        event.record(torch.cuda.Stream())
+        event.synchronize()
+        assert waits == ["explicit_sync"] * 2
+        waits.clear()
+    torch.cuda.empty_cache()
+    torch.cuda.ipc_collect()
+    torch.cuda.mem_get_info()
+    with pytest.raises(ValueError, match="recorded"):
+        torch.cuda.Event(enable_timing=True).elapsed_time(torch.cuda.Event(enable_timing=True))
+    assert waits == []
+
+
 def test_new_threads_pools_and_tasks_see_the_device(device: SimulatedCuda, waits: list[Kind]) -> None:
     def work(factor: int = 1) -> float:
         return (torch.ones(3, device="cuda") * factor).sum().item()

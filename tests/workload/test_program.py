@@ -137,6 +137,40 @@ if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         print(pool.map(double, [1, 2]))
 """
+CLASSES_OF_MAIN = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+class Outer:
+    class Inner(Exception):
+        pass
+def make(x):
+    return Outer(), Outer.Inner(x), make
+def fail(x):
+    raise Outer.Inner(x)
+def put(queue):
+    queue.put(Outer())
+if __name__ == "__main__":
+    def late(x):
+        return x
+    method = multiprocessing.get_context(sys.argv[1])
+    with method.Pool(1) as pool:
+        made = pool.map(make, [1])[0]
+        print(made[0].__class__ is Outer, made[1], made[2] is make, made[0].__class__)
+        try:
+            pool.apply(fail, (2,))
+        except Outer.Inner as problem:
+            print("failed", problem)
+        if sys.argv[1] == "fork":
+            print(pool.apply(late, (3,)))
+    with ProcessPoolExecutor(1, mp_context=method) as pool:
+        print(pool.submit(make, 4).result()[0].__class__ is Outer)
+    queue = method.SimpleQueue()
+    process = method.Process(target=put, args=(queue,))
+    process.start()
+    print(type(queue.get()) is Outer)
+    process.join()
+    print(process.exitcode, sys.modules["__mp_main__"] is sys.modules["__main__"])
+"""
 AN_OPEN_PROCESS_POOL = """
 from concurrent.futures import ProcessPoolExecutor
 if __name__ == "__main__":
@@ -194,6 +228,15 @@ print(__name__, __spec__, __doc__, sys.argv, sys.path[0])
 def test_a_program_prints_and_returns_what_it_does_under_plain_python(text: str) -> None:
     name = script(text)
     assert watched(name, "x", "-m") == run(name, "x", "-m")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("arguments", [("script.py",), ("-m", "script")], ids=["script", "module"])
+def test_what_main_defines_comes_back_from_its_processes(method: str, arguments: tuple[str, ...]) -> None:
+    script(CLASSES_OF_MAIN)
+    end = watched(*arguments, method)
+    assert end == run(*arguments, method)
+    assert end.out.endswith("0 True\n")
 
 
 @pytest.mark.parametrize("end", ["", "None", "0", "3", "True", "300", "-1", "2.5", "'why'", "(1, 'why')"])
@@ -329,7 +372,8 @@ def test_processes_of_its_own_are_said_to_be_unwatched() -> None:
     )
     assert main(["syncs", "--device", "cpu", "--json", "out.json", "--quiet", "--", "python", name]) == 0
     report = SyncReport.from_json(json.loads(Path("out.json").read_text()))
-    assert report.notes == ("3 Python processes of the program's own not watched; their waits are not counted",)
+    (other,) = report.unwatched
+    assert (other.argv, other.watched, other.host_syncs) == ((sys.executable, "-c", ""), False, None)
 
 
 def test_a_daemon_thread_may_outlive_the_program(capfd: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.private_names import patch_private_names
 from bagel_perf.harness.simulated.profilers import patch_profilers
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
+from bagel_perf.harness.simulated.sending import patch_sending
 from bagel_perf.harness.simulated.sync_debug_mode import SyncDebugMode
 from bagel_perf.harness.simulated.threads import patch_threads
 from bagel_perf.harness.simulated.triton_kernels import patch_triton
@@ -85,6 +86,7 @@ class SimulatedCuda(SimulatedDevice):
         patch_compilers(patches, self)
         patch_autocast(patches, self)
         patch_threads(patches, self)
+        patch_sending(patches, self)
         patch_profilers(patches, self)
         self._patch_rest(patches)
         patch_private_names(patches, late, self)

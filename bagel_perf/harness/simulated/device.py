@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bagel_perf.harness import fast_paths, torch_lacks, torch_names
-from bagel_perf.harness.simulated import calls, nested, wrappers
+from bagel_perf.harness.simulated import calls, nested, uses, wrappers
 from bagel_perf.harness.simulated.autograd import patch_autograd
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
 from bagel_perf.harness.simulated.composites import Composites
+from bagel_perf.harness.simulated.forks import refuse_in_child, watch_forks
 from bagel_perf.harness.simulated.lacking import run_again
 from bagel_perf.harness.simulated.optimizers import patch_optimizers
 from bagel_perf.harness.simulated.patches import Patches
@@ -29,6 +30,8 @@ from bagel_perf.schema.waits import Kind
 
 Listener = Callable[[Kind], None]
 CopyListener = Callable[[bool], None]
+UseListener = Callable[[], bool]
+"""Called at a use of the device, on the thread that uses it; gives whether it need not be called again."""
 RemarkListener = Callable[[str, str], None]
 """Called with "unjudged", "hazards" or "notes", and what was remarked."""
 _open: list[SimulatedDevice] = []
@@ -66,6 +69,8 @@ class SimulatedDevice:
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
         self._copy_listeners: tuple[CopyListener, ...] = ()
         self._remark_listeners: tuple[RemarkListener, ...] = ()
+        self._use_listeners: tuple[UseListener, ...] = (self._first_use,)  # empty most of the time: asked at each call
+        self._was_used = False
         self._handlers: dict[Any, calls.Handler] = {}
         self._of_thread = threading.local()
         self._mode = _EveryCall(self)
@@ -84,6 +89,7 @@ class SimulatedDevice:
             if _open:
                 raise RuntimeError("another simulated device is open in this process; close it first")
             _open.append(self)
+        watch_forks()
         self._patches.__enter__()
         self.misses((*torch_lacks.lacking("simulated"), *self._patches.refused))
         self._mode.__enter__()  # type: ignore[no-untyped-call]
@@ -133,6 +139,44 @@ class SimulatedDevice:
                 self._copy_listeners = tuple(other for other in self._copy_listeners if other != listener)
 
     @contextmanager
+    def uses_to(self, listener: UseListener) -> Iterator[None]:
+        """``listener()`` is called at each use of the device, until it gives True or the end of the context.
+
+        A use is a call that takes or gives a tensor of the device, and any wait; to ask for a shape is none.
+        """
+        with _open_lock:
+            self._use_listeners = (*self._use_listeners, listener)
+        try:
+            yield
+        finally:
+            self._forget_use_listeners({listener})
+
+    def _forget_use_listeners(self, gone: set[UseListener]) -> None:
+        with _open_lock:
+            self._use_listeners = tuple(other for other in self._use_listeners if other not in gone)
+
+    def _first_use(self) -> bool:
+        self._was_used = True
+        return True
+
+    @property
+    def was_used(self) -> bool:
+        """Whether anything ran on the device so far."""
+        return self._was_used
+
+    def used(self) -> None:
+        """Something runs on the device now; RuntimeError in a process forked from one that used it, as on CUDA."""
+        if gone := {listener for listener in self._use_listeners if listener()}:
+            self._forget_use_listeners(gone)
+
+    def forked(self) -> None:
+        """This process is a copy: what listened to the device listens in the other one."""
+        global _open_lock
+        _open_lock = threading.Lock()  # a thread that is not here may have held the other one
+        self._listeners = self._copy_listeners = self._remark_listeners = ()
+        self._use_listeners = (refuse_in_child if self._was_used else self._first_use,)
+
+    @contextmanager
     def remarks_to(self, listener: RemarkListener) -> Iterator[None]:
         """``listener(what, name)`` is called at each remark besides waits, until the end of the context."""
         with _open_lock:
@@ -162,12 +206,16 @@ class SimulatedDevice:
 
     def waits(self, kind: Kind, times: int = 1) -> None:
         """The host would wait ``times`` times now."""
+        if self._use_listeners and times:
+            self.used()
         for _ in range(times):
             for listener in self._listeners:
                 listener(kind)
 
     def crosses(self, *, is_download: bool) -> None:
         """Values would be copied between host and device now, whether or not the host waits."""
+        if self._use_listeners:
+            self.used()
         for listener in self._copy_listeners:
             listener(is_download)
 
@@ -222,6 +270,8 @@ class SimulatedDevice:
             handler = wrappers.run_wrapped
         elif self.has_nested and nested.holds_nested((*args, *kwargs.values())):
             handler = nested.judged(handler)
+        if self._use_listeners:
+            handler = uses.telling(handler)
         try:
             if _num_dispatch_modes():
                 if wrappers.is_native(args, kwargs):

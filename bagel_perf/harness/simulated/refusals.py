@@ -10,6 +10,11 @@ class NotSimulated(RuntimeError):
 
     def __init__(self, name: str, reason: str = "") -> None:
         super().__init__(f"{name} is not simulated{reason and ': '}{reason}")
+        self._parts = name, reason
+
+    def __reduce__(self) -> tuple[type[NotSimulated], tuple[str, str]]:
+        """A worker process may send it."""
+        return NotSimulated, self._parts
 
 
 def refused_function(name: str, reason: str = "") -> Any:

@@ -112,8 +112,9 @@ class SimulatedEvent:
         return True
 
     def synchronize(self) -> None:
-        """One explicit wait."""
-        _wait()
+        """One explicit wait, where there is something to wait for."""
+        if self._recorded_s is not None:
+            _wait()
 
     def elapsed_time(self, end_event: SimulatedEvent) -> float:
         """Milliseconds from this event to ``end_event``."""

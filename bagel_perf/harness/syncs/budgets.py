@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 from bagel_perf.harness.stacks import Stack
+from bagel_perf.harness.syncs.uses import Noticing
+from bagel_perf.schema.ledger import Ledger
+from bagel_perf.schema.recovery import USES
 from bagel_perf.schema.syncs import BudgetCheck
 
 WHOLE = ""
 """Key of the budget of everything that is watched."""
+
+FIELDS = ("num_entries", "worst", "num_exceeded", "used_device")
+
+
+class _Account:
+    """How the entries of a region spent its budget; an entry that is open counts as far as it came."""
+
+    def __init__(self, region: str, limit: int, ledger: Ledger | None) -> None:
+        self.check = BudgetCheck(region=region, limit=limit, num_entries=0, worst=0, num_exceeded=0, used_device=False)
+        self._ledger = ledger
+        record = {"budget": region, "limit": limit}
+        self._slots = {} if ledger is None else {name: ledger.slot({**record, "field": name}) for name in FIELDS}
+
+    def change(self, **values: Any) -> None:
+        """Sets fields of the check, here and in the ledger."""
+        self.check = replace(self.check, **values)
+        if self._ledger is not None:
+            for name, value in values.items():
+                self._ledger.set(self._slots[name], USES.index(value) if name == "used_device" else value)
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +42,7 @@ class _Entry:
     """One entry into a budgeted region."""
 
     keeper: BudgetKeeper
+    account: _Account
     count: int = 0
 
 
@@ -28,22 +52,19 @@ _open: Stack[_Entry] = Stack("budget")
 class BudgetKeeper:
     """Counts waits per entry; a sink of ``regions.recording``, which tells it of every region that opens.
 
-    ``limits`` are host syncs per entry by region name, ``""`` for the whole watch. Raises ValueError for
-    anything else.
+    ``limits`` are host syncs per entry by region name, ``""`` for the whole watch; ``ledger`` is told of every change.
+    ``noticing`` tells of uses of the device, of none where nothing was set. Raises ValueError for anything else.
     """
 
-    def __init__(self, limits: Mapping[str, int]) -> None:
-        if not isinstance(limits, Mapping):
-            raise ValueError(
-                f'budgets are given by region, as {{"step": 0}}, or {{"": 0}} for the whole; not {limits!r}'
-            )
-        for name, limit in limits.items():
-            if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-                raise ValueError(f"budget of {name or 'the whole'} is {limit!r}; it has to be 0 or more host syncs")
+    def __init__(self, limits: Mapping[str, int], ledger: Ledger | None = None) -> None:
+        _check_limits(limits)
         self.limits = dict(limits)
-        self._counts: dict[str, list[int]] = {name: [] for name in limits}
-        self._num_spent = 0
+        self.noticing: Noticing = lambda notice: nullcontext()
         self._lock = threading.RLock()
+        self._accounts = {name: _Account(name, limit, ledger) for name, limit in limits.items()}
+        self._whole = self._accounts.get(WHOLE)
+        if self._whole is not None:
+            self._whole.change(num_entries=1, used_device=None)  # what is true of all is the watch's to tell
 
     @contextmanager
     def open(self, name: str) -> Iterator[None]:
@@ -51,35 +72,57 @@ class BudgetKeeper:
         if name not in self.limits or name == WHOLE:
             yield
             return
-        entry = _Entry(self)
+        entry = _Entry(self, self._accounts[name])
+        with self._lock:
+            entry.account.change(num_entries=entry.account.check.num_entries + 1)
         held = _open.push(entry)
+        is_known = entry.account.check.used_device is True
         try:
-            yield
+            with nullcontext() if is_known else self.noticing(lambda used: self._notice(entry, used)):
+                yield
         finally:
             _open.let_go(held)
-            with self._lock:
-                self._counts[name].append(entry.count)
 
-    def spend(self) -> None:
-        """One wait that is not allowed, in the regions that are open in this thread or task."""
+    def _notice(self, entry: _Entry, used: bool | None) -> bool:
+        """Takes note of a use by the thread or task that the entry is of; gives whether the entry is done with."""
+        if entry not in _open.values():
+            return False
         with self._lock:
-            self._num_spent += 1
+            if entry.account.check.used_device is not True:
+                entry.account.change(used_device=used)
+        return used is True
+
+    def wait(self, *, is_allowed: bool) -> None:
+        """One wait, in the regions that are open in this thread or task."""
+        with self._lock:
             for entry in _open.values():
-                entry.count += entry.keeper is self
+                if entry.keeper is self:
+                    self._wait_in(entry, is_allowed=is_allowed)
+            if self._whole is not None and not is_allowed:
+                worst = self._whole.check.worst + 1
+                self._whole.change(worst=worst, num_exceeded=int(worst > self._whole.check.limit))
+
+    def _wait_in(self, entry: _Entry, *, is_allowed: bool) -> None:
+        account = entry.account
+        if account.check.used_device is not True:
+            account.change(used_device=True)
+        if is_allowed:
+            return
+        entry.count += 1
+        if entry.count > account.check.worst:
+            account.change(worst=entry.count)
+        if entry.count == account.check.limit + 1:
+            account.change(num_exceeded=account.check.num_exceeded + 1)
 
     def checks(self) -> tuple[BudgetCheck, ...]:
-        """How each budget was kept, over the entries that have ended."""
+        """How each budget was kept so far."""
         with self._lock:
-            counts = {name: list(each) for name, each in self._counts.items()}
-        if WHOLE in counts:
-            counts[WHOLE] = [self._num_spent]
-        return tuple(
-            BudgetCheck(
-                region=name,
-                limit=self.limits[name],
-                num_entries=len(entries),
-                worst=max(entries, default=0),
-                num_exceeded=sum(count > self.limits[name] for count in entries),
-            )
-            for name, entries in counts.items()
-        )
+            return tuple(account.check for account in self._accounts.values())
+
+
+def _check_limits(limits: object) -> None:
+    if not isinstance(limits, Mapping):
+        raise ValueError(f'budgets are given by region, as {{"step": 0}}, or {{"": 0}} for the whole; not {limits!r}')
+    for name, limit in limits.items():
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            raise ValueError(f"budget of {name or 'the whole'} is {limit!r}; it has to be 0 or more host syncs")

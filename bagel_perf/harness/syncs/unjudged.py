@@ -37,7 +37,7 @@ class UnjudgedCalls:
         """Takes in a remark of the simulated device, on the thread that it is about."""
         if what != "unjudged":
             return
-        quiet = self._names.get(name) or self._names.get(name.rpartition(".")[0])
+        quiet = self.answered(name)
         if quiet is not None:
             with self._lock:
                 self._calls_of_quiet[quiet] += 1
@@ -46,6 +46,10 @@ class UnjudgedCalls:
         file, line = ("", 0) if frame is None else (readable_path(frame.f_code.co_filename), frame.f_lineno)
         with self._lock:
             self._calls[name, file, line, "/".join(current_region())] += 1
+
+    def answered(self, operator: str) -> str | None:
+        """The name by which the user answers for an operator; None where nobody does."""
+        return self._names.get(operator) or self._names.get(operator.rpartition(".")[0])
 
     def by_name(self) -> dict[str, int]:
         """Calls so far by operator."""

@@ -24,9 +24,14 @@ from bagel_perf.harness.syncs.budgets import BudgetKeeper
 from bagel_perf.harness.syncs.counting import count_host_syncs
 from bagel_perf.harness.syncs.cuda import callbacks_stay_on
 from bagel_perf.harness.syncs.debug_mode import WarningCount, counting_sync_warnings
+from bagel_perf.harness.syncs.keeping import keeping
+from bagel_perf.harness.syncs.processes import watching_processes
 from bagel_perf.harness.syncs.profiling import TAKEN, Profiled, profiling
-from bagel_perf.harness.syncs.sites import Place, SyncCollector
+from bagel_perf.harness.syncs.sites import SyncCollector
 from bagel_perf.harness.syncs.unjudged import UnjudgedCalls
+from bagel_perf.harness.syncs.uses import uses_of_cuda, uses_of_simulated
+from bagel_perf.schema.ledger import Ledger
+from bagel_perf.schema.recovery import USES, unwatched_processes
 from bagel_perf.schema.runs import SyncDevice
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import BudgetCheck, SyncReport, Witnesses
@@ -46,6 +51,7 @@ class SyncWatch:
         keeper: BudgetKeeper,
         unjudged: UnjudgedCalls,
         *,
+        ledger: Ledger,
         simulated: SimulatedDevice | None,
         warnings: WarningCount | None,
         profiled: Profiled | None,
@@ -53,6 +59,9 @@ class SyncWatch:
         self._collector = collector
         self._keeper = keeper
         self._unjudged = unjudged
+        self._ledger = ledger
+        self._use = ledger.slot({"used_device": True})
+        self._used: bool | None = False
         self._simulated = simulated
         self._warnings = warnings
         self._profiled = profiled
@@ -76,6 +85,17 @@ class SyncWatch:
         """How the budgets were kept so far."""
         return self._keeper.checks()
 
+    @property
+    def used_device(self) -> bool | None:
+        """Whether anything ran on the device so far; on CUDA None where that cannot be told, or not yet."""
+        return True if self._collector.total() else self._used
+
+    def notice(self, used: bool | None) -> bool:
+        """Takes note of a use of the device, or of not knowing."""
+        self._used = used
+        self._ledger.set(self._use, USES.index(used))
+        return used is True
+
     def report(self, subject: str = "") -> SyncReport:
         """All that was seen; with blocked and lost time once a profiled watch has ended."""
         if self._profiled is None or self._profiled.marked is None:
@@ -85,7 +105,7 @@ class SyncWatch:
         return replace(self._priced, subject=subject)
 
     def check_budgets(self) -> None:
-        """Raises ``SyncBudgetExceeded`` for the first budget that was not kept."""
+        """Raises ``SyncBudgetExceeded`` for the first budget that was not kept, ``Inconclusive`` for open ones."""
         error = self._counted_report().budget_error() if self._keeper.limits else None
         if error is not None:
             raise error
@@ -106,6 +126,9 @@ class SyncWatch:
             quiet_operators=self._unjudged.quiet(),
             hazards=self._since("hazards"),
             notes=self._notes(),
+            untested=() if torch_versions.is_tested() else (f"torch {torch.__version__}",),
+            used_device=self.used_device,
+            processes=unwatched_processes(self._ledger),
         )
 
     def _notes(self) -> tuple[str, ...]:
@@ -155,19 +178,24 @@ def watch_host_syncs(
     debug_mode: bool = True,
     keep_trace: Path | None = None,
     quiet_ops: Mapping[str, str] | None = None,
+    ledger: Ledger | None = None,
 ) -> Iterator[SyncWatch]:
     """Watches all threads until the end of the context; several may be open at once, one of them with ``profile``.
 
     ``device`` is a CUDA device, or that of an open ``SimulatedDevice``, on which ``profile`` and ``debug_mode`` mean
     nothing. ``budgets`` are host syncs per entry by the name of a region, ``""`` for the whole; at the end
-    ``SyncBudgetExceeded`` is raised for the first that was not kept. ``keep_trace`` is a file for the profile's trace,
-    Kineto JSON, gzipped. ``quiet_ops`` are operators that do not wait, with the reason why, where the simulated device
-    cannot judge. Raises ValueError for a device that nobody waits for, a negative budget or an operator without a
-    reason, RuntimeError where CUDA's callbacks do not fire.
+    ``SyncBudgetExceeded`` is raised for the first that was not kept, ``Inconclusive`` where nobody can tell: nothing
+    ran on the device, an operator cannot be judged, another process was started that may have waited. ``keep_trace`` is
+    a file for the profile's trace, Kineto JSON, gzipped; ``ledger`` is told of all that is counted. ``quiet_ops`` are
+    operators that do not wait, with the reason why, where the simulated device cannot judge. Raises ValueError for a
+    device that nobody waits for, a negative budget or an operator without a reason, RuntimeError where CUDA's callbacks
+    do not fire.
     """
     simulated = active_device()
     is_simulated = simulated is not None and simulated.owns(device)
-    keeper = BudgetKeeper({} if budgets is None else budgets)
+    told = ledger
+    ledger = Ledger() if ledger is None else ledger
+    keeper = BudgetKeeper({} if budgets is None else budgets, told)
     unjudged = UnjudgedCalls({} if quiet_ops is None else quiet_ops)
     with ExitStack() as stack:
         # The profiler comes first and goes last, so that its own waits are not heard.
@@ -177,7 +205,9 @@ def watch_host_syncs(
         stack.enter_context(nvtx_ranges_as_regions)
         if simulated is not None and is_simulated:
             stack.enter_context(simulated.remarks_to(unjudged.hear))
-        collector.on_wait = (lambda _number, _kind, place: _spend(keeper, place),)
+        collector.on_wait = (lambda _number, _kind, place: keeper.wait(is_allowed=place.allowed is not None),)
+        if told is not None:
+            stack.enter_context(keeping(told, collector, unjudged, simulated if is_simulated else None))
         wants_warnings = debug_mode and not is_simulated
         warnings = stack.enter_context(counting_sync_warnings()) if wants_warnings else None
         if profiled is not None:
@@ -186,15 +216,14 @@ def watch_host_syncs(
             collector,
             keeper,
             unjudged,
+            ledger=ledger,
             simulated=simulated if is_simulated else None,
             warnings=warnings,
             profiled=profiled,
         )
         stack.callback(watch.end)
+        stack.enter_context(watching_processes(ledger))
+        keeper.noticing = uses_of_simulated(simulated) if simulated is not None and is_simulated else uses_of_cuda()
+        stack.enter_context(keeper.noticing(watch.notice))
         yield watch
     watch.check_budgets()
-
-
-def _spend(keeper: BudgetKeeper, place: Place) -> None:
-    if place.allowed is None:
-        keeper.spend()
