@@ -6,6 +6,7 @@ import pytest
 
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
 from bagel_perf.harness.syncs import count_host_syncs
+from modes import MODES, in_mode
 from sync_catalogue import DEPENDS_ON_DATA, EXPRESSIONS, LIBRARY_WAITS, OPEN_STEPS, STEPS, evaluate
 from sync_table_cases import operands
 
@@ -13,20 +14,22 @@ OPEN = LIBRARY_WAITS | DEPENDS_ON_DATA
 JUDGED = [(expression, waits) for expression, waits in EXPRESSIONS if expression not in OPEN]
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("expression", "waits"), JUDGED, ids=[expression for expression, _ in JUDGED])
-def test_an_expression_waits_as_often_as_measured(expression: str, waits: int) -> None:
+def test_an_expression_waits_as_often_as_measured(expression: str, waits: int, mode: str) -> None:
     with SimulatedCuda() as device:
         o = operands(device.device)
         with count_host_syncs("cuda") as counter:
-            evaluate(expression, o)
+            in_mode(mode, lambda: evaluate(expression, o))
     assert (counter.total(), dict(device.unjudged)) == (waits, {})
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("expression", sorted(OPEN))
-def test_what_depends_on_a_library_or_on_values_is_named_and_not_guessed(expression: str) -> None:
+def test_what_depends_on_a_library_or_on_values_is_named_and_not_guessed(expression: str, mode: str) -> None:
     with SimulatedCuda() as device:
         o = operands(device.device)
-        evaluate(expression, o)
+        in_mode(mode, lambda: evaluate(expression, o))
     assert device.unjudged
 
 

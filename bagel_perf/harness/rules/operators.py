@@ -6,7 +6,7 @@ passes a predicate that tells which tensors live on the device, as each knows it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -212,6 +212,18 @@ def verdict_on(operator: Any) -> Verdict:
     if found is not None:
         return found
     return QUIET if operator.is_view or is_quiet(name, overload) else OPEN
+
+
+def waits_of_sparse(operator: Any, tensors: Iterable[Tensor]) -> int | None:
+    """How often an operator waits that takes sparse tensors in coordinates; None where that was not measured."""
+    sparse = [tensor for tensor in tensors if tensor.layout is not torch.strided]
+    if any(tensor.layout is not torch.sparse_coo for tensor in sparse):
+        return None
+    name = operator._schema.name
+    if name in ("aten::is_coalesced", "aten::_to_dense"):
+        return 0
+    # Of indices that are not in order a library waits, which puts them into order.
+    return 0 if name == "aten::_sparse_addmm" and all(tensor.is_coalesced() for tensor in sparse) else None
 
 
 def _rule_for(name: str, overload: str) -> Verdict | None:

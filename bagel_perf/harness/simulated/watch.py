@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bagel_perf.harness import torch_names
-from bagel_perf.harness.rules.operators import verdict_on
+from bagel_perf.harness.rules.operators import verdict_on, waits_of_sparse
 from bagel_perf.harness.simulated.custom_operators import Way, is_custom, run_python, way_of
 from bagel_perf.harness.simulated.lacking import run_operator
-from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, wrap
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, leaves, wrap
 from bagel_perf.schema.waits import Kind
 
 if TYPE_CHECKING:
@@ -57,13 +57,21 @@ class Watch(_DispatchMode):  # type: ignore[misc]
         if operator._schema.name == "aten::_local_scalar_dense":
             self._device.waits(self._reads)
             return
-        verdict = verdict_on(operator)
-        times = None if _is_of_unknown_layout(args) else verdict.waits(args, kwargs, self._is_on_device)
+        times = self._waits_of(operator, args, kwargs)
         if times is None:
             self._device.has_nested |= "nested" in operator._schema.name
             self._device.cannot_judge(str(operator))
         elif times:
-            self._device.waits(verdict.kind, times)
+            self._device.waits(verdict_on(operator).kind, times)
+
+    def _waits_of(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+        """What is known of operators was measured on strided tensors, but for little."""
+        tensors = [value for value in leaves(args) if isinstance(value, torch.Tensor)]
+        if any(tensor.is_nested for tensor in tensors):
+            return None
+        if any(tensor.layout is not torch.strided for tensor in tensors):
+            return waits_of_sparse(operator, tensors)
+        return verdict_on(operator).waits(args, kwargs, self._is_on_device)
 
     def _is_on_device(self, value: Any) -> bool:
         """What was made inside a call is on the device, although no type says so."""
@@ -102,12 +110,6 @@ class BackwardWatch(Watch):
 def _is_on_device(value: Any) -> bool:
     kind = type(value)
     return kind is SimulatedTensor or (kind in (list, tuple) and SimulatedTensor in map(type, value))
-
-
-def _is_of_unknown_layout(args: tuple[Any, ...]) -> bool:
-    """What is known of operators was measured on strided tensors."""
-    tensors = (value for value in args if isinstance(value, torch.Tensor))
-    return any(tensor.layout is not torch.strided or tensor.is_nested for tensor in tensors)
 
 
 def is_watching() -> bool:
