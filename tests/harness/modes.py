@@ -17,6 +17,12 @@ _CONTEXTS: dict[str, Callable[[], Any]] = {
 MODES = tuple(_CONTEXTS)
 
 
+def fits(mode: str, expression: str) -> bool:
+    """Whether an expression runs in a mode: one that asks for gradients needs autograd."""
+    asks = ".backward()" in expression or "torch.autograd.grad(" in expression
+    return not asks or mode in ("autograd", "compiled")
+
+
 def in_mode(mode: str, run: Callable[[], Any]) -> Any:
     """What ``run`` gives in a mode; "compiled" is inside a function under ``torch.compile``."""
 
