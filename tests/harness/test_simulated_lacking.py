@@ -151,6 +151,20 @@ def test_attention_over_packed_sequences_is_attention_over_each(device: Simulate
     assert packed.is_cuda and packed.shape == q.shape and torch.equal(packed[2:].cpu(), alone[0].cpu())
 
 
+def test_efficient_attention_takes_positions_before_heads(device: SimulatedCuda) -> None:
+    q, k, v = (halves(1, 5, 2, 8) for _ in range(3))
+    made = aten._efficient_attention_forward(q, k, v, None, None, None, None, None, 0.0, 1, True)[0]
+    turned = [tensor.transpose(1, 2) for tensor in (q, k, v)]
+    expected = aten._scaled_dot_product_efficient_attention(*turned, None, True, 0.0, True)[0]
+    assert torch.equal(made.cpu(), expected.transpose(1, 2).cpu())
+
+
+def test_flash_attention_of_fewer_queries_sees_the_last_key(device: SimulatedCuda) -> None:
+    q, k, v = halves(1, 2, 1, 8), halves(1, 2, 4, 8), halves(1, 2, 4, 8)
+    masked, whole = (aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal)[0] for causal in (True, False))
+    assert torch.equal(masked.cpu(), whole.cpu())
+
+
 ATTENTION: dict[str, Callable[..., Any]] = {
     "flash": lambda q, k, v, **o: aten._scaled_dot_product_flash_attention(q, k, v, 0.0, True, **o),
     "efficient": lambda q, k, v, **o: aten._scaled_dot_product_efficient_attention(q, k, v, None, True, 0.0, True, **o),
