@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from bagel_perf.harness.simulated import NotSimulated, SimulatedCuda
 from bagel_perf.schema.waits import Kind
@@ -105,6 +106,32 @@ def test_gradients_pass_through_what_the_cpu_lacks(device: SimulatedCuda) -> Non
 def test_what_waits_is_counted_once_although_it_ran_twice(device: SimulatedCuda, waits: list[Kind]) -> None:
     torch.histc(integers(), 4)
     assert waits == ["scalar_read", "scalar_read"]
+
+
+CALLS: list[float] = []
+
+
+def read_and_fail(x: Tensor) -> Any:
+    """Offers itself to modes, as torch's functions of Python do."""
+    if has_torch_function((x,)):
+        return handle_torch_function(read_and_fail, (x,), x)
+    CALLS.append(x.sum().item())
+    return torch.linalg.qr(x)
+
+
+def test_what_fails_for_good_does_not_run_the_functions_around_it_again(
+    device: SimulatedCuda, waits: list[Kind]
+) -> None:
+    CALLS.clear()
+    with pytest.raises(NotImplementedError, match="not implemented for 'Half'"):
+        read_and_fail(halves(2, 2))
+    assert len(CALLS) == 1 and waits == ["scalar_read"]
+
+
+@pytest.mark.parametrize("scope", [torch.inference_mode, torch.enable_grad])
+def test_functions_that_check_types_run_in_any_scope(scope: Any, device: SimulatedCuda) -> None:
+    with scope():
+        assert torch.fft.fft(halves(8)).dtype == C32 and torch.fft.irfft2(torch.fft.rfft2(halves(4, 4))).dtype == HALF
 
 
 def test_in_place_and_out_write_to_the_tensor_that_was_given(device: SimulatedCuda) -> None:
