@@ -270,15 +270,16 @@ def test_a_sparse_tensor_crosses_unjudged(layout: str, waits: list[Kind], device
 
 def test_nested_tensors_of_device_tensors_are_on_the_device_or_refused(device: SimulatedCuda) -> None:
     parts, bounds = [torch.ones(2, device="cuda")], torch.tensor([0, 2], device="cuda")
+    assert torch.nested.nested_tensor(parts, requires_grad=True).is_cuda and not device.unjudged
     assert torch.nested.as_nested_tensor(parts).is_cuda and device.unjudged
     refused: list[Callable[[], Tensor]] = [
-        lambda: torch.nested.nested_tensor(parts),
+        lambda: torch.nested.nested_tensor(parts, layout=torch.jagged),
         lambda: torch.nested.as_nested_tensor(parts, layout=torch.jagged),
         lambda: torch.nested.nested_tensor_from_jagged(parts[0], bounds),
     ]
-    for make in refused:
+    for ask in refused:
         with pytest.raises(NotSimulated, match="of device tensors is not simulated"):
-            make()
+            ask()
 
 
 def test_a_number_is_a_device(device: SimulatedCuda) -> None:

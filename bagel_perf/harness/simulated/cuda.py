@@ -26,6 +26,7 @@ from bagel_perf.harness.simulated.patches import Patches
 from bagel_perf.harness.simulated.profilers import patch_profilers
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.sync_debug_mode import SyncDebugMode
+from bagel_perf.harness.simulated.tensor import hidden, wrap
 from bagel_perf.harness.simulated.threads import patch_threads
 from bagel_perf.schema.waits import Kind
 
@@ -119,16 +120,21 @@ class SimulatedCuda(SimulatedDevice):
         }
 
     def _refusing_nested(self, native: Any) -> Any:
-        name = f"torch.nested.{native.__name__}"
+        name, as_nested = f"torch.nested.{native.__name__}", torch.nested.as_nested_tensor
 
         @functools.wraps(native)
         def make(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             if self.owns(kwargs.get("device", default_device.CURRENT_DEVICE)):
                 raise NotSimulated(f"{name}(device=...)", "make it of tensors that are there already")
-            is_copied = name != "torch.nested.as_nested_tensor" or kwargs.get("layout") is torch.jagged
-            if is_copied and holds_simulated((tensors, *args, *kwargs.values())):
-                raise NotSimulated(f"{name} of device tensors", "as_nested_tensor makes one, strided")
-            return native(tensors, *args, **kwargs)
+            if not holds_simulated((tensors, *args, *kwargs.values())):
+                return native(tensors, *args, **kwargs)
+            if name.endswith("jagged") or kwargs.get("layout") is torch.jagged or not isinstance(tensors, list | tuple):
+                raise NotSimulated(f"{name} of device tensors", "the strided layout is")
+            if native is as_nested:
+                return native(tensors, *args, **kwargs)
+            with hidden():  # measured: nothing waits
+                made = wrap(as_nested([tensor.detach() for tensor in tensors], dtype=kwargs.get("dtype")))
+                return made.requires_grad_() if kwargs.get("requires_grad") else made
 
         return make
 
