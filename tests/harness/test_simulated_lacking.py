@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from bagel_perf.harness.simulated import NotSimulated, SimulatedCuda
 from bagel_perf.schema.waits import Kind
@@ -107,6 +108,32 @@ def test_what_waits_is_counted_once_although_it_ran_twice(device: SimulatedCuda,
     assert waits == ["scalar_read", "scalar_read"]
 
 
+CALLS: list[float] = []
+
+
+def read_and_fail(x: Tensor) -> Any:
+    """Offers itself to modes, as torch's functions of Python do."""
+    if has_torch_function((x,)):
+        return handle_torch_function(read_and_fail, (x,), x)
+    CALLS.append(x.sum().item())
+    return torch.linalg.qr(x)
+
+
+def test_what_fails_for_good_does_not_run_the_functions_around_it_again(
+    device: SimulatedCuda, waits: list[Kind]
+) -> None:
+    CALLS.clear()
+    with pytest.raises(NotImplementedError, match="not implemented for 'Half'"):
+        read_and_fail(halves(2, 2))
+    assert len(CALLS) == 1 and waits == ["scalar_read"]
+
+
+@pytest.mark.parametrize("scope", [torch.inference_mode, torch.enable_grad])
+def test_functions_that_check_types_run_in_any_scope(scope: Any, device: SimulatedCuda) -> None:
+    with scope():
+        assert torch.fft.fft(halves(8)).dtype == C32 and torch.fft.irfft2(torch.fft.rfft2(halves(4, 4))).dtype == HALF
+
+
 def test_in_place_and_out_write_to_the_tensor_that_was_given(device: SimulatedCuda) -> None:
     x, out = torch.fft.fft(halves(8)), torch.empty(4, device="cuda", dtype=torch.int64)
     expected = device.unwrap(x).to(torch.complex64).cos().to(C32)
@@ -149,6 +176,20 @@ def test_attention_over_packed_sequences_is_attention_over_each(device: Simulate
     packed = aten._flash_attention_forward(q, k, v, bounds, bounds, 3, 3, 0.0, True, False)[0]
     alone = aten._flash_attention_forward(*(t[None, 2:] for t in (q, k, v)), None, None, 3, 3, 0.0, True, False)[0]
     assert packed.is_cuda and packed.shape == q.shape and torch.equal(packed[2:].cpu(), alone[0].cpu())
+
+
+def test_efficient_attention_takes_positions_before_heads(device: SimulatedCuda) -> None:
+    q, k, v = (halves(1, 5, 2, 8) for _ in range(3))
+    made = aten._efficient_attention_forward(q, k, v, None, None, None, None, None, 0.0, 1, True)[0]
+    turned = [tensor.transpose(1, 2) for tensor in (q, k, v)]
+    expected = aten._scaled_dot_product_efficient_attention(*turned, None, True, 0.0, True)[0]
+    assert torch.equal(made.cpu(), expected.transpose(1, 2).cpu())
+
+
+def test_flash_attention_of_fewer_queries_sees_the_last_key(device: SimulatedCuda) -> None:
+    q, k, v = halves(1, 2, 1, 8), halves(1, 2, 4, 8), halves(1, 2, 4, 8)
+    masked, whole = (aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal)[0] for causal in (True, False))
+    assert torch.equal(masked.cpu(), whole.cpu())
 
 
 ATTENTION: dict[str, Callable[..., Any]] = {

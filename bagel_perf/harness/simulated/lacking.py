@@ -30,6 +30,7 @@ _LACKS = re.compile(r"not implemented for '(?P<type>\w+)'|MKL FFT doesn't suppor
 _REFUSES = re.compile(r"Unsupported dtype (?P<type>Half|ComplexHalf)\b")
 """What a function says that checks types before any of its operators has run."""
 _NO_KERNEL = re.compile(r"Could not run '[\w:.]+' with arguments from the 'CPU' backend|\w+ on CPU does not support")
+_FINAL = "_is_final"
 _HALF = {torch.float16: torch.float32, torch.complex32: torch.complex64}
 _HALVES = {"Half": _HALF, "ComplexHalf": _HALF, "BFloat16": {torch.bfloat16: torch.float32}}
 _INTEGERS = {
@@ -57,6 +58,18 @@ def run_again(
     device: SimulatedDevice, handler: Callable[..., Any], func: Any, types: Any, given: Any, error: RuntimeError
 ) -> Any:
     """Runs a torch call anew that failed in its first operator, if that is lacking; its waits are counted already."""
+    if getattr(error, _FINAL, False):
+        raise error
+    try:
+        return _another_way(device, handler, func, types, given, error)
+    except RuntimeError as last:
+        setattr(last, _FINAL, True)  # the functions around this one must not run again for it
+        raise
+
+
+def _another_way(
+    device: SimulatedDevice, handler: Callable[..., Any], func: Any, types: Any, given: Any, error: RuntimeError
+) -> Any:
     args, kwargs = given
     if SimulatedTensor not in types and not _holds_simulated((*args, *kwargs.values())):
         raise error  # a call of the host
