@@ -29,8 +29,6 @@ from sweeps import counted, isolated, markdown, one_line, rows_of, verdict, vers
 from transformers_tiny import MAX_PARAMETERS, tiny_configurations  # noqa: E402
 
 NUM_TOKENS, NUM_NEW_TOKENS = 12, 4
-GAPS = """The rules have a gap: `torch._grouped_mm` in float32, by which models of experts
-multiply, reads its offsets on the host on CUDA, once a call, and that is in no count here."""
 HEADERS = ("class", "on meta", "runs", "loss", "gradients", "tokens", "syncs in forward", "unjudged", "error")
 
 
@@ -196,7 +194,7 @@ Written by `tests/benchmarks/transformers_sweep.py`: {versions("torch", "transfo
 {summary}
 
 "Syncs in forward" are the waits of one forward pass with a loss. An operator that is unjudged in the forward pass, the
-backward pass or generating is named. {GAPS}
+backward pass or generating is named.
 
 {markdown(HEADERS, cells)}
 
