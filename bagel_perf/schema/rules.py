@@ -41,7 +41,7 @@ RULES: dict[str, Rule] = {
     "allclose": Rule("scalar_read", 1),
     "equal": Rule("scalar_read", None, "1; 0 for other shapes, for no elements, and for a tensor and itself"),
     "is_nonzero": Rule("scalar_read", 1),
-    "histc": Rule("scalar_read", None, "2 where min equals max, as by default; else 0"),
+    "histc": Rule("scalar_read", None, "2 where min equals max, as by default; else, and for no elements, 0"),
     "linspace.Scalar_Tensor": Rule("scalar_read", None, "1 for each limit that is a device tensor"),
     "linspace.Tensor_Scalar": Rule("scalar_read", None, "1 for each limit that is a device tensor"),
     "linspace.Tensor_Tensor": Rule("scalar_read", None, "1 for each limit that is a device tensor"),

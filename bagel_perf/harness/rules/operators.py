@@ -76,7 +76,7 @@ def _equal(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int:
 def _histc(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int:
     """Equal limits stand for the smallest and the largest element."""
     low, high = _argument(args, kwargs, 2, "min", 0), _argument(args, kwargs, 3, "max", 0)
-    return 2 if low == high else 0
+    return 2 if low == high and args[0].numel() else 0
 
 
 def _limits(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int:
@@ -90,7 +90,8 @@ def _device_value(place: int) -> Judge:
 
 
 def _searchsorted(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int:
-    return 2 if kwargs.get("sorter") is not None else 0
+    sorter = kwargs.get("sorter")
+    return 2 if sorter is not None and sorter.numel() else 0
 
 
 def _segment_reduce(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int:

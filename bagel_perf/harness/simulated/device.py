@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ class SimulatedDevice:
         self._use_listeners: tuple[UseListener, ...] = (self._first_use,)  # empty most of the time: asked at each call
         self._was_used = False
         self._handlers: dict[Any, calls.Handler] = {}
+        self.host_masks: dict[int, weakref.ref[Tensor]] = {}
         self._of_thread = threading.local()
         self._mode = _EveryCall(self)
         self._patches = Patches()

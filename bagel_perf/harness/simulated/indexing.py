@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from bagel_perf.harness.rules.calls import as_index, index_of, read_by_index, write_by_index
+from bagel_perf.harness.rules.operators import MASK_DTYPES
 from bagel_perf.harness.simulated.calls import Args, Func, Handler, Kwargs, devices_differ
 from bagel_perf.harness.simulated.tensor import hidden, is_simulated, wrap
 from bagel_perf.harness.simulated.transfers import count_copy
@@ -34,15 +37,31 @@ def _get(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kw
                 _check_host_index(index)
             kinds = read_by_index(tensor, index, is_simulated)
         _report(device, kinds)
-        if is_on_device and kinds.count("pageable_upload"):
-            return _got_by_uploads(device, func, args, kinds.count("pageable_upload"))
+        num_hosts = _note_hosts(device, index) if is_on_device and torch.is_grad_enabled() else 0
+        if num_hosts:
+            return _got_by_uploads(device, func, args, num_hosts)
     with hidden():
         value = func(*args)
         return wrap(value) if is_on_device else value
 
 
+def _note_hosts(device: SimulatedDevice, index: Any) -> int:
+    """How many host tensors of an index are uploaded; its host masks are remembered for the backward pass."""
+    parts = [part for part in (index if type(index) is tuple else (index,)) if isinstance(part, Tensor)]
+    hosts = [part for part in parts if not is_simulated(part)]
+    with hidden():
+        masks = [part for part in hosts if part.dtype in MASK_DTYPES]
+        for mask in masks:
+            device.host_masks[id(mask)] = weakref.ref(mask, partial(_forget, device.host_masks, id(mask)))
+        return sum(part.dim() > 0 and part.numel() > 0 for part in hosts) - sum(mask.numel() > 0 for mask in masks)
+
+
+def _forget(masks: dict[int, Any], key: int, gone: Any) -> None:
+    masks.pop(key, None)
+
+
 def _got_by_uploads(device: SimulatedDevice, func: Func, args: Args, num_uploads: int) -> Any:
-    """Autograd keeps the index as it was given, so the backward pass uploads it once more."""
+    """Autograd keeps a tensor in an index as it was given, so the backward pass uploads it once more."""
     with hidden():
         value = wrap(func(*args))
         if value.grad_fn is not None:
@@ -79,6 +98,8 @@ def _count_write(device: SimulatedDevice, func: Func, tensor: Tensor, index: Any
         has_tensors = is_host_tensor and index_of(index, is_simulated).num_tensors > 0
     if has_tensors:
         raise devices_differ(device, func)
+    if torch.is_grad_enabled():
+        _note_hosts(device, index)
     _report(device, kinds)
     if is_host_tensor:
         count_copy(device, value, value, is_async=False)

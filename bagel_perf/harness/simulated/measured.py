@@ -114,16 +114,25 @@ def _tell_of_prod(args: Args, kwargs: Kwargs) -> Tell:
     """Looks for zeros: for their places over all elements, for their number along a dimension."""
     has_dim = (len(args) > 1 and isinstance(args[1], int)) or "dim" in kwargs
     kind: Kind = "scalar_read" if has_dim else "nonzero"
-    return lambda device: device.waits(kind)
+    with hidden():
+        is_scalar = args[0].dim() == 0
+    return lambda device: device.waits(kind, not is_scalar)
 
 
 def _tell_of_cumprod(args: Args, kwargs: Kwargs) -> Tell:
     """Asks whether there is a zero; how often it waits where there is one, nobody measured."""
     with hidden():
-        has_zero, is_empty = bool((args[0] == 0).any()), args[0].numel() == 0 or args[0].dim() == 0
-    if has_zero:
+        has_zero, is_single = bool((args[0] == 0).any()), args[0].numel() <= 1
+    if has_zero and not is_single:
         return lambda device: device.cannot_judge("backward of cumprod with a zero")
-    return lambda device: device.waits("scalar_read", not is_empty)
+    return lambda device: device.waits("scalar_read", not is_single)
+
+
+def _tell_of_masked_fill(args: Args, kwargs: Kwargs) -> Tell:
+    """Selects what was filled in, for the gradient of the value."""
+    value = args[2] if len(args) > 2 else kwargs["value"]
+    needs_gradient = isinstance(value, Tensor) and value.requires_grad
+    return lambda device: device.waits("mask_gather", needs_gradient)
 
 
 def _sparse(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -201,6 +210,8 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
     "prod": _backward_waits(_tell_of_prod),
     "cumprod": _backward_waits(_tell_of_cumprod),
+    "linalg_vander": _backward_waits(_tell_of_cumprod),
+    **dict.fromkeys(("masked_fill", "masked_fill_"), _backward_waits(_tell_of_masked_fill)),
     "new": _new,
     **dict.fromkeys(("sparse_coo_tensor", *(f"sparse_{name}_tensor" for name in _COMPRESSED)), _sparse),
     "scaled_dot_product_attention": _sdpa,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bagel_perf.harness.rules.copies import DOWNLOAD, UPLOAD, is_staged
 from bagel_perf.harness.simulated.autograd import cross
-from bagel_perf.harness.simulated.calls import CPU, Args, Func, Handler, Kwargs, plain
+from bagel_perf.harness.simulated.calls import CPU, Args, Func, Handler, Kwargs
 from bagel_perf.harness.simulated.places import has_values, is_elsewhere, run_elsewhere
 from bagel_perf.harness.simulated.tensor import DEVICE, SimulatedTensor, hidden, occupy, vacate, wrap
 
@@ -228,14 +228,6 @@ def _foreach_copy(device: SimulatedDevice, func: Func, types: Any, args: Args, k
         return func(*args, **kwargs)
 
 
-def _masked_fill(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    if SimulatedTensor not in types:
-        return func(*args, **kwargs)
-    if type(args[2] if len(args) > 2 else kwargs["value"]) is SimulatedTensor:
-        device.waits("scalar_read")  # CUDA's kernel takes the value as a host scalar
-    return plain(device, func, args, kwargs)
-
-
 HANDLERS: dict[str, Handler] = {
     "to": _to,
     "_to_copy": _to,
@@ -252,6 +244,4 @@ HANDLERS: dict[str, Handler] = {
     "_foreach_copy_": _foreach_copy,
     "_parse_to": _parse_to,
     "_has_compatible_shallow_copy_type": _is_swappable,
-    "masked_fill": _masked_fill,
-    "masked_fill_": _masked_fill,
 }

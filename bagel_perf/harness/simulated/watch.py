@@ -55,7 +55,7 @@ class Watch(_DispatchMode):  # type: ignore[misc]
     def judge(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Reports the waits of one operator."""
         if operator._schema.name == "aten::_local_scalar_dense":
-            self._device.waits(self._reads)
+            self._device.waits(self._reads, self._is_on_device(args[0]))
             return
         times = self._waits_of(operator, args, kwargs)
         if times is None:
@@ -91,8 +91,12 @@ def is_composite(operator: Any) -> bool:
 class BackwardWatch(Watch):
     """Watches a backward pass, parts of which may run on the host.
 
-    What an operator makes of a device tensor is one, and is marked as such: hooks and custom functions see it.
+    What an operator makes of a device tensor is one, and is marked as such: hooks and custom functions see it. A mask
+    on the host by which the forward pass wrote or read is still there.
     """
+
+    def _is_on_device(self, value: Any) -> bool:
+        return super()._is_on_device(value) and id(value) not in self._device.host_masks
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
