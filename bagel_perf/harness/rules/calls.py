@@ -7,7 +7,7 @@ classifier on a GPU, which names by them what CUDA's callbacks count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -62,7 +62,7 @@ class Index:
 def index_of(index: Any, on_device: OnDevice) -> Index:
     """Takes an index of ``tensor[index]`` apart."""
     found = Index()
-    for part in index if type(index) is tuple else (index,):
+    for part in index if stands_for_tuple(index) else (index,):
         if isinstance(part, Tensor):
             _add_tensor(found, part, on_device)
         elif part is None or part is Ellipsis:
@@ -72,7 +72,7 @@ def index_of(index: Any, on_device: OnDevice) -> Index:
             found.num_reads += sum(map(on_device, (part.start, part.stop, part.step)))
         elif isinstance(part, bool):
             found.num_tensors += 1
-        elif hasattr(part, "__index__"):
+        elif hasattr(part, "__index__") and not hasattr(part, "__len__"):  # an array of numpy's has both
             found.num_integers += 1
         else:
             _add_sequence(found, part, on_device)
@@ -92,11 +92,33 @@ def _add_tensor(found: Index, part: Tensor, on_device: OnDevice) -> None:
         found.num_uploads += 1
 
 
-def _add_sequence(found: Index, part: Iterable[Any], on_device: OnDevice) -> None:
-    items = list(part)
-    found.num_tensors += 1
+_MAX_TUPLE = 32
+
+
+def stands_for_tuple(index: Any) -> bool:
+    """Whether torch takes an index for several: a tuple, or a short list that holds more than numbers.
+
+    Follows treatSequenceAsTuple of torch/csrc/autograd/python_variable_indexing.cpp.
+    """
+    if isinstance(index, tuple):
+        return True
+    if not isinstance(index, Sequence) or len(index) >= _MAX_TUPLE:
+        return False
+    return any(item is None or item is Ellipsis or isinstance(item, (Tensor, slice, Sequence)) for item in index)
+
+
+def _add_sequence(found: Index, part: Any, on_device: OnDevice) -> None:
+    """A list, or an array of numpy's: it becomes a tensor on the device; one without dimensions is read from there."""
+    kind = getattr(part, "dtype", None)
+    items = list(part) if kind is None else part.ravel().tolist()
     found.num_uploads += bool(items)
-    found.num_masks += bool(items) and all(isinstance(item, bool) for item in items)
+    if kind is not None and not part.shape:
+        found.num_integers += 1
+        found.num_reads += 1
+        return
+    is_mask = all(isinstance(item, bool) for item in items) or str(kind) == "uint8"
+    found.num_tensors += 1
+    found.num_masks += bool(items) and is_mask
     found.num_reads += sum(map(on_device, items))
 
 
@@ -138,7 +160,7 @@ def as_index(indices: Sequence[Any]) -> tuple[Any, ...]:
 
 def num_scalars(data: Any, on_device: OnDevice) -> int:
     """Device scalars in nested sequences, each of which is read by itself."""
-    if isinstance(data, list | tuple):
+    if isinstance(data, Sequence) and not isinstance(data, str | bytes | range):
         return sum(num_scalars(item, on_device) for item in data)
     return data.numel() if on_device(data) else 0
 

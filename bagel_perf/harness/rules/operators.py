@@ -143,8 +143,8 @@ def _lu_factor(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int | None:
 
 
 def _where(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int:
-    values = (_argument(args, kwargs, 1, "self"), _argument(args, kwargs, 2, "other"))
-    return sum(isinstance(value, Tensor) and not on_device(value) for value in values)
+    tensors = (args[0], _argument(args, kwargs, 1, "self"), _argument(args, kwargs, 2, "other"))
+    return sum(isinstance(tensor, Tensor) and not on_device(tensor) for tensor in tensors)
 
 
 def _cholesky(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int:

@@ -49,6 +49,8 @@ view reshape expand expand_as transpose permute t squeeze unsqueeze flatten unfl
 repeat dim size numel stride storage_offset is_contiguous is_floating_point is_complex element_size data_ptr
 untyped_storage __len__ __hash__ nelement ndimension new_zeros new_empty new_ones new_full roll flip movedim select
 """
+_FIRST_NAMES = ("condition", "input")
+"""What torch's functions call their first tensor."""
 _TENSORS_ONLY = frozenset(f"{_ARITHMETIC} {_TENSORS}".split())
 _FIRST_ONLY = frozenset(_SHAPES.split())
 
@@ -67,7 +69,7 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
     }
     name = name_of(func)
     if name in special:
-        return special[name]
+        return _with_first(special[name])
     if name.startswith(("get ", "set ")):
         return _property
     if isinstance(func, _OPERATORS):
@@ -100,7 +102,7 @@ def holds_simulated(values: Iterable[Any]) -> bool:
         kind = type(value)
         if kind is SimulatedTensor:
             return True
-        if kind in (list, tuple, torch.Size) and SimulatedTensor in map(type, value):
+        if isinstance(value, list | tuple) and SimulatedTensor in map(type, value):
             return True
     return False
 
@@ -111,7 +113,7 @@ def check_devices(device: SimulatedDevice, func: Func, values: Iterable[Any]) ->
         kind = type(value)
         if kind is SimulatedTensor:
             continue
-        if kind is list or kind is tuple:
+        if isinstance(value, list | tuple):
             check_devices(device, func, value)
         elif isinstance(value, Tensor):
             if value.dim():
@@ -211,7 +213,7 @@ def _among_tensors(name: str, thorough: Handler) -> Handler:
 def _form(value: Any) -> Any:
     """What decides whether a value fits into a place: its type, and whether it holds device tensors."""
     kind = type(value)
-    if kind is list or kind is tuple or kind is torch.Size:
+    if isinstance(value, list | tuple):
         return kind, frozenset(map(_form, value))
     return kind
 
@@ -223,6 +225,20 @@ def _of_first(thorough: Handler) -> Handler:
         if SimulatedTensor not in types or holds_simulated(args[1:]) or (kwargs and _asks_more(kwargs)):
             return thorough(device, func, types, args, kwargs)
         return plain(device, func, args, kwargs)
+
+    return run
+
+
+def _with_first(handler: Handler) -> Handler:
+    """A handler that finds the first tensor in its place, also where it was given by name."""
+
+    def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+        if not args:
+            for name in _FIRST_NAMES:
+                if name in kwargs:
+                    rest = {other: value for other, value in kwargs.items() if other != name}
+                    return handler(device, func, types, (kwargs[name],), rest)
+        return handler(device, func, types, args, kwargs)
 
     return run
 

@@ -33,13 +33,13 @@ def _one_hot(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs
 
 
 def _where(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    """Uploads each 0-d host tensor among the values; with a condition alone it is ``nonzero``."""
-    values = (*args[1:], *kwargs.values())
-    if SimulatedTensor not in types or not values:
+    """Uploads each 0-d host tensor among the condition and the values; with a condition alone it is ``nonzero``."""
+    tensors = (*args, *kwargs.values())
+    if SimulatedTensor not in types or len(tensors) == 1:
         return watched(device, func, types, args, kwargs)
-    if not any(map(_is_host_scalar, values)):
+    if not any(map(_is_host_scalar, tensors)):
         return plain(device, func, args, kwargs)
-    device.waits("pageable_upload", sum(map(_is_host_scalar, values)))
+    device.waits("pageable_upload", sum(map(_is_host_scalar, tensors)))
     with hidden():
         return wrap(func(*args, **kwargs))
 

@@ -288,7 +288,7 @@ def _aliasing(native: Any) -> Any:
     """``torch.Tensor(x)``, which is another tensor over the same memory."""
 
     def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if not args or type(args[0]) is not SimulatedTensor:
+        if len(args) != 1 or type(args[0]) is not SimulatedTensor:  # several are sizes
             return native(cls, *args, **kwargs)
         if cls is not Tensor:
             raise NotSimulated(f"{cls.__name__}(device tensor)", _SUBCLASS)
