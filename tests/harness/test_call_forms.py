@@ -113,3 +113,44 @@ def test_the_first_argument_may_be_given_by_name(expression: str, waits: int) ->
 )
 def test_a_condition_on_the_host_is_uploaded(expression: str, waits: int) -> None:
     assert counted(expression) == (waits, Counter())
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "F.dropout(x, hf)",
+        "x.topk(n)",
+        "F.leaky_relu(x, hf)",
+        "torch.full_like(x, hf)",
+        "x.view(n * 4, 8)",
+        "F.pad(x, (0, n))",
+        "x.repeat(n, 1)",
+        "x.split(n)",
+        "x.normal_(0.0, hf)",
+        "x.sum(n - 1)",
+        "F.layer_norm(x, (8,), eps=hf)",
+        "F.one_hot(v, n * 8)",
+        "x.add_(x.clone(), alpha=hf)",
+        "torch._foreach_add_([x], [x.clone()], alpha=hf)",
+        "x.addcdiv_(x.clone(), x.clone(), value=-hf)",
+        "o = torch.optim.Adam([x], lr=hf, foreach=False)\nx.grad = x.clone()\no.step()",
+    ],
+)
+def test_a_number_in_host_memory_is_read_without_a_wait(expression: str) -> None:
+    assert counted(expression) == (0, Counter())
+
+
+def test_of_two_numbers_the_one_on_the_device_is_waited_for() -> None:
+    assert counted("torch.narrow(x, 0, s, n)") == (1, Counter())
+
+
+@pytest.mark.parametrize("read", ["x.item()", "float(x)", "bool(x)", "bytes(x)", "[1, 2][sf]", "x[0:0].sum(1).item()"])
+def test_a_read_that_torch_refuses_does_not_wait(read: str) -> None:
+    assert counted(f"import contextlib\nwith contextlib.suppress(Exception): {read}") == (0, Counter())
+
+
+@pytest.mark.parametrize(
+    "expression", ["3 % s", "1 << s", "1 & s", "7 | s", "torch.xlogy(2, x)", "torch.special.zeta(x + 2, 2)"]
+)
+def test_a_number_in_the_place_of_a_tensor_waits_as_little_as_the_tensor(expression: str) -> None:
+    assert counted(expression) == (0, Counter())

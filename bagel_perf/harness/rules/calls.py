@@ -171,8 +171,7 @@ _NUMBERS = (int, float, bool, complex)
 @lru_cache(maxsize=2048)
 def _slots_of(name: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     """Of each overload of a function the names of its arguments, and what each takes: tensor, tensors or other."""
-    plain = name.strip("_") if name.startswith("__") else name
-    packet = getattr(torch.ops.aten, plain, None)
+    packet = _packet_of(name)
     if packet is None:
         return ((("self",), ("tensor",)),)
     found = []
@@ -183,14 +182,24 @@ def _slots_of(name: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _packet_of(name: str) -> Any:
+    plain = name.strip("_") if name.startswith("__") else name
+    return getattr(torch.ops.aten, plain, None)
+
+
 def _takes(kind: str) -> str:
     if kind in ("Tensor", "Optional[Tensor]"):
         return "tensor"
     return "tensors" if "Tensor" in kind else "other"
 
 
-def has_place_for(name: str, args: Args, kwargs: Kwargs, on_device: OnDevice) -> bool:
-    """Whether some overload of a function takes each device tensor as a tensor, so that none is read as a number."""
+def has_place_for(name: str, args: Args, kwargs: Kwargs, on_device: OnDevice, *, of_unknown: bool = False) -> bool:
+    """Whether some overload of a function takes each device tensor as a tensor, so that none is read as a number.
+
+    ``of_unknown`` is what to say of a function that is no operator.
+    """
+    if of_unknown and _packet_of(name) is None:
+        return True
     return any(_fits(names, takes, args, kwargs, on_device) for names, takes in _slots_of(name))
 
 
@@ -258,8 +267,8 @@ def kind_of_operator(name: str) -> Kind | None:
 @lru_cache(maxsize=4096)
 def accepts_host_scalars(name: str) -> bool:
     """Whether operators of this name work element by element, and so take 0-d host tensors beside device tensors."""
-    if name in ("narrow", "select", "index_fill", "index_fill_", "fill_"):
-        return True
+    if name in ("narrow", "select", "index_fill", "index_fill_", "fill_") or name.startswith("_fused_"):
+        return True  # fused optimizers read a learning rate where it is (ATen/native/cuda/FusedAdamKernel.cu)
     packet = getattr(torch.ops.aten, name.strip("_"), None) or getattr(torch.ops.aten, name, None)
     if packet is None:
         return False

@@ -55,7 +55,7 @@ class Watch(_DispatchMode):  # type: ignore[misc]
     def judge(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Reports the waits of one operator."""
         if operator._schema.name == "aten::_local_scalar_dense":
-            self._device.waits(self._reads)
+            self._device.waits(self._reads, self._is_on_device(args[0]))
             return
         verdict = verdict_on(operator)
         times = None if _is_of_unknown_layout(args) else verdict.waits(args, kwargs, self._is_on_device)
