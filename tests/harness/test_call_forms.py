@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
 from bagel_perf.schema.waits import Kind
@@ -154,3 +155,26 @@ def test_a_read_that_torch_refuses_does_not_wait(read: str) -> None:
 )
 def test_a_number_in_the_place_of_a_tensor_waits_as_little_as_the_tensor(expression: str) -> None:
     assert counted(expression) == (0, Counter())
+
+
+@pytest.mark.parametrize(
+    ("expression", "waits"),
+    [
+        ("host[hi] = sf", 1),
+        ("host[0] = sf", 1),
+        ("host.fill_(sf)", 1),
+        ("assert not host.expand_as(torch.rand(2, 16, device=d)).is_cuda", 0),
+        ("assert x.expand_as(torch.zeros(2, 8, 8)).is_cuda", 0),
+        ("assert x[:2].view_as(host).is_cuda", 0),
+        ("assert x[:2].reshape_as(host).is_cuda", 0),
+    ],
+)
+def test_host_tensors_take_values_and_shapes_from_the_device_as_on_cuda(expression: str, waits: int) -> None:
+    assert counted(expression) == (waits, Counter())
+
+
+def test_lengths_of_packed_sequences_belong_on_the_host() -> None:
+    with SimulatedCuda():
+        sequences, lengths = torch.rand(2, 4, 8, device="cuda"), torch.tensor([4, 2], device="cuda")
+        with pytest.raises(RuntimeError, match="CPU int64 tensor"):
+            nn.utils.rnn.pack_padded_sequence(sequences, lengths, batch_first=True)
