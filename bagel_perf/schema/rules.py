@@ -89,7 +89,7 @@ RULES: dict[str, Rule] = {
     "copy_": Rule("d2h_copy", 0, "1 between host and device, unless asynchronous"),
     "_to_copy": Rule("d2h_copy", 0, "1 between host and device, unless asynchronous"),
     "_foreach_copy_": Rule("d2h_copy", 0, "1 for each pair between host and device, unless asynchronous"),
-    "where.self": Rule("pageable_upload", None, "1 for each 0-d host tensor among the values"),
+    "where.self": Rule("pageable_upload", None, "1 for each 0-d host tensor among the condition and the values"),
     "mm": Rule("unknown", 0, "of sparse matrices open"),
 }
 """By name, or by name and overload where overloads differ; ``name_`` and ``.out`` wait as ``name`` does."""

@@ -7,7 +7,7 @@ classifier on a GPU, which names by them what CUDA's callbacks count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -62,7 +62,7 @@ class Index:
 def index_of(index: Any, on_device: OnDevice) -> Index:
     """Takes an index of ``tensor[index]`` apart."""
     found = Index()
-    for part in index if type(index) is tuple else (index,):
+    for part in index if stands_for_tuple(index) else (index,):
         if isinstance(part, Tensor):
             _add_tensor(found, part, on_device)
         elif part is None or part is Ellipsis:
@@ -72,7 +72,7 @@ def index_of(index: Any, on_device: OnDevice) -> Index:
             found.num_reads += sum(map(on_device, (part.start, part.stop, part.step)))
         elif isinstance(part, bool):
             found.num_tensors += 1
-        elif hasattr(part, "__index__"):
+        elif hasattr(part, "__index__") and not hasattr(part, "__len__"):  # an array of numpy's has both
             found.num_integers += 1
         else:
             _add_sequence(found, part, on_device)
@@ -92,11 +92,33 @@ def _add_tensor(found: Index, part: Tensor, on_device: OnDevice) -> None:
         found.num_uploads += 1
 
 
-def _add_sequence(found: Index, part: Iterable[Any], on_device: OnDevice) -> None:
-    items = list(part)
-    found.num_tensors += 1
+_MAX_TUPLE = 32
+
+
+def stands_for_tuple(index: Any) -> bool:
+    """Whether torch takes an index for several: a tuple, or a short list that holds more than numbers.
+
+    Follows treatSequenceAsTuple of torch/csrc/autograd/python_variable_indexing.cpp.
+    """
+    if isinstance(index, tuple):
+        return True
+    if not isinstance(index, Sequence) or len(index) >= _MAX_TUPLE:
+        return False
+    return any(item is None or item is Ellipsis or isinstance(item, (Tensor, slice, Sequence)) for item in index)
+
+
+def _add_sequence(found: Index, part: Any, on_device: OnDevice) -> None:
+    """A list, or an array of numpy's: it becomes a tensor on the device; one without dimensions is read from there."""
+    kind = getattr(part, "dtype", None)
+    items = list(part) if kind is None else part.ravel().tolist()
     found.num_uploads += bool(items)
-    found.num_masks += bool(items) and all(isinstance(item, bool) for item in items)
+    if kind is not None and not part.shape:
+        found.num_integers += 1
+        found.num_reads += 1
+        return
+    is_mask = all(isinstance(item, bool) for item in items) or str(kind) == "uint8"
+    found.num_tensors += 1
+    found.num_masks += bool(items) and is_mask
     found.num_reads += sum(map(on_device, items))
 
 
@@ -138,7 +160,7 @@ def as_index(indices: Sequence[Any]) -> tuple[Any, ...]:
 
 def num_scalars(data: Any, on_device: OnDevice) -> int:
     """Device scalars in nested sequences, each of which is read by itself."""
-    if isinstance(data, list | tuple):
+    if isinstance(data, Sequence) and not isinstance(data, str | bytes | range):
         return sum(num_scalars(item, on_device) for item in data)
     return data.numel() if on_device(data) else 0
 
@@ -149,8 +171,7 @@ _NUMBERS = (int, float, bool, complex)
 @lru_cache(maxsize=2048)
 def _slots_of(name: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     """Of each overload of a function the names of its arguments, and what each takes: tensor, tensors or other."""
-    plain = name.strip("_") if name.startswith("__") else name
-    packet = getattr(torch.ops.aten, plain, None)
+    packet = _packet_of(name)
     if packet is None:
         return ((("self",), ("tensor",)),)
     found = []
@@ -161,14 +182,24 @@ def _slots_of(name: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _packet_of(name: str) -> Any:
+    plain = name.strip("_") if name.startswith("__") else name
+    return getattr(torch.ops.aten, plain, None)
+
+
 def _takes(kind: str) -> str:
     if kind in ("Tensor", "Optional[Tensor]"):
         return "tensor"
     return "tensors" if "Tensor" in kind else "other"
 
 
-def has_place_for(name: str, args: Args, kwargs: Kwargs, on_device: OnDevice) -> bool:
-    """Whether some overload of a function takes each device tensor as a tensor, so that none is read as a number."""
+def has_place_for(name: str, args: Args, kwargs: Kwargs, on_device: OnDevice, *, of_unknown: bool = False) -> bool:
+    """Whether some overload of a function takes each device tensor as a tensor, so that none is read as a number.
+
+    ``of_unknown`` is what to say of a function that is no operator.
+    """
+    if of_unknown and _packet_of(name) is None:
+        return True
     return any(_fits(names, takes, args, kwargs, on_device) for names, takes in _slots_of(name))
 
 
@@ -236,8 +267,8 @@ def kind_of_operator(name: str) -> Kind | None:
 @lru_cache(maxsize=4096)
 def accepts_host_scalars(name: str) -> bool:
     """Whether operators of this name work element by element, and so take 0-d host tensors beside device tensors."""
-    if name in ("narrow", "select", "index_fill", "index_fill_", "fill_"):
-        return True
+    if name in ("narrow", "select", "index_fill", "index_fill_", "fill_") or name.startswith("_fused_"):
+        return True  # fused optimizers read a learning rate where it is (ATen/native/cuda/FusedAdamKernel.cu)
     packet = getattr(torch.ops.aten, name.strip("_"), None) or getattr(torch.ops.aten, name, None)
     if packet is None:
         return False

@@ -144,8 +144,8 @@ def _lu_factor(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int | None:
 
 
 def _where(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int:
-    values = (_argument(args, kwargs, 1, "self"), _argument(args, kwargs, 2, "other"))
-    return sum(isinstance(value, Tensor) and not on_device(value) for value in values)
+    tensors = (args[0], _argument(args, kwargs, 1, "self"), _argument(args, kwargs, 2, "other"))
+    return sum(isinstance(tensor, Tensor) and not on_device(tensor) for tensor in tensors)
 
 
 def _cholesky(args: Args, kwargs: Kwargs, on_device: OnDevice) -> int:
@@ -212,7 +212,23 @@ def verdict_on(operator: Any) -> Verdict:
     found = _rule_for(name, overload)
     if found is not None:
         return found
-    return QUIET if operator.is_view or is_quiet(name, overload) else OPEN
+    if operator.is_view or is_quiet(name, overload):
+        return QUIET
+    if _wraps_number(operator) and (over := _with_tensors(name)):
+        return _rule_for(name, over) or (QUIET if is_quiet(name, over) else OPEN)
+    return OPEN
+
+
+def _wraps_number(operator: Any) -> bool:
+    """Whether an operator works element by element with a number in the place of a tensor, which it becomes."""
+    takes_number = any(str(argument.type) in ("number", "Scalar") for argument in operator._schema.arguments[:2])
+    return torch.Tag.pointwise in operator.tags and takes_number
+
+
+def _with_tensors(name: str) -> str | None:
+    """The overload of an operator that takes tensors alone."""
+    found = getattr(torch.ops.aten, name).overloads()
+    return next((overload for overload in ("Tensor", "default") if overload in found), None)
 
 
 def waits_of_sparse(operator: Any, tensors: Iterable[Tensor]) -> int | None:

@@ -16,7 +16,7 @@ from bagel_perf.harness import torch_names
 from bagel_perf.harness.rules.calls import accepts_host_scalars, has_place_for, kind_of_reads, takes_sizes
 from bagel_perf.harness.simulated.custom_operators import is_custom, run_custom
 from bagel_perf.harness.simulated.places import goes_to_device
-from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, is_simulated, wrap
+from bagel_perf.harness.simulated.tensor import SimulatedTensor, hidden, is_simulated, leaves, wrap
 
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
@@ -49,6 +49,8 @@ view reshape expand expand_as transpose permute t squeeze unsqueeze flatten unfl
 repeat dim size numel stride storage_offset is_contiguous is_floating_point is_complex element_size data_ptr
 untyped_storage __len__ __hash__ nelement ndimension new_zeros new_empty new_ones new_full roll flip movedim select
 """
+_FIRST_NAMES = ("condition", "input")
+"""What torch's functions call their first tensor."""
 _TENSORS_ONLY = frozenset(f"{_ARITHMETIC} {_TENSORS}".split())
 _FIRST_ONLY = frozenset(_SHAPES.split())
 
@@ -67,7 +69,7 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
     }
     name = name_of(func)
     if name in special:
-        return special[name]
+        return _with_first(special[name])
     if name.startswith(("get ", "set ")):
         return _property
     if isinstance(func, _OPERATORS):
@@ -100,24 +102,35 @@ def holds_simulated(values: Iterable[Any]) -> bool:
         kind = type(value)
         if kind is SimulatedTensor:
             return True
-        if kind in (list, tuple, torch.Size) and SimulatedTensor in map(type, value):
+        if isinstance(value, list | tuple) and SimulatedTensor in map(type, value):
             return True
     return False
 
 
-def check_devices(device: SimulatedDevice, func: Func, values: Iterable[Any]) -> None:
-    """Raises RuntimeError if a host tensor is among ``values`` that CUDA would not take beside device tensors."""
+def check_devices(device: SimulatedDevice, func: Func, args: Args, kwargs: Kwargs) -> None:
+    """Raises RuntimeError if a host tensor is among the arguments that CUDA would not take beside device tensors."""
+    has_scalars = _has_host_scalars(device, func, args)
+    if kwargs:
+        has_scalars |= _has_host_scalars(device, func, kwargs.values())
+    if has_scalars:
+        name = name_of(func)
+        if not accepts_host_scalars(name) and has_place_for(name, args, kwargs, _is_host, of_unknown=True):
+            device.cannot_judge(f"{name} with a host scalar")
+
+
+def _has_host_scalars(device: SimulatedDevice, func: Func, values: Iterable[Any]) -> bool:
+    """Whether a 0-d host tensor is among ``values``; RuntimeError for one with dimensions."""
+    found = False
     for value in values:
-        kind = type(value)
-        if kind is SimulatedTensor:
+        if type(value) is SimulatedTensor:
             continue
-        if kind is list or kind is tuple:
-            check_devices(device, func, value)
+        if isinstance(value, list | tuple):
+            found |= _has_host_scalars(device, func, value)
         elif isinstance(value, Tensor):
             if value.dim():
                 raise devices_differ(device, func)
-            if not accepts_host_scalars(name_of(func)):
-                device.cannot_judge(f"{name_of(func)} with a host scalar")
+            found = True
+    return found
 
 
 def devices_differ(device: SimulatedDevice, func: Func) -> RuntimeError:
@@ -128,9 +141,7 @@ def devices_differ(device: SimulatedDevice, func: Func) -> RuntimeError:
 
 def plain(device: SimulatedDevice, func: Func, args: Args, kwargs: Kwargs) -> Any:
     """Runs on device tensors a function that does not wait; gives device tensors."""
-    check_devices(device, func, args)
-    if kwargs:
-        check_devices(device, func, kwargs.values())
+    check_devices(device, func, args, kwargs)
     with hidden():
         return wrap(func(*args, **kwargs))
 
@@ -145,7 +156,7 @@ def watched(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
         return func(*args, **kwargs)
     is_on_device = goes_to_device(types, (*args, *kwargs.values()), takes_numbers=_takes_numbers(func, args, kwargs))
     if is_on_device and not name_of(func).startswith("prims::"):  # inside a transform's gradient not all are marked
-        check_devices(device, func, (*args, *kwargs.values()))
+        check_devices(device, func, args, kwargs)
     return run_watched(device, func, args, kwargs, is_on_device=is_on_device)
 
 
@@ -172,8 +183,12 @@ def run_watched(device: SimulatedDevice, func: Func, args: Args, kwargs: Kwargs,
 
 
 def _hosts_among(values: Iterable[Any]) -> frozenset[int]:
-    """Identities of the host tensors among some values."""
-    return frozenset(id(value) for value in values if isinstance(value, Tensor) and not is_simulated(value))
+    """Identities of the host tensors among some values, and in sequences among them."""
+    return frozenset(id(value) for value in leaves(values) if _is_host(value))
+
+
+def _is_host(value: Any) -> bool:
+    return isinstance(value, Tensor) and type(value) is not SimulatedTensor
 
 
 def _composite(own_python: Func) -> Handler:
@@ -211,7 +226,7 @@ def _among_tensors(name: str, thorough: Handler) -> Handler:
 def _form(value: Any) -> Any:
     """What decides whether a value fits into a place: its type, and whether it holds device tensors."""
     kind = type(value)
-    if kind is list or kind is tuple or kind is torch.Size:
+    if isinstance(value, list | tuple):
         return kind, frozenset(map(_form, value))
     return kind
 
@@ -223,6 +238,20 @@ def _of_first(thorough: Handler) -> Handler:
         if SimulatedTensor not in types or holds_simulated(args[1:]) or (kwargs and _asks_more(kwargs)):
             return thorough(device, func, types, args, kwargs)
         return plain(device, func, args, kwargs)
+
+    return run
+
+
+def _with_first(handler: Handler) -> Handler:
+    """A handler that finds the first tensor in its place, also where it was given by name."""
+
+    def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+        if not args:
+            for name in _FIRST_NAMES:
+                if name in kwargs:
+                    rest = {other: value for other, value in kwargs.items() if other != name}
+                    return handler(device, func, types, (kwargs[name],), rest)
+        return handler(device, func, types, args, kwargs)
 
     return run
 

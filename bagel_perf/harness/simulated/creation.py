@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,15 +88,18 @@ def _from_tensor(device: SimulatedDevice, func: Func, data: Tensor, goes_to_devi
     return moved.requires_grad_() if kwargs.get("requires_grad") else moved
 
 
+_NUMBERS = {int, float, bool, complex}
+
+
 def _num_scalars(data: Any) -> int:
     """Device scalars in nested sequences: each is read by itself."""
     if type(data) is SimulatedTensor:
         with hidden():
             return data.numel()
-    if not isinstance(data, list | tuple):
+    if not isinstance(data, Sequence) or isinstance(data, str | bytes | range):
         return 0
     kinds = set(map(type, data))
-    if kinds.isdisjoint((SimulatedTensor, list, tuple)):
+    if kinds <= _NUMBERS:
         return 0
     return sum(map(_num_scalars, data))
 

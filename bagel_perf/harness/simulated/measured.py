@@ -33,13 +33,13 @@ def _one_hot(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs
 
 
 def _where(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    """Uploads each 0-d host tensor among the values; with a condition alone it is ``nonzero``."""
-    values = (*args[1:], *kwargs.values())
-    if SimulatedTensor not in types or not values:
+    """Uploads each 0-d host tensor among the condition and the values; with a condition alone it is ``nonzero``."""
+    tensors = (*args, *kwargs.values())
+    if SimulatedTensor not in types or len(tensors) == 1:
         return watched(device, func, types, args, kwargs)
-    if not any(map(_is_host_scalar, values)):
+    if not any(map(_is_host_scalar, tensors)):
         return plain(device, func, args, kwargs)
-    device.waits("pageable_upload", sum(map(_is_host_scalar, values)))
+    device.waits("pageable_upload", sum(map(_is_host_scalar, tensors)))
     with hidden():
         return wrap(func(*args, **kwargs))
 
@@ -80,6 +80,8 @@ def _with_host_tensors(num_on_device: int) -> Handler:
     def run(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
         if SimulatedTensor not in types:
             return func(*args, **kwargs)
+        if type(args[1]) is SimulatedTensor:
+            raise RuntimeError("'lengths' argument should be a 1D CPU int64 tensor, but got 1D cuda:0 Long tensor")
         with hidden(), device.watch():
             results = func(*args, **kwargs)
         return (*map(wrap, results[:num_on_device]), *results[num_on_device:])
@@ -92,6 +94,22 @@ def _recurrent(device: SimulatedDevice, func: Func, types: Any, args: Args, kwar
     with hidden():
         result = func(*args, **kwargs)
         return wrap(result) if SimulatedTensor in types else result
+
+
+def _of_first(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """A function that asks other tensors for their shape alone, wherever they are."""
+    with hidden():
+        result = func(*args, **kwargs)
+        return wrap(result) if type(args[0]) is SimulatedTensor else result
+
+
+def _fill(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    """A host tensor is filled with what is read from the device."""
+    if type(args[0]) is SimulatedTensor:
+        return plain(device, func, args, kwargs)
+    device.waits("scalar_read", SimulatedTensor in types)
+    with hidden():
+        return func(*args, **kwargs)
 
 
 Tell = Callable[["SimulatedDevice"], None]
@@ -207,6 +225,8 @@ HANDLERS: dict[str, Handler] = {
     "_pack_padded_sequence": _with_host_tensors(1),
     "_pad_packed_sequence": _with_host_tensors(1),
     "tensor_split": _tensor_split,
+    **dict.fromkeys(("view_as", "expand_as", "reshape_as", "resize_as_"), _of_first),
+    "fill_": _fill,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
     "prod": _backward_waits(_tell_of_prod),
     "cumprod": _backward_waits(_tell_of_cumprod),

@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 
 def _read(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    if type(args[0]) is SimulatedTensor:
-        device.waits("scalar_read")
+    tensor = args[0]
+    if type(tensor) is SimulatedTensor:
+        with hidden():
+            fails = tensor.numel() != 1 or (name_of(func) == "__index__" and not _is_integral(tensor))
+        device.waits("scalar_read", not fails)  # torch looks at shape and type first
     with hidden():
         return func(*args, **kwargs)
+
+
+def _is_integral(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex())
 
 
 def _read_list(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

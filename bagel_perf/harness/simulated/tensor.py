@@ -133,7 +133,7 @@ def vacate(tensor: Tensor) -> None:
 def leaves(values: Iterable[Any]) -> Iterator[Any]:
     """Yields what is in nested lists and tuples."""
     for value in values:
-        if type(value) in (list, tuple):
+        if isinstance(value, list | tuple):
             yield from leaves(value)
         else:
             yield value

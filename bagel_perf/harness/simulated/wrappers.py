@@ -284,11 +284,21 @@ def _refusing(native: Any) -> Any:
     return make
 
 
+def _read_sizes(args: Args) -> None:
+    """Torch reads sizes among several arguments without asking anybody."""
+    from bagel_perf.harness.simulated.device import active_device
+
+    num_sizes = sum(type(value) is SimulatedTensor for value in args)
+    if num_sizes and (device := active_device()) is not None:
+        device.waits("tensor_as_size", num_sizes)
+
+
 def _aliasing(native: Any) -> Any:
     """``torch.Tensor(x)``, which is another tensor over the same memory."""
 
     def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if not args or type(args[0]) is not SimulatedTensor:
+        if len(args) != 1 or type(args[0]) is not SimulatedTensor:
+            _read_sizes(args)
             return native(cls, *args, **kwargs)
         if cls is not Tensor:
             raise NotSimulated(f"{cls.__name__}(device tensor)", _SUBCLASS)
