@@ -21,7 +21,7 @@ from cheap_model import cheap_model
     "wait",
     [
         lambda: torch.cuda.synchronize(),
-        lambda: torch.cuda.Event().synchronize(),
+        lambda: torch.cuda.current_stream().record_event().synchronize(),
         lambda: torch.cuda.Stream().synchronize(),
     ],
 )
