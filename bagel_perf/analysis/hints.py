@@ -16,6 +16,8 @@ from bagel_perf.schema.waits import HINTS, Hint, Kind
 
 READS = ("item", "tolist", "numpy", "cpu")
 COUNTS = ("sum", "count_nonzero")
+MASK_PREFIXES = ("is_", "isnan", "isinf", "isfinite", "isin", "has_", "in_", "eq", "ne", "gt", "ge", "lt", "le")
+MASK_WORDS = ("mask", "valid", "done", "finished", "keep", "alive", "active", "hit", "true")
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -161,7 +163,18 @@ def _is_number_of_true(look: Look) -> bool:
         and isinstance(tree, ast.Call)
         and isinstance(tree.func, ast.Attribute)
         and tree.func.attr in COUNTS
+        and _is_mask(tree.func.value)
     )
+
+
+def _is_mask(node: ast.AST) -> bool:
+    """Whether an expression is of truth values, as far as its form or its name tells."""
+    if isinstance(node, ast.Compare | ast.UnaryOp) or (
+        isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr | ast.BitXor)
+    ):
+        return True
+    name = _last_name(node.func if isinstance(node, ast.Call) else node).lower()
+    return name.startswith(MASK_PREFIXES) or any(word in name for word in MASK_WORDS)
 
 
 def _is_logged(look: Look) -> bool:

@@ -219,9 +219,20 @@ def as_it_ended(report: SyncReport, ended: int, main: Process, others: Sequence[
 
 def _deliver(report: SyncReport, output: Output) -> None:
     """Prints and writes the report; raises for a budget that was not kept, or cannot be judged."""
-    write_json(output.json_path, report.to_json())
+    lost = _write(output.json_path, report)
     if not output.quiet:
         print_syncs(report, stream_for_people(output.json_path), top=output.top)
+    if lost is not None:
+        raise lost
     error = report.budget_error()
     if error is not None:
         raise error
+
+
+def _write(json_path: str | None, report: SyncReport) -> RunFailed | None:
+    """Writes the report; gives the error of a file that could be written before the program ran and no longer can."""
+    try:
+        write_json(json_path, report.to_json())
+    except UsageError as problem:
+        return RunFailed("the report could not be written", value=json_path, remedy=f"its table was printed; {problem}")
+    return None

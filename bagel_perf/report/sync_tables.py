@@ -105,7 +105,7 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
     for each in report.quiet_operators:
         yield f"- does not wait, as you say: {each.name}, {counted(each.calls, 'call')}: {each.reason}"
     for name, calls in report.hazards.items():
-        yield f"- may stall without waiting: {name}, {counted(calls, 'call')}"
+        yield f"- may stall without waiting: {name}, {counted(calls, 'call')}{_places_of(name, report)}"
     if report.unused():
         yield "- nothing ran on the device: that nothing waits for it says nothing about a GPU"
     for process in report.unwatched:
@@ -122,8 +122,8 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
 
 
 def _places_of(operator: str, report: SyncReport) -> str:
-    """Where an operator ran that cannot be judged, most frequent first."""
-    sites = [site for site in report.unjudged_sites if site.operator == operator and site.file]
+    """Where an operator ran that cannot be judged, or a copy that may stall, most frequent first."""
+    sites = [site for site in (*report.unjudged_sites, *report.hazard_sites) if site.operator == operator and site.file]
     shown = [
         f"{PurePath(site.file)}:{site.line}{f' in {site.region}' * bool(site.region)}" for site in sites[:MAX_PLACES]
     ]
@@ -186,6 +186,9 @@ def hint_lines(report: SyncReport, top: int) -> Iterator[str]:
         yield f"  equal:   {hint.why_equal}"
         if hint.must_hold:
             yield f"  if:      {hint.must_hold}"
+    if len(hints) > MAX_HINTS:
+        yield ""
+        yield f"and for {', '.join(list(hints)[MAX_HINTS:])}: docs/what-waits.md has what waits and what does not"
     if hints:
         yield ""
 
@@ -196,6 +199,11 @@ def last_line(report: SyncReport) -> str:
         return f"next: {report.signal} ended the program; what would have come later is not counted"
     if report.exit_code == INTERRUPTED:
         return "next: run it to its end, it was interrupted; what comes later is not counted"
+    if report.exit_code and report.unwatched and report.device == "simulated":
+        return (
+            f"next: the program ended with exit code {report.exit_code}; processes that it starts have no simulated "
+            "device, so run their work in its own process, or on a GPU"
+        )
     if report.exit_code:
         return f"next: the program ended with exit code {report.exit_code}; if it should go on, mend that first"
     if report.unjudged:

@@ -30,26 +30,34 @@ mode and CUPTI; under autograd, `torch.no_grad` and `torch.inference_mode` alike
 the same counts hold without a GPU: [reports/torch-versions](../reports/torch-versions/README.md).
 """
 
-_OPERANDS = """In the tables below `x`, `f`, `t`, `v`, `p`, `big` are tensors on the device, `m` is a bool mask there,
-`s`, `s1`, `sf` are 0-d tensors there, `ids`, `ig`, `lens`, `q1`, `q3` short vectors of ints there; `host`, `c` are
-tensors in pageable host memory, `hi`, `ic` index vectors and `hm` a mask in host memory, `st`, `ts` storages on
-the device, `hst`, `hts` on the host, and `d` is the device.
+_OPERANDS = """In the tables below `x` is a matrix on the device (8 x 8 or 32 x 8), `f`, `t`, `v`, `p`, `big` are
+vectors there (floats `f` and `t`), `b`, `b2` and `img` batches, `m` is a bool mask, `s`, `s1`, `sf` are 0-d tensors,
+`ids`, `ig`, `order`, `lens`, `q1`, `q3`, `k` vectors of ints, all of them on the device; `host`, `c` are tensors in pageable
+host memory, `hi`, `ic` index vectors and `hm` a mask in host memory, `st`, `ts` storages on the device, `hst`, `hts` on
+the host, and `d` is the device. A number that follows from a length, as of `repr(x)`, is of these shapes.
 """
 
 _COPIES = """## Copies
 
-A blocking copy between host and device waits once: `x.cpu()`, `host.to(d)`, `x.copy_(host)`. An asynchronous
-one makes no synchronizing call, but one whose host side is pageable, or pinned and not dense, goes through
-memory of the driver's: into such memory it holds the host until the queue is empty, from there it does at 16
-MiB and does not up to 1 MiB ([reports/staged-copies](../reports/staged-copies/README.md)). It is listed as
-`staged_copy` where a clock showed it, else as a hazard.
+A blocking copy between host and device waits once: `x.cpu()`, `host.to(d)`, `x.copy_(host)`. An asynchronous one makes
+no synchronizing call, but one whose host side is pageable, or pinned and not dense, goes through memory of the
+driver's: into such memory (`host.copy_(x, non_blocking=True)`) it holds the host until the queue is empty, from there
+it does at 16 MiB and does not up to 1 MiB ([reports/staged-copies](../reports/staged-copies/README.md)).
+`x.to("cpu", non_blocking=True)` allocates pinned memory for itself and is queued. A staged copy is listed as
+`staged_copy` where a clock showed that it held the host; elsewhere it is a hazard, and one into pageable memory leaves
+budgets open.
+
+An event waits where it was recorded: `event.synchronize()` once after `event.record()`, not before it; `event.query()`
+and `stream.wait_event(event)` do not.
 """
 
 
 def page(measured: Sequence[dict[str, Any]]) -> str:
     """The whole page, of rows with "expression", "waits", and "library" or "cupti" where CUPTI saw more."""
-    library = [row for row in measured if "library" in row or "cupti" in row]
-    known = [row for row in measured if row not in library]
+    told = [row for row in measured if not _is_conditional(row["expression"])]
+    library = [row for row in told if "library" in row or "cupti" in row]
+    known = [row for row in told if row not in library]
+    never = sorted(set(quiet_operators()) - {name.partition(".")[0] for name in RULES})
     waiting = [row for row in known if row["waits"]]
     parts = [
         _HEAD,
@@ -66,13 +74,24 @@ def page(measured: Sequence[dict[str, Any]]) -> str:
         _table(("expression", "callbacks saw"), ((_code(row), str(row["waits"])) for row in library)),
         f"## {counted(len(known) - len(waiting), 'expression')} that do not wait",
         "\n".join(f"- {_code(row)}" for row in known if not row["waits"]),
-        f"## {counted(len(quiet_operators()), 'operator')} that never waited",
+        f"## {counted(len(never), 'operator')} that never waited",
         "In any sample of torch's own tests of operators, modules and optimizers, forwards and backwards"
         " ([reports/operator-waits](../reports/operator-waits/README.md)). Of an operator that is neither here nor"
         " above nothing is known, and a count says so by name.",
-        "\n".join(_wrapped(f"`{name}`" for name in sorted(quiet_operators()))),
+        "\n".join(_wrapped(f"`{name}`" for name in never)),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+_CONDITIONAL = re.compile(
+    r"non_blocking|empty_cache|Event|error_if_nonfinite|recorded\(|timed\(|event_sync"  # the state decides
+    r"|\b(write|if_else|while_loop|if_|for_|while_|and_|or_|_saved|_saved_old)\("  # statements, under a test's own name
+)
+
+
+def _is_conditional(expression: str) -> bool:
+    """Whether an expression says nothing by itself."""
+    return _CONDITIONAL.search(expression) is not None
 
 
 def _operator_rows() -> Iterator[tuple[str, str, str]]:

@@ -13,16 +13,18 @@ from bagel_perf.schema.errors import BagelPerfError, CountersDrifted, Inconclusi
 from bagel_perf.schema.runs import SyncDevice
 from bagel_perf.schema.sites import QuietOperator, Site, UnjudgedSite
 from bagel_perf.schema.traces import TraceReport
+from bagel_perf.schema.waits import HELD
 
 SCHEMA = "bagel-perf.syncs"
 VERSION = 1
 MAX_NAMES = 3
 UNJUDGED_REMEDY = "run it on a GPU, leave these operators out, or say why they do not wait: --quiet-op, quiet_ops"
+HELD_REMEDY = "copy into pinned and dense memory, or let a GPU's clock tell"
 UNUSED_REMEDY = 'let the program put its tensors on "cuda", as it does where there is a GPU'
 UNKNOWN_PID = 2**32
 """In a ledger, of a process that may use the device and has no number there."""
 
-DoubtKind = Literal["unjudged", "unused", "unwatched", "untested"]
+DoubtKind = Literal["unjudged", "unused", "unwatched", "untested", "held"]
 
 
 class SyncBudgetExceeded(CountersDrifted):
@@ -127,12 +129,12 @@ class SyncReport:
     ``unexplained`` counts the waits on which the witnesses disagree. ``unjudged`` names operators that the simulated
     device met and cannot judge, with the number of calls; their waits are in no count. ``unjudged_sites`` are the lines
     where they ran, missing in older reports; ``quiet_operators`` are those that the user answers for, and so not among
-    the unjudged. ``hazards`` are calls that do not wait but may stall, ``notes`` sentences about what limits the
-    figures. ``exit_code`` is that of the program that was watched; a failing one is reported as far as it came;
-    ``signal`` is the name of the signal that ended it. ``profile`` is all that the profiled run's trace says.
-
-    ``used_device`` says whether anything ran on the device, None where that cannot be told. ``processes`` are the
-    program and those it started that could use the device. ``untested`` names what this tool was not tested with.
+    the unjudged. ``hazards`` are calls that do not wait but may stall, at ``hazard_sites``, ``notes`` sentences about
+    what limits the figures. ``exit_code`` is that of the program that was watched; a failing one is reported as far
+    as it came; ``signal`` is the name of the signal that ended it. ``profile`` is all that the profiled run's trace
+    says. ``used_device`` says whether anything ran on the device, None where that cannot be told. ``processes`` are
+    the program and those it started that could use the device. ``untested`` names what this tool was not tested
+    with.
     """
 
     device: SyncDevice
@@ -145,6 +147,7 @@ class SyncReport:
     budgets: tuple[BudgetCheck, ...] = ()
     unjudged: dict[str, int] = field(default_factory=dict)
     unjudged_sites: tuple[UnjudgedSite, ...] = ()
+    hazard_sites: tuple[UnjudgedSite, ...] = ()
     quiet_operators: tuple[QuietOperator, ...] = ()
     hazards: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -175,6 +178,10 @@ class SyncReport:
         placed = {each.operator for each in self.unjudged_sites}
         here = {each.operator for each in self.unjudged_sites if touches(each.region, region)}
         return tuple(name for name in self.unjudged if name in here or name not in placed)
+
+    def held_in(self, region: str) -> tuple[UnjudgedSite, ...]:
+        """Asynchronous copies in a region, "" for the whole, of which it is known that they hold the host."""
+        return tuple(each for each in self.hazard_sites if each.operator == HELD and touches(each.region, region))
 
     def unused(self, region: str = "") -> bool:
         """Whether it is known that nothing ran on the device, in all or in a region with a budget."""
@@ -254,6 +261,9 @@ def doubts(report: SyncReport, region: str = "") -> tuple[Doubt, ...]:
     if operators := report.unjudged_in(region):
         text = f"the simulated device cannot judge {', '.join(operators)}"
         found.append(Doubt("unjudged", text, UNJUDGED_REMEDY))
+    if held := report.held_in(region):
+        lines = ", ".join(f"{each.file}:{each.line}" for each in held[:MAX_NAMES])
+        found.append(Doubt("held", f"an {HELD}, at {lines}", HELD_REMEDY))
     if report.unused(region):
         place = f" in region {region}" if region else ""
         found.append(Doubt("unused", f"nothing ran on the device{place}", UNUSED_REMEDY))

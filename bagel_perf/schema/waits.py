@@ -20,6 +20,8 @@ Kind = Literal[
     "unknown",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+HELD = "asynchronous copy into pageable memory, which holds the host until the queue is empty"
+"""The hazard of which a clock would show a staged copy, whatever its size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

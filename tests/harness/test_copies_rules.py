@@ -8,6 +8,8 @@ from torch import Tensor
 
 from bagel_perf.harness.rules.copies import DOWNLOAD, UPLOAD, is_dense, staged_copy
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
+from bagel_perf.harness.syncs import region, watch_host_syncs
+from bagel_perf.schema.syncs import doubts
 
 
 class Side:
@@ -88,3 +90,19 @@ def test_the_simulated_device_names_such_copies_by_the_same_rule() -> None:
         torch.empty(8).pin_memory().copy_(x, non_blocking=True)
         x.to("cpu", non_blocking=True)
         assert dict(device.hazards) == {UPLOAD: 1, DOWNLOAD: 2}
+
+
+def test_a_budget_is_open_in_the_region_where_a_copy_holds_the_host() -> None:
+    with SimulatedCuda():
+        x, pageable = torch.ones(8, device="cuda"), torch.empty(8)
+        with watch_host_syncs("cuda") as watch:
+            with region("step"):
+                pageable.copy_(x, non_blocking=True)
+            with region("other"):
+                x.add_(1)
+    report = watch.report()
+    assert [doubt.kind for doubt in doubts(report, "step")] == ["held"]
+    assert "test_copies_rules.py" in doubts(report, "step")[0].text
+    assert doubts(report, "other") == ()
+    assert [(site.region, site.count) for site in report.held_in("step")] == [("step", 1)]
+    assert report.held_in("other") == ()

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from bagel_perf.harness.rules.operators import Args, Kwargs, OnDevice
+from bagel_perf.schema.waits import HELD
 
 UPLOAD = "asynchronous copy of pageable memory"
-DOWNLOAD = "asynchronous copy into pageable memory, which holds the host until the queue is empty"
+DOWNLOAD = HELD
 
 IsPinned = Callable[[Tensor], bool]
 

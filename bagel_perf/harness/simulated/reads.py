@@ -76,7 +76,8 @@ def _repr(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: K
         text = torch_names.TENSOR_TEXT.find()(args[0], **kwargs)
     if not isinstance(args[0], nn.Parameter):
         return text
-    return f"Parameter containing:\n{text.removeprefix('Parameter(').removesuffix(')')})"
+    inner = text.removeprefix("Parameter(").removesuffix(")") if text.startswith("Parameter(") else text
+    return f"Parameter containing:\n{inner}"
 
 
 def _base(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

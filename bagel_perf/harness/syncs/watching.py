@@ -123,6 +123,7 @@ class SyncWatch:
             budgets=self._keeper.checks(),
             unjudged={**dict.fromkeys(torch_versions.open_names(self._lacks), 1), **self._unjudged.by_name()},
             unjudged_sites=self._unjudged.sites(),
+            hazard_sites=self._unjudged.hazards(),
             quiet_operators=self._unjudged.quiet(),
             hazards=self._since("hazards"),
             notes=self._notes(),
