@@ -178,3 +178,16 @@ def test_lengths_of_packed_sequences_belong_on_the_host() -> None:
         sequences, lengths = torch.rand(2, 4, 8, device="cuda"), torch.tensor([4, 2], device="cuda")
         with pytest.raises(RuntimeError, match="CPU int64 tensor"):
             nn.utils.rnn.pack_padded_sequence(sequences, lengths, batch_first=True)
+
+
+@pytest.mark.parametrize(
+    ("expression", "waits", "unjudged"),
+    [
+        ("x.to_sparse() @ x.to_sparse()", 2, ["matmul of a sparse tensor"]),
+        ("x.to_sparse() + x.to_sparse()", 2, ["add of a sparse tensor"]),
+        ("x.to_sparse() @ x", 1, []),
+        ("x.to_sparse().size(0)", 1, []),
+    ],
+)
+def test_what_was_not_measured_of_sparse_tensors_is_named(expression: str, waits: int, unjudged: list[str]) -> None:
+    assert counted(expression) == (waits, Counter(unjudged))

@@ -57,6 +57,7 @@ class Watch(_DispatchMode):  # type: ignore[misc]
         if operator._schema.name == "aten::_local_scalar_dense":
             self._device.waits(self._reads, self._is_on_device(args[0]))
             return
+        self._device.has_sparse |= "sparse" in operator._schema.name
         verdict = verdict_on(operator)
         times = None if _is_of_unknown_layout(args) else verdict.waits(args, kwargs, self._is_on_device)
         if times is None:
