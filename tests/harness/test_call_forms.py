@@ -191,3 +191,13 @@ def test_lengths_of_packed_sequences_belong_on_the_host() -> None:
 )
 def test_what_was_not_measured_of_sparse_tensors_is_named(expression: str, waits: int, unjudged: list[str]) -> None:
     assert counted(expression) == (waits, Counter(unjudged))
+
+
+@pytest.mark.parametrize("expression", ["x.apply_(lambda a: a)", "x.map_(x, lambda a, b: a)"])
+def test_functions_of_host_tensors_are_refused_as_on_cuda(expression: str) -> None:
+    with pytest.raises(TypeError, match="only implemented on CPU tensors"):
+        counted(expression)
+
+
+def test_forward_mode_differentiation_is_judged() -> None:
+    assert counted("torch.func.jvp(lambda a: a * 2, (x,), (x,))") == (0, Counter())
