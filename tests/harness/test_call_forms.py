@@ -166,6 +166,7 @@ def test_a_number_in_the_place_of_a_tensor_waits_as_little_as_the_tensor(express
         ("assert not host.expand_as(torch.rand(2, 16, device=d)).is_cuda", 0),
         ("assert x.expand_as(torch.zeros(2, 8, 8)).is_cuda", 0),
         ("assert x[:2].view_as(host).is_cuda", 0),
+        ("torch.result_type(x, host)", 0),
         ("assert x[:2].reshape_as(host).is_cuda", 0),
     ],
 )
@@ -201,3 +202,22 @@ def test_functions_of_host_tensors_are_refused_as_on_cuda(expression: str) -> No
 
 def test_forward_mode_differentiation_is_judged() -> None:
     assert counted("torch.func.jvp(lambda a: a * 2, (x,), (x,))") == (0, Counter())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "zeros(s)",
+        "ones(3, s)",
+        "zeros(Pair(s, 2))",
+        "empty(s, s)",
+        "randn(s)",
+        "rand((s, 2))",
+        "arange(s)",
+        "full((2,), sf)",
+    ],
+)
+def test_a_size_on_the_device_does_not_put_the_result_there(made: str) -> None:
+    waits = made.count("s)") + made.count("s,") + made.count("sf")
+    assert counted(f"assert not torch.{made}.is_cuda")[1] == Counter()
+    assert counted(f"assert torch.{made[:-1]}, device=d).is_cuda") == (waits, Counter())
