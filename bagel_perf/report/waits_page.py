@@ -31,10 +31,11 @@ the same counts hold without a GPU: [reports/torch-versions](../reports/torch-ve
 """
 
 _OPERANDS = """In the tables below `x` is a matrix on the device (8 x 8 or 32 x 8), `f`, `t`, `v`, `p`, `big` are
-vectors there (floats `f` and `t`), `b`, `b2` and `img` batches, `m` is a bool mask, `s`, `s1`, `sf` are 0-d tensors,
-`ids`, `ig`, `order`, `lens`, `q1`, `q3`, `k` vectors of ints, all of them on the device; `host`, `c` are tensors in pageable
-host memory, `hi`, `ic` index vectors and `hm` a mask in host memory, `st`, `ts` storages on the device, `hst`, `hts` on
-the host, and `d` is the device. A number that follows from a length, as of `repr(x)`, is of these shapes.
+vectors there (floats `f` and `t`), `b`, `b2` and `img` batches, `m` is a bool mask, `s`, `s1`, `sf` are
+0-d tensors, `ids`, `ig`, `order`, `lens`, `q1`, `q3`, `k` vectors of ints, all of them on the device;
+`host`, `c` are tensors in pageable host memory, `hi`, `ic` index vectors and `hm` a mask in host
+memory, `st`, `ts` storages on the device, `hst`, `hts` on the host, and `d` is the device. A number
+that follows from a length, as of `repr(x)`, is of these shapes.
 """
 
 _COPIES = """## Copies

@@ -166,6 +166,7 @@ def test_a_number_in_the_place_of_a_tensor_waits_as_little_as_the_tensor(express
         ("assert not host.expand_as(torch.rand(2, 16, device=d)).is_cuda", 0),
         ("assert x.expand_as(torch.zeros(2, 8, 8)).is_cuda", 0),
         ("assert x[:2].view_as(host).is_cuda", 0),
+        ("torch.result_type(x, host)", 0),
         ("assert x[:2].reshape_as(host).is_cuda", 0),
     ],
 )
@@ -178,3 +179,45 @@ def test_lengths_of_packed_sequences_belong_on_the_host() -> None:
         sequences, lengths = torch.rand(2, 4, 8, device="cuda"), torch.tensor([4, 2], device="cuda")
         with pytest.raises(RuntimeError, match="CPU int64 tensor"):
             nn.utils.rnn.pack_padded_sequence(sequences, lengths, batch_first=True)
+
+
+@pytest.mark.parametrize(
+    ("expression", "waits", "unjudged"),
+    [
+        ("x.to_sparse() @ x.to_sparse()", 2, ["matmul of a sparse tensor"]),
+        ("x.to_sparse() + x.to_sparse()", 2, ["add of a sparse tensor"]),
+        ("x.to_sparse() @ x", 1, []),
+        ("x.to_sparse().size(0)", 1, []),
+    ],
+)
+def test_what_was_not_measured_of_sparse_tensors_is_named(expression: str, waits: int, unjudged: list[str]) -> None:
+    assert counted(expression) == (waits, Counter(unjudged))
+
+
+@pytest.mark.parametrize("expression", ["x.apply_(lambda a: a)", "x.map_(x, lambda a, b: a)"])
+def test_functions_of_host_tensors_are_refused_as_on_cuda(expression: str) -> None:
+    with pytest.raises(TypeError, match="only implemented on CPU tensors"):
+        counted(expression)
+
+
+def test_forward_mode_differentiation_is_judged() -> None:
+    assert counted("torch.func.jvp(lambda a: a * 2, (x,), (x,))") == (0, Counter())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "zeros(s)",
+        "ones(3, s)",
+        "zeros(Pair(s, 2))",
+        "empty(s, s)",
+        "randn(s)",
+        "rand((s, 2))",
+        "arange(s)",
+        "full((2,), sf)",
+    ],
+)
+def test_a_size_on_the_device_does_not_put_the_result_there(made: str) -> None:
+    waits = made.count("s)") + made.count("s,") + made.count("sf")
+    assert counted(f"assert not torch.{made}.is_cuda")[1] == Counter()
+    assert counted(f"assert torch.{made[:-1]}, device=d).is_cuda") == (waits, Counter())

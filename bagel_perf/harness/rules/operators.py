@@ -200,6 +200,10 @@ _ON_THE_CPU = {
 """Operators that the CPU has in the place of CUDA's, which are the ones that were measured."""
 
 
+_ABOUT_SHAPES = ("is_same_size", "_has_same_storage_numel", "_new_zeros_with_same_feature_meta")
+"""What forward-mode differentiation asks of two tensors: nothing of their values."""
+
+
 @lru_cache(maxsize=8192)
 def verdict_on(operator: Any) -> Verdict:
     """What is known about an operator without looking at its arguments."""
@@ -212,7 +216,7 @@ def verdict_on(operator: Any) -> Verdict:
     found = _rule_for(name, overload)
     if found is not None:
         return found
-    if operator.is_view or is_quiet(name, overload):
+    if operator.is_view or name in _ABOUT_SHAPES or is_quiet(name, overload):
         return QUIET
     if _wraps_number(operator) and (over := _with_tensors(name)):
         return _rule_for(name, over) or (QUIET if is_quiet(name, over) else OPEN)

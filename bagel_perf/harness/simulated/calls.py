@@ -68,6 +68,7 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
         **measured.HANDLERS,
     }
     name = name_of(func)
+    device.has_sparse |= "sparse" in name
     if name in special:
         return _with_first(special[name])
     if name.startswith(("get ", "set ")):
@@ -81,6 +82,11 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
     if name in _TENSORS_ONLY:
         return _among_tensors(name, thorough)
     return _of_first(watched) if name in _FIRST_ONLY else thorough
+
+
+def is_known_of_strided(name: str) -> bool:
+    """Whether a function goes straight to the CPU, as it does not wait for tensors with strides."""
+    return name in _TENSORS_ONLY or name in _FIRST_ONLY
 
 
 def name_of(func: Func) -> str:

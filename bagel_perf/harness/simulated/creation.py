@@ -22,7 +22,7 @@ def create(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
     """A factory of a size, such as ``zeros``, ``arange``, ``randn`` or ``zeros_like``; sizes may be device scalars."""
     kwargs = dict(kwargs)
     target = kwargs.pop("device", None)
-    is_like = SimulatedTensor in types or (bool(types) is False and _is_made_of_tensors(func, args))
+    is_like = name_of(func) not in _OF_NUMBERS and (SimulatedTensor in types or _is_made_of_tensors(func, args, types))
     if target is None and not is_like:
         target = torch_names.default_device()
     goes_to_device = is_like if target is None else device.owns(target)
@@ -40,9 +40,17 @@ def create(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
     return device.pinned.add(made) if is_pinned else made
 
 
-def _is_made_of_tensors(func: Func, args: Args) -> bool:
+_FACTORIES = """
+empty empty_permuted empty_strided zeros ones full rand randn randint randperm arange range eye linspace logspace
+tril_indices triu_indices scalar_tensor hann_window hamming_window blackman_window bartlett_window kaiser_window
+"""
+_OF_NUMBERS = frozenset(_FACTORIES.split())
+"""Factories that take a device scalar for a number: it does not say where the result belongs."""
+
+
+def _is_made_of_tensors(func: Func, args: Args, types: Any) -> bool:
     """Whether this is a factory of sparse tensors, which torch offers without types, of device tensors."""
-    return name_of(func).startswith("sparse_") and holds_simulated(args)
+    return not types and name_of(func).startswith("sparse_") and holds_simulated(args)
 
 
 def _from_data(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bagel_perf.harness import fast_paths, torch_lacks, torch_names
-from bagel_perf.harness.simulated import calls, nested, uses, wrappers
+from bagel_perf.harness.simulated import calls, nested, sparse, uses, wrappers
 from bagel_perf.harness.simulated.autograd import patch_autograd
 from bagel_perf.harness.simulated.calls import Args, Func, Kwargs
 from bagel_perf.harness.simulated.composites import Composites
@@ -67,6 +67,7 @@ class SimulatedDevice:
         self.pinned = PinnedMemory()
         self.composites = Composites()
         self.has_nested = False
+        self.has_sparse = False
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
         self._copy_listeners: tuple[CopyListener, ...] = ()
         self._remark_listeners: tuple[RemarkListener, ...] = ()
@@ -272,6 +273,8 @@ class SimulatedDevice:
             handler = wrappers.run_wrapped
         elif self.has_nested and nested.holds_nested((*args, *kwargs.values())):
             handler = nested.judged(handler)
+        elif self.has_sparse and sparse.holds_sparse((*args, *kwargs.values())):
+            handler = sparse.judged(handler)
         if self._use_listeners:
             handler = uses.telling(handler)
         try:

@@ -225,7 +225,7 @@ HANDLERS: dict[str, Handler] = {
     "_pack_padded_sequence": _with_host_tensors(1),
     "_pad_packed_sequence": _with_host_tensors(1),
     "tensor_split": _tensor_split,
-    **dict.fromkeys(("view_as", "expand_as", "reshape_as", "resize_as_"), _of_first),
+    **dict.fromkeys(("view_as", "expand_as", "reshape_as", "resize_as_", "result_type"), _of_first),
     "fill_": _fill,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
     "prod": _backward_waits(_tell_of_prod),

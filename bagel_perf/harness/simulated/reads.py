@@ -96,7 +96,14 @@ def _fact(value_of: Callable[[SimulatedDevice], Any]) -> Handler:
     return get
 
 
+def _only_on_the_host(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+    if type(args[0]) is not SimulatedTensor:
+        return func(*args, **kwargs)
+    raise TypeError(f"{name_of(func)} is only implemented on CPU tensors")
+
+
 HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(("apply_", "map_", "map2_"), _only_on_the_host),
     **dict.fromkeys(
         ("item", "_local_scalar_dense", "__bool__", "__int__", "__float__", "__index__", "__complex__"), _read
     ),

@@ -57,6 +57,7 @@ class Watch(_DispatchMode):  # type: ignore[misc]
         if operator._schema.name == "aten::_local_scalar_dense":
             self._device.waits(self._reads, self._is_on_device(args[0]))
             return
+        self._device.has_sparse |= "sparse" in operator._schema.name
         times = self._waits_of(operator, args, kwargs)
         if times is None:
             self._device.has_nested |= "nested" in operator._schema.name
