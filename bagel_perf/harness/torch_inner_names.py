@@ -9,6 +9,13 @@ import torch
 
 from bagel_perf.harness.torch_names import Absent, simulated_name
 
+IS_BATCHED = simulated_name(
+    "torch._C._functorch.is_batchedtensor",
+    use="which tells what torch.vmap passes to a function",
+    cost="an index under torch.vmap is taken for one that is read",
+    stand_in=lambda tensor: False,
+)
+
 # Operators that packages register.
 
 _CUSTOM = "custom operators are named as unjudged"

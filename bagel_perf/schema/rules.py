@@ -52,6 +52,8 @@ RULES: dict[str, Rule] = {
     "index_fill.int_Tensor": Rule("scalar_read", None, "1 where the value is a device tensor"),
     "normal.Tensor_Tensor": Rule("scalar_read", 2),
     "normal.float_Tensor": Rule("scalar_read", 2),
+    "fake_quantize_per_channel_affine_cachemask": Rule("scalar_read", 2),
+    "quantize_per_channel": Rule("scalar_read", 2),
     "quantize_per_tensor.tensor_qparams": Rule("scalar_read", 2),
     "searchsorted": Rule("scalar_read", None, "2 with a sorter, whose largest and smallest are checked; else 0"),
     "segment_reduce": Rule("scalar_read", None, "2 with lengths, unless unsafe; else 0"),

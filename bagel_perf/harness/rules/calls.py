@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bagel_perf.harness import torch_inner_names
 from bagel_perf.harness.rules.operators import MASK_DTYPES, Args, Kwargs, OnDevice
 from bagel_perf.schema.rules import RULES
 from bagel_perf.schema.waits import Kind
@@ -23,6 +24,7 @@ from bagel_perf.schema.waits import Kind
 Waits = tuple[Kind, ...]
 """Kinds of the waits of one call, in their order."""
 
+_is_batched: Any = torch_inner_names.IS_BATCHED.find()
 _SIZED = """
 new_ zeros ones empty full rand arange linspace view reshape expand repeat narrow split chunk tile unflatten resize
 as_strided index_select select
@@ -81,7 +83,7 @@ def index_of(index: Any, on_device: OnDevice) -> Index:
 
 def _add_tensor(found: Index, part: Tensor, on_device: OnDevice) -> None:
     is_mask = part.dtype in MASK_DTYPES
-    if part.dim() == 0 and not is_mask:
+    if part.dim() == 0 and not is_mask and not _is_batched(part):  # under vmap it stands for a vector
         found.num_integers += 1
         found.num_reads += on_device(part)
         return
@@ -267,7 +269,7 @@ def kind_of_operator(name: str) -> Kind | None:
 @lru_cache(maxsize=4096)
 def accepts_host_scalars(name: str) -> bool:
     """Whether operators of this name work element by element, and so take 0-d host tensors beside device tensors."""
-    if name in ("narrow", "select", "index_fill", "index_fill_", "fill_") or name.startswith("_fused_"):
+    if name in ("narrow", "select", "index_fill", "index_fill_", "fill_", "isclose") or name.startswith("_fused_"):
         return True  # fused optimizers read a learning rate where it is (ATen/native/cuda/FusedAdamKernel.cu)
     packet = getattr(torch.ops.aten, name.strip("_"), None) or getattr(torch.ops.aten, name, None)
     if packet is None:

@@ -241,7 +241,7 @@ def waits_of_sparse(operator: Any, tensors: Iterable[Tensor]) -> int | None:
     if any(tensor.layout is not torch.sparse_coo for tensor in sparse):
         return None
     name = operator._schema.name
-    if name in ("aten::is_coalesced", "aten::_to_dense"):
+    if name in ("aten::is_coalesced", "aten::_to_dense", "aten::_indices", "aten::_values", "aten::clone"):
         return 0
     # Of indices that are not in order a library waits, which puts them into order.
     return 0 if name == "aten::_sparse_addmm" and all(tensor.is_coalesced() for tensor in sparse) else None

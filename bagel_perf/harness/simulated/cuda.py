@@ -7,6 +7,7 @@ called, so nothing reaches a real GPU or the host by accident.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Self
@@ -30,6 +31,7 @@ from bagel_perf.harness.simulated.profilers import patch_profilers
 from bagel_perf.harness.simulated.refusals import NotSimulated, refused_class, refused_function
 from bagel_perf.harness.simulated.sending import patch_sending
 from bagel_perf.harness.simulated.sync_debug_mode import SyncDebugMode
+from bagel_perf.harness.simulated.tensor import hidden, is_simulated
 from bagel_perf.harness.simulated.threads import patch_threads
 from bagel_perf.harness.simulated.triton_kernels import patch_triton
 from bagel_perf.harness.simulated.wrappers import is_passing, patch_aliases
@@ -133,6 +135,17 @@ class SimulatedCuda(SimulatedDevice):
             "device_of": streams.DeviceContext,
         }
 
+    def _reading_limits(self, native: Any) -> Any:
+        """``torch.range``, which torch offers to no mode, reads its limits and step."""
+
+        @functools.wraps(native)
+        def make(*args: Any, **kwargs: Any) -> Any:
+            self.waits("scalar_read", sum(map(is_simulated, (*args, *kwargs.values()))))
+            with hidden():
+                return native(*args, **kwargs)
+
+        return make
+
     def _patch_rest(self, patches: Patches) -> None:
         of_streams = self._stream_functions()
         accelerator = {
@@ -152,6 +165,7 @@ class SimulatedCuda(SimulatedDevice):
         patches.add(torch.Tensor, "record_stream", lambda tensor, stream: None)
         patches.add(torch, "Stream", streams.SimulatedStream)
         patches.add(torch, "Event", streams.SimulatedEvent)
+        patches.add(torch, "range", self._reading_limits(torch.range))
         patch_nested(patches, self)
         patches.add(torch, "Generator", generators.SimulatedGenerator)
         patches.add(torch.backends.cuda, "is_built", lambda: True)
