@@ -28,7 +28,7 @@ REMOVED = ("torch.cholesky(",)
 
 
 def _is_there(expression: str) -> bool:
-    gone = [name for name in REMOVED if not hasattr(torch, name.removeprefix("torch.").rstrip("("))]
+    gone = [name for name in REMOVED if not hasattr(torch.ops.aten, name.removeprefix("torch.").rstrip("("))]
     return not any(name in expression for name in gone)
 
 
