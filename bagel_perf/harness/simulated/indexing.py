@@ -50,10 +50,9 @@ def _note_hosts(device: SimulatedDevice, index: Any) -> int:
     parts = [part for part in (index if type(index) is tuple else (index,)) if isinstance(part, Tensor)]
     hosts = [part for part in parts if not is_simulated(part)]
     with hidden():
-        masks = [part for part in hosts if part.dtype in MASK_DTYPES]
-        for mask in masks:
+        for mask in (part for part in hosts if part.dtype in MASK_DTYPES):
             device.host_masks[id(mask)] = weakref.ref(mask, partial(_forget, device.host_masks, id(mask)))
-        return sum(part.dim() > 0 and part.numel() > 0 for part in hosts) - sum(mask.numel() > 0 for mask in masks)
+        return sum(part.dim() > 0 and part.numel() > 0 for part in hosts if part.dtype not in MASK_DTYPES)
 
 
 def _forget(masks: dict[int, Any], key: int, gone: Any) -> None:
