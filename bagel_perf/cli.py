@@ -46,7 +46,7 @@ from bagel_perf.cli_options import (
 )
 from bagel_perf.commands.common import existing, given_options, writable
 from bagel_perf.commands.streams import lenient_streams
-from bagel_perf.schema.blocks import FIRST_LOOK
+from bagel_perf.schema.blocks import FIRST_LOOK, ROUNDS_PER_PROCESS
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT, EXPECTED_FILE
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
@@ -358,7 +358,7 @@ def _request(res: str, task: str, image: Path | None, prompt: str, steps: int, s
 def _pairs(pairs: str | None, resolve: float | None) -> tuple[int | None, float | None]:
     """Number of rounds to begin with, and what as many more as it takes are to resolve."""
     if pairs == "auto":
-        return FIRST_LOOK, DEFAULT_RESOLVE_PCT if resolve is None else resolve
+        return FIRST_LOOK * ROUNDS_PER_PROCESS, DEFAULT_RESOLVE_PCT if resolve is None else resolve
     if resolve is not None:
         raise UsageError("--resolve says when --pairs auto stops", value=resolve, remedy="add --pairs auto")
     if pairs is None:

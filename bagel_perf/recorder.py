@@ -29,7 +29,8 @@ REPORTS = Path("reports")
 class Recorder:
     """Collects the events of one plan; ``out_dir`` and ``result`` are None until there is something to keep.
 
-    ``started`` is what the first process said, ``num_pairs`` and ``num_processes`` are those of the whole run.
+    ``started`` is what the first process said, ``num_pairs`` and ``num_processes`` are those of the whole run,
+    ``startups_s`` the seconds before the first run of each, and ``looks`` the numbers of them at which it may end.
     """
 
     plan: Plan
@@ -40,6 +41,8 @@ class Recorder:
     started: EnvironmentEvent | None = None
     num_pairs: int = 0
     num_processes: int = 1
+    startups_s: list[float] = field(default_factory=list)
+    looks: tuple[int, ...] = ()
     _created: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     runs: list[Run] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
@@ -136,6 +139,8 @@ class Recorder:
             pairs=self.num_pairs,
             warmup=started.warmup,
             processes=self.num_processes,
+            startups_s=tuple(self.startups_s),
+            looks=self.looks,
         )
         self.result = build_result(
             self.plan, started.environment, self.runs, session, error=error, warnings=self._warnings

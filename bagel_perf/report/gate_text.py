@@ -54,17 +54,16 @@ def _row(cell: GatedCell) -> tuple[str, ...]:
 
 def _caption(cells: Sequence[GatedCell]) -> str:
     """How the changes came about, and how sure the intervals are."""
-    numbers = sorted({cell.num_pairs for cell in cells})
+    numbers = sorted({cell.num_processes for cell in cells})
     number = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-    paired, apart = "change is the median of the pairs'", "change is that of the medians"
+    paired, apart = "change is the median over processes", "change is the median of all pairs of processes of the two"
     dropped = max(cell.num_dropped for cell in cells)
-    share = f"{100 * cells[0].confidence:.2f}".rstrip("0").removesuffix(".")
-    together = "" if len(cells) == 1 else f", so that all {len(cells)} together hold in 95%"
     parts = (
-        f"medians of {number} {'pairs' if cells[0].is_paired else 'samples'}",
-        f"up to {dropped} dropped" if dropped else "",
+        f"{number} {'process' if numbers == [1] else 'processes'}",
+        f"up to {dropped} rounds dropped" if dropped else "",
         paired if cells[0].is_paired else apart,
-        f"an interval holds in {share}%{together}" if any(cell.interval for cell in cells) else "",
+        "each interval is for its cell by itself" if any(cell.interval for cell in cells) else "",
+        f"a fail holds for all {len(cells)} together, 5% error" if len(cells) > 1 else "",
     )
     return "; ".join(part for part in parts if part)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from bagel_perf.report.text import MAX_COLUMNS
-from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, WarningEvent
+from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent, ProgressEvent, WarningEvent
 
 MAX_STEPS = 9999
 MIN_WORD = 12
@@ -82,6 +82,8 @@ class ProgressView(_BarView):
             self._line(f"{environment.device_name}, {environment.preset} preset, {environment.attention} attention")
         elif isinstance(event, WarningEvent):
             self._line(f"warning: {event.text}")
+        elif isinstance(event, NoteEvent):
+            self._line(event.text)
 
     def _show(self, event: ProgressEvent) -> None:
         if self._bar is not None and self._task is not None:

@@ -80,6 +80,13 @@ class WarningEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteEvent:
+    """Something that the user should know, such as what is to come."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorEvent:
     """The last event of a plan that could not be finished."""
 
@@ -100,6 +107,7 @@ Event: TypeAlias = (
     | SyncsEvent
     | FloorsEvent
     | WarningEvent
+    | NoteEvent
     | ErrorEvent
     | DoneEvent
 )
@@ -113,6 +121,7 @@ _CLASS_BY_NAME: dict[str, type[Event]] = {
     "syncs": SyncsEvent,
     "floors": FloorsEvent,
     "warning": WarningEvent,
+    "note": NoteEvent,
     "error": ErrorEvent,
     "done": DoneEvent,
 }

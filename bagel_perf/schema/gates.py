@@ -77,9 +77,10 @@ class Finding:
 class GatedCell:
     """A latency held to its limit: medians in ms, and the change with its interval in the unit of the limit.
 
-    The interval has the given ``confidence``; it is None where the samples are too few. ``num_pairs`` were measured in
-    the same rounds; where ``is_paired`` is false they are the samples of the arm that has fewer. ``num_dropped`` more
-    do not count for the conditions that they ran under. ``limit`` names its resolution.
+    The interval is for the cell by itself, with the given ``confidence``; it is None where ``num_processes`` are too
+    few. ``num_pairs`` were measured in the same rounds; where ``is_paired`` is false they are the samples of the arm
+    that has fewer. ``num_dropped`` more do not count for the conditions that they ran under. A ``verdict`` of fail
+    holds for all cells of the gate together. ``limit`` names its resolution.
     """
 
     res: int | str
@@ -93,6 +94,7 @@ class GatedCell:
     verdict: CellState
     reason: str
     num_pairs: int
+    num_processes: int
     num_dropped: int = 0
     confidence: float
     is_paired: bool = True

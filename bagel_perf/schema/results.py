@@ -26,7 +26,11 @@ VERSION = 1
 DeltaVerdict = Literal["improved", "regressed", "no difference shown", "inconclusive", "invalid", "too few pairs"]
 """``too few pairs`` stands in older files for what is inconclusive now."""
 
-Verdict = Literal["pass", "outputs differ", "incomplete"]
+Verdict = Literal["pass", "outputs differ", "invalid", "incomplete"]
+"""``invalid``: something shows that the latencies are no account of the variants."""
+
+Unit = Literal["pair", "process"]
+"""What the intervals of a result take for independent; pairs in files from before 2026-11-30."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +107,10 @@ class IdentityCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """Change of latency from reference to candidate in percent; ``ci_pct`` is the 95 % interval, None under 6 pairs.
+    """Change of latency from reference to candidate in percent: the median over processes.
 
-    ``num_dropped`` further pairs were left out for the conditions that they ran under.
+    ``ci_pct`` is its interval, for the cell by itself, None under 6 processes; the ``verdict`` holds for all cells of
+    the table together. ``num_dropped`` further pairs were left out for the conditions that they ran under.
     """
 
     res: int | str
@@ -117,13 +122,15 @@ class Delta:
     num_pairs: int
     verdict: DeltaVerdict
     num_dropped: int = 0
+    num_processes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
     """The first variant against itself in the rounds of a comparison: what a difference between equals looks like.
 
-    ``floor_pct`` is half the interval, which a single pair may well reach without any effect. None under 6 pairs.
+    ``floor_pct`` is half the interval, which a single pair may well reach without any effect. None under 6 processes.
+    Both arms share their process, so what luck a process has is not in it.
     """
 
     res: int | str
@@ -132,19 +139,25 @@ class Noise:
     ci_pct: tuple[float, float] | None
     floor_pct: float | None
     num_pairs: int
+    num_processes: int = 0
+
+
+SumState = Literal["agree", "disagree", "too few processes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rest:
-    """What e2e changed beyond both stages together, in ms, as the median of the rounds' rests with its interval."""
+class StageSum:
+    """By how many percent the whole of a variant takes longer than its stages together, with its interval.
+
+    They disagree where that is beyond noise and 1%, judged for all variants and resolutions together.
+    """
 
     res: int | str
-    reference: str
-    candidate: str
-    rest_ms: float
-    ci_ms: tuple[float, float] | None
-    num_pairs: int
-    state: Literal["add up", "do not add up", "too few pairs"]
+    variant: str
+    apart_pct: float
+    ci_pct: tuple[float, float] | None
+    num_processes: int
+    state: SumState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +176,11 @@ class Result:
 
     ``variants`` are those that were named; cells, images and deltas hold the mixtures of ``ablations`` as well.
     ``deltas`` are against the first variant, ``steps`` of each named variant against the one before it; ``ladder`` says
-    that they are to be shown. ``noise`` is the first variant against itself, ``rests`` say whether the stages account
-    for the whole, ``dropped`` which runs do not count. ``processes`` shared the rounds. ``inputs`` are the pictures to
-    edit, as the autoencoder takes them, with paths relative to the result file.
+    that they are to be shown. ``noise`` is the first variant against itself, ``stage_sums`` say whether the stages
+    account for the whole, ``dropped`` which runs do not count. ``processes`` shared the rounds, and took
+    ``startups_s`` seconds each before their first run. ``looks`` are the numbers of processes after which the run would
+    have stopped, none where their number was fixed. ``inputs`` are the pictures to edit, as the autoencoder takes them,
+    with paths relative to the result file.
     """
 
     environment: Environment
@@ -193,9 +208,12 @@ class Result:
     steps: tuple[Delta, ...] = ()
     ablations: tuple[Ablation, ...] = ()
     noise: tuple[Noise, ...] = ()
-    rests: tuple[Rest, ...] = ()
+    stage_sums: tuple[StageSum, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     processes: int = 1
+    startups_s: tuple[float, ...] = ()
+    looks: tuple[int, ...] = ()
+    unit: Unit = "pair"
     inputs: tuple[Picture, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

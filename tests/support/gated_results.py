@@ -37,7 +37,9 @@ def make_result(
     """
     plan = make_plan(sizes, ("baseline", *changes))
     runs = [edit(_timed(run, changes.get(run.variant, {}), load)) for run in make_runs(plan, num_pairs)]
-    session = Session(command=command, created="2026-01-31T12:00:00+00:00", pairs=num_pairs, warmup=1)
+    session = Session(
+        command=command, created="2026-01-31T12:00:00+00:00", pairs=num_pairs, warmup=1, processes=num_pairs
+    )
     return build_result(plan, environment, runs, session, error=error)
 
 

@@ -72,7 +72,7 @@ def _problems(result: Result) -> Iterator[str]:
 def _sizes(result: Result) -> Iterator[str]:
     """Records of a resolution that none of the requests has."""
     asked = {res_label(request.width, request.height) for request in result.requests}
-    for name in ("cells", "images", "identity", "deltas", "steps", "noise", "rests", "dropped", "ablations"):
+    for name in ("cells", "images", "identity", "deltas", "steps", "noise", "stage_sums", "dropped", "ablations"):
         for number, each in enumerate(getattr(result, name)):
             if each.res not in asked:
                 yield f"{name}[{number}].res is of no request: {str(each.res)[:60]}"
