@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bagel_perf.analysis.reading import load_checked
 from bagel_perf.report.cells import tolerant_variants
 from bagel_perf.report.markdown import table_markdown
 from bagel_perf.report.provenance import source_text
 from bagel_perf.report.tables import headline_table
 from bagel_perf.report.tolerance_tables import tolerance_tables
 from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import Result, load, result_file
+from bagel_perf.schema.results import Result, result_file
 from bagel_perf.schema.store import writing
 
 BEGIN = "<!-- result:begin -->"
@@ -54,7 +55,7 @@ def update(results: Sequence[Path], readme: Path, *, check: bool) -> int:
 
 
 def _complete(path: Path) -> Result:
-    result = load(path)
+    result = load_checked(path)
     if result.environment.device_kind != "cuda" or not result.complete:
         raise UsageError(
             "only a complete result of a GPU goes into a README", value=path, remedy="name it with RESULT="

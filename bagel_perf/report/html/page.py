@@ -18,11 +18,12 @@ from bagel_perf.report.html.pictures import pictures_section
 from bagel_perf.report.html.profiled import ordered
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import sites_section
-from bagel_perf.report.html.source import Source, clean_text
+from bagel_perf.report.html.source import Source
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.verdict import verdict_section
 from bagel_perf.report.provenance import source_text
 from bagel_perf.schema.gates import GateReport
+from bagel_perf.schema.plain_text import clean_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 
