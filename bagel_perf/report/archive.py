@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bagel_perf.analysis.reading import load_checked
+from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.pixels import amplified_difference, decoded, small
 from bagel_perf.report.provenance import utc_date
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(archive(options.result, options.into))
     except BagelPerfError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_line(f"error: {error}", sys.stderr)
         return error.exit_code
     return 0
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bagel_perf.analysis.reading import load_checked
+from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import SUMMARY_FILE, summary_markdown, write_summary
 from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.results import RESULT_FILE
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in rewritten(parser.parse_args(argv).reports):
             print(path)
     except BagelPerfError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_line(f"error: {error}", sys.stderr)
         return error.exit_code
     return 0
 
