@@ -45,7 +45,7 @@ from bagel_perf.cli_options import (
     Weights,
 )
 from bagel_perf.commands.common import existing, given_options, writable
-from bagel_perf.commands.streams import lenient_streams
+from bagel_perf.commands.streams import lenient_streams, print_error
 from bagel_perf.schema.blocks import FIRST_LOOK, ROUNDS_PER_PROCESS
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT, EXPECTED_FILE
@@ -338,7 +338,7 @@ def _main(argv: Sequence[str] | None) -> int:
         error = _as_error(problem)
         if "--debug" in arguments:
             traceback.print_exception(problem)
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return error.exit_code
 
 

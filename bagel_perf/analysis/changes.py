@@ -67,11 +67,12 @@ class Changes:
 
     def _found(self, pairs: Sequence[tuple[str, str]]) -> dict[Change, PairedSamples]:
         return {
-            (place, names): both
-            for place in self._places()
+            ((size, stage), names): both
+            for size in self.sizes
             for names in pairs
-            if {(place[0], name) for name in names} <= self.trusted
-            if (both := self._samples(place, *names)) is not None
+            if {(size, name) for name in names} <= self.trusted
+            for stage in STAGES
+            if (both := self._samples((size, stage), *names)) is not None
         }
 
     def _places(self) -> Iterator[Place]:

@@ -65,7 +65,7 @@ def build_result(
     deltas = tuple(changes.deltas([(plan.variants[0], each) for each in plan.measured[1:]]))
     timed_places = [(size, variant) for size, variant in places if (size, variant) in trusted]
     sums = tuple(stage_sums(runs, timed_places, changes.clock_mhz, session.looks))
-    invalid = tuple(_invalid(deltas, sums, environment))
+    invalid = tuple(_invalid(deltas, sums, environment)) if session.unit == "process" else ()
     verdict, exit_code = _verdict(wrong, missing, invalid, error)
     return Result(
         environment=environment,

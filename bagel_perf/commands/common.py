@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bagel_perf.commands.streams import check_stdout
+from bagel_perf.report.inert import json_line
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import result_file
 from bagel_perf.schema.store import write_json_atomic, writing
@@ -38,7 +39,7 @@ def stream_for_people(json_path: str | None) -> TextIO:
 def write_json(json_path: str | None, data: dict[str, Any]) -> None:
     """Writes JSON where ``--json`` says: nowhere, stdout, or a file, which is replaced in one step."""
     if json_path == "-":
-        print(json.dumps(data, indent=1), flush=True)
+        print(json_line(json.dumps(data, indent=1)), flush=True)
         check_stdout()
     elif json_path is not None:
         path = Path(json_path)

@@ -5,7 +5,6 @@ History of the format: version 1, the first.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import DeviceWork, Environment, Picture, Run, SyncDevice
 from bagel_perf.schema.slots import Stage
 from bagel_perf.schema.store import GZIP_MAGIC
+from bagel_perf.schema.strict_json import parse_json
 
 SCHEMA = "bagel-perf.result"
 RESULT_FILE = "result.json"
@@ -238,22 +238,23 @@ def result_file(path: Path) -> Path:
     return path / RESULT_FILE if path.is_dir() else path
 
 
+def is_result(path: Path) -> bool:
+    """Whether a file says at its begin that it is one of compare's; ``OSError`` where it cannot be read."""
+    with path.open("rb") as file:
+        return f'"schema": "{SCHEMA}"'.encode() in file.read(1000)
+
+
 def _remedy(path: Path) -> str:
     """Results in the folders beside a file that is not there, as those of a measurement against a revision."""
     inside = sorted(str(found.parent) for found in path.parent.glob(f"*/{RESULT_FILE}"))[:3]
     return f"did you mean {' or '.join(inside)}?" if inside and path.name == RESULT_FILE else ""
 
 
-def load(path: Path) -> Result:
-    """The result in a file; ``UsageError`` when it cannot be read, is something else, or of a newer version."""
-    data = _json(path)
-    try:
-        return Result.from_json(data)
-    except (UsageError, OverflowError, RecursionError) as problem:
-        raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem
+def load_json(path: Path) -> Any:
+    """The JSON value in a result file, as it stands there; ``UsageError`` when there is none.
 
-
-def _json(path: Path) -> Any:
+    What is shown or judged comes from ``analysis.reading``, which holds it to its own samples.
+    """
     try:
         content = path.read_bytes()
     except OSError as problem:
@@ -263,11 +264,20 @@ def _json(path: Path) -> Any:
         allowed = "results are plain JSON; only a profile, a report of syncs --json, may be gzipped"
         raise UsageError("result file is gzipped", value=path, allowed=allowed, remedy="unpack it with gunzip")
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return parse_json(content)
     except RecursionError as problem:
         raise UsageError("result file is nested too deeply", value=path, remedy="give one of compare's") from problem
     except ValueError as problem:
         raise UsageError("result file is no JSON", value=path, allowed=str(problem)) from problem
+
+
+def load(path: Path) -> Result:
+    """The result in a file as it stands there; see ``load_json``."""
+    data = load_json(path)
+    try:
+        return Result.from_json(data)
+    except (UsageError, OverflowError, RecursionError) as problem:
+        raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem
 
 
 def _gzipped_beside(path: Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.analysis.reading import rebuilt
 from bagel_perf.report import archive
 from bagel_perf.report.archive import without_folder
 from bagel_perf.schema.errors import UsageError
@@ -57,8 +58,14 @@ def test_only_the_largest_picture_becomes_a_preview_and_keeps_its_hash(tmp_path:
 
 def test_what_differs_keeps_its_difference_when_it_becomes_a_preview(tmp_path: Path) -> None:
     result = write_result(tmp_path / "out", {"large.png": 1024, "other.png": 1024})
-    first, second, *others = result.images
-    result = dataclasses.replace(result, images=(first, dataclasses.replace(second, md5="0" * 32), *others))
+    other = result.images[1].variant
+    runs = [
+        dataclasses.replace(run, picture=dataclasses.replace(run.picture, md5=run.picture.md5[::-1]))
+        if run.variant == other
+        else run
+        for run in result.runs
+    ]
+    result = rebuilt(dataclasses.replace(result, runs=tuple(runs)))
     write_json_atomic(tmp_path / "out" / "result.json", result.to_json())
     folder = archive.archive(tmp_path / "out", tmp_path / "reports")
     images = load(folder / "result.json").images

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from bagel_perf.report.html.changes import changes_section, forest_section
@@ -18,11 +20,12 @@ from bagel_perf.report.html.pictures import pictures_section
 from bagel_perf.report.html.profiled import ordered
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import sites_section
-from bagel_perf.report.html.source import Source, clean_text
+from bagel_perf.report.html.source import Source
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.verdict import verdict_section
 from bagel_perf.report.provenance import source_text
 from bagel_perf.schema.gates import GateReport
+from bagel_perf.schema.plain_text import clean_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 
@@ -114,7 +117,18 @@ def page_html(page: Page) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(csp=CSP, style=Markup(_resource("page.css")), safe_svg=Markup, safe_json=Markup)
     environment.globals.update(glyph=glyph)
-    return environment.from_string(_resource("page.html.jinja")).render(page=page)
+    return environment.from_string(_resource("page.html.jinja")).render(page=_clean(page))
+
+
+def _clean(value: Any) -> Any:
+    """A page whose strings hold nothing that hides, turns text around, or is no character."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, tuple):
+        return tuple(map(_clean, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{each.name: _clean(getattr(value, each.name)) for each in fields(value)})
+    return value
 
 
 def glyph(header: str, text: str) -> tuple[str, str] | None:

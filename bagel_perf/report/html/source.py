@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bagel_perf.report.html.plausible import check_result
+from bagel_perf.analysis.plausible import check_result
+from bagel_perf.analysis.reading import load_checked
 from bagel_perf.report.provenance import commit_text
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import Result, load, result_file
+from bagel_perf.schema.plain_text import clean_text
+from bagel_perf.schema.results import Result, result_file
 
 MAX_TEXT = 1000
 """Characters of a string that are shown; names are cut alike wherever they stand."""
-REPLACEMENT = "\ufffd"
-FORBIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn")
-"""Controls, marks that turn the direction of text around, lone surrogates, and what is no character."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +42,7 @@ class Source:
 def load_sources(paths: Sequence[Path]) -> tuple[Source, ...]:
     """The results of files or folders, oldest first; a file that is named twice counts once."""
     files = dict.fromkeys(_file(path) for path in paths)
-    sources = [checked_source(load(path), path) for path in files]
+    sources = [checked_source(load_checked(path), path) for path in files]
     return tuple(sorted(sources, key=lambda source: source.created))
 
 
@@ -90,13 +88,3 @@ def cleaned(value: Any, max_text: int = MAX_TEXT) -> Any:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def clean_text(text: str) -> str:
-    """``text`` with a mark in place of each character that hides, turns or breaks a document."""
-    if text.isascii() and text.isprintable():
-        return text
-    kept = (
-        char if char == "\n" or unicodedata.category(char) not in FORBIDDEN_CATEGORIES else REPLACEMENT for char in text
-    )
-    return "".join(kept)

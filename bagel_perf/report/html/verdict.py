@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bagel_perf.analysis.plausible import contradictions
 from bagel_perf.analysis.stats import MIN_PROCESSES
 from bagel_perf.report.cells import bitwise_variants, noise_floor_of, resolutions, tolerant_variants
 from bagel_perf.report.html.content import Bullets, Heading, Section, Text
 from bagel_perf.report.html.culprits import culprit_lines
-from bagel_perf.report.html.plausible import contradictions
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import counted, res_text
 from bagel_perf.schema.results import Delta, IdentityCheck, Result
