@@ -14,7 +14,7 @@ from bagel_perf.analysis import pictures
 from bagel_perf.analysis.ablation import ablations_of
 from bagel_perf.analysis.changes import Changes, Size
 from bagel_perf.analysis.rounds import latency_by_round
-from bagel_perf.analysis.stage_sums import stage_sums
+from bagel_perf.analysis.stage_sums import disagreements, stage_sums
 from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.analysis.work import work_of
 from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, OutputsDiffer, RunFailed
@@ -113,13 +113,7 @@ def _invalid(deltas: Sequence[Delta], sums: Sequence[StageSum], environment: Env
     for res, stage in dict.fromkeys((each.res, each.stage) for each in deltas if each.verdict == "invalid"):
         what = "the first variant differs from itself, or over a quarter of the pairs were dropped"
         yield f"{stage} at {res}: {what}; run it again"
-    if environment.device_kind == "cpu":
-        return
-    for each in sums:
-        if each.state == "disagree" and each.ci_pct is not None:
-            interval = f"{each.apart_pct:+.1f}% ({each.ci_pct[0]:+.1f} to {each.ci_pct[1]:+.1f})"
-            what = f"e2e takes {interval} against its stages together, which share no seed with it"
-            yield f"{each.variant} at {each.res}: {what}; look for work that is served from a cache or in no stage"
+    yield from disagreements(sums, environment)
 
 
 def _verdict(

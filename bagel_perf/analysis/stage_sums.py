@@ -7,14 +7,14 @@ stages still disagree, some work was in the one and not in the other, and neithe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bagel_perf.analysis import joint, pictures
 from bagel_perf.analysis.dropping import drop_reason
 from bagel_perf.analysis.rounds import timed
 from bagel_perf.analysis.stats import ByProcess, allowed_error, paired_change, process_medians
 from bagel_perf.schema.results import StageSum, SumState, res_label
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import Environment, Run
 from bagel_perf.schema.slots import Stage, summed_stages
 
 MARGIN = math.log1p(0.01)
@@ -46,6 +46,17 @@ def stage_sums(
             num_processes=change.num_processes,
             state="too few processes" if change.ci_pct is None else state,
         )
+
+
+def disagreements(sums: Iterable[StageSum], environment: Environment) -> Iterator[str]:
+    """Says where whole and stages disagree; on a CPU, which overlaps nothing the same way twice, none is a fault."""
+    if environment.device_kind == "cpu":
+        return
+    for each in sums:
+        if each.state == "disagree" and each.ci_pct is not None:
+            interval = f"{each.apart_pct:+.1f}% ({each.ci_pct[0]:+.1f} to {each.ci_pct[1]:+.1f})"
+            what = f"e2e takes {interval} against its stages together, which share no seed with it"
+            yield f"{each.variant} at {each.res}: {what}; look for work that is served from a cache or in no stage"
 
 
 def _beyond(rests: ByProcess, side: int) -> dict[int, float]:

@@ -106,7 +106,7 @@ def test_a_large_regression_fails_among_any_number() -> None:
     variants: Changes = {"sync_free": {}, "pr3987": {"dit": 20.0}, "captured": {}, "fused": {}}
     report = judged(make_result(variants, num_pairs=6), EACH)
     failed = [(cell.variant, cell.stage) for cell in report.cells if cell.verdict == "fail"]
-    assert (report.exit_code, failed) == (1, [("pr3987", "dit")])
+    assert (report.exit_code, failed) == (1, [("pr3987", "dit"), ("pr3987", "e2e")])
 
 
 @pytest.mark.parametrize(("num_pairs", "limits", "verdict"), [(6, DIT, "pass"), (5, DIT, ""), (6, EACH, "pass")])
