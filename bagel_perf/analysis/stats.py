@@ -6,9 +6,11 @@ binomial distribution alone, so it holds for any noise and needs no random numbe
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
@@ -51,15 +53,27 @@ def median_interval(
     return statistics.median(ordered), interval
 
 
+@functools.cache
 def interval_rank(num_pairs: int, confidence: float = CONFIDENCE) -> int | None:
     """The largest k for which [d_(k), d_(n+1-k)] covers the median with ``confidence``; None where no k does.
 
     d_(1) <= ... <= d_(n) are the ordered differences; the coverage is 1 - 2 P(Bin(n, 1/2) <= k - 1).
     """
     rank = 0
-    while _coverage(num_pairs, rank + 1) >= confidence:
+    for tail in _tails(num_pairs):
+        if 1 - 2 * tail / (1 << num_pairs) < confidence:
+            break
         rank += 1
     return rank or None
+
+
+def _tails(num_pairs: int) -> Iterator[int]:
+    """C(n, 0) + ... + C(n, k) for k = 0, 1, ..., each from the one before: thousands of pairs take no minutes."""
+    term = tail = 1
+    for k in range(1, num_pairs + 2):
+        yield tail
+        term = term * (num_pairs - k + 1) // k
+        tail += term
 
 
 def coverage(num_pairs: int, confidence: float = CONFIDENCE) -> float:
@@ -70,7 +84,8 @@ def coverage(num_pairs: int, confidence: float = CONFIDENCE) -> float:
 
 
 def _coverage(num_pairs: int, rank: int) -> float:
-    return 1 - 2 * sum(math.comb(num_pairs, k) for k in range(rank)) / (1 << num_pairs)
+    tail = next(itertools.islice(_tails(num_pairs), rank - 1, None)) if rank else 0
+    return 1 - 2 * tail / (1 << num_pairs)
 
 
 def pairs_needed(confidence: float = CONFIDENCE) -> int:
