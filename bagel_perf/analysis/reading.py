@@ -6,6 +6,8 @@ before wrote fewer fields; what a file does not state is not compared.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +18,10 @@ from typing import Any
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.analysis.plausible import check_result
 from bagel_perf.analysis.samples import check_samples
+from bagel_perf.analysis.unfinished import unfinished_result
+from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError
+from bagel_perf.schema.lines import lines_file
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Image, Result, Unit, load_json, result_file
 
@@ -70,14 +75,31 @@ def load_checked(path: Path) -> Result:
 
 
 def read_result(path: Path) -> Reading:
-    """Reads a file or folder. Raises ``UsageError`` where it is no result, or its runs contradict what it concludes."""
-    file = result_file(path)
-    data = load_json(file)
-    try:
-        result = checked(data)
-    except (UsageError, OverflowError, RecursionError) as problem:
-        raise UsageError("result file is not usable", value=file, allowed=str(problem)) from problem
+    """Reads a file or folder, or the lines that a killed run left there.
+
+    Raises ``UsageError`` where it is no result, or its runs contradict what it concludes.
+    """
+    lines = lines_file(path)
+    file = result_file(path) if lines is None else lines
+    with _without_collector():
+        data = load_json(file) if lines is None else unfinished_result(lines).to_json()
+        try:
+            result = checked(data)
+        except (UsageError, OverflowError, RecursionError) as problem:
+            raise UsageError("result file is not usable", value=file, allowed=str(problem)) from problem
     return Reading(result=result, environment_fields=frozenset(data["environment"]))
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """A file of 100 MB becomes millions of objects without a cycle, which the collector would walk again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def checked(data: Any) -> Result:
@@ -88,7 +110,7 @@ def checked(data: Any) -> Result:
     if data.get("request", None) not in (None, data["requests"][0]):
         raise UsageError("request is not the first of requests")
     by_own_rule = rebuilt(stated, stated.unit)
-    for place, said, found in _contradictions(data, by_own_rule.to_json()):
+    for place, said, found in _contradictions(data, by_own_rule):
         if stated.unit == "pair" and OTHER_RULE.match(place):
             continue
         value, allowed = f"{place} is {_shown(said)}", f"its samples give {_shown(found)}"
@@ -154,10 +176,10 @@ def _error(stated: Result) -> BagelPerfError | None:
     return kind(stated.error)
 
 
-def _contradictions(data: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _contradictions(data: Mapping[str, Any], result: Result) -> Iterator[tuple[str, Any, Any]]:
     for name in CONCLUSIONS:
         if name in data and not (name in LATER and data[name] == []):
-            yield from _differences(data[name], found[name], name)
+            yield from _differences(data[name], codec.to_json(getattr(result, name)), name)
 
 
 def _differences(said: Any, found: Any, place: str) -> Iterator[tuple[str, Any, Any]]:

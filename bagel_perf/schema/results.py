@@ -21,6 +21,8 @@ from bagel_perf.schema.strict_json import parse_json
 
 SCHEMA = "bagel-perf.result"
 RESULT_FILE = "result.json"
+LINES_FILE = "runs.jsonl"
+"""Beside it, and in its place, while the run has not ended; see ``lines``."""
 VERSION = 1
 
 DeltaVerdict = Literal["improved", "regressed", "no difference shown", "inconclusive", "invalid", "too few pairs"]
@@ -234,8 +236,10 @@ def res_label(width: int, height: int) -> int | str:
 
 
 def result_file(path: Path) -> Path:
-    """The result file that ``path`` names: itself, or the one in a folder."""
-    return path / RESULT_FILE if path.is_dir() else path
+    """The file that ``path`` names: itself, or in a folder the lines of a run that has not ended, else its result."""
+    if not path.is_dir():
+        return path
+    return path / LINES_FILE if (path / LINES_FILE).is_file() else path / RESULT_FILE
 
 
 def is_result(path: Path) -> bool:
