@@ -26,6 +26,7 @@ from bagel_perf.schema.plans import Plan
 
 WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "bagel_perf.workload.worker")
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 GRACE_S = 5.0
 LOOK_S = 1.0
 """Between two looks at a worker that says nothing."""
@@ -75,8 +76,8 @@ def dying_with_parent() -> Callable[[], None]:
 
 
 def _environment(plan: Plan) -> dict[str, str]:
-    """Where only counts matter, threads that wait leave their core to others: a busy machine is three times as fast."""
-    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"} if plan.kind == "gate" else dict(os.environ)
+    """Where only counts matter, one thread a process: several run side by side, whatever the number of cores."""
+    return {**os.environ, **ONE_THREAD} if plan.kind == "gate" else dict(os.environ)
 
 
 def _start(command: Sequence[str], log: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[str]:
