@@ -35,8 +35,8 @@ check: $(STAMP) ## formatting, lint, types
 gate: $(STAMP) ## hold counters and pictures to reports/expected, without a GPU
 	$(BIN)/bagel-perf gate $(ARGS)
 
-test: $(STAMP) ## all tests; ARGS="-k NAME" for some
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## all tests, in two processes; ARGS="-k NAME" for some, ARGS="-n 0" in one
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-torch: export TORCH := $(TORCH)
 test-torch: export BOUNDS := $(BOUNDS)

@@ -1,4 +1,4 @@
-"""Where the golden vectors are."""
+"""One thread for every torch of the tests, and where the golden vectors are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Before anything imports torch, here and in the programs that tests start: threads that wait for each other on a busy
+# machine make operators of a few elements up to a hundred times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

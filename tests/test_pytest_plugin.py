@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+
+import bagel_perf.harness.simulated.cuda
+import bagel_perf.harness.syncs
+import bagel_perf.report.sync_tables  # noqa: F401 - pytester forgets modules that were not there before its test
 
 pytest_plugins = ("pytester",)
 
@@ -14,20 +19,33 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> object:
-    """Runs the text of a test file in a process of its own, with the plugin and on the simulated device."""
+    """Runs the text of a test file with the plugin and on the simulated device.
+
+    In this process, which has torch; in one of its own for what has to be seen in a fresh one.
+    """
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
-    def run_text(text: str, *arguments: str) -> pytest.RunResult:
+    def run_text(text: str, *arguments: str, fresh: bool = False) -> pytest.RunResult:
         pytester.makepyfile(text)
-        return pytester.runpytest_subprocess("-p", "bagel_perf.pytest_plugin", "--host-syncs-device=cpu", *arguments)
+        arguments = ("-p", "bagel_perf.pytest_plugin", "--host-syncs-device=cpu", *arguments)
+        if fresh:
+            return pytester.runpytest_subprocess(*arguments)
+        return pytester.runpytest_inprocess(*arguments)
 
     return run_text
 
 
-def outcomes(run: object, text: str, *arguments: str) -> tuple[dict[str, int], str]:
-    result = run(text, *arguments)  # type: ignore[operator]
+def outcomes(run: object, text: str, *arguments: str, fresh: bool = False) -> tuple[dict[str, int], str]:
+    result = run(text, *arguments, fresh=fresh)  # type: ignore[operator]
     return result.parseoutcomes(), result.stdout.str()
+
+
+def failures(out: str) -> dict[str, str]:
+    """What pytest prints of each failed test; without the summary, whose lines are whole where CI is set."""
+    (details,) = re.findall(r"^=+ FAILURES =+$(.*?)^=+ short test summary info", out, re.MULTILINE | re.DOTALL)
+    _, *parts = re.split(r"^_+ (test_\w+) _+$", details, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def test_a_test_without_waits_passes_and_one_with_waits_fails_with_its_sites(run: object) -> None:
@@ -54,6 +72,7 @@ def test_a_test_without_waits_passes_and_one_with_waits_fails_with_its_sites(run
             if x[0] > 0:
                 x.tolist()
         """,
+        fresh=True,
     )
     assert found == {"passed": 2, "failed": 1}
     assert "2 host syncs, 1 allowed" in out
@@ -135,9 +154,8 @@ def test_a_mark_that_says_nothing_is_refused(run: object, arguments: str) -> Non
 
 
 def test_other_tests_are_left_alone_and_import_no_torch(run: object) -> None:
-    found, _ = outcomes(
-        run, "import sys\ndef test_plain():\n    assert 'torch' not in sys.modules\n", "--strict-markers"
-    )
+    text = "import sys\ndef test_plain():\n    assert 'torch' not in sys.modules\n"
+    found, _ = outcomes(run, text, "--strict-markers", fresh=True)
     assert found == {"passed": 1}
 
 
@@ -196,13 +214,16 @@ def test_a_mark_may_let_other_processes_pass_and_forks_that_use_no_device_pass_a
     assert found == {"passed": 2}
 
 
-def test_a_failure_on_a_torch_that_nobody_tested_says_so(run: object) -> None:
+@pytest.mark.parametrize("in_ci", ["", "true"])
+def test_a_failure_on_a_torch_that_nobody_tested_says_so(
+    run: object, monkeypatch: pytest.MonkeyPatch, in_ci: str
+) -> None:
+    monkeypatch.setenv("CI", in_ci)
+    monkeypatch.setattr("torch.__version__", "2.16.0")
     found, out = outcomes(
         run,
         """
         import pytest, torch
-
-        torch.__version__ = "2.16.0"
 
         @pytest.mark.max_host_syncs(0)
         def test_waits():
@@ -214,4 +235,5 @@ def test_a_failure_on_a_torch_that_nobody_tested_says_so(run: object) -> None:
         """,
     )
     assert found == {"failed": 2}
-    assert out.count("torch 2.16.0 was not tested") == 2
+    said = {name: text.count("torch 2.16.0 was not tested") for name, text in failures(out).items()}
+    assert said == {"test_waits": 1, "test_cannot_be_judged": 1}

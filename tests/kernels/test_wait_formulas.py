@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,82 +12,16 @@ from bagel_perf.schema.requests import Request
 from bagel_perf.workload.bind import bind, with_regions
 from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.edit import edit_subject, request_inputs
+from cheap_model import cheap_model
+from wait_formulas import FORMULAS, Counts, Sizes, baseline, nonzero, sizes_of_edit
 
 MakeRequest = Callable[..., Any]
-Counts = dict[str, dict[str, int]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """Layers, latent tokens, branches, packed positions, guided and plain steps, contexts of picture and text."""
-
-    layers: int = 2
-    latents: int
-    branches: int = 3
-    positions: int
-    guided: int
-    plain: int = 0
-    pictures: int = 2
-    texts: int = 1
-
-    @property
-    def steps(self) -> int:
-        return self.guided + self.plain
-
-    def per_layer_and_step(self, guided: int, plain: int) -> int:
-        return self.layers * (self.guided * guided + self.plain * plain)
-
-
-def baseline(s: Sizes) -> Counts:
-    """Upstream's waits; a plain step fails the interval's first comparison and runs one branch."""
-    routing = 35 * s.layers + 6 if s.pictures else 7 * s.layers + 1
-    return {
-        "ar": {
-            "adjust_positions": s.positions - 1 + 2 * s.pictures + s.texts + 1,
-            "route_experts": routing,
-        },
-        "dit": {
-            "timestep_schedule": s.steps * (s.latents + 1) + 2 * s.guided + s.plain,
-            "step_input": 2 * s.steps,
-            "merge_kv": s.per_layer_and_step(2, 2),
-            "attention_lengths": s.per_layer_and_step(2 * s.branches, 2),
-            "denoise_loop": 1,
-            "": 1,
-        },
-    }
-
-
-def pr3987(s: Sizes) -> Counts:
-    """What the pull request leaves."""
-    return {
-        "ar": {
-            "adjust_positions": 1 + 2 * s.pictures + s.texts + 2,
-            "route_experts": 28 * s.layers + 4 if s.pictures else 0,
-        },
-        "dit": {
-            "timestep_schedule": 1 + s.steps,
-            "step_input": 2 * s.steps,
-            "merge_kv": s.per_layer_and_step(2, 2),
-            "attention_lengths": s.per_layer_and_step(2, 2),
-            "denoise_loop": 1,
-            "": 1,
-        },
-    }
-
-
-def sync_free(_: Sizes) -> Counts:
-    """The picture's copy to the host alone."""
-    return {"ar": {}, "dit": {"": 1}}
-
-
-FORMULAS = {
-    "baseline": baseline,
-    "pr3987": pr3987,
-    "sync_free": sync_free,
-    "captured": sync_free,
-    "fused": sync_free,
-    "close": sync_free,
-}
+@pytest.fixture(scope="module")
+def shallow_model() -> Iterator[Bagel]:
+    with cheap_model(num_layers=2) as model:
+        yield model
 
 
 def measured(model: Bagel, inputs: Any, variant: str) -> Counts:
@@ -100,10 +33,6 @@ def measured(model: Bagel, inputs: Any, variant: str) -> Counts:
     return {
         stage: {slot: count for slot, count in by_slot.items() if count} for stage, (_, by_slot) in by_stage.items()
     }
-
-
-def nonzero(counts: Counts) -> Counts:
-    return {stage: {slot: count for slot, count in by_slot.items() if count} for stage, by_slot in counts.items()}
 
 
 SMALL = Sizes(latents=6, positions=48, guided=2)
@@ -131,14 +60,12 @@ def test_each_slot_waits_as_its_formula_says(
 @pytest.mark.parametrize("resolution", [256, 1024])
 @pytest.mark.parametrize("variant", FORMULAS)
 def test_at_full_token_counts_the_totals_are_the_issues_formulas(
-    tiny_model: Bagel, variant: str, resolution: int
+    shallow_model: Bagel, variant: str, resolution: int
 ) -> None:
     request = Request(width=resolution, height=resolution)
-    inputs = request_inputs(request, tiny_model.config, None, request.seed)
-    latents, text = (resolution // 16) ** 2, len(inputs.prompt_ids)
-    positions = 2 * (latents + 2 + 4900 + 2) + 2 * text
-    sizes = Sizes(latents=latents, positions=positions, guided=14)
-    assert measured(tiny_model, inputs, variant) == nonzero(FORMULAS[variant](sizes))
+    inputs = request_inputs(request, shallow_model.config, None, request.seed)
+    sizes = sizes_of_edit(request, num_text=len(inputs.prompt_ids), num_layers=2)
+    assert measured(shallow_model, inputs, variant) == nonzero(FORMULAS[variant](sizes))
 
 
 def test_a_guided_step_of_the_released_shape_waits_n_plus_229_times() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from PIL import Image
 
 from bagel_perf.model.preprocess import draw_default_picture, load_picture, vae_pixels, vit_pixels
 from bagel_perf.schema.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def color(path: Path, image: Image.Image, **options: Any) -> object:
@@ -89,8 +94,34 @@ def test_the_autoencoder_gets_unit_range_at_the_asked_size() -> None:
     assert torch.allclose(extremes, torch.tensor([-1.0, 127 / 127.5 - 1, 1.0]), atol=1e-6)
 
 
-def test_the_image_encoder_gets_a_square_whatever_the_aspect_ratio() -> None:
-    image = draw_default_picture(320, 200)
-    pixels = vit_pixels(image)
-    assert (pixels.shape, pixels.dtype) == ((3, 980, 980), torch.float32)
-    assert torch.equal(pixels, vae_pixels(image, 980, 980))
+def pictures() -> Iterator[Image.Image]:
+    """Wide, high, tiny and larger than the image encoder's square; every value of every color; noise."""
+    yield from (draw_default_picture(*size) for size in ((320, 200), (200, 320), (16, 16), (1024, 1024)))
+    values = np.arange(256, dtype=np.uint8)
+    yield Image.fromarray(np.stack([values, values[::-1], np.roll(values, 77)], axis=-1)[None].repeat(980, axis=0))
+    noise = np.random.default_rng(0).integers(0, 256, (980, 980, 3), dtype=np.uint8)
+    yield from (Image.fromarray(noise), Image.fromarray(noise[:333, :777]))
+
+
+def test_the_image_encoder_gets_a_square_to_the_bit_as_transformers_makes_it() -> None:
+    from transformers import SiglipImageProcessorPil
+
+    size = {"height": 980, "width": 980}
+    processor = SiglipImageProcessorPil(size=size, resample=Image.Resampling.BICUBIC)
+    for image in pictures():
+        pixels = vit_pixels(image)
+        assert (pixels.shape, pixels.dtype) == ((3, 980, 980), torch.float32)
+        assert torch.equal(pixels, processor(image, return_tensors="pt")["pixel_values"][0])
+
+
+def test_an_edit_without_a_checkpoint_imports_no_transformers() -> None:
+    code = """if True:
+        import sys
+        from bagel_perf.model.config import preset
+        from bagel_perf.schema.requests import Request
+        from bagel_perf.workload.edit import request_inputs
+
+        assert request_inputs(Request(width=32, height=32), preset("tiny"), None, 7).picture is not None
+        assert "transformers" not in sys.modules
+        """
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
