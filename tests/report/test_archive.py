@@ -196,6 +196,6 @@ def test_what_lies_elsewhere_or_is_no_picture_is_not_committed(tmp_path: Path, k
         path = "../secret.png" if kind == "above" else str(secret)
         images = (dataclasses.replace(result.images[0], path=path), *result.images[1:])
         write_json_atomic(tmp_path / "out" / "result.json", dataclasses.replace(result, images=images).to_json())
-    with pytest.raises(UsageError, match="elsewhere|is none"):
+    with pytest.raises(UsageError, match=r"elsewhere|is none"):
         archive.archive(tmp_path / "out", tmp_path / "reports")
     assert not (tmp_path / "reports").exists()
