@@ -51,10 +51,10 @@ def load_expected(path: Path) -> Expected:
     except OSError as problem:
         reason = problem.strerror or str(problem)
         raise UsageError("no expected counters", value=path, allowed=reason, remedy=remedy) from problem
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise UsageError("expected counters are no TOML", value=path, allowed=str(problem), remedy=remedy) from problem
     try:
         return codec.from_json(Expected, codec.check_header(data, SCHEMA, VERSION))
-    except UsageError as problem:
+    except (UsageError, OverflowError) as problem:
         allowed = str(problem)
         raise UsageError("expected counters are not usable", value=path, allowed=allowed, remedy=remedy) from problem

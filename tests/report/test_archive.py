@@ -180,3 +180,22 @@ def test_a_result_without_its_pictures_is_refused_in_one_line(
 )
 def test_the_folder_that_it_came_from_is_left_out(command: str, archived: str) -> None:
     assert without_folder(command) == archived
+
+
+@pytest.mark.parametrize("kind", ["above", "absolute", "link", "no picture"])
+def test_what_lies_elsewhere_or_is_no_picture_is_not_committed(tmp_path: Path, kind: str) -> None:
+    result = write_result(tmp_path / "out", {"256_baseline.png": 64})
+    secret, picture = tmp_path / "secret.png", tmp_path / "out" / "256_baseline.png"
+    secret.write_bytes(picture.read_bytes())
+    if kind == "link":
+        picture.unlink()
+        picture.symlink_to(secret)
+    elif kind == "no picture":
+        picture.write_text("a key")
+    else:
+        path = "../secret.png" if kind == "above" else str(secret)
+        images = (dataclasses.replace(result.images[0], path=path), *result.images[1:])
+        write_json_atomic(tmp_path / "out" / "result.json", dataclasses.replace(result, images=images).to_json())
+    with pytest.raises(UsageError, match=r"elsewhere|is none"):
+        archive.archive(tmp_path / "out", tmp_path / "reports")
+    assert not (tmp_path / "reports").exists()
