@@ -44,9 +44,8 @@ from bagel_perf.cli_options import (
     Warmup,
     Weights,
 )
-from bagel_perf.commands.common import existing, given_options, writable
-from bagel_perf.commands.streams import lenient_streams
-from bagel_perf.schema.blocks import FIRST_LOOK
+from bagel_perf.commands.common import existing, given_options, only_one, parse_pairs, writable
+from bagel_perf.commands.streams import lenient_streams, print_error
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT, EXPECTED_FILE
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
@@ -100,7 +99,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Runs variants on one request: latency, host syncs, and identity of the pictures."""
-    num_pairs, resolve_pct = _pairs(pairs, resolve)
+    num_pairs, resolve_pct = parse_pairs(pairs, resolve, DEFAULT_RESOLVE_PCT)
     plan = Plan(
         kind="compare",
         requests=tuple(_request(each, task, image, prompt, steps, seed) for each in res),
@@ -193,7 +192,7 @@ def syncs(
         raise ProgramEnded(code)
     plan = Plan(
         kind="syncs",
-        requests=(_request(_only(res or ["256"]), task, image, prompt, steps, seed),),
+        requests=(_request(only_one(res or ["256"]), task, image, prompt, steps, seed),),
         variants=_names(variant),
         preset=one_of("preset", preset, PRESETS),
         weights=_folder(weights),
@@ -304,6 +303,20 @@ def report(
     run_report(results, out, json_path, quiet=quiet)
 
 
+@app.command()
+def show(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="File or folder, also of a run that was killed.")],
+    *,
+    json_path: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Prints a result's tables again."""
+    from bagel_perf.commands.show import show_result
+
+    show_result(result, json_path, quiet=quiet)
+
+
 class ProgramEnded(Exception):
     """A program that was watched has ended, in whatever way; its exit code is ours."""
 
@@ -338,7 +351,7 @@ def _main(argv: Sequence[str] | None) -> int:
         error = _as_error(problem)
         if "--debug" in arguments:
             traceback.print_exception(problem)
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return error.exit_code
 
 
@@ -353,26 +366,6 @@ def _request(res: str, task: str, image: Path | None, prompt: str, steps: int, s
         seed=seed,
         image=None if image is None else str(existing(image, "picture", folder=False)),
     )
-
-
-def _pairs(pairs: str | None, resolve: float | None) -> tuple[int | None, float | None]:
-    """Number of rounds to begin with, and what as many more as it takes are to resolve."""
-    if pairs == "auto":
-        return FIRST_LOOK, DEFAULT_RESOLVE_PCT if resolve is None else resolve
-    if resolve is not None:
-        raise UsageError("--resolve says when --pairs auto stops", value=resolve, remedy="add --pairs auto")
-    if pairs is None:
-        return None, None
-    if not pairs.removeprefix("-").isdecimal():
-        raise UsageError("number of pairs is not understood", value=pairs, allowed="a number, or auto")
-    return int(pairs), None
-
-
-def _only(resolutions: list[str]) -> str:
-    if len(resolutions) > 1:
-        given = ", ".join(resolutions)
-        raise UsageError("syncs watches one resolution", value=given, remedy="run it once for each --res")
-    return resolutions[0]
 
 
 def _folder(weights: Path | None) -> str | None:

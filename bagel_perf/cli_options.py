@@ -35,14 +35,18 @@ Variants = Annotated[str, typer.Option(help=VARIANTS_HELP)]
 Device = Annotated[str, typer.Option(metavar="|".join(DEVICES))]
 Attention = Annotated[str, typer.Option(metavar="|".join(ATTENTIONS), help="Attention backend, the same for all.")]
 PairsOrAuto = Annotated[
-    str | None, typer.Option(metavar="N|auto", help="Timed rounds; 6 or more for an interval; auto: as --resolve says.")
+    str | None, typer.Option(metavar="N|auto", help="Timed rounds, shared by the processes; auto: as --resolve says.")
 ]
 Resolve = Annotated[
     float | None,
     typer.Option(metavar="PERCENT", help="Where --pairs auto stops: all intervals within so much.", show_default="2"),
 ]
 Processes = Annotated[
-    int | None, typer.Option(help="Worker processes that share the rounds.", show_default="3 on CUDA, else 1")
+    int | None,
+    typer.Option(
+        help="Worker processes that share the rounds; a verdict takes 6.",
+        show_default="6, 18 at most with --pairs auto",
+    ),
 ]
 Budgets = Annotated[
     list[str] | None,

@@ -10,20 +10,26 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO
 
 from bagel_perf.schema.errors import RunFailed, UsageError
-from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, parse_event
+from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, WarningEvent, parse_event
 from bagel_perf.schema.plans import Plan
 
 WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "bagel_perf.workload.worker")
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 GRACE_S = 5.0
+LOOK_S = 1.0
+"""Between two looks at a worker that says nothing."""
 PR_SET_PDEATHSIG = 1
 LOG_TAIL_BYTES = 8192
 
@@ -70,8 +76,8 @@ def dying_with_parent() -> Callable[[], None]:
 
 
 def _environment(plan: Plan) -> dict[str, str]:
-    """Where only counts matter, threads that wait leave their core to others: a busy machine is three times as fast."""
-    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"} if plan.kind == "gate" else dict(os.environ)
+    """Where only counts matter, one thread a process: several run side by side, whatever the number of cores."""
+    return {**os.environ, **ONE_THREAD} if plan.kind == "gate" else dict(os.environ)
 
 
 def _start(command: Sequence[str], log: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -100,8 +106,11 @@ def _send(worker: subprocess.Popen[str], plan: Plan) -> None:
 
 
 def _read(worker: subprocess.Popen[str], log: IO[bytes]) -> Iterator[Event]:
-    assert worker.stdout is not None
-    for line in worker.stdout:
+    stopped = Stopped(worker.pid)
+    for line in _lines(worker):
+        if line is None:
+            yield from stopped.warnings()
+            continue
         try:
             event = parse_event(line)
         except UsageError as problem:
@@ -118,6 +127,50 @@ def _read(worker: subprocess.Popen[str], log: IO[bytes]) -> Iterator[Event]:
             return
         yield event
     raise _death(worker.wait(), _tail(log))
+
+
+def _lines(worker: subprocess.Popen[str]) -> Iterator[str | None]:
+    """What the worker writes, line by line; None for each ``LOOK_S`` in which it wrote nothing."""
+    assert worker.stdout is not None
+    descriptor, rest = worker.stdout.fileno(), b""
+    while True:
+        if not select.select([descriptor], [], [], LOOK_S)[0]:
+            yield None
+            continue
+        found = os.read(descriptor, 1 << 16)
+        *whole, rest = (rest + found).split(b"\n")
+        yield from (line.decode("utf-8", errors="replace") for line in whole)
+        if not found:
+            if rest:
+                yield rest.decode("utf-8", errors="replace")
+            return
+
+
+@dataclass(slots=True)
+class Stopped:
+    """Notices that a process was stopped, as by SIGSTOP or a job control, and says so once, and that it goes on."""
+
+    pid: int
+    since_s: float | None = None
+
+    def warnings(self) -> Iterator[WarningEvent]:
+        """What has changed since the last call; nothing where the system does not tell."""
+        is_stopped = _state(self.pid) == "T"
+        if is_stopped and self.since_s is None:
+            self.since_s = time.monotonic()
+            yield WarningEvent(text=f"the worker was stopped and measures nothing; kill -CONT {self.pid} lets it go on")
+        elif not is_stopped and self.since_s is not None:
+            seconds, self.since_s = time.monotonic() - self.since_s, None
+            yield WarningEvent(text=f"the worker goes on after {seconds:.0f} s; the run in between is no fair sample")
+
+
+def _state(pid: int) -> str:
+    """The letter that Linux has for the state of a process, "" elsewhere."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def _death(exit_code: int, tail: str) -> RunFailed:

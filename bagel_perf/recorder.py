@@ -6,7 +6,9 @@ pictures into a temporary folder on the same disk, and those to keep are moved a
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import os
 import shutil
 import tempfile
@@ -15,21 +17,34 @@ from pathlib import Path
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
-from bagel_perf.schema.events import EnvironmentEvent, Event, FloorsEvent, InputEvent, RunEvent, WarningEvent
+from bagel_perf.schema.events import (
+    EnvironmentEvent,
+    Event,
+    FloorsEvent,
+    InputEvent,
+    ProgressEvent,
+    RunEvent,
+    WarningEvent,
+    to_line,
+)
+from bagel_perf.schema.lines import Head, lines_file
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import RESULT_FILE, Result, res_label
+from bagel_perf.schema.results import LINES_FILE, RESULT_FILE, Result, res_label
 from bagel_perf.schema.runs import Picture, Run, differing_fields
 from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
 from bagel_perf.schema.variants import parse_variant
 
 REPORTS = Path("reports")
+PICTURES = ".pictures-"
+"""What the names of temporary folders begin with."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Recorder:
     """Collects the events of one plan; ``out_dir`` and ``result`` are None until there is something to keep.
 
-    ``started`` is what the first process said, ``num_pairs`` and ``num_processes`` are those of the whole run.
+    ``started`` is what the first process said, ``num_pairs`` and ``num_processes`` are those of the whole run,
+    ``startups_s`` the seconds before the first run of each, and ``looks`` the numbers of them at which it may end.
     """
 
     plan: Plan
@@ -40,6 +55,8 @@ class Recorder:
     started: EnvironmentEvent | None = None
     num_pairs: int = 0
     num_processes: int = 1
+    startups_s: list[float] = field(default_factory=list)
+    looks: tuple[int, ...] = ()
     _created: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     runs: list[Run] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
@@ -53,7 +70,7 @@ class Recorder:
         return self.out_dir / RESULT_FILE if self.out_dir and self.result else None
 
     def on_event(self, event: Event) -> None:
-        """Takes in one event; the file is rewritten when the runs turn to another resolution."""
+        """Takes in one event; it is kept at once, and the result when the runs turn to another resolution."""
         if isinstance(event, EnvironmentEvent):
             self._on_environment(event)
         elif isinstance(event, WarningEvent):
@@ -61,12 +78,30 @@ class Recorder:
         elif isinstance(event, FloorsEvent):
             self._floors = event
         elif isinstance(event, InputEvent):
-            self._inputs.append(self._moved(event.picture, "input"))
+            event = InputEvent(picture=self._moved(event.picture, "input"))
+            self._inputs.append(event.picture)
         elif isinstance(event, RunEvent):
             finished = self.runs and _size(self.runs[-1]) != _size(event.run)
             if finished:
                 self._write(RunFailed("interrupted before the last resolution"))
-            self.runs.append(replace(event.run, picture=self._keep(event.run)))
+            event = RunEvent(run=replace(event.run, picture=self._keep(event.run)))
+            self.runs.append(event.run)
+        if not isinstance(event, ProgressEvent):
+            self._keep_line(event)
+
+    def _keep_line(self, event: Event) -> None:
+        """Adds a line to what a run that is killed leaves; there is none before there is a folder."""
+        if self.out_dir is None:
+            return
+        path = self.out_dir / LINES_FILE
+        head = Head(plan=self.plan, command=self.command, created=self._created_text)
+        lines = [to_line(event)] if path.exists() else [head.to_line(), to_line(event)]
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+
+    @property
+    def _created_text(self) -> str:
+        return self._created.isoformat(timespec="seconds")
 
     def _on_environment(self, event: EnvironmentEvent) -> None:
         """Every process has to run where the first one did."""
@@ -94,7 +129,12 @@ class Recorder:
         shutil.rmtree(self.plan.image_dir, ignore_errors=True)
         if self.runs:
             self._write(error)
-        elif self.out_dir and self.out is None:
+            assert self.out_dir is not None
+            (self.out_dir / LINES_FILE).unlink(missing_ok=True)
+            return
+        if self.out_dir is not None:
+            (self.out_dir / LINES_FILE).unlink(missing_ok=True)
+        if self.out_dir and self.out is None:
             self.out_dir.rmdir()
 
     def _make_out_dir(self, event: EnvironmentEvent) -> Path:
@@ -132,10 +172,12 @@ class Recorder:
         assert started is not None and self.out_dir is not None
         session = Session(
             command=self.command,
-            created=self._created.isoformat(timespec="seconds"),
+            created=self._created_text,
             pairs=self.num_pairs,
             warmup=started.warmup,
             processes=self.num_processes,
+            startups_s=tuple(self.startups_s),
+            looks=self.looks,
         )
         self.result = build_result(
             self.plan, started.environment, self.runs, session, error=error, warnings=self._warnings
@@ -148,18 +190,41 @@ class Recorder:
 
 def make_image_dir(out: Path | None) -> str:
     """A temporary folder for pictures, on the disk of the result; ``UsageError`` if ``out`` holds something."""
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(
-            "--out is not an empty folder", value=out, remedy="results are never overwritten, choose another"
-        )
     base = REPORTS if out is None else out
+    _remove_dead(base)
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        unfinished = "; it holds a run that did not end, which show and report read" * (lines_file(out) is not None)
+        remedy = f"results are never overwritten, choose another{unfinished}"
+        raise UsageError("--out is not an empty folder", value=out, remedy=remedy)
     if not base.is_dir() and (base.exists() or base.is_symlink()):
         raise UsageError(
             "results need a folder", value=base, allowed="it is something else", remedy="choose another --out"
         )
     with writing(base):
         base.mkdir(parents=True, exist_ok=True)
-        return str(Path(tempfile.mkdtemp(prefix=".pictures-", dir=base)).absolute())
+        folder = Path(tempfile.mkdtemp(prefix=PICTURES, dir=base)).absolute()
+    _lock(folder)
+    return str(folder)
+
+
+def _lock(folder: Path) -> int | None:
+    """Locks a folder for as long as this process lives, which a kill ends too; None where another process does."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove_dead(base: Path) -> None:
+    """Temporary folders of runs that were killed: nobody has locked them."""
+    for folder in base.glob(f"{PICTURES}*"):
+        with contextlib.suppress(OSError):
+            if folder.is_dir() and not folder.is_symlink() and (handle := _lock(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(handle)
 
 
 def _tolerance_warnings(plan: Plan, started: EnvironmentEvent) -> list[str]:

@@ -277,7 +277,7 @@ def test_dependencies_are_those_that_are_imported_and_each_is_pinned() -> None:
 TORCH_NAMES = "bagel_perf.harness.torch_names"
 PYTHONS_OWN = {"_DummyThread", "_getframe", "_run_module_as_main", "_showwarning_orig", "_showwarnmsg_impl", "_exit"}
 PYTHONS_OWN |= {"_fields", "_threading_atexits", "_run_exitfuncs", "_clear", "_ncallbacks"}
-PYTHONS_OWN |= {"_extra_reducers", "_on_queue_feeder_error"}
+PYTHONS_OWN |= {"_extra_reducers", "_on_queue_feeder_error", "_current_frames"}
 UNDOCUMENTED = ("torch.multiprocessing.reductions",)
 
 

@@ -1,7 +1,7 @@
 """What each slot saves alone and last, and whether the slots add up to what the rung saves.
 
 All savings are differences within a round, so that a machine that speeds up or slows down between rounds does not
-enter, and each has the interval of a median.
+enter; each process has the median of its rounds, and each saving the interval of the median of the processes.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bagel_perf.analysis import pictures
-from bagel_perf.analysis.rounds import latency_by_round
-from bagel_perf.analysis.stats import median_interval
+from bagel_perf.analysis.dropping import drop_reason, median_clock
+from bagel_perf.analysis.rounds import timed
+from bagel_perf.analysis.stats import allowed_error, median_interval, process_medians
 from bagel_perf.schema.ablations import Ablation, Saving, SlotMixtures, SlotSaving
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import res_label
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.slots import STAGES, Stage
 
-Ms = dict[int, float]
-"""Milliseconds by round."""
+Ms = dict[tuple[int, int], float]
+"""Milliseconds by process and round."""
 
-Additivity = Literal["add up", "interact", "too noisy", "too few rounds", "not timed"]
+Additivity = Literal["add up", "interact", "too noisy", "too few processes", "not timed"]
 
 NEGLIGIBLE_REST = 0.05
 """Of what the rung saves: slots add up where all that the rest may be is no larger."""
@@ -31,29 +32,38 @@ NEGLIGIBLE_REST = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Latencies:
-    """Of one stage at one resolution; a variant whose picture is wrong has none."""
+    """Of one stage at one resolution; a variant whose picture is wrong has none, and a run that does not count."""
 
     runs: Sequence[Run]
     size: tuple[int, int]
     stage: Stage
     trusted: AbstractSet[tuple[tuple[int, int], str]]
+    clock_mhz: float | None
 
     def of(self, variant: str | None) -> Ms:
         if variant is None or (self.size, variant) not in self.trusted:
             return {}
-        return latency_by_round(pictures.at(self.runs, self.size, variant), self.stage)
+        own = timed(pictures.at(self.runs, self.size, variant), self.stage)
+        return {
+            (run.process, number): ms for number, ms, run in own if drop_reason(run.conditions, self.clock_mhz) is None
+        }
 
 
 def ablations_of(
-    plan: Plan, runs: Sequence[Run], trusted: AbstractSet[tuple[tuple[int, int], str]]
+    plan: Plan,
+    runs: Sequence[Run],
+    trusted: AbstractSet[tuple[tuple[int, int], str]],
+    looks: Sequence[int] = (),
 ) -> Iterator[Ablation]:
     """Of each resolution and stage at which both ends of the ablation have latencies; none unless the plan asks."""
     if not plan.ablate:
         return
+    clock_mhz = median_clock(run.conditions for run in runs)
     for request in plan.requests:
         size = (request.width, request.height)
         for stage in STAGES:
-            ablation = _ablation(plan, _Latencies(runs=runs, size=size, stage=stage, trusted=trusted))
+            latencies = _Latencies(runs=runs, size=size, stage=stage, trusted=trusted, clock_mhz=clock_mhz)
+            ablation = _ablation(plan, latencies, looks)
             if ablation is not None:
                 yield ablation
 
@@ -64,16 +74,16 @@ def additivity(ablation: Ablation) -> Additivity:
     if rest is None:
         return "not timed"
     if rest.ci_ms is None:
-        return "too few rounds"
+        return "too few processes"
     if max(map(abs, rest.ci_ms)) <= NEGLIGIBLE_REST * abs(ablation.total.ms):
         return "add up"
     return "interact" if rest.is_shown else "too noisy"
 
 
-def _ablation(plan: Plan, latencies: _Latencies) -> Ablation | None:
+def _ablation(plan: Plan, latencies: _Latencies, looks: Sequence[int]) -> Ablation | None:
     reference, variant = plan.variants[0], plan.ablated
     before, after = latencies.of(reference), latencies.of(variant)
-    total = _saving(_less(before, after))
+    total = _saving(_less(before, after), looks)
     if total is None:
         return None
     alone = {each.slot: _less(before, latencies.of(each.left_in)) for each in plan.mixtures if not each.swallowed}
@@ -83,37 +93,38 @@ def _ablation(plan: Plan, latencies: _Latencies) -> Ablation | None:
         reference=reference,
         variant=variant,
         total=total,
-        slots=tuple(_slot(each, before, after, latencies) for each in plan.mixtures),
-        rest=_rest(_less(before, after), list(alone.values())),
+        slots=tuple(_slot(each, before, after, latencies, looks) for each in plan.mixtures),
+        rest=_rest(_less(before, after), list(alone.values()), looks),
     )
 
 
-def _slot(mixtures: SlotMixtures, before: Ms, after: Ms, latencies: _Latencies) -> SlotSaving:
+def _slot(mixtures: SlotMixtures, before: Ms, after: Ms, latencies: _Latencies, looks: Sequence[int]) -> SlotSaving:
     alone = _less(before, latencies.of(mixtures.left_in))
     last = _less(latencies.of(mixtures.left_out), after)
     return SlotSaving(
         slot=mixtures.slot,
-        alone=_saving(alone),
-        last=_saving(last),
-        apart=_saving(_less(alone, last)),
+        alone=_saving(alone, looks),
+        last=_saving(last, looks),
+        apart=_saving(_less(alone, last), looks),
         swallowed=mixtures.swallowed,
     )
 
 
-def _rest(total: Ms, alone: Sequence[Ms]) -> Saving | None:
+def _rest(total: Ms, alone: Sequence[Ms], looks: Sequence[int]) -> Saving | None:
     """What the slots do not save one by one; None where one of them could not be timed alone."""
     for each in alone:
         total = _less(total, each)
-    return _saving(total)
+    return _saving(total, looks)
 
 
 def _less(a: Ms, b: Ms) -> Ms:
     """a - b in the rounds that have both."""
-    return {number: a[number] - b[number] for number in sorted(a.keys() & b.keys())}
+    return {key: a[key] - b[key] for key in sorted(a.keys() & b.keys())}
 
 
-def _saving(ms: Ms) -> Saving | None:
+def _saving(ms: Ms, looks: Sequence[int]) -> Saving | None:
     if not ms:
         return None
-    median, interval = median_interval([*ms.values()])
-    return Saving(ms=median, ci_ms=interval, num_rounds=len(ms))
+    by_process = process_medians([*ms.values()], [process for process, _ in ms])
+    median, interval = median_interval([*by_process.values()], 1 - allowed_error(len(by_process), looks))
+    return Saving(ms=median, ci_ms=interval, num_rounds=len(ms), num_processes=len(by_process))

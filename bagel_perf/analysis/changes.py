@@ -1,110 +1,115 @@
-"""From timed runs to changes: of candidates, of the first variant against itself, of the whole beyond its stages."""
+"""From timed runs to changes: of candidates, of the first variant against itself, of the whole against its stages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bagel_perf.analysis import pictures
-from bagel_perf.analysis.dropping import drop_reason, median_clock
-from bagel_perf.analysis.judging import PairedSamples, change_state, gate_confidence, noise_floor_pct, reconcile
-from bagel_perf.analysis.rounds import control_change, latency_by_round, paired
-from bagel_perf.analysis.stats import CONFIDENCE, PairedChange, paired_change
-from bagel_perf.schema.results import Delta, Dropped, Noise, Rest, res_label
+from bagel_perf.analysis import joint, pictures
+from bagel_perf.analysis.controls import Place, broken_controls, control_samples
+from bagel_perf.analysis.dropping import drop_reason, is_invalid, median_clock
+from bagel_perf.analysis.judging import ChangeState, PairedSamples, change_state, noise_floor_pct
+from bagel_perf.analysis.rounds import paired
+from bagel_perf.analysis.stats import PairedChange, allowed_error, paired_change
+from bagel_perf.schema.results import Delta, Dropped, Noise, Unit, res_label
 from bagel_perf.schema.runs import Run
-from bagel_perf.schema.slots import STAGES, Stage
+from bagel_perf.schema.slots import STAGES
 
 Size = tuple[int, int]
+Change = tuple[Place, tuple[str, str]]
+"""A place, and (reference, candidate)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """The timed runs of a comparison; a variant whose picture is wrong has no change. ``clock_mhz`` is their median."""
+    """The timed runs of a comparison; a variant whose picture is wrong has no change. ``clock_mhz`` is their median.
+
+    ``looks`` are the numbers of processes after which the run would have stopped. With a ``unit`` of pairs, as older
+    results had it, every round counts for itself and every verdict is that of an interval alone.
+    """
 
     runs: Sequence[Run]
     sizes: Sequence[Size]
     trusted: AbstractSet[tuple[Size, str]]
     clock_mhz: float | None
+    looks: tuple[int, ...] = ()
+    unit: Unit = "process"
 
     @classmethod
-    def of(cls, runs: Sequence[Run], sizes: Sequence[Size], trusted: AbstractSet[tuple[Size, str]]) -> Changes:
-        return cls(runs=runs, sizes=sizes, trusted=trusted, clock_mhz=median_clock(run.conditions for run in runs))
+    def of(
+        cls,
+        runs: Sequence[Run],
+        sizes: Sequence[Size],
+        trusted: AbstractSet[tuple[Size, str]],
+        looks: tuple[int, ...] = (),
+        unit: Unit = "process",
+    ) -> Changes:
+        clock_mhz = median_clock(run.conditions for run in runs)
+        return cls(runs=runs, sizes=sizes, trusted=trusted, clock_mhz=clock_mhz, looks=looks, unit=unit)
 
     def deltas(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Delta]:
-        """Of each pair of (reference, candidate) at each size."""
-        for size in self.sizes:
-            for reference, candidate in pairs:
-                if {(size, reference), (size, candidate)} <= self.trusted:
-                    for stage in STAGES:
-                        yield from self._delta(size, stage, reference, candidate)
+        """Of each pair of (reference, candidate) at each size; their verdicts hold together."""
+        found = self._found(pairs)
+        changes = {key: self._change(both) for key, both in found.items()}
+        error = min((self._error(each) for each in changes.values()), default=joint.ALPHA)
+        shown = joint.shown({key: both.log_ratios for key, both in found.items()}, error)
+        broken = broken_controls(self.runs, [*self._places()], self.clock_mhz, error)
+        for key, both in found.items():
+            change = changes[key]
+            is_void = key[0] in broken or is_invalid(both.num_dropped, both.num_pairs + both.num_dropped)
+            is_shown = self.unit == "pair" or key in shown
+            yield _delta(key, both, change, change_state(change, is_shown=is_shown, is_void=is_void))
 
-    def _delta(self, size: Size, stage: Stage, reference: str, candidate: str) -> Iterator[Delta]:
-        a, b = (pictures.at(self.runs, size, name) for name in (reference, candidate))
-        both = paired(a, b, stage, self.clock_mhz)
-        if both is not None:
-            change = paired_change(both.reference_ms, both.candidate_ms)
-            # So many controls that one of them excludes 0 by chance would void a clean comparison.
-            control = self._control(size, stage, gate_confidence(len(STAGES) * len(self.sizes)))
-            yield Delta(
-                res=res_label(*size),
-                stage=stage,
-                reference=reference,
-                candidate=candidate,
-                delta_pct=change.delta_pct,
-                ci_pct=change.ci_pct,
-                num_pairs=change.num_pairs,
-                verdict=change_state(change, control, num_dropped=both.num_dropped),
-                num_dropped=both.num_dropped,
-            )
+    def ratios(self, pairs: Sequence[tuple[str, str]]) -> dict[Change, dict[int, float]]:
+        """Log-ratios by process of each pair of (reference, candidate) at each place."""
+        return {key: both.log_ratios for key, both in self._found(pairs).items()}
 
-    def _control(self, size: Size, stage: Stage, confidence: float = CONFIDENCE) -> PairedChange | None:
-        return control_change(self.runs, size, stage, self.clock_mhz, confidence)
+    def _found(self, pairs: Sequence[tuple[str, str]]) -> dict[Change, PairedSamples]:
+        return {
+            ((size, stage), names): both
+            for size in self.sizes
+            for names in pairs
+            if {(size, name) for name in names} <= self.trusted
+            for stage in STAGES
+            if (both := self._samples((size, stage), *names)) is not None
+        }
+
+    def _places(self) -> Iterator[Place]:
+        return ((size, stage) for size in self.sizes for stage in STAGES)
+
+    def _samples(self, place: Place, reference: str, candidate: str) -> PairedSamples | None:
+        size, stage = place
+        before, after = (pictures.at(self.runs, size, name) for name in (reference, candidate))
+        return self._by_unit(paired(before, after, stage, self.clock_mhz))
+
+    def _by_unit(self, both: PairedSamples | None) -> PairedSamples | None:
+        if both is None or self.unit == "process":
+            return both
+        return replace(both, processes=tuple(range(both.num_pairs)))
+
+    def _change(self, both: PairedSamples) -> PairedChange:
+        ratios = both.log_ratios
+        return paired_change(ratios, 1 - allowed_error(len(ratios), self.looks))
+
+    def _error(self, change: PairedChange) -> float:
+        return allowed_error(change.num_processes, self.looks)
 
     def noise(self) -> Iterator[Noise]:
         """Of each size and stage with a control."""
-        for size in self.sizes:
-            for stage in STAGES:
-                control = self._control(size, stage)
-                if control is not None:
-                    yield Noise(
-                        res=res_label(*size),
-                        stage=stage,
-                        delta_pct=control.delta_pct,
-                        ci_pct=control.ci_pct,
-                        floor_pct=noise_floor_pct(control),
-                        num_pairs=control.num_pairs,
-                    )
-
-    def rests(self, reference: str, candidates: Sequence[str]) -> Iterator[Rest]:
-        """Whether each candidate's stages account for its whole."""
-        for size in self.sizes:
-            for candidate in candidates:
-                if {(size, reference), (size, candidate)} <= self.trusted:
-                    yield from self._rest(size, reference, candidate)
-
-    def _rest(self, size: Size, reference: str, candidate: str) -> Iterator[Rest]:
-        arms = [pictures.at(self.runs, size, name) for name in (reference, candidate)]
-        by_stage = [[latency_by_round(own, stage) for own in arms] for stage in STAGES]
-        rounds = sorted(set.intersection(*(set(each) for stage in by_stage for each in stage)))
-        if rounds:
-            ar, dit, e2e = (
-                PairedSamples(
-                    reference_ms=tuple(before[number] for number in rounds),
-                    candidate_ms=tuple(after[number] for number in rounds),
+        for size, stage in self._places():
+            both = self._by_unit(control_samples(self.runs, (size, stage), self.clock_mhz))
+            if both is not None:
+                control = self._change(both)
+                yield Noise(
+                    res=res_label(*size),
+                    stage=stage,
+                    delta_pct=control.delta_pct,
+                    ci_pct=control.ci_pct,
+                    floor_pct=noise_floor_pct(control),
+                    num_pairs=both.num_pairs,
+                    num_processes=control.num_processes,
                 )
-                for before, after in by_stage
-            )
-            found = reconcile(ar, dit, e2e)
-            yield Rest(
-                res=res_label(*size),
-                reference=reference,
-                candidate=candidate,
-                rest_ms=found.rest_ms,
-                ci_ms=found.rest_interval_ms,
-                num_pairs=found.num_pairs,
-                state=found.state,
-            )
 
     def dropped(self) -> Iterator[Dropped]:
         """Each timed run that does not count."""
@@ -113,3 +118,19 @@ class Changes:
             if reason is not None and run.round is not None:
                 label = res_label(run.width, run.height)
                 yield Dropped(res=label, round=run.round, variant=run.variant, reason=reason)
+
+
+def _delta(key: Change, both: PairedSamples, change: PairedChange, verdict: ChangeState) -> Delta:
+    (size, stage), (reference, candidate) = key
+    return Delta(
+        res=res_label(*size),
+        stage=stage,
+        reference=reference,
+        candidate=candidate,
+        delta_pct=change.delta_pct,
+        ci_pct=change.ci_pct,
+        num_pairs=both.num_pairs,
+        num_processes=change.num_processes,
+        verdict=verdict,
+        num_dropped=both.num_dropped,
+    )

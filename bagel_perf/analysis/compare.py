@@ -14,24 +14,32 @@ from bagel_perf.analysis import pictures
 from bagel_perf.analysis.ablation import ablations_of
 from bagel_perf.analysis.changes import Changes, Size
 from bagel_perf.analysis.rounds import latency_by_round
+from bagel_perf.analysis.stage_sums import disagreements, stage_sums
 from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.analysis.work import work_of
-from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed
+from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, OutputsDiffer, RunFailed
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import Cell, IdentityCheck, Image, Result, Verdict, res_label
+from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Image, Result, StageSum, Unit, Verdict, res_label
 from bagel_perf.schema.runs import Environment, Purpose, Run
 from bagel_perf.schema.slots import STAGES, Stage, summed_stages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """How a comparison was run: the command line, when, and the numbers of rounds, warm-ups and processes."""
+    """How a comparison was run: the command line, when, and the numbers of rounds, warm-ups and processes.
+
+    ``startups_s`` are the seconds before the first run of each process, ``looks`` the numbers of processes after which
+    it would have stopped, ``unit`` what intervals take for independent.
+    """
 
     command: str
     created: str
     pairs: int
     warmup: int
     processes: int = 1
+    startups_s: tuple[float, ...] = ()
+    looks: tuple[int, ...] = ()
+    unit: Unit = "process"
 
 
 def build_result(
@@ -53,8 +61,12 @@ def build_result(
     wrong = tuple(_difference(check) for check in identity if not check.is_ok)
     wrong += tuple(finding for place in places for finding in faults[place])
     missing = () if error else tuple(_missing(plan, sizes, runs, session.pairs))
-    verdict, exit_code = _verdict(wrong, missing, error)
-    changes = Changes.of(runs, sizes, trusted)
+    changes = Changes.of(runs, sizes, trusted, session.looks, session.unit)
+    deltas = tuple(changes.deltas([(plan.variants[0], each) for each in plan.measured[1:]]))
+    timed_places = [(size, variant) for size, variant in places if (size, variant) in trusted]
+    sums = tuple(stage_sums(runs, timed_places, changes.clock_mhz, session.looks))
+    invalid = tuple(_invalid(deltas, sums, environment)) if session.unit == "process" else ()
+    verdict, exit_code = _verdict(wrong, missing, invalid, error)
     return Result(
         environment=environment,
         requests=plan.requests,
@@ -62,11 +74,11 @@ def build_result(
         cells=tuple(_cells(plan, sizes, runs, trusted)),
         images=tuple(_images(plan, runs)),
         identity=identity,
-        deltas=tuple(changes.deltas([(plan.variants[0], each) for each in plan.measured[1:]])),
+        deltas=deltas,
         verdict=verdict,
         exit_code=exit_code,
         complete=not error and not missing,
-        findings=(*wrong, *missing),
+        findings=(*wrong, *missing, *invalid),
         warnings=tuple(warnings),
         error=str(error) if error else None,
         command=session.command,
@@ -77,11 +89,14 @@ def build_result(
         runs=tuple(runs),
         ladder=plan.ladder,
         steps=tuple(changes.deltas([*pairwise(plan.variants)])),
-        ablations=tuple(ablations_of(plan, runs, trusted)),
+        ablations=tuple(ablations_of(plan, runs, trusted, session.looks)),
         noise=tuple(changes.noise()),
-        rests=tuple(changes.rests(plan.variants[0], plan.variants[1:])),
+        stage_sums=sums,
         dropped=tuple(changes.dropped()),
         processes=session.processes,
+        startups_s=session.startups_s,
+        looks=session.looks,
+        unit=session.unit,
     )
 
 
@@ -93,12 +108,24 @@ def _difference(check: IdentityCheck) -> str:
     return f"{what} is {psnr} dB from {check.reference}, under {check.min_psnr_db:g}"
 
 
-def _verdict(wrong: Sequence[str], missing: Sequence[str], error: BagelPerfError | None) -> tuple[Verdict, int]:
+def _invalid(deltas: Sequence[Delta], sums: Sequence[StageSum], environment: Environment) -> Iterator[str]:
+    """What shows that latencies are no account of the variants; on a CPU whole and stages need not agree."""
+    for res, stage in dict.fromkeys((each.res, each.stage) for each in deltas if each.verdict == "invalid"):
+        what = "the first variant differs from itself, or over a quarter of the pairs were dropped"
+        yield f"{stage} at {res}: {what}; run it again"
+    yield from disagreements(sums, environment)
+
+
+def _verdict(
+    wrong: Sequence[str], missing: Sequence[str], invalid: Sequence[str], error: BagelPerfError | None
+) -> tuple[Verdict, int]:
     if wrong or isinstance(error, OutputsDiffer):
         return "outputs differ", OutputsDiffer.exit_code
     if error:
         return "incomplete", error.exit_code
-    return ("incomplete", RunFailed.exit_code) if missing else ("pass", 0)
+    if missing:
+        return "incomplete", RunFailed.exit_code
+    return ("invalid", EnvironmentUnfit.exit_code) if invalid else ("pass", 0)
 
 
 def _missing(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], pairs: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bagel_perf.analysis.dropping import median_clock
 from bagel_perf.analysis.gated_cells import Gated, cell_findings, control_findings, judge_gated
+from bagel_perf.analysis.stage_sums import disagreements
 from bagel_perf.schema.errors import EnvironmentUnfit
 from bagel_perf.schema.gates import Finding, GatedCell, GateReport
 from bagel_perf.schema.results import Result
@@ -39,6 +40,8 @@ def report_of(
         findings += _without_samples(gated, cells)
         for source in sources:
             findings += control_findings(gated, source.result.runs, source.clock_mhz, source.name)
+            apart = disagreements(source.result.stage_sums, source.result.environment)
+            findings += [Finding(kind="environment", message=f"{source.name}: {each}") for each in apart]
         findings += cell_findings(cells)
     return GateReport(
         findings=tuple(dict.fromkeys(findings)),

@@ -1,4 +1,4 @@
-"""From the runs of two arms to latencies held to their limits, all at a confidence that holds for all of them."""
+"""From the runs of two arms to latencies held to their limits, with one error for all of them together."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from bagel_perf.analysis import joint
+from bagel_perf.analysis.controls import broken_controls
 from bagel_perf.analysis.dropping import drop_reason, is_invalid
-from bagel_perf.analysis.judging import Judgement, gate_confidence, judge
-from bagel_perf.analysis.rounds import control_change, latency_by_round, paired
+from bagel_perf.analysis.judging import Judgement, joined, judge
+from bagel_perf.analysis.rounds import paired, timed
+from bagel_perf.analysis.stats import CONFIDENCE, ByProcess, allowed_error, process_medians
 from bagel_perf.analysis.unpaired import judge_unpaired
 from bagel_perf.schema.gates import Finding, GatedCell
 from bagel_perf.schema.limits import Limit, Unit, limit_of
@@ -22,7 +25,8 @@ from bagel_perf.schema.slots import STAGES, Stage
 class Arms:
     """Runs of the reference and of the candidate at one size; ``clocks_mhz`` are the medians that theirs are held to.
 
-    Only runs that were measured in the same session are paired.
+    Only runs that were measured in the same session are paired. ``looks`` are the numbers of processes after which one
+    of the measurements would have stopped.
     """
 
     variant: str
@@ -31,6 +35,11 @@ class Arms:
     candidate: Sequence[Run]
     clocks_mhz: tuple[float | None, float | None]
     is_paired: bool
+    looks: tuple[int, ...] = ()
+
+    def error_of(self, num_processes: int) -> float:
+        """How often an interval or the joint test of so many processes may err."""
+        return allowed_error(num_processes, self.looks)
 
     @property
     def res(self) -> int | str:
@@ -59,58 +68,91 @@ def gated_of(arms: Sequence[Arms], limits: Sequence[Limit]) -> tuple[Gated, ...]
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """A cell by itself, and what it was judged from; ``before_ms`` and ``after_ms`` are all samples that count."""
+
+    gated: Gated
+    judgement: Judgement
+    before_ms: Sequence[float]
+    after_ms: Sequence[float]
+    num_dropped: int
+
+
 def judge_gated(gated: Sequence[Gated]) -> tuple[GatedCell, ...]:
-    """Those that have samples, each with Bonferroni's share of what the whole gate may err."""
-    confidence = gate_confidence(len(gated))
-    found = (
-        _judge_pairs(each, confidence) if each.arms.is_paired else _judge_apart(each, confidence) for each in gated
-    )
-    return tuple(cell for cell in found if cell is not None)
+    """Those that have samples; a failure has to show in the joint test of all of them as well."""
+    alone = [judged for each in gated if (judged := (_judge_pairs if each.arms.is_paired else _judge_apart)(each))]
+    beyond = _jointly_beyond(alone)
+    return tuple(_cell(judged, is_shown=number in beyond, num_judged=len(alone)) for number, judged in enumerate(alone))
 
 
-def _judge_pairs(gated: Gated, confidence: float) -> GatedCell | None:
+def _jointly_beyond(alone: Sequence[_Judged]) -> frozenset[int]:
+    error = min((each.gated.arms.error_of(each.judgement.num_processes) for each in alone), default=1 - CONFIDENCE)
+    paired_cells, cells_apart = dict[int, ByProcess](), dict[int, tuple[ByProcess, ByProcess]]()
+    for number, each in enumerate(alone):
+        excess = each.judgement.excess
+        if isinstance(excess, tuple):
+            cells_apart[number] = excess
+        else:
+            paired_cells[number] = excess
+    return joint.shown_above(paired_cells, error) | joint.shown_above_apart(cells_apart, error)
+
+
+def _judge_pairs(gated: Gated) -> _Judged | None:
     arms = gated.arms
     samples = paired(arms.reference, arms.candidate, gated.stage, arms.clocks_mhz[0])
     if samples is None:
         return None
-    judgement = judge(samples, gated.limit, confidence=confidence)
-    return _cell(gated, judgement, samples.reference_ms, samples.candidate_ms, samples.num_dropped)
+    confidence = 1 - arms.error_of(len(set(samples.processes)))
+    return _Judged(
+        gated=gated,
+        judgement=judge(samples, gated.limit, confidence),
+        before_ms=samples.reference_ms,
+        after_ms=samples.candidate_ms,
+        num_dropped=samples.num_dropped,
+    )
 
 
-def _judge_apart(gated: Gated, confidence: float) -> GatedCell | None:
+def _judge_apart(gated: Gated) -> _Judged | None:
     arms = gated.arms
     sides = zip((arms.reference, arms.candidate), arms.clocks_mhz, strict=True)
-    (before_ms, dropped), (after_ms, more) = (_counting(own, gated.stage, clock) for own, clock in sides)
-    if not before_ms or not after_ms:
+    (before, dropped), (after, more) = (_counting(own, gated.stage, clock) for own, clock in sides)
+    if not before or not after:
         return None
-    judgement = judge_unpaired(before_ms, after_ms, gated.limit, confidence=confidence)
-    return _cell(gated, judgement, before_ms, after_ms, max(dropped, more))
+    medians = [process_medians([ms for ms, _ in own], [process for _, process in own]) for own in (before, after)]
+    return _Judged(
+        gated=gated,
+        judgement=judge_unpaired(medians[0], medians[1], gated.limit, 1 - arms.error_of(min(map(len, medians)))),
+        before_ms=[ms for ms, _ in before],
+        after_ms=[ms for ms, _ in after],
+        num_dropped=max(dropped, more),
+    )
 
 
-def _counting(own: Sequence[Run], stage: Stage, clock_mhz: float | None) -> tuple[tuple[float, ...], int]:
-    """Latencies in ms of the runs that count, and the number of those that do not."""
-    kept = [run for run in own if drop_reason(run.conditions, clock_mhz) is None]
-    latencies = tuple(latency_by_round(kept, stage).values())
-    return latencies, len(latency_by_round(own, stage)) - len(latencies)
+def _counting(own: Sequence[Run], stage: Stage, clock_mhz: float | None) -> tuple[list[tuple[float, int]], int]:
+    """Latency in ms and process of each run that counts, and the number of those that do not."""
+    found = [(ms, run) for _, ms, run in timed(own, stage)]
+    kept = [(ms, run.process) for ms, run in found if drop_reason(run.conditions, clock_mhz) is None]
+    return kept, len(found) - len(kept)
 
 
-def _cell(
-    gated: Gated, judgement: Judgement, before_ms: Sequence[float], after_ms: Sequence[float], num_dropped: int
-) -> GatedCell:
+def _cell(judged: _Judged, *, is_shown: bool, num_judged: int) -> GatedCell:
+    gated, judgement = judged.gated, joined(judged.judgement, is_shown=is_shown, num_judged=num_judged)
     return GatedCell(
         res=gated.arms.res,
         stage=gated.stage,
         variant=gated.arms.variant,
-        before_ms=statistics.median(before_ms),
-        after_ms=statistics.median(after_ms),
+        before_ms=statistics.median(judged.before_ms),
+        after_ms=statistics.median(judged.after_ms),
         change=judgement.estimate,
         interval=judgement.interval,
         limit=gated.limit,
         verdict=judgement.state,
         reason=judgement.reason,
-        num_pairs=judgement.num_pairs,
-        num_dropped=num_dropped,
-        confidence=judgement.confidence,
+        num_pairs=min(len(judged.before_ms), len(judged.after_ms)),
+        num_processes=judgement.num_processes,
+        num_dropped=judged.num_dropped,
+        confidence=1 - gated.arms.error_of(judgement.num_processes),
         is_paired=gated.arms.is_paired,
     )
 
@@ -176,11 +218,9 @@ def control_findings(
 ) -> Iterator[Finding]:
     """Where the variant that was timed twice a round differs from itself, so that no change is to be believed."""
     places = dict.fromkeys((each.arms.size, each.stage) for each in gated)
-    confidence = gate_confidence(len(places))
-    for size, stage in places:
-        change = control_change(runs, size, stage, clock_mhz, confidence)
-        if change is not None and change.ci_pct is not None and not change.ci_pct[0] <= 0 <= change.ci_pct[1]:
-            twice = dict.fromkeys(run.variant for run in runs if run.again and (run.width, run.height) == size)
-            what = f"{', '.join(twice)} differs from itself in {where} at {res_label(*size)}: {stage}"
-            interval = f"{change.delta_pct:+.2f}% ({change.ci_pct[0]:+.2f} to {change.ci_pct[1]:+.2f})"
-            yield Finding(kind="environment", message=f"{what} {interval}, so no change is to be believed")
+    for (size, stage), change in broken_controls(runs, places, clock_mhz).items():
+        assert change.ci_pct is not None
+        twice = dict.fromkeys(run.variant for run in runs if run.again and (run.width, run.height) == size)
+        what = f"{', '.join(twice)} differs from itself in {where} at {res_label(*size)}: {stage}"
+        interval = f"{change.delta_pct:+.2f}% ({change.ci_pct[0]:+.2f} to {change.ci_pct[1]:+.2f})"
+        yield Finding(kind="environment", message=f"{what} {interval}, so no change is to be believed")

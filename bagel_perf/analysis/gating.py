@@ -42,6 +42,7 @@ def judge_result(source: Source, limits: Sequence[Limit], variant: str | None = 
             candidate=pictures.at(result.runs, size, name),
             clocks_mhz=(clock, clock),
             is_paired=True,
+            looks=result.looks,
         )
         for size in _requested(result)
         for name in names
@@ -93,6 +94,7 @@ def _arms_of(
             candidate=pictures.at(candidate.result.runs, size, name),
             clocks_mhz=clocks,
             is_paired=is_paired,
+            looks=max(reference.result.looks, candidate.result.looks, key=len),
         )
         for size in shared
         for name in names

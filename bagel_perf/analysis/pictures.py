@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import IdentityCheck, res_label
 from bagel_perf.schema.runs import MIN_SPREAD, Picture, Run
 from bagel_perf.schema.variants import parse_variant
@@ -24,7 +25,7 @@ def identity_check(runs: Sequence[Run], size: tuple[int, int], reference: str, c
     if not compared:
         return None
     both = [*at(runs, size, reference), *compared]
-    limits = [limit for name in (reference, candidate) if (limit := parse_variant(name).min_psnr_db) is not None]
+    limits = [limit for name in (reference, candidate) if (limit := _min_psnr_db(name)) is not None]
     return IdentityCheck(
         res=res_label(*size),
         reference=reference,
@@ -37,6 +38,14 @@ def identity_check(runs: Sequence[Run], size: tuple[int, int], reference: str, c
             (run.differing_pixels for run in compared if run.differing_pixels is not None), default=None
         ),
     )
+
+
+def _min_psnr_db(name: str) -> float | None:
+    """The tolerance that a variant declares; a name that this version does not know declares none."""
+    try:
+        return parse_variant(name).min_psnr_db
+    except UsageError:
+        return None
 
 
 def _worst_psnr_db(compared: Sequence[Run]) -> float | None:

@@ -1,46 +1,70 @@
-"""Whether the timed rounds of a comparison are enough for what it is to resolve, and how many are to come."""
+"""Whether the processes of a comparison are enough for what it is to resolve, and how many are to come."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from bagel_perf.analysis import pictures
-from bagel_perf.analysis.dropping import median_clock
-from bagel_perf.analysis.planning import expected_half_width_pct, is_precise, looks, plan_text
-from bagel_perf.analysis.rounds import paired
+from bagel_perf.analysis.ablation import ablations_of
+from bagel_perf.analysis.changes import Changes
+from bagel_perf.analysis.planning import expected_half_width, plan_text
+from bagel_perf.analysis.rounds import latency_by_round
+from bagel_perf.analysis.stats import percent
+from bagel_perf.schema.ablations import Ablation, Saving
 from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.requests import parse_resolution
 from bagel_perf.schema.runs import Run
-from bagel_perf.schema.slots import STAGES
 
 
-def is_resolved(plan: Plan, runs: Sequence[Run], half_width_pct: float) -> bool:
-    """Whether every change against the first variant is known within so many percent to either side."""
-    return all(is_precise(each, half_width_pct) for each in _changes(plan, runs))
+def is_resolved(plan: Plan, runs: Sequence[Run], half_width_pct: float, looks: Sequence[int]) -> bool:
+    """Whether every interval that the result will show is known within so many percent to either side.
+
+    A saving of a slot is held to that share of the reference's latency. What has no interval is not known.
+    """
+    return all(width_pct <= half_width_pct for width_pct in _half_widths_pct(plan, runs, tuple(looks)))
 
 
-def outlook(plan: Plan, runs: Sequence[Run], half_width_pct: float) -> str:
-    """How many pairs and minutes the change that varies most is expected to take."""
-    widest = max(_changes(plan, runs), key=lambda each: expected_half_width_pct(each, looks()[-1]) if each else 0.0)
-    return plan_text(widest, half_width_pct, seconds_per_pair=_seconds_per_round(runs))
+def outlook(plan: Plan, runs: Sequence[Run], half_width_pct: float, looks: Sequence[int], seconds: float) -> str:
+    """How many processes and minutes the change that varies most is expected to take; ``seconds``: one process."""
+    changes = _changes(plan, runs, tuple(looks))
+    ratios = [[*each.values()] for each in changes.ratios(_pairs(plan)).values()]
+    widths_pct = [
+        percent(max((expected_half_width(each, number, looks) for each in ratios), default=math.inf))
+        for number in looks
+    ]
+    return plan_text(widths_pct, half_width_pct, looks, seconds)
 
 
-def _changes(plan: Plan, runs: Sequence[Run]) -> list[list[float]]:
-    """Log-ratios of each candidate, size and stage."""
-    clock_mhz = median_clock(run.conditions for run in runs)
-    found = []
-    for request in plan.requests:
-        arms = [pictures.at(runs, (request.width, request.height), variant) for variant in plan.measured]
-        for candidate in arms[1:]:
-            for stage in STAGES:
-                both = paired(arms[0], candidate, stage, clock_mhz)
-                found.append([] if both is None else both.log_ratios)
-    return found
+def _pairs(plan: Plan) -> list[tuple[str, str]]:
+    steps = [*pairwise(plan.variants)] if plan.ladder else []
+    return [*((plan.variants[0], each) for each in plan.measured[1:]), *steps]
 
 
-def _seconds_per_round(runs: Sequence[Run]) -> float:
-    by_round: defaultdict[int, float] = defaultdict(float)
-    for run in runs:
-        if run.round is not None:
-            by_round[run.round] += sum(each.latency_ms or 0.0 for each in run.measurements) / 1e3
-    return sum(by_round.values()) / len(by_round)
+def _changes(plan: Plan, runs: Sequence[Run], looks: tuple[int, ...]) -> Changes:
+    """As if every picture were right; where one is not, nothing has to be known of it."""
+    sizes = [(request.width, request.height) for request in plan.requests]
+    return Changes.of(runs, sizes, {(size, name) for size in sizes for name in plan.measured}, looks)
+
+
+def _half_widths_pct(plan: Plan, runs: Sequence[Run], looks: tuple[int, ...]) -> Iterator[float]:
+    changes = _changes(plan, runs, looks)
+    for delta in changes.deltas(_pairs(plan)):
+        low, high = (math.log1p(end / 100) for end in delta.ci_pct or (0.0, math.inf))
+        yield percent((high - low) / 2)
+    for ablation in ablations_of(plan, runs, changes.trusted, looks):
+        size = parse_resolution(str(ablation.res))
+        own = pictures.at(runs, size, ablation.reference)
+        whole_ms = statistics.median(latency_by_round(own, ablation.stage).values())
+        for saving in _savings(ablation):
+            low, high = saving.ci_ms or (0.0, math.inf)
+            yield (high - low) / 2 / whole_ms * 100
+
+
+def _savings(ablation: Ablation) -> Iterator[Saving]:
+    slots = [(each.alone, each.last, each.apart) for each in ablation.slots]
+    for saving in (ablation.total, ablation.rest, *(each for slot in slots for each in slot)):
+        if saving is not None:
+            yield saving

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bagel_perf.analysis.dropping import drop_reason
 from bagel_perf.analysis.judging import PairedSamples
-from bagel_perf.analysis.stats import CONFIDENCE, PairedChange, paired_change
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.slots import Stage
 
 
 def latency_by_round(own: Sequence[Run], stage: Stage, *, again: bool = False) -> dict[int, float]:
     """Milliseconds of a stage in each timed round, in the order of arrival; ``again``: of the control."""
-    return {number: ms for number, ms, _ in _timed(own, stage, again=again)}
+    return {number: ms for number, ms, _ in timed(own, stage, again=again)}
 
 
 def paired(
@@ -29,8 +28,8 @@ def paired(
     With ``control`` the candidate's runs are the first variant's second ones.
     ``median_clock`` is that of all timed runs, in MHz.
     """
-    before = {number: (ms, run) for number, ms, run in _timed(reference, stage, again=False)}
-    after = {number: (ms, run) for number, ms, run in _timed(candidate, stage, again=control)}
+    before = {number: (ms, run) for number, ms, run in timed(reference, stage)}
+    after = {number: (ms, run) for number, ms, run in timed(candidate, stage, again=control)}
     shared = sorted(before.keys() & after.keys())
     kept = [
         number
@@ -42,26 +41,13 @@ def paired(
     return PairedSamples(
         reference_ms=tuple(before[number][0] for number in kept),
         candidate_ms=tuple(after[number][0] for number in kept),
+        processes=tuple(before[number][1].process for number in kept),
         num_dropped=len(shared) - len(kept),
     )
 
 
-def control_change(
-    runs: Iterable[Run],
-    size: tuple[int, int],
-    stage: Stage,
-    median_clock: float | None,
-    confidence: float = CONFIDENCE,
-) -> PairedChange | None:
-    """The variant that was timed twice a round against itself at one (width, height), None where none was."""
-    own = [run for run in runs if (run.width, run.height) == size]
-    twice = {run.variant for run in own if run.again}
-    own = [run for run in own if run.variant in twice]
-    both = paired(own, own, stage, median_clock, control=True)
-    return None if both is None else paired_change(both.reference_ms, both.candidate_ms, confidence)
-
-
-def _timed(own: Sequence[Run], stage: Stage, *, again: bool) -> Iterator[tuple[int, float, Run]]:
+def timed(own: Sequence[Run], stage: Stage, *, again: bool = False) -> Iterator[tuple[int, float, Run]]:
+    """Round, milliseconds and run of each timed run that has the stage; ``again``: of the control."""
     for run in own:
         measured = run.measurement(stage)
         if run.purpose != "timed" or run.again != again or run.round is None or measured is None:

@@ -1,44 +1,54 @@
-"""Paired comparison of two series of latencies: median ratio with an exact interval.
+"""Paired comparison of two series of latencies: the change of each process, and the interval of their median.
 
-The interval of the median lies between two order statistics of the differences; its coverage follows from the
-binomial distribution alone, so it holds for any noise and needs no random numbers.
+A variant has luck of its own in every process (layout, allocator, recorded graph), which all its rounds there share. So
+the process is the unit: rounds only sharpen the change of their process. The interval lies between two order
+statistics of the changes of the processes; its coverage follows from the binomial distribution alone, and needs
+nothing but processes that are independent and a change whose median is the one to be known.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+FIRST_LOOK_ERROR = 0.032
+"""Of the 5%, where a run may stop early."""
+
+ByProcess = Mapping[int, float]
+"""A value of each process, by its number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedChange:
-    """Relative change from reference to candidate in percent, and its interval (None where pairs are too few)."""
+    """Relative change from reference to candidate in percent, and its interval (None where processes are too few)."""
 
     delta_pct: float
     ci_pct: tuple[float, float] | None
-    num_pairs: int
+    num_processes: int
 
 
-def paired_change(
-    reference_ms: Sequence[float], candidate_ms: Sequence[float], confidence: float = CONFIDENCE
-) -> PairedChange:
-    """``exp(median d) - 1`` for ``d_i = ln(candidate_i / reference_i)``; series of equal length, at least one pair."""
-    median, interval = median_interval(log_ratios(reference_ms, candidate_ms), confidence)
+def paired_change(log_ratios: ByProcess, confidence: float = CONFIDENCE) -> PairedChange:
+    """``exp(median d) - 1`` for ``d_p``, the median log-ratio of process p; at least one process."""
+    median, interval = median_interval([*log_ratios.values()], confidence)
     return PairedChange(
-        delta_pct=_percent(median),
-        ci_pct=None if interval is None else (_percent(interval[0]), _percent(interval[1])),
-        num_pairs=len(reference_ms),
+        delta_pct=percent(median),
+        ci_pct=None if interval is None else (percent(interval[0]), percent(interval[1])),
+        num_processes=len(log_ratios),
     )
 
 
-def log_ratios(reference_ms: Sequence[float], candidate_ms: Sequence[float]) -> list[float]:
-    """``ln(candidate_i / reference_i)`` of each pair; series of equal length, at least one pair."""
-    assert len(reference_ms) == len(candidate_ms) > 0
-    return [math.log(b / a) for a, b in zip(reference_ms, candidate_ms, strict=True)]
+def process_medians(values: Sequence[float], processes: Sequence[int]) -> dict[int, float]:
+    """The median of each process; ``processes`` has the number of the process of each value."""
+    by_process: defaultdict[int, list[float]] = defaultdict(list)
+    for value, process in zip(values, processes, strict=True):
+        by_process[process].append(value)
+    return {process: statistics.median(own) for process, own in by_process.items()}
 
 
 def median_interval(
@@ -51,32 +61,73 @@ def median_interval(
     return statistics.median(ordered), interval
 
 
-def interval_rank(num_pairs: int, confidence: float = CONFIDENCE) -> int | None:
+@functools.cache
+def interval_rank(number: int, confidence: float = CONFIDENCE) -> int | None:
     """The largest k for which [d_(k), d_(n+1-k)] covers the median with ``confidence``; None where no k does.
 
-    d_(1) <= ... <= d_(n) are the ordered differences; the coverage is 1 - 2 P(Bin(n, 1/2) <= k - 1).
+    d_(1) <= ... <= d_(n) are the ordered values; the coverage is 1 - 2 P(Bin(n, 1/2) <= k - 1).
     """
     rank = 0
-    while _coverage(num_pairs, rank + 1) >= confidence:
+    for tail in _tails(number):
+        if 1 - 2 * tail / (1 << number) < confidence:
+            break
         rank += 1
     return rank or None
 
 
-def coverage(num_pairs: int, confidence: float = CONFIDENCE) -> float:
-    """How often the interval of so many pairs holds the median: ``confidence`` or more; there has to be one."""
-    rank = interval_rank(num_pairs, confidence)
+def _tails(number: int) -> Iterator[int]:
+    """C(n, 0) + ... + C(n, k) for k = 0, 1, ..., each from the one before: thousands of them take no minutes."""
+    term = tail = 1
+    for k in range(1, number + 2):
+        yield tail
+        term = term * (number - k + 1) // k
+        tail += term
+
+
+def coverage(number: int, confidence: float = CONFIDENCE) -> float:
+    """How often the interval of so many values holds the median: ``confidence`` or more; there has to be one."""
+    rank = interval_rank(number, confidence)
     assert rank is not None
-    return _coverage(num_pairs, rank)
+    return _coverage(number, rank)
 
 
-def _coverage(num_pairs: int, rank: int) -> float:
-    return 1 - 2 * sum(math.comb(num_pairs, k) for k in range(rank)) / (1 << num_pairs)
+def _coverage(number: int, rank: int) -> float:
+    tail = next(itertools.islice(_tails(number), rank - 1, None)) if rank else 0
+    return 1 - 2 * tail / (1 << number)
 
 
-def pairs_needed(confidence: float = CONFIDENCE) -> int:
-    """The smallest number of pairs that gives an interval."""
-    return next(n for n in range(1, 100) if interval_rank(n, confidence) is not None)
-
-
-def _percent(log_ratio: float) -> float:
+def percent(log_ratio: float) -> float:
+    """The change in percent of a logarithm of a ratio."""
     return math.expm1(log_ratio) * 100
+
+
+def allowed_error(num_processes: int, looks: Sequence[int] = ()) -> float:
+    """How often an interval or a joint test of so many processes may err.
+
+    ``looks`` are the numbers of processes after which a run would have stopped, none for a run of fixed length. Whoever
+    stops may err at each of them: most of what all may is left to the first, with which six processes still have an
+    interval, and the others share the rest.
+    """
+    if len(looks) < 2:
+        return 1 - CONFIDENCE
+    first = FIRST_LOOK_ERROR
+    return first if num_processes <= looks[0] else (1 - CONFIDENCE - first) / (len(looks) - 1)
+
+
+def stopped_coverage(looks: Sequence[int]) -> float:
+    """How often, at least, an interval holds the median that was looked at after these numbers of processes.
+
+    The walk of the signs is followed from look to look; which of them ends a run does not matter.
+    """
+    ranks = {number: interval_rank(number, 1 - allowed_error(number, looks)) for number in looks}
+    signs, missed = {0: 1.0}, 0.0
+    for number in range(1, max(looks) + 1):
+        signs = {n: (signs.get(n, 0.0) + signs.get(n - 1, 0.0)) / 2 for n in range(number + 1)}
+        rank = ranks.get(number)
+        if rank is not None:
+            missed += sum(signs.pop(n) for n in [*signs] if not rank <= n <= number - rank)
+    return 1 - missed
+
+
+MIN_PROCESSES = next(number for number in range(1, 100) if interval_rank(number) is not None)
+"""The smallest number of processes that gives an interval, and with it a verdict: 6."""

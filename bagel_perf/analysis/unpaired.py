@@ -1,58 +1,70 @@
 """Verdicts over latencies of two measurements that were not interleaved, which nothing pairs.
 
-The change is that of the medians. Each median has an interval of its own, and the change lies between the ratios of
-their opposite ends; each end is wrong where either interval is, so each has half of the error that is allowed. That
-covers the noise within either measurement, and nothing of what the machine did between them.
+Each process of either measurement gives its median, and every process of the one is held against every process of the
+other. The change is the median of these differences, and its interval lies between two of their order statistics, whose
+coverage follows from the distribution of Mann and Whitney's U (Hodges and Lehmann, Annals of Mathematical Statistics
+34, 1963). That covers the noise within and between the processes of either measurement, and nothing of what the machine
+did between the two.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from functools import cache
 
-from bagel_perf.analysis.judging import REASONS, ROUNDING, Judgement, state_of
-from bagel_perf.analysis.stats import CONFIDENCE, median_interval, pairs_needed
+from bagel_perf.analysis.judging import REASONS, Judgement, bound_of, in_unit, processes_text, state_of
+from bagel_perf.analysis.stats import CONFIDENCE, MIN_PROCESSES, ByProcess
 from bagel_perf.schema.limits import Limit
 
 
-def samples_needed(confidence: float = CONFIDENCE) -> int:
-    """The smallest number of samples of each arm that gives an interval."""
-    return pairs_needed(_of_each(confidence))
-
-
 def judge_unpaired(
-    reference_ms: Sequence[float], candidate_ms: Sequence[float], limit: Limit, *, confidence: float = CONFIDENCE
+    reference_ms: ByProcess, candidate_ms: ByProcess, limit: Limit, confidence: float = CONFIDENCE
 ) -> Judgement:
-    """Holds the change of the median to its limit; at least one sample of each arm, in ms."""
+    """Holds the change to its limit by itself; medians in ms of at least one process of each arm."""
     assert reference_ms and candidate_ms
-    before, after = statistics.median(reference_ms), statistics.median(candidate_ms)
-    interval = _interval(reference_ms, candidate_ms, limit, _of_each(confidence))
-    state = state_of(interval, limit.amount + 100 * ROUNDING)
-    few = f"{len(reference_ms)} and {len(candidate_ms)} samples; {samples_needed(confidence)} of each are needed"
+    before, after = _in_scale(reference_ms, limit), _in_scale(candidate_ms, limit)
+    differences = sorted(b - a for a in before.values() for b in after.values())
+    rank, bound = difference_rank(len(before), len(after), confidence), bound_of(limit)
+    interval = None if rank is None else (differences[rank - 1], differences[-rank])
+    state = state_of(interval, bound)
+    few = f"{len(before)} and {processes_text(len(after))}; {MIN_PROCESSES} of each are needed"
     return Judgement(
         limit=limit,
         state=state,
-        estimate=_change(before, after, limit),
-        interval=interval,
-        num_pairs=min(len(reference_ms), len(candidate_ms)),
-        confidence=confidence,
+        estimate=in_unit(limit, statistics.median(differences)),
+        interval=None if interval is None else (in_unit(limit, interval[0]), in_unit(limit, interval[1])),
+        num_processes=min(len(before), len(after)),
         reason=few if interval is None else REASONS[state],
+        excess=(before, {process: each - bound for process, each in after.items()}),
     )
 
 
-def _of_each(confidence: float) -> float:
-    return 1 - (1 - confidence) / 2
+def _in_scale(ms: ByProcess, limit: Limit) -> dict[int, float]:
+    """Latencies in the scale in which they are compared: logarithms for a limit in percent, else ms."""
+    return {process: each if limit.percent is None else math.log(each) for process, each in ms.items()}
 
 
-def _interval(
-    reference_ms: Sequence[float], candidate_ms: Sequence[float], limit: Limit, confidence: float
-) -> tuple[float, float] | None:
-    (_, before), (_, after) = (median_interval(each, confidence) for each in (reference_ms, candidate_ms))
-    if before is None or after is None:
+def difference_rank(num_before: int, num_after: int, confidence: float = CONFIDENCE) -> int | None:
+    """The largest k for which [D_(k), D_(mn+1-k)] of the ordered differences covers the change with ``confidence``.
+
+    None under six processes of either arm, where nothing else gets a verdict either. The coverage is
+    1 - 2 P(U <= k - 1), with U of Mann and Whitney.
+    """
+    if min(num_before, num_after) < MIN_PROCESSES:
         return None
-    return _change(before[1], after[0], limit), _change(before[0], after[1], limit)
+    total, below, rank = math.comb(num_before + num_after, num_after), 0, 0
+    while 1 - 2 * (below := below + _arrangements(num_before, num_after, rank)) / total >= confidence:
+        rank += 1
+    return rank or None
 
 
-def _change(before_ms: float, after_ms: float, limit: Limit) -> float:
-    """In the unit of the limit."""
-    return after_ms - before_ms if limit.percent is None else (after_ms / before_ms - 1) * 100
+@cache
+def _arrangements(num_before: int, num_after: int, u: int) -> int:
+    """In how many orders of both arms exactly u pairs have the candidate first."""
+    if u < 0:
+        return 0
+    if num_before == 0 or num_after == 0:
+        return int(u == 0)
+    last_is_before = _arrangements(num_before - 1, num_after, u - num_after)
+    return last_is_before + _arrangements(num_before, num_after - 1, u)

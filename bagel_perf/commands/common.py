@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bagel_perf.commands.streams import check_stdout
+from bagel_perf.report.inert import json_line
+from bagel_perf.schema.blocks import FIRST_LOOK, ROUNDS_PER_PROCESS
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import result_file
 from bagel_perf.schema.store import write_json_atomic, writing
@@ -30,6 +32,27 @@ def existing(path: Path, what: str, *, folder: bool) -> Path:
     return path
 
 
+def parse_pairs(pairs: str | None, resolve: float | None, default_pct: float) -> tuple[int | None, float | None]:
+    """Number of rounds to begin with, and what as many more as it takes are to resolve."""
+    if pairs == "auto":
+        return FIRST_LOOK * ROUNDS_PER_PROCESS, default_pct if resolve is None else resolve
+    if resolve is not None:
+        raise UsageError("--resolve says when --pairs auto stops", value=resolve, remedy="add --pairs auto")
+    if pairs is None:
+        return None, None
+    if not pairs.removeprefix("-").isdecimal():
+        raise UsageError("number of pairs is not understood", value=pairs, allowed="a number, or auto")
+    return int(pairs), None
+
+
+def only_one(resolutions: list[str]) -> str:
+    """The resolution that was given; ``UsageError`` for more than one."""
+    if len(resolutions) > 1:
+        given = ", ".join(resolutions)
+        raise UsageError("syncs watches one resolution", value=given, remedy="run it once for each --res")
+    return resolutions[0]
+
+
 def stream_for_people(json_path: str | None) -> TextIO:
     """stdout, or stderr where stdout carries the JSON."""
     return sys.stderr if json_path == "-" else sys.stdout
@@ -38,7 +61,7 @@ def stream_for_people(json_path: str | None) -> TextIO:
 def write_json(json_path: str | None, data: dict[str, Any]) -> None:
     """Writes JSON where ``--json`` says: nowhere, stdout, or a file, which is replaced in one step."""
     if json_path == "-":
-        print(json.dumps(data, indent=1), flush=True)
+        print(json_line(json.dumps(data, indent=1)), flush=True)
         check_stdout()
     elif json_path is not None:
         path = Path(json_path)

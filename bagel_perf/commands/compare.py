@@ -10,6 +10,7 @@ from bagel_perf.commands.common import check_json_path, stream_for_people, write
 from bagel_perf.commands.measuring import measure
 from bagel_perf.commands.report import write_page
 from bagel_perf.recorder import Recorder, make_image_dir
+from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.text import print_result
@@ -43,7 +44,7 @@ def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command:
     write_json(json_path, result.to_json())
     page = write_page(result, path.parent) if html else None
     if page is not None and not quiet:
-        print(f"page: {page}", file=stream_for_people(json_path))
+        print_line(f"page: {page}", stream_for_people(json_path))
     if result.exit_code:
         raise _failure(result, path, error) from error
 

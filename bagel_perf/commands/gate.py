@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from bagel_perf import launch
 from bagel_perf.analysis import drift
-from bagel_perf.analysis.gate_pictures import hash_findings, picture_findings
+from bagel_perf.analysis.gate_pictures import hash_findings, picture_findings, print_findings
 from bagel_perf.commands.common import (
     stream_for_people,
 )
@@ -19,10 +21,10 @@ from bagel_perf.report.expected_text import expected_toml
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.provenance import commit_text
 from bagel_perf.report.table import counted
-from bagel_perf.schema.errors import BagelPerfError, CountersDrifted, EnvironmentUnfit, RunFailed, UsageError
-from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent
-from bagel_perf.schema.expected import Expected, load_expected
-from bagel_perf.schema.gates import REQUESTS, VARIANTS, Finding, FindingKind, GateReport
+from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.schema.events import EnvironmentEvent, Event, FailedEvent, RunEvent
+from bagel_perf.schema.expected import Expected, ExpectedRun, load_expected
+from bagel_perf.schema.gates import ERRORS, REQUESTS, VARIANTS, Finding, FindingKind, GateReport
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Environment, Run
 from bagel_perf.schema.store import write_text, writing
@@ -37,41 +39,52 @@ def gate_tree(expected_path: Path, update: str | None, output: GateOutput) -> No
     expected = None if update is not None else load_expected(expected_path)
     plan = Plan(kind="gate", requests=REQUESTS, variants=VARIANTS, preset="tiny", device="cpu")
     events: list[Event] = []
-    ended: BagelPerfError | None = None
-    try:
-        with ProgressView(sys.stderr, quiet=output.quiet) as view:
-            launch.run_plan(plan, (events.append, view.on_event))
-    except (EnvironmentUnfit, CountersDrifted) as problem:  # findings like others
-        ended = problem
+    with ProgressView(sys.stderr, quiet=output.quiet) as view:
+        launch.run_plan(plan, (events.append, view.on_event))
+    errors = {each.variant: each.error for each in events if isinstance(each, FailedEvent)}
     begun = next((each for each in events if isinstance(each, EnvironmentEvent)), None)
     if begun is None:
-        raise ended or RunFailed("the worker measured nothing")
-    environment = begun.environment
-    report = judge_tree(expected, environment, _runs(events), ended)
+        raise next(iter(errors.values()), RunFailed("the worker measured nothing"))
+    environment, runs = begun.environment, _runs(events)
+    report = judge_tree(expected, environment, runs, errors)
     notes = (*begun.notes, *report.notes)
-    report = replace(report, notes=notes, provenance=_provenance(environment, len(_runs(events))))
+    report = replace(report, notes=notes, provenance=_provenance(environment, len(runs)))
     if update is not None and not report.findings:
-        _update(expected_path, drift.measured(environment, REQUESTS, _runs(events), update), output, is_new=is_new)
+        written = drift.measured(environment, REQUESTS, runs, update, VARIANTS[0])
+        _update(expected_path, written, output, is_new=is_new)
     output.write(report)
 
 
 def judge_tree(
-    expected: Expected | None, environment: Environment, runs: list[Run], ended: BagelPerfError | None
+    expected: Expected | None, environment: Environment, runs: list[Run], errors: Mapping[str, BagelPerfError]
 ) -> GateReport:
-    """Without expectations the pictures alone are judged."""
+    """Without expectations the pictures alone are judged, and whether requests of one shape do the same work.
+
+    ``errors`` are those that the worker of a variant ended in; what is expected of it is judged as far as it ran.
+    """
     findings = list(picture_findings(REQUESTS, VARIANTS, runs))
-    findings += [_of_error(ended)] if ended else []
+    findings += list(dict.fromkeys(map(_of_error, errors.values())))
     notes: list[str] = []
+    found = drift.measured(environment, REQUESTS, runs, "", VARIANTS[0])
+    rows = found.runs if expected is None else expected.runs
+    judged = [row for row in rows if row.variant not in errors or row in _made(rows, found)]
+    skipped = () if expected is None else drift.not_judged(expected.made_with, found.made_with)
+    notes += skipped
+    findings += drift.drift(judged, drift.found_in(REQUESTS, runs), of_release=not skipped)
     if expected is not None:
-        found = drift.measured(environment, REQUESTS, runs, expected.reason)
-        judged = drift.only_of(found, expected) if isinstance(ended, CountersDrifted) else expected
-        findings += drift.drift(judged, found, drift.sites_by_name(runs))
-        if expected.made_with == found.made_with:
-            findings += hash_findings(expected, found)
-        else:
-            notes.append(f"pictures are held to {VARIANTS[0]}'s, not to recorded hashes: {_unlike(expected, found)}")
+        findings += print_findings(REQUESTS, expected, found)
+    if expected is not None and expected.made_with == found.made_with:
+        findings += hash_findings(expected, found)
+    elif expected is not None:
+        notes.append(f"pictures are held to fingerprints, not to recorded hashes: {_unlike(expected, found)}")
     checks = _checks(findings, has_expected=expected is not None)
     return GateReport(findings=tuple(findings), checks=checks, notes=tuple(notes))
+
+
+def _made(rows: Sequence[ExpectedRun], found: Expected) -> list[ExpectedRun]:
+    """Those of which there are runs."""
+    made = {(run.request, run.variant) for run in found.runs}
+    return [row for row in rows if (row.request, row.variant) in made]
 
 
 def _provenance(environment: Environment, num_runs: int) -> str:
@@ -89,7 +102,7 @@ def _unlike(expected: Expected, found: Expected) -> str:
 
 def _of_error(error: BagelPerfError) -> Finding:
     """An error of the worker as a finding, at the line that it names."""
-    kind: FindingKind = "environment" if isinstance(error, EnvironmentUnfit) else "counter"
+    kind: FindingKind = next((kind for kind, each in ERRORS.items() if type(error) is each), "incomplete")
     place = re.search(r" at (\S+\.py):(\d+)", str(error))
     return Finding(
         kind=kind, message=str(error), file=place[1] if place else None, line=int(place[2]) if place else None
@@ -106,12 +119,21 @@ def _checks(findings: list[Finding], *, has_expected: bool) -> tuple[tuple[str, 
     )
 
 
+def _holds(path: Path, expected: Expected) -> bool:
+    """Whether a file has these numbers; one of another version has not."""
+    with suppress(UsageError):
+        return replace(load_expected(path), reason=expected.reason) == expected
+    return False
+
+
 def _runs(events: list[Event]) -> list[Run]:
-    return [each.run for each in events if isinstance(each, RunEvent)]
+    """In the order of the variants, whichever process was the first."""
+    runs = [each.run for each in events if isinstance(each, RunEvent)]
+    return sorted(runs, key=lambda run: VARIANTS.index(run.variant))
 
 
 def _update(path: Path, expected: Expected, output: GateOutput, *, is_new: bool) -> None:
-    if not is_new and replace(load_expected(path), reason=expected.reason) == expected:
+    if not is_new and _holds(path, expected):
         if not output.quiet:
             print(f"nothing to record: {path} holds these numbers", file=stream_for_people(output.json_path))
         return

@@ -10,11 +10,10 @@ from typing import Literal
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMITS
-from bagel_perf.schema.limits import Limit, limit_of, parse_limits
+from bagel_perf.schema.limits import Limit, parse_limits
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import res_label, result_file
-from bagel_perf.schema.slots import STAGES
 from bagel_perf.schema.variants import parse_variant
 
 Mode = Literal["tree", "result", "revision", "self-test"]
@@ -72,8 +71,8 @@ class Policy:
     limits: tuple[Limit, ...]
     variant: str | None
 
-    def num_cells(self, plan: Plan) -> int:
-        """``UsageError`` where a limit or the variant is not in the plan."""
+    def check(self, plan: Plan) -> None:
+        """Raises UsageError where a limit or the variant is not in the plan."""
         labels = [res_label(request.width, request.height) for request in plan.requests]
         for limit in self.limits:
             if limit.res is not None and limit.res not in labels:
@@ -82,8 +81,6 @@ class Policy:
         if self.variant is not None and self.variant not in plan.variants:
             allowed = f"measured: {', '.join(plan.variants)}"
             raise UsageError("--variant is not measured", value=self.variant, allowed=allowed, remedy="see --variants")
-        stages = sum(limit_of(self.limits, label, stage) is not None for label in labels for stage in STAGES)
-        return stages * (len(bitwise(plan)) if self.variant is None else 1)
 
 
 def policy_of(limits: Sequence[str] | None, variant: str | None) -> Policy:

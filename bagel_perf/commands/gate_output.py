@@ -21,7 +21,7 @@ from bagel_perf.report.junit import junit_xml
 from bagel_perf.report.text import print_document
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.gates import ERRORS, GateReport
-from bagel_perf.schema.results import SCHEMA, Result
+from bagel_perf.schema.results import Result, is_result
 from bagel_perf.schema.store import write_text, writing
 
 
@@ -89,5 +89,5 @@ def _is_result(path: Path) -> bool:
     """Whether a file is one of compare's, whose schema stands at its begin."""
     if not path.is_file():
         return False
-    with writing(path), path.open("rb") as file:
-        return f'"schema": "{SCHEMA}"'.encode() in file.read(1000)
+    with writing(path):
+        return is_result(path)

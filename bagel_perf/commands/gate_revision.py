@@ -13,8 +13,8 @@ from bagel_perf.analysis import pictures
 from bagel_perf.analysis.alike import unlike_environments
 from bagel_perf.analysis.gate_reports import Source
 from bagel_perf.analysis.gating import judge_against
-from bagel_perf.analysis.judging import gate_pairs_needed
 from bagel_perf.analysis.result_pictures import are_different
+from bagel_perf.analysis.stats import MIN_PROCESSES
 from bagel_perf.commands.gate_modes import Policy, bitwise
 from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.commands.gate_trees import Arm, Listener, measure_trees
@@ -30,7 +30,6 @@ from bagel_perf.schema.results import Result, res_label
 from bagel_perf.schema.runs import Environment
 from bagel_perf.schema.store import device_slug, make_out_dir, writing
 
-MIN_PAIRS = 6
 DEFAULT_WARMUP = 1
 WORKING_TREE = "the working tree"
 
@@ -59,11 +58,10 @@ def gate_revision(
     output.check()
     repository = Repository.around(Path.cwd())
     commits = repository.commit(revision), repository.commit("HEAD")
-    num_cells = policy.num_cells(plan)
-    needed = gate_pairs_needed(num_cells)
+    policy.check(plan)
     plan = replace(
         plan,
-        pairs=max(MIN_PAIRS, needed) if plan.pairs is None else plan.pairs,
+        pairs=MIN_PROCESSES if plan.pairs is None else plan.pairs,
         warmup=DEFAULT_WARMUP if plan.warmup is None else plan.warmup,
         image_dir=make_image_dir(out),
     )
@@ -72,7 +70,7 @@ def gate_revision(
     error: BagelPerfError | None = None
     try:
         with ProgressView(sys.stderr, quiet=output.quiet) as view:
-            _warn_of_few(plan, needed, num_cells, view.on_event)
+            _warn_of_few(plan, view.on_event)
             _measure(arms, plan, repository, view.on_event)
     except BagelPerfError as problem:
         error = problem
@@ -100,10 +98,11 @@ def _arms(
     return arm(revision, "reference", commits[0]), arm(WORKING_TREE, "candidate", commits[1])
 
 
-def _warn_of_few(plan: Plan, needed: int, num_cells: int, view: Listener) -> None:
+def _warn_of_few(plan: Plan, view: Listener) -> None:
     assert plan.pairs is not None
-    if plan.pairs < needed:
-        view(WarningEvent(text=f"{plan.pairs} pairs decide nothing: {num_cells} gated latencies need {needed}"))
+    if plan.pairs < MIN_PROCESSES:
+        what = f"{plan.pairs} processes of either tree decide nothing"
+        view(WarningEvent(text=f"{what}; --pairs {MIN_PROCESSES} or more"))
 
 
 def _measure(arms: tuple[Arm, Arm], plan: Plan, repository: Repository, view: Listener) -> None:

@@ -77,7 +77,7 @@ def _proofs() -> Iterator[Run]:
 
 
 def _timed() -> Iterator[Run]:
-    """Each round has the reference a second time, as a control."""
+    """Each round is a process, and has the reference a second time, as a control."""
     noise = random.Random(5)
     for number in range(NUM_ROUNDS):
         for variant, again in ((REFERENCE, False), (CANDIDATE, False), (REFERENCE, True)):
@@ -88,6 +88,7 @@ def _timed() -> Iterator[Run]:
                 height=1024,
                 seed=REQUEST.seed,
                 round=number,
+                process=number,
                 measurements=tuple(
                     Measurement(stage=stage, latency_ms=ms * (1 + noise.gauss(0.0, NOISE)))
                     for stage, ms in LATENCIES_MS[variant].items()

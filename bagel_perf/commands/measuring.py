@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from bagel_perf import launch
-from bagel_perf.analysis.planning import looks
+from bagel_perf.analysis.planning import duration_text, looks
 from bagel_perf.analysis.precision import is_resolved, outlook
 from bagel_perf.recorder import Recorder
-from bagel_perf.schema.blocks import blocks
+from bagel_perf.schema.blocks import FIRST_LOOK, ROUNDS_PER_PROCESS, blocks
 from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.events import Event, ProgressEvent
+from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent
 from bagel_perf.schema.plans import Plan
 
 Listener = Callable[[Event], None]
@@ -19,41 +20,71 @@ Listener = Callable[[Event], None]
 
 def measure(plan: Plan, recorder: Recorder, view: Listener) -> None:
     """All rounds of a plan in its processes; with ``resolve_pct`` as many as it takes, up to a maximum."""
-    listeners = (recorder.on_event, view)
-    launch.run_plan(plan, listeners)
+    numbers = () if plan.resolve_pct is None else looks(plan.processes)
+    recorder.looks = numbers
+    processes = _Processes(plan=replace(plan, processes=FIRST_LOOK) if numbers else plan, recorder=recorder, view=view)
+    processes.run(None)
     if recorder.started is None:
         raise RunFailed("the worker measured nothing")
     shares = blocks(recorder.started.pairs, recorder.started.processes)
-    _tell(plan, recorder, view, len(shares))
+    processes.tell_start_up(len(shares) - 1)
     for share in shares[1:]:
-        _run(plan, recorder, listeners, share)
-    if plan.resolve_pct is not None:
-        _resolve(plan, recorder, listeners, view)
+        processes.run(share)
+    for number in numbers[1:]:
+        assert plan.resolve_pct is not None
+        if is_resolved(plan, recorder.runs, plan.resolve_pct, numbers):
+            return
+        expected = outlook(plan, recorder.runs, plan.resolve_pct, numbers, processes.seconds_each)
+        processes.tell(f"expected: {expected}")
+        processes.run_more(number - recorder.num_processes)
 
 
-def _resolve(plan: Plan, recorder: Recorder, listeners: Sequence[Listener], view: Listener) -> None:
-    """A process more for each look that was not precise enough."""
-    assert plan.resolve_pct is not None
-    for stop in looks():
-        if stop > recorder.num_pairs:
-            if is_resolved(plan, recorder.runs, plan.resolve_pct):
-                return
-            _tell(plan, recorder, view, 1)
-            share = (recorder.num_pairs, stop)
-            recorder.num_pairs, recorder.num_processes = stop, recorder.num_processes + 1
-            _run(plan, recorder, listeners, share)
+@dataclass(slots=True, kw_only=True)
+class _Processes:
+    """Those of one plan, a worker after the other; ``took_s`` is how long those took that only time."""
 
+    plan: Plan
+    recorder: Recorder
+    view: Listener
+    took_s: list[float] = field(default_factory=list)
 
-def _run(plan: Plan, recorder: Recorder, listeners: Sequence[Listener], share: tuple[int, int]) -> None:
-    started = recorder.started
-    assert started is not None
-    number = 1 + max((run.process for run in recorder.runs), default=0)
-    own = replace(plan, process=number, rounds=share, pairs=recorder.num_pairs, warmup=started.warmup)
-    launch.run_plan(own, listeners)
+    @property
+    def seconds_each(self) -> float:
+        return sum(self.took_s) / len(self.took_s) if self.took_s else 0.0
 
+    def run(self, share: tuple[int, int] | None) -> None:
+        """One process, with these rounds; the first has none yet, as its device decides."""
+        recorder, plan, begun = self.recorder, self.plan, time.monotonic()
+        if share is not None:
+            assert recorder.started is not None
+            number = 1 + max((run.process for run in recorder.runs), default=0)
+            warmup = recorder.started.warmup
+            plan = replace(plan, process=number, rounds=share, pairs=recorder.num_pairs, warmup=warmup)
 
-def _tell(plan: Plan, recorder: Recorder, view: Listener, num_shares: int) -> None:
-    """What is to come, once there are rounds to judge by."""
-    if plan.resolve_pct is not None and num_shares:
-        text = outlook(plan, recorder.runs, plan.resolve_pct)
-        view(ProgressEvent(text=f"expected: {text}", done=0, total=1))
+        def on_start(event: Event) -> None:
+            if isinstance(event, EnvironmentEvent):
+                recorder.startups_s.append(time.monotonic() - begun)
+
+        launch.run_plan(plan, (on_start, recorder.on_event, self.view))
+        if share is not None:
+            self.took_s.append(time.monotonic() - begun)
+
+    def run_more(self, number: int) -> None:
+        """So many processes more, with rounds of their own."""
+        recorder = self.recorder
+        for _ in range(number):
+            first = recorder.num_pairs
+            recorder.num_pairs += ROUNDS_PER_PROCESS
+            recorder.num_processes += 1
+            self.run((first, recorder.num_pairs))
+
+    def tell_start_up(self, num_more: int) -> None:
+        """What the other processes will cost before they time anything."""
+        (took_s,) = self.recorder.startups_s
+        if num_more:
+            cost = duration_text(num_more * took_s)
+            self.tell(f"start-up took {took_s:.0f} s; {num_more} more processes spend about {cost} on theirs")
+
+    def tell(self, text: str) -> None:
+        """A line of its own."""
+        self.view(NoteEvent(text=text))

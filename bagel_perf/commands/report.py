@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bagel_perf.commands.common import check_json_path, check_outputs, json_file, stream_for_people, write_json
+from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import SUMMARY_FILE
 from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.gates import GateReport
@@ -48,7 +49,7 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
     _write(out, texts)
     _warn_of_size(texts[PAGE_FILE], "give fewer profiled runs")
     if not quiet:
-        print(f"page: {out / PAGE_FILE}; next: open it in a browser", file=stream_for_people(json_path))
+        print_line(f"page: {out / PAGE_FILE}; next: open it in a browser", stream_for_people(json_path))
     files = {"html": str(out / PAGE_FILE), "summary": str(out / SUMMARY_FILE)}
     names = [str(source.folder / RESULT_FILE) for source in sources]
     write_json(json_path, {"schema": SCHEMA, "version": VERSION, "subject": names[-1], "results": names, **files})
@@ -117,7 +118,7 @@ def _warn_of_size(page: str, remedy: str) -> None:
     num_bytes = len(page.encode())
     if num_bytes > MAX_PAGE_BYTES:
         size = f"{num_bytes / 1e6:.1f} MB, more than {MAX_PAGE_BYTES / 1e6:.0f}"
-        print(f"warning: page has {size}; {remedy}", file=sys.stderr)
+        print_line(f"warning: page has {size}; {remedy}", sys.stderr)
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:

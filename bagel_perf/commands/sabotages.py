@@ -6,6 +6,7 @@ the same picture. ``before`` is the text of the tree to the letter; where a line
 
 from __future__ import annotations
 
+from bagel_perf.commands.hidden_sabotages import HIDDEN
 from bagel_perf.schema.sabotages import Sabotage
 
 OF_COUNTERS = (
@@ -129,5 +130,5 @@ OF_THE_ENVIRONMENT = (
     ),
 )
 
-SABOTAGES = (*OF_COUNTERS, *OF_PICTURES, *OF_THE_ENVIRONMENT)
+SABOTAGES = (*OF_COUNTERS, *OF_PICTURES, *OF_THE_ENVIRONMENT, *HIDDEN)
 """In the order in which they are tried."""

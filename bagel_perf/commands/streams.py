@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
+from bagel_perf.report.inert import print_line
 from bagel_perf.schema.errors import RunFailed
 
 
@@ -70,6 +71,11 @@ def lenient_streams() -> Iterator[None]:
         for stream in lent:
             stream.flush()
         sys.stdout, sys.stderr = before
+
+
+def print_error(error: Exception) -> None:
+    """One line on stderr."""
+    print_line(f"error: {error}", sys.stderr)
 
 
 def check_stdout() -> None:

@@ -6,6 +6,8 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -46,21 +48,43 @@ def describe_machine(device: torch.device) -> Machine:
     )
 
 
+SETTINGS: dict[str, Callable[[], object]] = {
+    "threads": torch.get_num_threads,
+    "default dtype": torch.get_default_dtype,
+    "float32 matmul precision": torch.get_float32_matmul_precision,
+    "deterministic algorithms": torch.are_deterministic_algorithms_enabled,
+    "cuDNN enabled": lambda: torch.backends.cudnn.enabled,
+    "cuDNN benchmark": lambda: torch.backends.cudnn.benchmark,
+    "cuDNN deterministic": lambda: torch.backends.cudnn.deterministic,
+    "cuDNN TF32": lambda: torch.backends.cudnn.allow_tf32,
+    "fp16 reduced precision reduction": lambda: torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
+    "bf16 reduced precision reduction": lambda: torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+    "flash attention": torch.backends.cuda.flash_sdp_enabled,
+    "efficient attention": torch.backends.cuda.mem_efficient_sdp_enabled,
+    "math attention": torch.backends.cuda.math_sdp_enabled,
+    "cuDNN attention": torch.backends.cuda.cudnn_sdp_enabled,
+    "autocast on CUDA": lambda: torch.is_autocast_enabled("cuda"),
+    "autocast on the CPU": lambda: torch.is_autocast_enabled("cpu"),
+}
+"""What a process tells torch that decides bits or speed, and how to ask: cheap enough to ask at every call."""
+VARIABLES = (
+    "CUDA_LAUNCH_BLOCKING",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "NVIDIA_TF32_OVERRIDE",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_ALLOC_CONF",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_BLAS_PREFER_CUBLASLT",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
+
+
 def numeric_settings() -> dict[str, str]:
-    """What this process has told torch that decides bits or speed, by name."""
-    backends = torch.backends
-    settings: dict[str, object] = {
-        "threads": torch.get_num_threads(),
-        "default dtype": torch.get_default_dtype(),
-        "float32 matmul precision": torch.get_float32_matmul_precision(),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "cuDNN benchmark": backends.cudnn.benchmark,
-        "cuDNN deterministic": backends.cudnn.deterministic,
-        "cuDNN TF32": backends.cudnn.allow_tf32,
-        "bf16 reduced precision reduction": backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
-    }
-    names = ("CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "PYTORCH_CUDA_ALLOC_CONF")
-    settings |= {name: os.environ.get(name, "unset") for name in names}
+    """What this process has told torch that decides bits or speed, by name, and whether Python runs its asserts."""
+    settings: dict[str, object] = {name: ask() for name, ask in SETTINGS.items()}
+    settings |= {name: os.environ.get(name, "unset") for name in VARIABLES}
+    settings["PYTHONOPTIMIZE"] = sys.flags.optimize
     return {name: str(value) for name, value in settings.items()}
 
 

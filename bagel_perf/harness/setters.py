@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from bagel_perf.harness import torch_names
+from bagel_perf.harness import torch_inner_names
 from bagel_perf.harness.syncs.frames import Folders, line_of
 
-SETTERS = {setting: name.name for setting, name in torch_names.SETTERS.items()}
+SETTERS = {setting: name.name for setting, name in torch_inner_names.SETTERS.items()}
 """By the names of ``numeric_settings``; what is set in the environment of the process has none."""
 
 
@@ -27,7 +27,7 @@ def hearing_setters(settings: Collection[str]) -> Iterator[list[str]]:
 
     def hear(frame: FrameType, event: str, called: Any) -> None:
         if event == "c_call" and getattr(called, "__name__", "") in names:
-            user = folders.user_frame(frame)
+            user = folders.caller_of(frame) or folders.user_frame(frame)
             if user is not None:
                 places.append(line_of(user))
 

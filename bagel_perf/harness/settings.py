@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+import random
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FrameType
 
-from bagel_perf.harness.environment import numeric_settings
+import numpy as np
+import torch
+
+from bagel_perf.harness.environment import SETTINGS, VARIABLES, numeric_settings
+from bagel_perf.harness.syncs.frames import Folders, line_of
 from bagel_perf.schema.errors import EnvironmentUnfit
 
 
@@ -34,3 +42,75 @@ def unchanged_settings() -> Iterator[None]:
     changes = changes_since(before)
     if changes:
         raise settings_changed(changes_text(changes))
+
+
+class Watched:
+    """Settings that were others than in the beginning when somebody looked, and the first line that ran so.
+
+    Who looks at every operator sees those that are put back in time: with none between, they have decided nothing.
+    """
+
+    def __init__(self) -> None:
+        self._asked = tuple(SETTINGS.items())
+        self._before = self._now()
+        self._variables = list(map(os.environ.get, VARIABLES))
+        self._folders = Folders()
+        self.changes: dict[str, str] = {}
+        self.place = ""
+
+    def _now(self) -> list[object]:
+        return [ask() for _, ask in self._asked]
+
+    def look(self) -> None:
+        """Asks torch; the line is the innermost of the program."""
+        now = self._now()
+        if now != self._before:
+            self._keep((name for name, _ in self._asked), self._before, now)
+            self._blame(sys._getframe(1))
+
+    def open(self, name: str) -> AbstractContextManager[object]:
+        """As a sink of regions: asks for the variables of the process, too, which takes longer."""
+        if self.compare():
+            self._blame(sys._getframe(1))
+        return nullcontext()
+
+    def compare(self) -> bool:
+        """Whether any is another now; without a line."""
+        now, variables = self._now(), list(map(os.environ.get, VARIABLES))
+        if now == self._before and variables == self._variables:
+            return False
+        self._keep((name for name, _ in self._asked), self._before, now)
+        self._keep(VARIABLES, self._variables, variables)
+        return True
+
+    def _keep(self, names: Iterable[str], before: Sequence[object], after: Sequence[object]) -> None:
+        for name, old, new in zip(names, before, after, strict=True):
+            if old != new:
+                self.changes.setdefault(name, f"{_text(old)} to {_text(new)}")
+
+    def _blame(self, innermost: FrameType) -> None:
+        if not self.place:
+            frame = self._folders.caller_of(innermost)
+            self.place = "" if frame is None else line_of(frame)
+
+
+def _text(value: object) -> str:
+    return "unset" if value is None else str(value)
+
+
+def random_states() -> dict[str, object]:
+    """The generators that nobody seeds here, by name: a run that draws from one depends on what ran before it.
+
+    A draw from torch's own is an operator, which is counted by its line.
+    """
+    return {
+        "seed of torch's default generator": torch.initial_seed(),
+        "Python's generator": random.getstate(),
+        "NumPy's generator": str(np.random.get_state()),
+    }
+
+
+def random_changes(before: Mapping[str, object]) -> dict[str, str]:
+    """Each generator that was used since ``before``, which was ``random_states()``; as ``changes_since`` has it."""
+    after = random_states()
+    return {name: "as it was to another" for name, state in before.items() if after[name] != state}

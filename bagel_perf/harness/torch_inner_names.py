@@ -16,6 +16,35 @@ IS_BATCHED = simulated_name(
     stand_in=lambda tensor: False,
 )
 
+# Settings.
+
+SETTERS = {
+    setting: simulated_name(
+        f"torch._C.{name}",
+        use=f"which sets {setting}",
+        cost="the line that sets it is not named",
+        lack="rest",
+    )
+    for setting, name in {
+        "threads": "set_num_threads",
+        "default dtype": "_set_default_dtype",
+        "float32 matmul precision": "_set_float32_matmul_precision",
+        "deterministic algorithms": "_set_deterministic_algorithms",
+        "cuDNN enabled": "_set_cudnn_enabled",
+        "cuDNN benchmark": "_set_cudnn_benchmark",
+        "cuDNN deterministic": "_set_cudnn_deterministic",
+        "cuDNN TF32": "_set_cudnn_allow_tf32",
+        "fp16 reduced precision reduction": "_set_cublas_allow_fp16_reduced_precision_reduction",
+        "bf16 reduced precision reduction": "_set_cublas_allow_bf16_reduced_precision_reduction",
+        "flash attention": "_set_sdp_use_flash",
+        "efficient attention": "_set_sdp_use_mem_efficient",
+        "math attention": "_set_sdp_use_math",
+        "cuDNN attention": "_set_sdp_use_cudnn",
+        "autocast on CUDA": "set_autocast_enabled",
+        "autocast on the CPU": "set_autocast_enabled",
+    }.items()
+}
+
 # Operators that packages register.
 
 _CUSTOM = "custom operators are named as unjudged"

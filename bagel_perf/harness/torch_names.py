@@ -98,6 +98,17 @@ DISPATCH_MODE = simulated_name(
     lack="all",
     stand_in=Absent,
 )
+_DispatchMode: Any = DISPATCH_MODE.find()
+
+
+class OperatorMode(_DispatchMode):  # type: ignore[misc]
+    """A mode that sees operators, and does not have torch import its compiler first to keep that out of them."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
 POP_DISPATCH_MODE = simulated_name(
     "torch.utils._python_dispatch._pop_mode_temporarily",
     use="which suspends looking into a call",
@@ -310,25 +321,6 @@ LAZY_INIT = simulated_name(
     cost="such a call stops at torch's own error instead of a sentence",
     lack="rest",
 )
-SETTERS = {
-    setting: simulated_name(
-        f"torch._C.{name}",
-        use=f"which sets {setting}",
-        cost="the line that sets it is not named",
-        lack="rest",
-    )
-    for setting, name in {
-        "threads": "set_num_threads",
-        "default dtype": "_set_default_dtype",
-        "float32 matmul precision": "_set_float32_matmul_precision",
-        "deterministic algorithms": "_set_deterministic_algorithms",
-        "cuDNN benchmark": "_set_cudnn_benchmark",
-        "cuDNN deterministic": "_set_cudnn_deterministic",
-        "cuDNN TF32": "_set_cudnn_allow_tf32",
-        "bf16 reduced precision reduction": "_set_cublas_allow_bf16_reduced_precision_reduction",
-    }.items()
-}
-
 # On a GPU.
 
 GPU_TRACE = _cuda("torch.cuda._gpu_trace", use="which calls back when the host waits", cost=_NOTHING, lack="all")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.strict_json import parse_json
 
 Json = dict[str, Any]
 
@@ -19,19 +19,26 @@ AE_FILE = "ae.safetensors"
 DECODER_FILE = "ema.safetensors"
 INDEX_FILES = ("ema.safetensors.index.json", "model.safetensors.index.json")
 
+HEADER_SIZE_BYTES = 8
+MAX_HEADER_BYTES = 100_000_000
+"""As safetensors has it."""
+
 _REMEDY = "name the folder of a BAGEL checkpoint"
 
 
 def read_json(path: Path) -> Json:
     """The object in a json file. Raises ``UsageError`` where there is none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise UsageError(f"{path.name} is missing", value=str(path.parent), remedy=_REMEDY) from error
     except OSError as error:
         raise UsageError(f"cannot read {path.name}: {error.strerror}", value=str(path.parent)) from error
+    except RecursionError as error:
+        raise UsageError(f"{path.name} is nested too deeply", value=str(path.parent), remedy=_REMEDY) from error
     except ValueError as error:
-        raise UsageError(f"{path.name} is not json", value=str(path.parent), remedy=_REMEDY) from error
+        what = f"{path.name} is not json"
+        raise UsageError(what, value=str(path.parent), allowed=str(error), remedy=_REMEDY) from error
     if not isinstance(data, dict):
         raise UsageError(f"{path.name} holds no json object", value=str(path.parent), remedy=_REMEDY)
     return data
@@ -63,6 +70,8 @@ def reading(path: Path, device: str = "cpu") -> Iterator[Any]:
 
 
 def _open(path: Path, device: str) -> Any:
+    """Of two equal keys in a header safetensors takes one in silence."""
+    _check_header(path)
     try:
         return safe_open(path, framework="pt", device=device)
     except SafetensorError as error:
@@ -71,6 +80,23 @@ def _open(path: Path, device: str) -> Any:
         raise UsageError(f"{path.name} is missing", value=str(path.parent), remedy=_REMEDY) from error
     except OSError as error:
         raise UsageError(f"cannot read {path.name}: {error.strerror or error}", value=str(path.parent)) from error
+
+
+def _check_header(path: Path) -> None:
+    """Raises ``UsageError`` for a header that names a tensor twice; what else is wrong safetensors says itself."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(HEADER_SIZE_BYTES), "little")
+            header = file.read(size) if size <= MAX_HEADER_BYTES else b""
+    except OSError:
+        return
+    try:
+        parse_json(header)
+    except (ValueError, RecursionError) as error:
+        if "twice" in str(error):
+            what = f"{path.name} has two tensors of one name"
+            remedy = "download it again"
+            raise UsageError(what, value=str(path.parent), allowed=str(error), remedy=remedy) from error
 
 
 def _corrupt(path: Path, error: SafetensorError) -> UsageError:

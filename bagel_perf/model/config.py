@@ -11,6 +11,11 @@ from bagel_perf.model.checkpoint_files import AE_FILE, Json, decoder_files, read
 from bagel_perf.schema.errors import UsageError
 
 GROUP_NORM_GROUPS = 32
+MAX_SIZE = 2**24
+"""Of a width, a vocabulary or a picture; a hundred times what any model has."""
+MAX_LAYERS = 10_000
+MAX_PARAMETERS = 2**42
+"""Of a decoder: four trillion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,12 @@ class LlmConfig:
         _require_divisible("decoder width", self.hidden, self.num_heads)
         _require_divisible("number of query heads", self.num_heads, self.num_kv_heads)
         _require_divisible("decoder head size", self.head_dim, 2)
+        _require_at_most("a size of the decoder", MAX_SIZE, self.hidden, self.intermediate, self.vocab)
+        _require_at_most("number of layers of the decoder", MAX_LAYERS, self.num_layers)
+        num_parameters = self.hidden * (self.vocab + self.num_layers * (self.intermediate + self.hidden))
+        _require_at_most("number of parameters of the decoder", MAX_PARAMETERS, num_parameters)
+        _require_usable("rms_norm_eps", self.rms_eps, 1.0)
+        _require_usable("rope_theta", self.rope_theta, 1e15)
 
     @property
     def head_dim(self) -> int:
@@ -54,6 +65,10 @@ class VitConfig:
         _require_positive("image encoder", self.hidden, self.num_layers, self.intermediate, self.patch, self.channels)
         _require_divisible("image encoder width", self.hidden, self.num_heads)
         _require_divisible("image size of the image encoder", self.image_size, self.patch)
+        sizes = (self.hidden, self.intermediate, self.image_size, self.channels)
+        _require_at_most("a size of the image encoder", MAX_SIZE, *sizes)
+        _require_at_most("number of layers of the image encoder", MAX_LAYERS, self.num_layers)
+        _require_usable("layer_norm_eps", self.layer_norm_eps, 1.0)
 
     @property
     def head_dim(self) -> int:
@@ -124,7 +139,7 @@ class BagelConfig:
     max_latent_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.tokens.last >= self.llm.vocab:
+        if self.tokens.first < 0 or self.tokens.last >= self.llm.vocab:
             raise UsageError(
                 "a special token lies outside the vocabulary", value=self.tokens.last, allowed=f"below {self.llm.vocab}"
             )
@@ -259,10 +274,9 @@ def _scale_and_shift(meta: Json) -> tuple[float, float]:
     given = meta.get("vae_config", {})
     released = AutoencoderConfig()
     values = (given.get("scale_factor", released.scale), given.get("shift_factor", released.shift))
-    if not all(isinstance(value, int | float) for value in values) or not values[0]:
-        raise UsageError(
-            "meta.json does not describe BAGEL: scale_factor, shift_factor", value=values, allowed="numbers"
-        )
+    if not all(isinstance(value, int | float) and abs(value) < MAX_SIZE for value in values) or not values[0]:
+        what, allowed = "meta.json does not describe BAGEL: scale_factor, shift_factor", "numbers"
+        raise UsageError(what, value=repr(values)[:80], allowed=allowed)
     return float(values[0]), float(values[1])
 
 
@@ -306,8 +320,9 @@ def _positive_ints(file_name: str, data: Json, names: tuple[str, ...]) -> tuple[
     values = []
     for name in names:
         value = data.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{file_name} does not describe BAGEL: {name}", value=value, allowed="a positive integer")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:
+            shown, allowed = repr(value)[:40], f"a positive integer, at most {MAX_SIZE}"
+            raise UsageError(f"{file_name} does not describe BAGEL: {name}", value=shown, allowed=allowed)
         values.append(value)
     return tuple(values)
 
@@ -320,3 +335,19 @@ def _require_positive(what: str, *sizes: int) -> None:
 def _require_divisible(what: str, value: int, divisor: int) -> None:
     if divisor < 1 or value < 1 or value % divisor:
         raise UsageError(f"unusable {what}", value=value, allowed=f"a positive multiple of {divisor}")
+
+
+def _require_at_most(what: str, limit: int, *sizes: int) -> None:
+    if max(sizes) > limit:
+        raise UsageError(f"{what} is absurd", value=_short(max(sizes)), allowed=f"at most {limit}")
+
+
+def _short(size: int) -> str:
+    text = str(size)
+    return text if len(text) <= 20 else f"{text[:10]}... of {len(text)} digits"
+
+
+def _require_usable(name: str, value: float, limit: float) -> None:
+    """Finite and above 0, whatever a configuration says."""
+    if not 0 < value <= limit:
+        raise UsageError(f"unusable {name}", value=value, allowed=f"above 0, at most {limit:g}")

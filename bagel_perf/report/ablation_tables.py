@@ -10,7 +10,7 @@ from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, 
 from bagel_perf.schema.ablations import Ablation, Saving, SlotSaving
 from bagel_perf.schema.results import Result
 
-HEADERS = ("alone saves (ms)", "95% interval", "last saves (ms)", "95% interval")
+HEADERS = ("alone saves (ms)", "interval", "last saves (ms)", "interval")
 UNCORRECTED = "not corrected for their number"
 
 
@@ -42,7 +42,7 @@ def _ablation_table(result: Result, ablations: Sequence[Ablation]) -> Table:
 
 def _caption(result: Result, ablations: Sequence[Ablation]) -> str:
     savings = [saving for each in ablations for saving in _savings(each)]
-    intervals = [saving.num_rounds for saving in savings if saving.ci_ms is not None]
+    intervals = [saving.num_processes for saving in savings if saving.ci_ms is not None]
     has_swallowed = any(slot.swallowed for each in ablations for slot in each.slots)
     parts = (
         rounds_text({saving.num_rounds for saving in savings}, result.pairs),
@@ -50,7 +50,7 @@ def _caption(result: Result, ablations: Sequence[Ablation]) -> str:
         "last: put in where all others are",
         "rest: all together less the slots alone",
         f"they add up: all of its interval within {NEGLIGIBLE_REST:.0%} of all together",
-        coverage_text(set(intervals)),
+        coverage_text(set(intervals), result.looks),
         f"{counted(len(intervals), 'interval')}, {UNCORRECTED}" if intervals else "",
         "* is a part of what denoise_loop does, and not in that sum" if has_swallowed else "",
     )
@@ -76,8 +76,8 @@ def _sum_text(ablation: Ablation) -> str:
     if rest is None:
         return f"not every slot could be timed alone; {_total_text(ablation.total)}"
     share = f"{_total_text(ablation.total)}, {_rest_text(rest)}"
-    if state == "too few rounds":
-        return f"{share}; too few rounds to say whether the slots add up"
+    if state == "too few processes":
+        return f"{share}; too few processes to say whether the slots add up"
     if state == "too noisy":
         return f"too noisy to say whether they add up: {share}"
     if state == "add up":
@@ -106,5 +106,5 @@ def _saving(saving: Saving | None) -> tuple[str, str]:
     if saving is None:
         return NONE, NONE
     if saving.ci_ms is None:
-        return f"{saving.ms:.1f}", counted(saving.num_rounds, "round")
+        return f"{saving.ms:.1f}", counted(saving.num_processes, "process")
     return f"{saving.ms:.1f}", f"{saving.ci_ms[0]:.1f} to {saving.ci_ms[1]:.1f}"

@@ -14,11 +14,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bagel_perf.analysis.reading import load_checked
+from bagel_perf.analysis.samples import is_file_name
+from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.pixels import amplified_difference, decoded, small
 from bagel_perf.report.provenance import utc_date
 from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import RESULT_FILE, Result, load, result_file
+from bagel_perf.schema.results import RESULT_FILE, Result, result_file
 from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
 
 MAX_COMMITTED_BYTES = 2_000_000
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(archive(options.result, options.into))
     except BagelPerfError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_line(f"error: {error}", sys.stderr)
         return error.exit_code
     return 0
 
@@ -45,12 +48,10 @@ def archive(result_path: Path, into: Path) -> Path:
     Raises ``UsageError`` where a picture is missing or all of it stays too large; then there is no folder.
     """
     path = result_file(result_path)
-    result = load(path)
+    result = load_checked(path)
     names = sorted(_pictures(result))
     for name in names:
-        if not (path.parent / name).is_file():
-            remedy = "archive the whole folder"
-            raise UsageError("picture of the result is missing", value=path.parent / name, remedy=remedy)
+        _check_picture(path.parent, name)
     folder = _make_folder(result, into)
     try:
         _fill(folder, result, path.parent, names)
@@ -58,6 +59,17 @@ def archive(result_path: Path, into: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
+
+
+def _check_picture(folder: Path, name: str) -> None:
+    """``UsageError`` for what is no picture of the folder's own: what is copied is meant to be committed."""
+    picture = folder / name
+    if not picture.is_file():
+        raise UsageError("picture of the result is missing", value=picture, remedy="archive the whole folder")
+    if not is_file_name(name) or picture.resolve().parent != folder.resolve():
+        raise UsageError("picture of the result lies elsewhere", value=picture, allowed="files of its own folder")
+    if decoded(picture) is None:
+        raise UsageError("picture of the result is none", value=picture, allowed="PNG or JPEG")
 
 
 def _pictures(result: Result) -> set[str]:

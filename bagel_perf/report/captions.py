@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from bagel_perf.analysis.rounds import e2e_is_apart
-from bagel_perf.analysis.stats import CONFIDENCE, coverage
+from bagel_perf.analysis.stats import coverage, stopped_coverage
 from bagel_perf.report.table import STAGE_LABELS, counted
 from bagel_perf.schema.results import Result
 
 UNSHOWN = "?"
-"""Marks a change whose interval holds 0."""
+"""Marks a change that is not shown: its interval holds 0, or the joint test of the table does not exclude 0."""
 
 
 def place_text(result: Result) -> str:
@@ -40,11 +40,12 @@ def changes_caption(
     is_marked = any(f"%{UNSHOWN} " in text for row in rows for text in row)
     parts = (
         rounds_text({len(cell.latency_ms) for cell in cells if cell.latency_ms}, result.pairs),
-        "delta is the median of the paired ratios",
-        coverage_text({delta.num_pairs for delta in deltas if delta.ci_pct is not None}),
+        counted(len({run.process for run in result.runs if run.purpose == "timed"}), "process"),
+        "delta is the median over processes of the paired ratios' medians",
+        coverage_text({delta.num_processes for delta in deltas if delta.ci_pct is not None}, result.looks),
+        joint_text(result),
         "e2e: runs of its own" if e2e_is_apart(result.runs) else "",
         noise_text(result, res),
-        f"{result.processes} processes" if result.processes > 1 else "",
         *more,
         f"{UNSHOWN}: no difference shown" if is_marked else "",
     )
@@ -56,7 +57,14 @@ def noise_text(result: Result, res: int | str | None = None) -> str:
     found = [each for each in result.noise if each.res == res and each.floor_pct is not None]
     figures = ", ".join(f"{STAGE_LABELS[each.stage]} {each.floor_pct:.1f}%" for each in found)
     head = f"noise {figures}" if figures else "noise"
-    return f"{head}: {result.variants[0]} against itself, half its interval" if result.noise else ""
+    what = f"{result.variants[0]} against itself in the same processes, half its interval"
+    return f"{head}: {what}" if result.noise else ""
+
+
+def joint_text(result: Result) -> str:
+    """For how many changes together verdicts hold; nothing where none has one."""
+    number = sum(delta.ci_pct is not None for delta in result.deltas)
+    return f"verdicts hold for all {number} changes of the result together, 5% error" if number > 1 else ""
 
 
 def rounds_text(numbers: Collection[int], planned: int) -> str:
@@ -69,10 +77,15 @@ def rounds_text(numbers: Collection[int], planned: int) -> str:
     return f"medians of {low if low == high else f'{low} to {high}'} of {counted(planned, 'round')}"
 
 
-def coverage_text(numbers: Collection[int]) -> str:
-    """How often intervals from these numbers of rounds hold what they claim to; nothing where there are none."""
+def coverage_text(numbers: Collection[int], looks: Sequence[int] = ()) -> str:
+    """How often intervals of these numbers of processes hold what they claim to; nothing where there are none.
+
+    A run that stopped after one of its ``looks`` may have stopped by luck, so all looks count.
+    """
     if not numbers:
         return ""
+    if looks:
+        return f"each interval by itself covers {100 * stopped_coverage(looks):.1f}% or more, as the run chose its end"
     texts = [f"{100 * share:.1f}" for share in sorted(map(coverage, numbers))]
     exact = texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
-    return f"intervals cover {exact}% ({100 * CONFIDENCE:.0f}% asked for)"
+    return f"each interval by itself covers {exact}%"

@@ -63,11 +63,11 @@ def peak_text(cell: Cell | None) -> str:
 
 
 def change_text(delta: Delta | None) -> str:
-    """Percent with the interval, marked where that holds 0; without one, the pairs that were too few for it."""
+    """Percent with the interval, marked where that holds 0; without one, the processes that were too few for it."""
     if delta is None:
         return NONE
     if delta.ci_pct is None:
-        return f"{delta.delta_pct:+.1f}% ({counted(delta.num_pairs, 'pair')})"
+        return f"{delta.delta_pct:+.1f}% ({counted(delta.num_processes, 'process')})"
     mark = UNSHOWN * (delta.verdict == "no difference shown")
     return f"{delta.delta_pct:+.1f}%{mark} ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from bagel_perf.schema.expected import SCHEMA, VERSION, Counters, Expected, ExpectedRun
+from bagel_perf.schema.expected import SCHEMA, VERSION, Counters, Expected, ExpectedPicture, ExpectedRun
 
 HEAD = """\
 # Exact numbers of each variant under small requests, counted on the simulated device: `bagel-perf gate` holds the tree
 # to them, in both directions. Written by `bagel-perf gate --update "REASON"`; hashes count where torch, device and
-# threads are those of made_with."""
+# threads are those of made_with, fingerprints everywhere. Tables "again" have what a second request does otherwise."""
 
 
 def expected_toml(expected: Expected) -> str:
@@ -28,15 +28,25 @@ def _lines(expected: Expected) -> Iterator[str]:
         "[made_with]",
     )
     yield from (f"{name} = {_quoted(value)}" for name, value in expected.made_with.items())
+    for picture in expected.pictures:
+        yield from _picture_lines(picture)
     for run in expected.runs:
         yield from _run_lines(run)
 
 
+def _picture_lines(picture: ExpectedPicture) -> Iterator[str]:
+    yield from ("", "[[pictures]]", f"request = {_quoted(picture.request)}")
+    yield from (f"pixels = {_quoted(picture.pixels)}", f"latents = {_quoted(picture.latents)}")
+    yield f"contexts_print = {list(picture.contexts_print)}"
+    yield f"latents_print = {list(picture.latents_print)}"
+    yield f"pixels_print = {list(picture.pixels_print)}"
+
+
 def _run_lines(run: ExpectedRun) -> Iterator[str]:
     yield from ("", "[[runs]]", f"request = {_quoted(run.request)}", f"variant = {_quoted(run.variant)}")
-    yield from (f"pixels = {_quoted(run.pixels)}", f"latents = {_quoted(run.latents)}")
-    for stage, counters in (("ar", run.ar), ("dit", run.dit)):
-        yield f"[runs.{stage}]"
+    tables = {"ar": run.ar, "dit": run.dit, "again_ar": run.again_ar, "again_dit": run.again_dit}
+    for name, counters in tables.items():
+        yield f"[runs.{name}]"
         yield from _counter_lines(counters)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bagel_perf.analysis.gated_cells import interval_text, limit_text, number_text
+from bagel_perf.report.inert import markdown, workflow_data, workflow_property
 from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
 from bagel_perf.schema.gates import VERDICTS, CellState, GatedCell, GateReport
+from bagel_perf.schema.plain_text import one_line
 
 MAX_SUMMARY_LINES = 60
 MAX_SUMMARY_FINDINGS = 20
@@ -20,8 +22,8 @@ def gate_lines(report: GateReport) -> Iterator[str]:
     """What was judged, what failed and why, and last the verdict."""
     width = max((len(name) for name, _ in report.checks), default=0)
     yield from (f"{name:<{width}}  {outcome}" for name, outcome in report.checks)
-    yield from (_one_line(f"note: {note}") for note in report.notes)
-    yield from (_one_line(f"{VERDICTS[finding.kind]}: {finding.message}") for finding in report.findings)
+    yield from (one_line(f"note: {note}") for note in report.notes)
+    yield from (one_line(f"{VERDICTS[finding.kind]}: {finding.message}") for finding in report.findings)
     number = len(report.findings)
     yield f"gate: {report.verdict}" + (f" ({counted(number, 'finding')})" if number else "")
 
@@ -35,7 +37,7 @@ def cell_table(report: GateReport, cells: Sequence[GatedCell]) -> Table:
     """Some of the report's cells, a row each."""
     headers = ("before (ms)", "after (ms)", "change", "interval", "limit")
     return Table(
-        title=_one_line(report.subject),
+        title=one_line(report.subject),
         columns=(
             *(Column(header=header) for header in ("resolution", "stage", "variant")),
             *(Column(header=header, numeric=True) for header in headers),
@@ -49,22 +51,21 @@ def cell_table(report: GateReport, cells: Sequence[GatedCell]) -> Table:
 def _row(cell: GatedCell) -> tuple[str, ...]:
     medians = (f"{cell.before_ms:.1f}", f"{cell.after_ms:.1f}")
     change = number_text(cell.change, cell.limit.unit), interval_text(cell) or NONE, limit_text(cell.limit)
-    return (res_text(cell.res), STAGE_LABELS[cell.stage], _one_line(cell.variant), *medians, *change, cell.verdict)
+    return (res_text(cell.res), STAGE_LABELS[cell.stage], one_line(cell.variant), *medians, *change, cell.verdict)
 
 
 def _caption(cells: Sequence[GatedCell]) -> str:
     """How the changes came about, and how sure the intervals are."""
-    numbers = sorted({cell.num_pairs for cell in cells})
+    numbers = sorted({cell.num_processes for cell in cells})
     number = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-    paired, apart = "change is the median of the pairs'", "change is that of the medians"
+    paired, apart = "change is the median over processes", "change is the median of all pairs of processes of the two"
     dropped = max(cell.num_dropped for cell in cells)
-    share = f"{100 * cells[0].confidence:.2f}".rstrip("0").removesuffix(".")
-    together = "" if len(cells) == 1 else f", so that all {len(cells)} together hold in 95%"
     parts = (
-        f"medians of {number} {'pairs' if cells[0].is_paired else 'samples'}",
-        f"up to {dropped} dropped" if dropped else "",
+        f"{number} {'process' if numbers == [1] else 'processes'}",
+        f"up to {dropped} rounds dropped" if dropped else "",
         paired if cells[0].is_paired else apart,
-        f"an interval holds in {share}%{together}" if any(cell.interval for cell in cells) else "",
+        "each interval is for its cell by itself" if any(cell.interval for cell in cells) else "",
+        f"a fail holds for all {len(cells)} together, 5% error" if len(cells) > 1 else "",
     )
     return "; ".join(part for part in parts if part)
 
@@ -105,25 +106,11 @@ def workflow_commands(report: GateReport) -> Iterator[str]:
     """A workflow command of GitHub for each finding, at its source line where it has one."""
     for finding in report.findings:
         level = "warning" if finding.kind == "inconclusive" else "error"
-        place = f"file={_property(finding.file)},line={finding.line}," if finding.file else ""
-        yield f"::{level} {place}title={_property(f'bagel-perf: {VERDICTS[finding.kind]}')}::{_data(finding.message)}"
+        title = workflow_property(f"bagel-perf: {VERDICTS[finding.kind]}")
+        place = f"file={workflow_property(finding.file)},line={finding.line}," if finding.file else ""
+        yield f"::{level} {place}title={title}::{workflow_data(finding.message)}"
 
 
 def _cell(text: str) -> str:
     """Text of a result, which may not make Markdown of its own."""
-    for mark in "\\`*_<>|[]":
-        text = text.replace(mark, "\\" + mark)
-    return _one_line(text)
-
-
-def _one_line(text: str) -> str:
-    """Text of a result, which may not begin a line of its own: a runner would take it for a command."""
-    return " ".join(text.split())
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str | None) -> str:
-    return _data(text or "").replace(":", "%3A").replace(",", "%2C")
+    return markdown(text, always="*_>[")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from bagel_perf.analysis.gated_cells import cell_text, interval_text, limit_text
+from bagel_perf.report.inert import clean_xml
 from bagel_perf.report.table import STAGE_LABELS, res_text
 from bagel_perf.schema.gates import VERDICTS, CellState, GatedCell, GateReport
 
@@ -30,26 +31,27 @@ def junit_xml(report: GateReport) -> str:
         tag = OUTCOMES.get(outcome, "failure")
         if tag is not None:
             first = next((each.message for each in report.findings if each.kind == report.worst), outcome)
-            ElementTree.SubElement(case, tag, message=_printable(first)).text = _printable(_findings(report))
+            ElementTree.SubElement(case, tag, message=first).text = _findings(report)
     for cell in report.cells:
         _add_cell(suite, cell)
     tags = [child.tag for case in suite for child in case]
     suite.set("tests", str(len(suite)))
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(tags.count(tag)))
+    clean_xml(suite)
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def _add_cell(suite: ElementTree.Element, cell: GatedCell) -> None:
-    name = _printable(f"{res_text(cell.res)} {STAGE_LABELS[cell.stage]} {cell.variant}")
+    name = f"{res_text(cell.res)} {STAGE_LABELS[cell.stage]} {cell.variant}"
     case = ElementTree.SubElement(suite, "testcase", classname="bagel_perf.gate.latency", name=name)
     properties = ElementTree.SubElement(case, "properties")
     for key, value in _properties(cell).items():
         ElementTree.SubElement(properties, "property", name=key, value=value)
     tag = VERDICT_TAGS[cell.verdict]
     if tag is not None:
-        ElementTree.SubElement(case, tag, message=cell.reason).text = _printable(cell_text(cell))
+        ElementTree.SubElement(case, tag, message=cell.reason).text = cell_text(cell)
 
 
 def _properties(cell: GatedCell) -> dict[str, str]:
@@ -69,8 +71,3 @@ def _properties(cell: GatedCell) -> dict[str, str]:
 
 def _findings(report: GateReport) -> str:
     return "\n".join(f"{VERDICTS[finding.kind]}: {finding.message}" for finding in report.findings)
-
-
-def _printable(text: str) -> str:
-    """XML 1.0 has no other control characters than these."""
-    return "".join(letter for letter in text if letter >= " " or letter in "\t\n\r")

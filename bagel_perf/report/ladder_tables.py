@@ -60,4 +60,4 @@ def _ladder_table(result: Result, res: int | str) -> Table:
 
 def change_headers(result: Result) -> tuple[str, str]:
     """Of the change from the variant before, and of that from the first."""
-    return "step (95% interval)", f"from {result.variants[0]} (95% interval)"
+    return "step (interval)", f"from {result.variants[0]} (interval)"

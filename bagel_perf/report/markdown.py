@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bagel_perf.report.inert import markdown, markdown_line
 from bagel_perf.report.provenance import provenance_line
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import Table
@@ -35,13 +36,14 @@ def summary_markdown(result: Result) -> str:
 def verdict_markdown(result: Result) -> str:
     """The verdict, and below it the list of what else there is to say."""
     head, *rest = verdict_lines(result)
-    return "\n".join([head, "", *rest] if rest else [head])
+    items = [f"- {markdown_line(line.removeprefix('- '))}" for line in rest]
+    return "\n".join([markdown_line(head), "", *items] if items else [markdown_line(head)])
 
 
 def table_markdown(table: Table) -> str:
     """A table with its title above and its caption below."""
     rule = ["---:" if column.numeric else "---" for column in table.columns]
-    rows = [[column.header for column in table.columns], rule, *table.rows]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    head = [f"**{table.title}**", ""]
-    return "\n".join([*head, *lines, *(["", f"_{table.caption}_"] if table.caption else [])])
+    cells = [[column.header for column in table.columns], *table.rows]
+    head, *rows = ("| " + " | ".join(map(markdown, row)) + " |" for row in cells)
+    lines = [f"**{markdown(table.title)}**", "", head, "| " + " | ".join(rule) + " |", *rows]
+    return "\n".join([*lines, *(["", f"_{markdown(table.caption)}_"] if table.caption else [])])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Self, TextIO
+from typing import Self, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from bagel_perf.report.inert import Guarded, print_line, terminal
 from bagel_perf.report.text import MAX_COLUMNS
-from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, WarningEvent
+from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent, ProgressEvent, WarningEvent
 
 MAX_STEPS = 9999
 MIN_WORD = 12
@@ -18,6 +19,10 @@ BESIDE_TEXT = 26
 """Columns of a short bar, of percent and time, and between them."""
 STAMP = 10
 """Columns of the time in front of a line."""
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=cast(TextIO, Guarded(stream)))
 
 
 def fitted(text: str, width: int) -> str:
@@ -62,13 +67,13 @@ class ProgressView(_BarView):
         self._task: TaskID | None = None
         if stream.isatty() and not quiet:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.percentage:3.0f}%"),
                 TimeElapsedColumn(),
             )
             # A slow refresh: the worker that is being timed shares the processor.
-            self._bar = Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=2)
+            self._bar = Progress(*columns, console=_console(stream), transient=True, refresh_per_second=2)
             self._task = self._bar.add_task("starting the worker", total=None)
 
     def on_event(self, event: Event) -> None:
@@ -82,23 +87,25 @@ class ProgressView(_BarView):
             self._line(f"{environment.device_name}, {environment.preset} preset, {environment.attention} attention")
         elif isinstance(event, WarningEvent):
             self._line(f"warning: {event.text}")
+        elif isinstance(event, NoteEvent):
+            self._line(event.text)
 
     def _show(self, event: ProgressEvent) -> None:
         if self._bar is not None and self._task is not None:
-            description = fitted(event.text, self._bar.console.width - BESIDE_TEXT)
+            description = fitted(terminal(event.text), self._bar.console.width - BESIDE_TEXT)
             self._bar.update(self._task, description=description, completed=event.done, total=event.total)
         elif event.text != self._text:
             self._text = event.text
             # A larger total counts bytes.
             place = f"{event.done + 1}/{event.total}" if event.total <= MAX_STEPS else f"{event.done / event.total:.0%}"
             head = f"[{place}] "
-            self._line(head + fitted(event.text, MAX_COLUMNS - STAMP - len(head)))
+            self._line(head + fitted(terminal(event.text), MAX_COLUMNS - STAMP - len(head)))
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.console.print(terminal(text), markup=False, highlight=False)
         else:
-            print(f"{time.monotonic() - self._started_s:6.1f} s  {text}", file=self._stream, flush=True)
+            print_line(f"{time.monotonic() - self._started_s:6.1f} s  {text}", self._stream)
 
 
 class ReadingView(_BarView):
@@ -106,9 +113,13 @@ class ReadingView(_BarView):
 
     def __init__(self, stream: TextIO, name: str, *, quiet: bool = False) -> None:
         if stream.isatty() and not quiet:
-            columns = (TextColumn("reading {task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
-            self._bar = Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=4)
-            self._task = self._bar.add_task(fitted(name, self._bar.console.width - BESIDE_TEXT), total=None)
+            columns = (
+                TextColumn("reading {task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f}%"),
+            )
+            self._bar = Progress(*columns, console=_console(stream), transient=True, refresh_per_second=4)
+            self._task = self._bar.add_task(fitted(terminal(name), self._bar.console.width - BESIDE_TEXT), total=None)
 
     def on_progress(self, done: int, total: int) -> None:
         """Moves the bar to ``done`` of ``total`` bytes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 
+from bagel_perf.report.inert import markdown, markdown_code
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Environment
@@ -13,7 +14,8 @@ def provenance_line(result: Result) -> str:
     """All that a repetition needs, in one line of Markdown."""
     request = result.requests[0]
     asked = f"{request.task}, {request.steps} steps, seed {request.seed}"
-    return f"Measured on {source_text(result)}; weights: {result.environment.weights}; {asked}; `{result.command}`"
+    where = markdown(f"Measured on {source_text(result)}; weights: {result.environment.weights}; {asked}")
+    return f"{where}; {markdown_code(result.command)}"
 
 
 def source_text(result: Result) -> str:

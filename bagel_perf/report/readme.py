@@ -7,14 +7,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
+from bagel_perf.analysis.reading import load_checked
 from bagel_perf.report.cells import tolerant_variants
+from bagel_perf.report.inert import markdown, print_line
 from bagel_perf.report.markdown import table_markdown
 from bagel_perf.report.provenance import source_text
 from bagel_perf.report.tables import headline_table
 from bagel_perf.report.tolerance_tables import tolerance_tables
 from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import Result, load, result_file
+from bagel_perf.schema.results import Result, result_file
 from bagel_perf.schema.store import writing
 
 BEGIN = "<!-- result:begin -->"
@@ -31,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return update(options.results, options.readme, check=options.check)
     except BagelPerfError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_line(f"error: {error}", sys.stderr)
         return error.exit_code
 
 
@@ -45,7 +48,7 @@ def update(results: Sequence[Path], readme: Path, *, check: bool) -> int:
     sections = [section(_complete(path), path.parent, readme.parent) for path in paths]
     expected = replace_section(text, "\n\n".join(sections))
     if check and text != expected:
-        print(f"{readme} does not show {', '.join(map(str, paths))}; next: run without --check", file=sys.stderr)
+        print_line(f"{readme} does not show {', '.join(map(str, paths))}; next: run without --check", sys.stderr)
         return 1
     if text != expected:
         with writing(readme):
@@ -54,7 +57,7 @@ def update(results: Sequence[Path], readme: Path, *, check: bool) -> int:
 
 
 def _complete(path: Path) -> Result:
-    result = load(path)
+    result = load_checked(path)
     if result.environment.device_kind != "cuda" or not result.complete:
         raise UsageError(
             "only a complete result of a GPU goes into a README", value=path, remedy="name it with RESULT="
@@ -65,7 +68,7 @@ def _complete(path: Path) -> Result:
 def section(result: Result, folder: Path, readme_folder: Path) -> str:
     """The table of all variants, and a line that says where it comes from, with a link relative to the README."""
     link = Path(os.path.relpath(folder, readme_folder)).as_posix()
-    measured = f"Measured on {source_text(result)}: [{link}]({link})."
+    measured = f"Measured on {markdown(source_text(result))}: [{markdown(link)}]({quote(link)})."
     tables = (headline_table(result), *tolerance_tables(result))
     return "\n\n".join([*map(table_markdown, tables), f"{_pictures_text(result)}{measured}"])
 
@@ -79,7 +82,7 @@ def _pictures_text(result: Result) -> str:
     same = "md5-identical" if all(check.identical for check in checks) else "NOT identical"
     num_runs = sum(check.num_runs for check in checks)
     runs = "the one run" if num_runs == 1 else f"all {num_runs} runs"
-    return f"Pictures: {same} in {runs} against {result.variants[0]}. "
+    return f"Pictures: {same} in {runs} against {markdown(result.variants[0])}. "
 
 
 def replace_section(text: str, content: str) -> str:

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bagel_perf.analysis.reading import load_checked
+from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import SUMMARY_FILE, summary_markdown, write_summary
 from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import RESULT_FILE, load
+from bagel_perf.schema.results import RESULT_FILE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in rewritten(parser.parse_args(argv).reports):
             print(path)
     except BagelPerfError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_line(f"error: {error}", sys.stderr)
         return error.exit_code
     return 0
 
@@ -31,7 +33,7 @@ def rewritten(reports: Path) -> Iterator[Path]:
     if not results:
         raise UsageError("no results in the folder", value=reports)
     for path in results:
-        result, summary = load(path), path.with_name(SUMMARY_FILE)
+        result, summary = load_checked(path), path.with_name(SUMMARY_FILE)
         if not summary.is_file() or summary.read_text(encoding="utf-8") != summary_markdown(result):
             write_summary(result, path.parent)
             yield summary

@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from bagel_perf.analysis.gaps import large_gaps
-from bagel_perf.analysis.stats import pairs_needed
+from bagel_perf.analysis.stats import MIN_PROCESSES
 from bagel_perf.report.ablation_tables import ablation_lines
 from bagel_perf.report.cells import tolerant_variants
 from bagel_perf.report.table import STAGE_LABELS, counted, res_text
@@ -23,8 +22,8 @@ def verdict_lines(result: Result) -> tuple[str, ...]:
     if result.verdict == "pass" and number > 1:
         head += f", the pictures of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
-    lines += [*hidden_lines(result), *rest_lines(result), *noise_lines(result), *dropped_lines(result)]
-    lines += [*gap_lines(result), *tolerance_lines(result), *ablation_lines(result), *capture_lines(result)]
+    lines += [*hidden_lines(result), *stage_sum_lines(result), *dropped_lines(result)]
+    lines += [*tolerance_lines(result), *ablation_lines(result), *capture_lines(result)]
     lines += [f"- warning: {warning}" for warning in result.warnings]
     if result.error is not None:
         lines.append(f"- ended early: {result.error}")
@@ -44,20 +43,15 @@ def hidden_lines(result: Result) -> Iterator[str]:
                 yield f"- {place}: {STAGE_LABELS[delta.stage]} regressed, {delta.delta_pct:+.1f}%, which e2e hides"
 
 
-def rest_lines(result: Result) -> Iterator[str]:
-    """Where the whole changed by another amount than its stages."""
-    for rest in result.rests:
-        if rest.state == "do not add up" and rest.ci_ms is not None:
-            interval = f"{rest.ci_ms[0]:+.1f} to {rest.ci_ms[1]:+.1f}"
-            what = f"e2e changed by {rest.rest_ms:+.1f} ms ({interval}) beyond AR and DiT together"
-            yield f"- {rest.candidate} at {res_text(rest.res)}: {what}"
-
-
-def noise_lines(result: Result) -> Iterator[str]:
-    """Where the first variant differs from itself, so that nothing can be said."""
-    if any(delta.verdict == "invalid" for delta in (*result.deltas, *result.steps)):
-        first = result.variants[0]
-        yield f"- invalid: {first} differs from itself, or over a quarter of the pairs were dropped; run it again"
+def stage_sum_lines(result: Result) -> Iterator[str]:
+    """Where whole and stages of a variant disagree on a CPU; elsewhere that is a finding."""
+    if result.environment.device_kind != "cpu":
+        return
+    for each in result.stage_sums:
+        if each.state == "disagree" and each.ci_pct is not None:
+            interval = f"{each.ci_pct[0]:+.1f} to {each.ci_pct[1]:+.1f}"
+            what = f"e2e takes {each.apart_pct:+.1f}% ({interval}) against AR and DiT together, as it may on a CPU"
+            yield f"- {each.variant} at {res_text(each.res)}: {what}"
 
 
 def dropped_lines(result: Result) -> Iterator[str]:
@@ -65,13 +59,6 @@ def dropped_lines(result: Result) -> Iterator[str]:
     for each in result.dropped:
         place = f"{each.variant} at {res_text(each.res)}, round {each.round + 1}"
         yield f"- dropped: {place}: {each.reason}"
-
-
-def gap_lines(result: Result) -> Iterator[str]:
-    """Where the whole takes another time than its stages, which are then no account of it."""
-    for gap in large_gaps(result):
-        both = f"e2e {gap.e2e_ms:.1f} ms, AR and DiT {gap.sum_ms:.1f} ms in all"
-        yield f"- {gap.variant} at {res_text(gap.res)}: medians are {abs(gap.share):.0%} of e2e apart ({both})"
 
 
 def capture_lines(result: Result) -> Iterator[str]:
@@ -110,6 +97,6 @@ def _next_step(result: Result, path: Path) -> str:
         return f"look at the pictures in {path.parent}"
     if result.verdict == "incomplete":
         return "mend the cause and run it again; what was measured is kept"
-    if result.pairs < pairs_needed():
-        return f"--pairs {pairs_needed()} for an interval"
+    if result.processes < MIN_PROCESSES:
+        return f"--processes {MIN_PROCESSES} --pairs {2 * MIN_PROCESSES} for intervals and verdicts"
     return f"open the pictures in {path.parent}"

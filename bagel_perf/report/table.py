@@ -34,8 +34,9 @@ def res_text(res: int | str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 round``, ``2 rounds``."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+    """``1 round``, ``2 rounds``, ``2 processes``."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{plural * (number != 1)}"
 
 
 def ms_text(value: float | None) -> str:

@@ -5,7 +5,7 @@ A table holds finished strings: every number is formatted here, once, so that no
 
 from __future__ import annotations
 
-from bagel_perf.analysis.stats import pairs_needed
+from bagel_perf.analysis.stats import MIN_PROCESSES
 from bagel_perf.analysis.verify import tensor_groups
 from bagel_perf.analysis.work import busy_share
 from bagel_perf.report.ablation_tables import ablation_tables
@@ -65,7 +65,7 @@ def headline_table(result: Result) -> Table:
             *(
                 Column(header=header, numeric=True)
                 for candidate in candidates
-                for header in (f"{candidate} (ms)", "delta (95% interval)")
+                for header in (f"{candidate} (ms)", "delta (interval)")
             ),
             *noise_columns(result),
             Column(header="host syncs", numeric=True),
@@ -95,7 +95,7 @@ def latency_table(result: Result, candidate: str) -> Table:
 
 def change_columns(result: Result) -> tuple[Column, ...]:
     """Of what ``change_cells`` gives."""
-    headers = ("before (ms)", "after (ms)", "delta (%)", "95% interval (%)")
+    headers = ("before (ms)", "after (ms)", "delta (%)", "interval (%)")
     numbers = (Column(header=header, numeric=True) for header in headers)
     return (*numbers, *noise_columns(result), Column(header="verdict"))
 
@@ -229,7 +229,7 @@ def _sync_caption(result: Result) -> str:
 def _delta_texts(delta: Delta | None) -> tuple[str, str]:
     if delta is None:
         return NONE, NONE
-    interval = f"{counted(delta.num_pairs, 'pair')}, {pairs_needed()} needed"
+    interval = f"{counted(delta.num_processes, 'process')}, {MIN_PROCESSES} needed"
     if delta.ci_pct is not None:
         interval = f"{delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f}"
     return f"{delta.delta_pct:+.1f}", interval

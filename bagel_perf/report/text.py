@@ -6,13 +6,14 @@ import re
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from bagel_perf.report.inert import Guarded, terminal, terminal_cell
 from bagel_perf.report.summary import last_line, verdict_lines, verification_lines
 from bagel_perf.report.table import Table
 from bagel_perf.report.tables import result_tables, verification_table
@@ -43,7 +44,7 @@ def print_verification(verification: Verification, stream: TextIO) -> None:
 
 def console_for(stream: TextIO) -> Console:
     """A console of at most ``MAX_COLUMNS`` on a stream."""
-    console = Console(file=stream, highlight=False)
+    console = Console(file=cast(TextIO, Guarded(stream)), highlight=False)
     # A file or pipe has no width of its own.
     console.width = min(console.width, MAX_COLUMNS) if console.is_terminal else MAX_COLUMNS
     return console
@@ -55,19 +56,19 @@ def print_tables(console: Console, tables: Iterable[Table]) -> None:
         rendered = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for column, width in zip(table.columns, column_widths(table, console.width), strict=True):
             side: Literal["left", "right"] = "right" if column.numeric else "left"
-            rendered.add_column(Text(column.header), justify=side, overflow="fold", width=width)
+            rendered.add_column(Text(terminal_cell(column.header)), justify=side, overflow="fold", width=width)
         for row in table.rows:
-            rendered.add_row(*map(Text, row))
-        console.print(Text(table.title, style="bold"))
+            rendered.add_row(*(Text(terminal_cell(cell)) for cell in row))
+        console.print(Text(terminal_cell(table.title), style="bold"))
         console.print(rendered)
         if table.caption:
-            console.print(Text(table.caption, style="dim"))
+            console.print(Text(terminal_cell(table.caption), style="dim"))
         console.print()
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
     """Prints sentences; indented ones, which explain, with each further line below the first one's text."""
-    for line in lines:
+    for line in map(terminal, lines):
         if line.startswith("  ") and len(line) > console.width:
             line = "\n".join(_hanging(line, console.width))
         # Paths are copied from here, so a long line is left to the terminal to break.

@@ -6,6 +6,7 @@ from typing import TextIO
 
 from rich.text import Text
 
+from bagel_perf.report.inert import terminal
 from bagel_perf.report.text import console_for, print_lines, print_tables
 from bagel_perf.report.trace_changes import change_lines, change_tables
 from bagel_perf.report.trace_summary import headline, next_line, note_lines, source_line, warning_lines
@@ -17,7 +18,7 @@ def print_trace(report: TraceReport, top: int, stream: TextIO) -> None:
     """Prints what the trace shows, and what changed if it was compared; at most ``top`` rows a table."""
     console = console_for(stream)
     for text, style in ((source_line(report), "bold"), *((line, "bold red") for line in warning_lines(report))):
-        console.print(Text(text, style=style), soft_wrap=True)
+        console.print(Text(terminal(text), style=style), soft_wrap=True)
     print_lines(console, (*headline(report), ""))
     print_tables(console, trace_tables(report, top))
     if report.difference is not None:

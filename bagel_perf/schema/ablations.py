@@ -26,11 +26,12 @@ class SlotMixtures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """Milliseconds that a change saves, the median over rounds, with its 95 % interval (None under 6 rounds)."""
+    """Milliseconds that a change saves, the median over processes, with its 95 % interval (None under 6 of them)."""
 
     ms: float
     ci_ms: tuple[float, float] | None
     num_rounds: int
+    num_processes: int = 0
 
     @property
     def is_shown(self) -> bool | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-FIRST_LOOK = 8
-"""Rounds after which ``--pairs auto`` first asks whether they are enough; enough for six gated cells."""
+ROUNDS_PER_PROCESS = 2
+"""On a GPU; they only sharpen what a process shows."""
+FIRST_LOOK = 6
+"""Processes after which ``--pairs auto`` first asks whether they are enough."""
 
 
 def blocks(num_rounds: int, num_processes: int) -> tuple[tuple[int, int], ...]:

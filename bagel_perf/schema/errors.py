@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from bagel_perf.schema.plain_text import one_line
+
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended."""
 
@@ -25,10 +27,10 @@ class BagelPerfError(Exception):
     exit_code: ClassVar[int]
 
     def __init__(self, what: str, *, value: object = None, allowed: str = "", remedy: str = "") -> None:
-        self.what = _one_line(what)
-        self.value = None if value is None else _one_line(str(value))
-        self.allowed = _one_line(allowed)
-        self.remedy = _one_line(remedy)
+        self.what = one_line(what)
+        self.value = None if value is None else one_line(str(value))
+        self.allowed = one_line(allowed)
+        self.remedy = one_line(remedy)
         head = self.what if self.value is None else f"{self.what} ({self.value})"
         super().__init__("; ".join(part for part in (head, self.allowed, self.remedy) if part))
 
@@ -94,7 +96,3 @@ def error_from_json(data: object) -> BagelPerfError:
     for note in data.get("notes") or []:
         error.add_note(str(note))
     return error
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -80,9 +80,24 @@ class WarningEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteEvent:
+    """Something that the user should know, such as what is to come."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorEvent:
     """The last event of a plan that could not be finished."""
 
+    error: BagelPerfError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedEvent:
+    """A variant of the gate could not be finished; the others go on."""
+
+    variant: str
     error: BagelPerfError
 
 
@@ -100,7 +115,9 @@ Event: TypeAlias = (
     | SyncsEvent
     | FloorsEvent
     | WarningEvent
+    | NoteEvent
     | ErrorEvent
+    | FailedEvent
     | DoneEvent
 )
 
@@ -113,7 +130,9 @@ _CLASS_BY_NAME: dict[str, type[Event]] = {
     "syncs": SyncsEvent,
     "floors": FloorsEvent,
     "warning": WarningEvent,
+    "note": NoteEvent,
     "error": ErrorEvent,
+    "failed": FailedEvent,
     "done": DoneEvent,
 }
 _NAME_BY_CLASS = {event_class: name for name, event_class in _CLASS_BY_NAME.items()}
@@ -121,7 +140,12 @@ _NAME_BY_CLASS = {event_class: name for name, event_class in _CLASS_BY_NAME.item
 
 def to_line(event: Event) -> str:
     """The event as one line of JSON, without the line's end."""
-    fields = {"error": error_to_json(event.error)} if isinstance(event, ErrorEvent) else codec.to_json(event)
+    if isinstance(event, FailedEvent):
+        fields = {"variant": event.variant, "error": error_to_json(event.error)}
+    elif isinstance(event, ErrorEvent):
+        fields = {"error": error_to_json(event.error)}
+    else:
+        fields = codec.to_json(event)
     return json.dumps({"event": _NAME_BY_CLASS[type(event)], **fields})
 
 
@@ -136,4 +160,6 @@ def parse_event(line: str) -> Event:
         raise UsageError("line is no event", value=line.strip()[:80], allowed=", ".join(_CLASS_BY_NAME))
     if name == "error":
         return ErrorEvent(error=error_from_json(data.get("error")))
+    if name == "failed":
+        return FailedEvent(variant=str(data.get("variant")), error=error_from_json(data.get("error")))
     return codec.from_json(_CLASS_BY_NAME[name], data)

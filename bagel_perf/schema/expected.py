@@ -1,7 +1,7 @@
 """What tier 1 of the gate expects: exact counters and pictures of each variant under each request.
 
 The file is TOML, one table a variant and request; ``bagel-perf gate --update REASON`` writes it. History of the format:
-version 1, the first.
+version 1, the first; 2 has operators by function, what a second request does otherwise, and fingerprints.
 """
 
 from __future__ import annotations
@@ -14,24 +14,40 @@ from bagel_perf.schema import codec
 from bagel_perf.schema.errors import UsageError
 
 SCHEMA = "bagel-perf.expected"
-VERSION = 1
+VERSION = 2
 
 Counters = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedRun:
-    """Counters of both stages by name, and hashes of pixels and latents.
+class ExpectedPicture:
+    """What the reference gives under a request: hashes of pixels and latents, and fingerprints.
 
-    Hashes are those of one machine: another's products of matrices may differ in the last bit.
+    Hashes are those of one machine: another's products of matrices may differ in the last bit. Fingerprints are held on
+    any.
+    """
+
+    request: str
+    pixels: str
+    latents: str
+    contexts_print: tuple[float, ...]
+    latents_print: tuple[float, ...]
+    pixels_print: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedRun:
+    """Counters of both stages by name, of the first request of a process.
+
+    ``again_ar`` and ``again_dit`` are those that are others when its shape comes again, as recordings are there then.
     """
 
     request: str
     variant: str
-    pixels: str
-    latents: str
     ar: Counters
     dit: Counters
+    again_ar: Counters
+    again_dit: Counters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +56,7 @@ class Expected:
 
     reason: str
     made_with: dict[str, str]
+    pictures: tuple[ExpectedPicture, ...]
     runs: tuple[ExpectedRun, ...]
 
 
@@ -51,10 +68,10 @@ def load_expected(path: Path) -> Expected:
     except OSError as problem:
         reason = problem.strerror or str(problem)
         raise UsageError("no expected counters", value=path, allowed=reason, remedy=remedy) from problem
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise UsageError("expected counters are no TOML", value=path, allowed=str(problem), remedy=remedy) from problem
     try:
         return codec.from_json(Expected, codec.check_header(data, SCHEMA, VERSION))
-    except UsageError as problem:
+    except (UsageError, OverflowError) as problem:
         allowed = str(problem)
         raise UsageError("expected counters are not usable", value=path, allowed=allowed, remedy=remedy) from problem

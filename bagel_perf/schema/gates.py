@@ -27,10 +27,13 @@ from bagel_perf.schema.variants import LADDER
 REQUESTS = (
     Request(width=48, height=64, steps=5, guidance=Guidance(renorm="global", interval=(0.4, 1.0))),
     Request(task="t2i", width=64, height=48, steps=4),
+    Request(width=32, height=48, steps=3, guidance=Guidance(renorm="channel", interval=(0.0, 0.8))),
 )
-"""Of tier 1: both tasks, steps with guidance and without, both renormalizations."""
+"""Of tier 1: both tasks, a second resolution, steps with guidance and without, all renormalizations."""
 VARIANTS = (*(rung.name for rung in LADDER), "sync_free-adjust_positions")
 """Of tier 1: the mixture runs what no rung does, rows that a slot has to make for itself."""
+NUM_PASSES = 3
+"""Counted runs of a request in tier 1: the first of its process, the same again, and another of its shape."""
 EXPECTED_FILE = Path("reports/expected/tiny.toml")
 
 DEFAULT_LIMIT_PCT = 5.0
@@ -77,9 +80,10 @@ class Finding:
 class GatedCell:
     """A latency held to its limit: medians in ms, and the change with its interval in the unit of the limit.
 
-    The interval has the given ``confidence``; it is None where the samples are too few. ``num_pairs`` were measured in
-    the same rounds; where ``is_paired`` is false they are the samples of the arm that has fewer. ``num_dropped`` more
-    do not count for the conditions that they ran under. ``limit`` names its resolution.
+    The interval is for the cell by itself, with the given ``confidence``; it is None where ``num_processes`` are too
+    few. ``num_pairs`` were measured in the same rounds; where ``is_paired`` is false they are the samples of the arm
+    that has fewer. ``num_dropped`` more do not count for the conditions that they ran under. A ``verdict`` of fail
+    holds for all cells of the gate together. ``limit`` names its resolution.
     """
 
     res: int | str
@@ -93,6 +97,7 @@ class GatedCell:
     verdict: CellState
     reason: str
     num_pairs: int
+    num_processes: int
     num_dropped: int = 0
     confidence: float
     is_paired: bool = True

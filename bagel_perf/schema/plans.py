@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.ablations import SlotMixtures, slot_mixtures
+from bagel_perf.schema.blocks import FIRST_LOOK
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.variants import LADDER, parse_variant, parse_variants
@@ -34,7 +35,8 @@ class Plan:
 
     ``pairs``, ``processes`` and ``warmup`` of None mean the default of the device; the worker reports what it took. The
     first process (0) proves the pictures; ``rounds`` are those of one process (first, and one past the last), None for
-    its share of all. ``resolve_pct`` asks for as many more rounds as bring every interval within so many percent.
+    its share of all. ``resolve_pct`` asks for as many more processes as bring every interval within so many percent,
+    at most ``processes``.
     ``image_dir`` is where pictures are written, ``order_seed`` draws the order of the variants.
     ``budgets`` are host syncs per entry of a region. On CUDA ``profile`` asks for times, ``check_price`` for their
     test, and ``trace_path`` is where the profile's trace is kept. ``ladder`` asks for the change from each variant to
@@ -75,6 +77,10 @@ class Plan:
             raise UsageError("nothing can be resolved so well", value=self.resolve_pct, allowed="percent above 0")
         if self.processes is not None and self.processes < 1:
             raise UsageError("too few processes", value=self.processes, allowed="at least 1")
+        if self.resolve_pct is not None and self.processes is not None and self.processes < FIRST_LOOK:
+            remedy = "give --processes more, or --pairs a number"
+            allowed = f"--pairs auto looks first after {FIRST_LOOK}"
+            raise UsageError("too few processes", value=self.processes, allowed=allowed, remedy=remedy)
         if self.warmup is not None and self.warmup < 0:
             raise UsageError("warm-ups are negative", value=self.warmup, allowed="0 or more")
         if self.kind == "verify":

@@ -5,7 +5,6 @@ History of the format: version 1, the first.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +17,22 @@ from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import DeviceWork, Environment, Picture, Run, SyncDevice
 from bagel_perf.schema.slots import Stage
 from bagel_perf.schema.store import GZIP_MAGIC
+from bagel_perf.schema.strict_json import parse_json
 
 SCHEMA = "bagel-perf.result"
 RESULT_FILE = "result.json"
+LINES_FILE = "runs.jsonl"
+"""Beside it, and in its place, while the run has not ended; see ``lines``."""
 VERSION = 1
 
 DeltaVerdict = Literal["improved", "regressed", "no difference shown", "inconclusive", "invalid", "too few pairs"]
 """``too few pairs`` stands in older files for what is inconclusive now."""
 
-Verdict = Literal["pass", "outputs differ", "incomplete"]
+Verdict = Literal["pass", "outputs differ", "invalid", "incomplete"]
+"""``invalid``: something shows that the latencies are no account of the variants."""
+
+Unit = Literal["pair", "process"]
+"""What the intervals of a result take for independent; pairs in files from before 2026-11-30."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +109,10 @@ class IdentityCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """Change of latency from reference to candidate in percent; ``ci_pct`` is the 95 % interval, None under 6 pairs.
+    """Change of latency from reference to candidate in percent: the median over processes.
 
-    ``num_dropped`` further pairs were left out for the conditions that they ran under.
+    ``ci_pct`` is its interval, for the cell by itself, None under 6 processes; the ``verdict`` holds for all cells of
+    the table together. ``num_dropped`` further pairs were left out for the conditions that they ran under.
     """
 
     res: int | str
@@ -117,13 +124,15 @@ class Delta:
     num_pairs: int
     verdict: DeltaVerdict
     num_dropped: int = 0
+    num_processes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
     """The first variant against itself in the rounds of a comparison: what a difference between equals looks like.
 
-    ``floor_pct`` is half the interval, which a single pair may well reach without any effect. None under 6 pairs.
+    ``floor_pct`` is half the interval, which a single pair may well reach without any effect. None under 6 processes.
+    Both arms share their process, so what luck a process has is not in it.
     """
 
     res: int | str
@@ -132,19 +141,25 @@ class Noise:
     ci_pct: tuple[float, float] | None
     floor_pct: float | None
     num_pairs: int
+    num_processes: int = 0
+
+
+SumState = Literal["agree", "disagree", "too few processes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rest:
-    """What e2e changed beyond both stages together, in ms, as the median of the rounds' rests with its interval."""
+class StageSum:
+    """By how many percent the whole of a variant takes longer than its stages together, with its interval.
+
+    They disagree where that is beyond noise and 1%, judged for all variants and resolutions together.
+    """
 
     res: int | str
-    reference: str
-    candidate: str
-    rest_ms: float
-    ci_ms: tuple[float, float] | None
-    num_pairs: int
-    state: Literal["add up", "do not add up", "too few pairs"]
+    variant: str
+    apart_pct: float
+    ci_pct: tuple[float, float] | None
+    num_processes: int
+    state: SumState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +178,11 @@ class Result:
 
     ``variants`` are those that were named; cells, images and deltas hold the mixtures of ``ablations`` as well.
     ``deltas`` are against the first variant, ``steps`` of each named variant against the one before it; ``ladder`` says
-    that they are to be shown. ``noise`` is the first variant against itself, ``rests`` say whether the stages account
-    for the whole, ``dropped`` which runs do not count. ``processes`` shared the rounds. ``inputs`` are the pictures to
-    edit, as the autoencoder takes them, with paths relative to the result file.
+    that they are to be shown. ``noise`` is the first variant against itself, ``stage_sums`` say whether the stages
+    account for the whole, ``dropped`` which runs do not count. ``processes`` shared the rounds, and took
+    ``startups_s`` seconds each before their first run. ``looks`` are the numbers of processes after which the run would
+    have stopped, none where their number was fixed. ``inputs`` are the pictures to edit, as the autoencoder takes them,
+    with paths relative to the result file.
     """
 
     environment: Environment
@@ -193,9 +210,12 @@ class Result:
     steps: tuple[Delta, ...] = ()
     ablations: tuple[Ablation, ...] = ()
     noise: tuple[Noise, ...] = ()
-    rests: tuple[Rest, ...] = ()
+    stage_sums: tuple[StageSum, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     processes: int = 1
+    startups_s: tuple[float, ...] = ()
+    looks: tuple[int, ...] = ()
+    unit: Unit = "pair"
     inputs: tuple[Picture, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -216,8 +236,16 @@ def res_label(width: int, height: int) -> int | str:
 
 
 def result_file(path: Path) -> Path:
-    """The result file that ``path`` names: itself, or the one in a folder."""
-    return path / RESULT_FILE if path.is_dir() else path
+    """The file that ``path`` names: itself, or in a folder the lines of a run that has not ended, else its result."""
+    if not path.is_dir():
+        return path
+    return path / LINES_FILE if (path / LINES_FILE).is_file() else path / RESULT_FILE
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file says at its begin that it is one of compare's; ``OSError`` where it cannot be read."""
+    with path.open("rb") as file:
+        return f'"schema": "{SCHEMA}"'.encode() in file.read(1000)
 
 
 def _remedy(path: Path) -> str:
@@ -226,16 +254,11 @@ def _remedy(path: Path) -> str:
     return f"did you mean {' or '.join(inside)}?" if inside and path.name == RESULT_FILE else ""
 
 
-def load(path: Path) -> Result:
-    """The result in a file; ``UsageError`` when it cannot be read, is something else, or of a newer version."""
-    data = _json(path)
-    try:
-        return Result.from_json(data)
-    except (UsageError, OverflowError, RecursionError) as problem:
-        raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem
+def load_json(path: Path) -> Any:
+    """The JSON value in a result file, as it stands there; ``UsageError`` when there is none.
 
-
-def _json(path: Path) -> Any:
+    What is shown or judged comes from ``analysis.reading``, which holds it to its own samples.
+    """
     try:
         content = path.read_bytes()
     except OSError as problem:
@@ -245,11 +268,20 @@ def _json(path: Path) -> Any:
         allowed = "results are plain JSON; only a profile, a report of syncs --json, may be gzipped"
         raise UsageError("result file is gzipped", value=path, allowed=allowed, remedy="unpack it with gunzip")
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return parse_json(content)
     except RecursionError as problem:
         raise UsageError("result file is nested too deeply", value=path, remedy="give one of compare's") from problem
     except ValueError as problem:
         raise UsageError("result file is no JSON", value=path, allowed=str(problem)) from problem
+
+
+def load(path: Path) -> Result:
+    """The result in a file as it stands there; see ``load_json``."""
+    data = load_json(path)
+    try:
+        return Result.from_json(data)
+    except (UsageError, OverflowError, RecursionError) as problem:
+        raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem
 
 
 def _gzipped_beside(path: Path) -> str:

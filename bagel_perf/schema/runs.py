@@ -72,7 +72,8 @@ class Picture:
     """Identity of a picture: md5 of the PNG bytes and sha256 of the pixels.
 
     ``spread`` is the standard deviation of its grey levels; ``path`` is where the PNG lies, if it was written.
-    ``latents_sha256`` is of the latents that it was decoded from, where they were asked for.
+    ``latents_sha256`` is of the latents that it was decoded from, where they were asked for, and so are
+    fingerprints of keys and values, latents and pixels, which other machines' rounding does not change by much.
     """
 
     width: int
@@ -82,6 +83,9 @@ class Picture:
     spread: float
     path: str | None = None
     latents_sha256: str | None = None
+    contexts_print: tuple[float, ...] = ()
+    latents_print: tuple[float, ...] = ()
+    pixels_print: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ class Sabotage:
     """A mistake: ``after`` in the place of ``before`` in ``file``.
 
     The gate has to end in the error of ``kind``, and one of its findings has to hold all ``words`` and, where ``line``
-    is given, to name the line of ``file`` on which this part of ``after`` then stands.
+    is given, to name the line of ``file`` on which this part of ``after`` then stands. ``on_other_cpu`` tries it where
+    recorded hashes do not hold.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Sabotage:
     kind: FindingKind
     words: tuple[str, ...]
     line: str = ""
+    on_other_cpu: bool = False
 
     def __post_init__(self) -> None:
         assert self.after.count(self.line) == 1 or not self.line, self.name
@@ -44,7 +46,7 @@ class Sabotage:
                 "a sabotage does not fit the source any more",
                 value=self.name,
                 allowed=f"its text occurs {number} times in {self.file}",
-                remedy="write it anew in bagel_perf/commands/sabotages.py",
+                remedy="write it anew in bagel_perf/commands/sabotages.py or hidden_sabotages.py",
             )
         return source.replace(self.before, self.after)
 

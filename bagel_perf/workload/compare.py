@@ -9,7 +9,7 @@ from bagel_perf.harness.device_work import count_device_work
 from bagel_perf.harness.measure import memory_by_stage, run_stages
 from bagel_perf.harness.regions import NvtxSink, RecordFunctionSink, recording
 from bagel_perf.harness.settings import unchanged_settings
-from bagel_perf.schema.blocks import blocks
+from bagel_perf.schema.blocks import ROUNDS_PER_PROCESS, blocks
 from bagel_perf.schema.errors import OutputsDiffer
 from bagel_perf.schema.events import EnvironmentEvent, FloorsEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
@@ -21,10 +21,10 @@ from bagel_perf.workload.loading import Loaded
 from bagel_perf.workload.session import Case, Emit, Session, recorded_loop
 from bagel_perf.workload.timing import time_all, warm_up
 
-DEFAULT_ROUNDS = {"cuda": 6, "cpu": 1}
+DEFAULT_PROCESSES = 6
+"""A variant has luck of its own in each process, so nothing under six gives a verdict."""
+DEFAULT_ROUNDS = {"cuda": ROUNDS_PER_PROCESS * DEFAULT_PROCESSES, "cpu": 1}
 DEFAULT_WARMUPS = {"cuda": 1, "cpu": 0}
-DEFAULT_PROCESSES = {"cuda": 3, "cpu": 1}
-"""On a GPU a process may be slower than the next from beginning to end: one alone would not show it."""
 DIRTY = "the tree has uncommitted changes, so its commit does not name what is measured"
 
 
@@ -37,13 +37,14 @@ def run_compare(plan: Plan, loaded: Loaded, emit: Emit) -> None:
     kind = loaded.environment.device_kind
     num_rounds = DEFAULT_ROUNDS[kind] if plan.pairs is None else plan.pairs
     num_warmups = DEFAULT_WARMUPS[kind] if plan.warmup is None else plan.warmup
-    num_processes = DEFAULT_PROCESSES[kind] if plan.processes is None else plan.processes
+    num_processes = DEFAULT_PROCESSES if plan.processes is None else plan.processes
     shares = blocks(num_rounds, num_processes)
-    emit(EnvironmentEvent(environment=loaded.environment, pairs=num_rounds, warmup=num_warmups, processes=len(shares)))
     rounds = range(*(shares[plan.process] if plan.rounds is None else plan.rounds))
     session = Session(plan=plan, model=loaded.model, emit=emit, rounds=rounds, num_warmups=num_warmups)
     directory = Path(plan.weights) if plan.weights else None
     cases = [Case.of(session, request, directory) for request in plan.requests]
+    # Last: from here on all that takes time is runs, and until here it was the start-up of the process.
+    emit(EnvironmentEvent(environment=loaded.environment, pairs=num_rounds, warmup=num_warmups, processes=len(shares)))
     with unchanged_settings():
         if plan.process == 0:
             if loaded.environment.dirty:
@@ -87,7 +88,8 @@ def prove(case: Case, variant: str) -> bytes:
     repeated = case.record("repeat", variant, png, tuple(_memory(stage, *each) for stage, each in memory.items()))
 
     session.progress(f"{case.label} {variant}: another seed")
-    other = case.record("other_seed", variant, run_stages(case.subject(variant, case.request.seed + 1)))
+    seed = case.request.seed + 1
+    other = case.record("other_seed", variant, run_stages(case.subject(variant, seed)), seed=seed)
     _check(case.label, variant, counted.picture, repeated.picture, other.picture)
     if session.on_cuda:
         profile_work(case, variant)

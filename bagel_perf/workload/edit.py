@@ -5,10 +5,12 @@ Suffixes: N latent tokens, C latent channels (64).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bagel_perf.harness.measure import Stage, Subject
@@ -37,10 +39,19 @@ class RequestInputs:
     sampling: Sampling
 
 
-def request_inputs(request: Request, config: BagelConfig, weights: Path | None, seed: int) -> RequestInputs:
-    """Tokens, pixels and noise of a request; the noise of the encoding is drawn before that of the latents."""
+def request_inputs(
+    request: Request,
+    config: BagelConfig,
+    weights: Path | None,
+    seed: int,
+    encoded: Callable[[Image.Image, int], Tensor] = vit_pixels,
+) -> RequestInputs:
+    """Tokens, pixels and noise of a request; the noise of the encoding is drawn before that of the latents.
+
+    ``encoded`` makes what the image encoder takes of a picture and the encoder's side.
+    """
     generator = torch.Generator().manual_seed(seed)
-    picture = _picture_input(request, config, generator) if request.task == "i2i" else None
+    picture = _picture_input(request, config, generator, encoded) if request.task == "i2i" else None
     num_channels = config.autoencoder.z_channels * config.latent_patch**2
     grid = _grid(request, config)
     return RequestInputs(
@@ -53,14 +64,16 @@ def request_inputs(request: Request, config: BagelConfig, weights: Path | None, 
     )
 
 
-def _picture_input(request: Request, config: BagelConfig, generator: torch.Generator) -> PictureInput:
+def _picture_input(
+    request: Request, config: BagelConfig, generator: torch.Generator, encoded: Callable[[Image.Image, int], Tensor]
+) -> PictureInput:
     width, height = request.width, request.height
     image = load_picture(Path(request.image)) if request.image else draw_default_picture(width, height)
     down = config.autoencoder.downsample
     shape = (1, config.autoencoder.z_channels, height // down, width // down)
     return PictureInput(
         vae_pixels=vae_pixels(image, width, height),
-        vit_pixels=vit_pixels(image, config.vit.image_size),
+        vit_pixels=encoded(image, config.vit.image_size),
         noise=torch.randn(shape, generator=generator),
     )
 

@@ -1,121 +1,183 @@
-"""Tier 1 of the gate: each variant counted on the simulated device, run again, and run with another seed."""
+"""Tier 1 of the gate: each variant counted on the simulated device as a first and a later request, and run bare.
+
+Requests are small, and so is what the image encoder sees of a picture: its own resolution would take all the time.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
+from PIL import Image
 from torch import Tensor
 
 from bagel_perf.harness import torch_lacks, torch_versions
 from bagel_perf.harness.captures import CaptureRefused
-from bagel_perf.harness.environment import numeric_settings
-from bagel_perf.harness.measure import Subject, run_stages
+from bagel_perf.harness.measure import run_stages
 from bagel_perf.harness.setters import hearing_setters
-from bagel_perf.harness.settings import changes_since, changes_text, settings_changed
-from bagel_perf.harness.simulated.tensor import hidden, to_plain
+from bagel_perf.harness.settings import Watched, changes_text, random_changes, random_states, settings_changed
+from bagel_perf.harness.simulated import SimulatedCuda
+from bagel_perf.harness.syncs.frames import Folders, readable_path
 from bagel_perf.model.bagel import Bagel
-from bagel_perf.model.contracts import Denoising, Slots
-from bagel_perf.schema.errors import CountersDrifted
+from bagel_perf.model.config import BagelConfig
+from bagel_perf.model.parameters import map_tensors
+from bagel_perf.model.preprocess import vae_pixels
+from bagel_perf.schema.errors import BagelPerfError, CountersDrifted, RunFailed
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent
+from bagel_perf.schema.gates import NUM_PASSES
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Measurement, Purpose, Run
 from bagel_perf.workload.bind import bind, with_regions
-from bagel_perf.workload.counting import Counts, count_stages
+from bagel_perf.workload.counting import Counts, count_by_line
 from bagel_perf.workload.edit import RequestInputs, edit_subject, request_inputs
 from bagel_perf.workload.loading import Loaded
 from bagel_perf.workload.pictures import describe_picture
+from bagel_perf.workload.tapping import Tapped
 
-NUM_RUNS = 3
-"""Of each variant under each request: counted, repeated, with another seed."""
 NOT_FINITE = "latents that are not finite"
+ENCODED_SIDE = 84
+"""Pixels a side of what the image encoder sees: 36 patches, where its own 980 pixels are 4,900."""
 
 
-class Tapped:
-    """Slots whose denoise loop leaves behind a hash of its latents, and how many of their numbers are not finite."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """A request under a variant, by what a run of it brings along: as asked, another seed, or all of it other."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._loop = slots.denoise_loop
-        self.slots = replace(slots, denoise_loop=self._tapped)
-        self.latents_sha256: str | None = None
-        self.num_not_finite = 0
+    request: Request
+    variant: str
+    asked: RequestInputs
+    reseeded: RequestInputs
+    other: RequestInputs
 
-    def _tapped(self, state: Denoising, slots: Slots) -> Tensor:
-        latents_NC = self._loop(state, slots)
-        with hidden():  # looking at it is not the subject's doing
-            plain_NC = to_plain(latents_NC).contiguous()
-            self.latents_sha256 = hashlib.sha256(plain_NC.numpy().tobytes()).hexdigest()
-            self.num_not_finite = plain_NC.numel() - int(plain_NC.isfinite().sum())
-        return latents_NC
+    @property
+    def label(self) -> str:
+        return f"{self.request.task} {self.request.width}x{self.request.height} {self.variant}"
+
+    @classmethod
+    def of(cls, request: Request, variant: str, config: BagelConfig) -> _Case:
+        asked, reseeded, other = (
+            request_inputs(request, config, None, request.seed + number, _encoded) for number in range(3)
+        )
+        return cls(request=request, variant=variant, asked=asked, reseeded=reseeded, other=_with_other_words(other))
 
 
-def run_gate(plan: Plan, loaded: Loaded, emit: Callable[[Event], None]) -> None:
-    """Sends a run of each kind.
+def _encoded(image: Image.Image, side: int) -> Tensor:
+    """What the image encoder takes, small whatever its own side is."""
+    return vae_pixels(image, ENCODED_SIDE, ENCODED_SIDE)
 
-    Raises EnvironmentUnfit at the end where a run changed settings of torch, CountersDrifted where recorded work waits.
+
+def _with_other_words(inputs: RequestInputs) -> RequestInputs:
+    """Inputs of the same shape that share neither prompt nor picture with those that were asked for."""
+    picture = inputs.picture
+    if picture is not None:
+        pixels = {"vae_pixels": picture.vae_pixels.flip(-1), "vit_pixels": picture.vit_pixels.flip(-1)}
+        picture = replace(picture, **pixels)
+    return replace(inputs, prompt_ids=inputs.prompt_ids[1:] + inputs.prompt_ids[:1], picture=picture)
+
+
+def run_gate(
+    plan: Plan,
+    loaded: Loaded,
+    emit: Callable[[Event], None],
+    simulated: SimulatedCuda | None = None,
+    watched: Watched | None = None,
+) -> None:
+    """Sends the runs of each variant: counted once a pass, then two on the bare CPU.
+
+    Settings are held to what ``watched`` saw first. Raises EnvironmentUnfit at the end where a run changed some,
+    CountersDrifted where recorded work waits, RunFailed with its line where a run ends in any other error.
     """
     notes = tuple(torch_versions.notes(torch_lacks.lacking("simulated")))
     emit(EnvironmentEvent(environment=loaded.environment, pairs=0, warmup=0, notes=notes))
-    settings, done, refused = _Settings(), 0, dict[str, str]()
-    for request in plan.requests:
-        inputs, other = (request_inputs(request, loaded.model.config, None, request.seed + n) for n in range(2))
-        for variant in plan.variants:
-            for number, make in enumerate((_counted, _repeated, _other_seed)):
-                text = f"{request.task} {request.width}x{request.height} {variant}"
-                total = NUM_RUNS * len(plan.requests) * len(plan.variants)
-                emit(ProgressEvent(text=text, done=done + number, total=total))
-                run = partial(make, loaded.model, request, variant, other if make is _other_seed else inputs)
-                refusal = _sent(run, emit)
-                settings.look(run, text)
-                if refusal:
-                    refused[variant] = refusal
-                    break
-            done += NUM_RUNS
-    settings.check()
-    if refused:
-        raise CountersDrifted(f"{', '.join(refused)}: {next(iter(refused.values()))}")
+    cases = [_Case.of(request, variant, loaded.model.config) for variant in plan.variants for request in plan.requests]
+    gate = _Gate(emit=emit, total=(NUM_PASSES + 2) * len(cases), watched=watched or Watched())
+    simulated = simulated or SimulatedCuda()
+    with simulated:
+        model = map_tensors(loaded.model, simulated.wrap)  # one for all runs, as recordings are of a model
+        for number in range(NUM_PASSES):
+            for case in cases:
+                gate.run(case, partial(_counted, model, simulated, gate.watched, case, number))
+    for case in cases:
+        gate.run(case, partial(_plain, loaded.model, case, case.asked, "repeat"))
+        gate.run(case, partial(_plain, loaded.model, case, case.reseeded, "other_seed"))
+    gate.check()
 
 
-def _sent(run: Callable[[], Run], emit: Callable[[Event], None]) -> str:
-    """Why a run could not be made, empty where it was."""
-    try:
-        emit(RunEvent(run=run()))
-    except CaptureRefused as problem:
-        return str(problem)
-    return ""
+class _Gate:
+    """Runs under way: what was refused, and which settings the first of them that did so has changed."""
 
-
-class _Settings:
-    """Settings of torch as they are now, and the first run that changes them."""
-
-    def __init__(self) -> None:
-        self._before = numeric_settings()
+    def __init__(self, *, emit: Callable[[Event], None], total: int, watched: Watched) -> None:
+        self.watched = watched
+        self._emit = emit
+        self._total = total
+        self._done = 0
+        self._random = random_states()
         self._changed = ""
+        self._refused: dict[str, str] = {}
 
-    def look(self, run: Callable[[], Run], name: str) -> None:
-        """After a run; one that has changed something is made again, to hear which line it is."""
-        changes = changes_since(self._before)
-        if not changes or self._changed:
+    def run(self, case: _Case, run: Callable[[], Run]) -> None:
+        """Sends what a run gave; none of a case that was refused."""
+        self._emit(ProgressEvent(text=case.label, done=self._done, total=self._total))
+        self._done += 1
+        if case.label in self._refused:
             return
-        with hearing_setters(changes) as places, suppress(CaptureRefused):
+        try:
+            self._emit(RunEvent(run=run()))
+        except CaptureRefused as problem:
+            self._refused[case.label] = f"{case.variant}: {problem}"
+        except (BagelPerfError, BrokenPipeError):
+            raise
+        except Exception as problem:
+            raise _failed(case, problem) from problem
+        self._look(run, case.label)
+
+    def _look(self, run: Callable[[], Run], name: str) -> None:
+        """A run that has changed something is made again, to hear which line it is."""
+        if self._changed:
+            return
+        self.watched.compare()
+        changes = {**self.watched.changes, **random_changes(self._random)}
+        if not changes:
+            return
+        with hearing_setters(changes) as places, suppress(Exception):
             run()
-        self._changed = f"{changes_text(changes)}{f' at {places[0]}' if places else ''} in {name}"
+        place = places[0] if places else self.watched.place
+        self._changed = f"{changes_text(changes)}{f' at {place}' if place else ''} in {name}"
 
     def check(self) -> None:
+        """Raises what is wrong besides counters and pictures."""
         if self._changed:
             raise settings_changed(self._changed)
+        if self._refused:
+            raise CountersDrifted(next(iter(self._refused.values())))
 
 
-def _counted(model: Bagel, request: Request, variant: str, inputs: RequestInputs) -> Run:
-    tapped = Tapped(with_regions(bind(variant)))
-    counts = count_stages(model, lambda copy: edit_subject(copy, inputs, tapped.slots))
+def _failed(case: _Case, problem: Exception) -> RunFailed:
+    """Any other error, at the innermost line of the program."""
+    folders, place, link = Folders(), "", problem.__traceback__
+    while link is not None:
+        if folders.user_frame(link.tb_frame) is link.tb_frame and not folders.is_installed(link.tb_frame.f_code):
+            place = f"{readable_path(link.tb_frame.f_code.co_filename)}:{link.tb_lineno}"
+        link = link.tb_next
+    text = next(iter(str(problem).splitlines()), "")
+    failure = RunFailed(f"{case.label} failed at {place}", value=f"{type(problem).__name__}: {text}"[:300])
+    failure.add_note("".join(traceback.format_exception(problem)))
+    return failure
+
+
+def _counted(model: Bagel, simulated: SimulatedCuda, watched: Watched, case: _Case, number: int) -> Run:
+    """The first pass and the second are of the same request, the third of another one."""
+    inputs = case.other if number == NUM_PASSES - 1 else case.asked
+    tapped = Tapped(with_regions(bind(case.variant)))
+    counts = count_by_line(edit_subject(model, inputs, tapped.slots), simulated, watched)
     if tapped.num_not_finite:
         counts = replace(counts, measurements=tuple(_with_not_finite(each, tapped) for each in counts.measurements))
-    return _run("count", request, variant, counts.output, tapped, counts)
+    seed = case.request.seed + (2 if inputs is case.other else 0)
+    return replace(_run("count", case, seed, counts.output, tapped, counts), round=number)
 
 
 def _with_not_finite(measurement: Measurement, tapped: Tapped) -> Measurement:
@@ -125,31 +187,21 @@ def _with_not_finite(measurement: Measurement, tapped: Tapped) -> Measurement:
     return replace(measurement, counters={**(measurement.counters or {}), NOT_FINITE: tapped.num_not_finite})
 
 
-def _repeated(model: Bagel, request: Request, variant: str, inputs: RequestInputs) -> Run:
-    return _plain(model, request, variant, inputs, "repeat")
+def _plain(model: Bagel, case: _Case, inputs: RequestInputs, purpose: Purpose) -> Run:
+    tapped = Tapped(bind(case.variant))
+    output = run_stages(edit_subject(model, inputs, tapped.slots))
+    return _run(purpose, case, case.request.seed + (purpose == "other_seed"), output, tapped)
 
 
-def _other_seed(model: Bagel, request: Request, variant: str, inputs: RequestInputs) -> Run:
-    return _plain(model, request, variant, inputs, "other_seed")
-
-
-def _plain(model: Bagel, request: Request, variant: str, inputs: RequestInputs, purpose: Purpose) -> Run:
-    tapped = Tapped(bind(variant))
-    subject: Subject = edit_subject(model, inputs, tapped.slots)
-    return _run(purpose, request, variant, run_stages(subject), tapped)
-
-
-def _run(
-    purpose: Purpose, request: Request, variant: str, png: bytes, tapped: Tapped, counts: Counts | None = None
-) -> Run:
+def _run(purpose: Purpose, case: _Case, seed: int, png: bytes, tapped: Tapped, counts: Counts | None = None) -> Run:
     return Run(
         purpose=purpose,
-        variant=variant,
-        width=request.width,
-        height=request.height,
-        seed=request.seed + (purpose == "other_seed"),
+        variant=case.variant,
+        width=case.request.width,
+        height=case.request.height,
+        seed=seed,
         sync_device=counts.device if counts else None,
         measurements=counts.measurements if counts else (),
         sites=counts.sites if counts else (),
-        picture=replace(describe_picture(png), latents_sha256=tapped.latents_sha256),
+        picture=tapped.described(describe_picture(png), png),
     )

@@ -137,6 +137,7 @@ class Case:
         png: bytes,
         measurements: tuple[Measurement, ...] = (),
         *,
+        seed: int | None = None,
         round: int | None = None,
         sync_device: SyncDevice | None = None,
         captures_ms: tuple[float, ...] = (),
@@ -144,9 +145,9 @@ class Case:
         again: bool = False,
         conditions: Conditions | None = None,
     ) -> Run:
-        """Sends off one run; those of a round have the seed of the round, which starts at the request's own."""
+        """Sends off one run, of the request's own seed unless another is named."""
         width, height = self.request.width, self.request.height
-        seed = self.request.seed + (purpose == "other_seed") + (round or 0)
+        seed = self.request.seed if seed is None else seed
         apart = self.session.distance(png, variant, (width, height, seed))
         is_held = apart is not None and parse_variant(variant).min_psnr_db is not None
         run = Run(

@@ -1,4 +1,4 @@
-"""Times every variant once a round, the first twice, by stages and as a whole."""
+"""Times every variant once a round, the first twice, by stages and as a whole, each with a seed of its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from bagel_perf.schema.runs import Measurement
 from bagel_perf.schema.slots import as_stage
 from bagel_perf.workload.session import Case, recorded_loop
 
+NUM_PROOF_SEEDS = 2
+TEXTS = {time_stages: "stages", time_whole: "end to end"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
@@ -24,9 +27,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """What one timed run of an arm gave."""
+    """What one timed run of an arm gave, and its seed."""
 
     arm: Arm
+    seed: int
     outcome: Outcome
 
 
@@ -41,7 +45,7 @@ def time_all(cases: Sequence[Case]) -> None:
 
 
 def time_variants(case: Case, telemetry: Telemetry, order_seed: int) -> None:
-    """Warms up, then times every arm once a round, in random order, all with the seed of the round."""
+    """Warms up, then times every arm once a round, in random order, all with the seeds of the round."""
     session, plan = case.session, case.session.plan
     for variant in plan.measured:
         for _ in range(session.num_warmups_of(variant)):
@@ -67,12 +71,21 @@ def _time_arm(case: Case, arm: Arm, number: int, telemetry: Telemetry) -> list[T
     session = case.session
     clock = WallClock(device=session.model.device)
     found = []
-    for timing, text in ((time_stages, "stages"), (time_whole, "end to end")):
-        session.progress(f"{case.label} {arm.variant}: round {number + 1}, {text}")
-        subject = case.subject(arm.variant, case.request.seed + number)
-        found.append(Timed(arm=arm, outcome=timing(subject, clock, telemetry)))
+    for timing, seed in zip((time_stages, time_whole), seeds_of(case.request.seed, number), strict=True):
+        session.progress(f"{case.label} {arm.variant}: round {number + 1}, {TEXTS[timing]}")
+        outcome = timing(case.subject(arm.variant, seed), clock, telemetry)
+        found.append(Timed(arm=arm, seed=seed, outcome=outcome))
         _refuse_recording(arm.variant)
     return found
+
+
+def seeds_of(first: int, number: int) -> tuple[int, int]:
+    """Of the stages and of the whole in a round: none that a proof, a warm-up or another timed run has.
+
+    So no run is served what another has made. ``first`` is the request's own; the proof takes that and the next.
+    """
+    own = first + NUM_PROOF_SEEDS + 2 * number
+    return own, own + 1
 
 
 def _record(case: Case, found: Sequence[Timed], number: int) -> None:
@@ -87,6 +100,7 @@ def _record(case: Case, found: Sequence[Timed], number: int) -> None:
             timed.arm.variant,
             timed.outcome.output,
             latencies,
+            seed=timed.seed,
             round=number,
             again=timed.arm.again,
             conditions=timed.outcome.reading,

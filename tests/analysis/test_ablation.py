@@ -138,7 +138,7 @@ def test_slots_that_add_up_are_said_to_with_the_limit_in_the_caption() -> None:
     caption = caption_of(result)
     assert "they add up: all of its interval within 5% of all together" in caption
     assert "36 intervals, not corrected for their number" in caption
-    assert "intervals cover 96.9% (95% asked for)" in caption
+    assert "each interval by itself covers 96.9%" in caption
 
 
 def test_what_costs_time_is_not_said_to_save_it() -> None:
@@ -158,10 +158,10 @@ def test_the_footnote_stands_where_a_row_has_it() -> None:
     )
 
 
-def test_under_six_rounds_a_saving_names_its_rounds() -> None:
+def test_under_six_processes_a_saving_names_them() -> None:
     result = measured(adding_up, pairs=5)
     table = next(table for table in result_tables(result) if "slots of" in table.title)
-    assert table.rows[0] == ("AR", "adjust_positions", "50.0", "5 rounds", "50.0", "5 rounds")
+    assert table.rows[0] == ("AR", "adjust_positions", "50.0", "5 processes", "50.0", "5 processes")
     assert table.caption.startswith("medians of 5 rounds; alone:")
     assert "interval," not in table.caption and "cover" not in table.caption
 
@@ -170,9 +170,9 @@ def caption_of(result: Result) -> str:
     return next(table.caption for table in result_tables(result) if "slots of" in table.title)
 
 
-def test_five_rounds_do_not_say_whether_slots_add_up() -> None:
+def test_five_processes_do_not_say_whether_slots_add_up() -> None:
     lines = [*ablation_lines(measured(interacting, pairs=5))]
-    assert all(line.endswith("too few rounds to say whether the slots add up") for line in lines)
+    assert all(line.endswith("too few processes to say whether the slots add up") for line in lines)
 
 
 def test_a_mixture_with_a_wrong_picture_saves_nothing_and_fails_the_comparison() -> None:

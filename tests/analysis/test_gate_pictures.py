@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from bagel_perf.analysis.gate_pictures import picture_findings
+from bagel_perf.analysis.drift import request_label
+from bagel_perf.analysis.gate_pictures import picture_findings, print_findings
+from bagel_perf.schema.expected import Expected, ExpectedPicture
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Purpose, Run
 from scripted import make_run
@@ -54,3 +58,32 @@ def test_of_flat_pictures_no_more_is_said_than_that_they_are_flat() -> None:
 def test_latents_that_a_picture_hides_are_a_finding() -> None:
     (message,) = messages(run("repeat"), run("repeat", "fused", latents="others"))
     assert message.startswith("fused gives other latents than baseline")
+
+
+PICTURE = ExpectedPicture(
+    request=request_label(REQUEST),
+    pixels="00ff",
+    latents="11ee",
+    contexts_print=(0.5, -0.25),
+    latents_print=(1.0, 2.0),
+    pixels_print=(127.0, 90.0),
+)
+EXPECTED = Expected(reason="a test", made_with={}, pictures=(PICTURE,), runs=())
+
+
+@pytest.mark.parametrize(
+    ("prints", "what"),
+    [
+        ({}, None),
+        ({"latents_print": (1.01, 2.01), "pixels_print": (127.2, 90.1)}, None),
+        ({"latents_print": (1.1, 2.2)}, "the latents"),
+        ({"contexts_print": (0.503, -0.25)}, "the contexts"),
+        ({"pixels_print": (131.0, 90.0)}, "the pixels"),
+        ({"pixels_print": (131.0,)}, "the pixels"),
+        ({"latents_print": (math.nan, 2.0)}, "the latents"),
+    ],
+)
+def test_a_fingerprint_may_be_off_by_rounding_and_no_more(prints: dict[str, Any], what: str | None) -> None:
+    ours = replace(EXPECTED, pictures=(replace(PICTURE, **prints),))
+    found = [finding.message for finding in print_findings([REQUEST], EXPECTED, ours)]
+    assert [message.partition(" of the reference")[0] for message in found] == ([] if what is None else [what])

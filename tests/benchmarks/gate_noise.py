@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,63 +17,97 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from bagel_perf.analysis.judging import ChangeState, State  # noqa: E402
-from bagel_perf.analysis.planning import MAX_PAIRS, looks  # noqa: E402
+from bagel_perf.analysis.judging import State  # noqa: E402
 from bagel_perf.schema.limits import parse_limit  # noqa: E402
+from bagel_perf.schema.slots import STAGES  # noqa: E402
 from noise_models import (  # noqa: E402
     MODELS,
+    NOISES,
     ORDERS,
     Floats,
-    auto_states,
+    apart_intervals,
+    by_pair,
     change_states,
+    covered,
+    drawn_noise,
+    false_tables,
+    latencies_ms,
     limit_states,
+    opposite_ends,
+    ordered_differences,
+    samples_of,
+    stopped,
+    students_t,
     t_test_in_blocks,
 )
 
 README = ROOT / "reports" / "gate-noise" / "README.md"
 SEED = 1
-NUMBERS = (6, 10, 16, 20)
+NUMBERS = (6, 12, 18)
 EFFECT = 0.03
-EVERY_PAIR = range(6, MAX_PAIRS + 1)
-LIMIT, LIMIT_PAIRS = parse_limit("dit:3%"), 10
-DRAWN = ORDERS["drawn every round"]
+LIMIT = parse_limit("dit:3%")
+NUM_SIZES = 2
+NUM_ARMS = 5
+"""A reference and four variants that are equal to it."""
+LARGE_EFFECT = 0.1
+APART = {"differences": ordered_differences, "opposite ends": opposite_ends, "t": students_t}
 
 Rows = list[list[str]]
 
 
 @cache
-def noise_of(name: str, num_trials: int) -> Floats:
-    """The same noise for every table."""
-    return MODELS[name](np.random.default_rng(SEED), num_trials, 2 * MAX_PAIRS)
+def latencies(name: str, num_trials: int, num_processes: int, order: str = "drawn every round") -> Floats:
+    """The same runs of two arms for every table."""
+    noise = drawn_noise(name, np.random.default_rng(SEED), num_trials, num_processes, 2)
+    return latencies_ms(noise, ORDERS[order])
 
 
-def main_table(num_trials: int) -> Rows:
-    """Pairs in the order of the harness beside blocks; each cell for 6, 10, 16 and 20 runs of either arm."""
-    head = ["noise", "pairs: slower", "faster", "+3% found", "t-test: slower", "faster", "+3% found"]
-    return [head, *([name, *_paired(name, num_trials), *_in_blocks(name, num_trials)] for name in MODELS)]
+def coverage_table(num_trials: int) -> Rows:
+    """How often an interval holds the truth, and how often 3% are found, with 6, 12 and 18 processes."""
+    head = ["noise", "covered", "by pair: covered", "+3% found", "t-test in blocks: false alarms"]
+    return [head, *([name, *_coverage(name, num_trials)] for name in NOISES)]
 
 
-def _paired(name: str, num_trials: int) -> list[str]:
-    noise = noise_of(name, num_trials)
-    equal = [change_states(noise, 0.0, num_pairs=number) for number in NUMBERS]
-    slower = [change_states(noise, EFFECT, num_pairs=number) for number in NUMBERS]
-    columns: tuple[tuple[list[Counter[ChangeState]], ChangeState], ...] = (
-        (equal, "regressed"),
-        (equal, "improved"),
-        (slower, "regressed"),
-    )
-    return [_by_number([each[state] / num_trials for each in states]) for states, state in columns]
+def _coverage(name: str, num_trials: int) -> list[str]:
+    tables = [latencies(name, num_trials, number) for number in NUMBERS]
+    slower = [change_states(samples_of(each, effect=EFFECT))["regressed"] / num_trials for each in tables]
+    return [
+        _by_number([covered(samples_of(each)) for each in tables]),
+        _by_number([covered(map(by_pair, samples_of(each))) for each in tables]),
+        _by_number(slower),
+        _in_blocks(name, num_trials),
+    ]
 
 
-def _in_blocks(name: str, num_trials: int) -> list[str]:
-    noise = noise_of(name, num_trials)
-    equal, slower = ([t_test_in_blocks(noise, effect, num_runs=n) for n in NUMBERS] for effect in (0.0, EFFECT))
-    columns = ((equal, 1), (equal, -1), (slower, 1))
-    return [_by_number([float(np.mean(each == side)) for each in sides]) for sides, side in columns]
+def _in_blocks(name: str, num_trials: int) -> str:
+    """Of machines whose noise knows no process."""
+    if name not in MODELS:
+        return "-"
+    runs = drawn_noise(name, np.random.default_rng(SEED), num_trials, NUMBERS[1], 2).runs
+    return _by_number([float(np.mean(t_test_in_blocks(runs, num_runs=2 * number) != 0)) for number in NUMBERS[:2]])
+
+
+def joint_table(num_trials: int) -> Rows:
+    """Tables of four equal variants at two sizes in which any cell has a verdict, with 6 and 12 processes."""
+    return [
+        ["noise", "jointly: any false verdict", "by the intervals alone"],
+        *([name, *_joint(name, num_trials)] for name in NOISES),
+    ]
+
+
+def _joint(name: str, num_trials: int) -> list[str]:
+    shares = [false_tables(_equal_variants(name, num_trials, number)) for number in NUMBERS[:2]]
+    return [_by_number(column) for column in zip(*shares, strict=True)]
+
+
+def _equal_variants(name: str, num_trials: int, num_processes: int) -> list[Floats]:
+    draw = np.random.default_rng(SEED + 1)
+    cells = range(NUM_SIZES * len(STAGES))
+    return [latencies_ms(drawn_noise(name, draw, num_trials, num_processes, NUM_ARMS)) for _ in cells]
 
 
 def order_table(num_trials: int) -> Rows:
-    """Shares of false alarms on the worse side with 6 and 10 pairs, by what decides which arm is first in a round."""
+    """Shares of false alarms on the worse side with 6 and 12 processes, by what decides which arm is first."""
     return [
         ["noise", *ORDERS],
         *([name, *(_worse_side(name, order, num_trials) for order in ORDERS)] for name in MODELS),
@@ -82,9 +115,8 @@ def order_table(num_trials: int) -> Rows:
 
 
 def _worse_side(name: str, order: str, num_trials: int) -> str:
-    noise = noise_of(name, num_trials)
-    states = [change_states(noise, 0.0, num_pairs=number, order=ORDERS[order]) for number in NUMBERS[:2]]
-    return _by_number([_alarm_share(each, num_trials) for each in states])
+    states = [change_states(samples_of(latencies(name, num_trials, number, order))) for number in NUMBERS[:2]]
+    return _by_number([max(each["regressed"], each["improved"]) / num_trials for each in states])
 
 
 def limit_table(num_trials: int) -> Rows:
@@ -92,36 +124,41 @@ def limit_table(num_trials: int) -> Rows:
     effects = {"equal": 0.0, "+3%": EFFECT, "+6%": 2 * EFFECT}
     return [
         ["noise", *(f"{name}: pass / inconclusive / fail" for name in effects)],
-        *([name, *(_verdicts(name, effect, num_trials) for effect in effects.values())] for name in MODELS),
+        *([name, *(_verdicts(name, effect, num_trials) for effect in effects.values())] for name in NOISES),
     ]
 
 
 def _verdicts(name: str, effect: float, num_trials: int) -> str:
-    states = limit_states(noise_of(name, num_trials), effect, LIMIT, num_pairs=LIMIT_PAIRS, order=DRAWN)
+    states = limit_states(samples_of(latencies(name, num_trials, NUMBERS[0]), effect=effect), LIMIT)
     order: tuple[State, ...] = ("pass", "inconclusive", "fail")
     return _by_number([states[state] / num_trials for state in order])
 
 
 def auto_table(num_trials: int) -> Rows:
-    """What a rule that stops on precision costs and finds, and what it would if it looked after every pair."""
-    return [
-        ["noise", "pairs", "false alarms", "+3% found", "after every pair: pairs", "false alarms"],
-        *([name, *_auto(name, num_trials)] for name in MODELS),
-    ]
+    """What a rule that stops on precision costs, covers and finds."""
+    return [["noise", "processes", "covered", "+3% found"], *([name, *_auto(name, num_trials)] for name in NOISES)]
 
 
 def _auto(name: str, num_trials: int) -> list[str]:
-    noise = noise_of(name, num_trials)
-    equal, pairs = auto_states(noise, 0.0, looks(), order=DRAWN)
-    slower, _ = auto_states(noise, EFFECT, looks(), order=DRAWN)
-    restless, restless_pairs = auto_states(noise, 0.0, EVERY_PAIR, order=DRAWN)
-    alarms, found = _percent(_alarm_share(equal, num_trials)), _percent(slower["regressed"] / num_trials)
-    return [f"{pairs:.1f}", alarms, found, f"{restless_pairs:.1f}", _percent(_alarm_share(restless, num_trials))]
+    table = latencies(name, num_trials, NUMBERS[-1])
+    equal, slower = stopped(samples_of(table)), stopped(samples_of(table, effect=EFFECT))
+    return [f"{equal.num_processes:.1f}", _percent(equal.covered), _percent(slower.found)]
 
 
-def _alarm_share(states: Counter[ChangeState], num_trials: int) -> float:
-    """Of the side that has more."""
-    return max(states["regressed"], states["improved"]) / num_trials
+def apart_table(num_trials: int) -> Rows:
+    """Two measurements of six processes each, one after the other."""
+    head = ["noise", *(f"{name}: covered / +10% found" for name in APART)]
+    return [head, *([name, *_apart(name, num_trials)] for name in NOISES)]
+
+
+def _apart(name: str, num_trials: int) -> list[str]:
+    table = latencies_ms(drawn_noise(name, np.random.default_rng(SEED), num_trials, 2 * NUMBERS[0], 1))
+    columns = []
+    for interval in APART.values():
+        equal, slower = ([*apart_intervals(table, effect, interval)] for effect in (0.0, LARGE_EFFECT))
+        holds = float(np.mean([low <= 0 <= high for low, high in equal]))
+        columns.append(_by_number([holds, float(np.mean([low > 0 for low, _ in slower]))]))
+    return columns
 
 
 def _by_number(shares: Sequence[float]) -> str:
@@ -133,10 +170,12 @@ def _percent(share: float) -> str:
 
 
 TABLES: dict[str, Callable[[int], Rows]] = {
-    "arms": main_table,
-    "order": order_table,
+    "coverage": coverage_table,
+    "joint": joint_table,
     "limit": limit_table,
     "auto": auto_table,
+    "apart": apart_table,
+    "order": order_table,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bagel_perf import launch
+from bagel_perf.analysis.reading import rebuilt
 from bagel_perf.cli import main
 from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.results import Result
@@ -144,8 +145,7 @@ def test_what_cannot_be_judged_is_one_line(arguments: list[str], message: str, c
 
 def test_a_name_of_a_variant_that_is_not_known_any_more_is_judged_too(capsys: Capture) -> None:
     renamed = [replace(run, variant="turbo") if run.variant == "sync_free" else run for run in SLOWER.runs]
-    checks = tuple(replace(check, candidate="turbo") for check in SLOWER.identity)
-    keep("result.json", replace(SLOWER, variants=("baseline", "turbo"), runs=tuple(renamed), identity=checks))
+    keep("result.json", rebuilt(replace(SLOWER, variants=("baseline", "turbo"), runs=tuple(renamed))))
     assert main(["gate", "result.json", "--limit", "dit:3%"]) == 1
     assert "regressed: turbo at 256: dit" in capsys.readouterr().out
 
@@ -153,7 +153,7 @@ def test_a_name_of_a_variant_that_is_not_known_any_more_is_judged_too(capsys: Ca
 def test_a_hostile_name_stays_text(capsys: Capture) -> None:
     name = "a|b<script>\n::error::x"
     renamed = [replace(run, variant=name) if run.variant == "sync_free" else run for run in SLOWER.runs]
-    odd = replace(SLOWER, variants=("baseline", name), runs=tuple(renamed), identity=())
+    odd = rebuilt(replace(SLOWER, variants=("baseline", name), runs=tuple(renamed)))
     keep("result.json", replace(odd, environment=replace(ENVIRONMENT, device_name="[x](y)")))
     assert main(["gate", "result.json", "--limit", "dit:3%", "--summary", "s.md", "--github"]) == 1
     markdown = Path("s.md").read_text()

@@ -14,7 +14,8 @@ from bagel_perf.commands import self_test
 from bagel_perf.commands.gate_copy import Ended
 from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.commands.hidden_regression import LATENCIES_MS, scripted_result
-from bagel_perf.commands.sabotages import OF_COUNTERS, OF_PICTURES, SABOTAGES
+from bagel_perf.commands.hidden_sabotages import HIDDEN, OF_ALL_VARIANTS
+from bagel_perf.commands.sabotages import OF_COUNTERS, SABOTAGES
 from bagel_perf.commands.self_test import ROOT, run_self_test, scripted_trial, trial
 from bagel_perf.schema.errors import CountersDrifted, RunFailed, UsageError
 from bagel_perf.schema.gates import Finding
@@ -33,6 +34,9 @@ SOURCE = "one\ntwo\nfour\n"
 FINDING = Finding(kind="counter", message="new host syncs at a/b.py:3: scalar read", file="a/b.py", line=3)
 PASSED = Ended(exit_code=0, findings=(), worst=None, error="", seconds=1.0)
 
+others: list[bool] = []
+"""Which gates ran on another kind of CPU, in order."""
+
 UseGate = Callable[[Callable[[int, tuple[str, ...]], Ended]], None]
 
 
@@ -42,9 +46,11 @@ def use_gate(monkeypatch: pytest.MonkeyPatch) -> UseGate:
 
     def use(ended: Callable[[int, tuple[str, ...]], Ended]) -> None:
         done: list[Path] = []
+        others.clear()
 
-        def run(copy: Path, *arguments: str) -> Ended:
+        def run(copy: Path, *arguments: str, on_other_cpu: bool = False) -> Ended:
             done.append(copy)
+            others.append(on_other_cpu)
             return ended(len(done) - 1, arguments)
 
         monkeypatch.setattr(self_test, "run_gate", run)
@@ -60,6 +66,10 @@ def test_every_sabotage_fits_the_tree(sabotage: Sabotage) -> None:
     assert (place is not None) is bool(sabotage.line)
     if place is not None:
         assert patched.splitlines()[place[1] - 1].count(sabotage.line) == 1
+
+
+def test_there_are_a_dozen_hidden_ones_besides() -> None:
+    assert len(HIDDEN) >= 12 and set(HIDDEN) < set(SABOTAGES)
 
 
 def test_names_of_sabotages_are_their_own() -> None:
@@ -88,7 +98,7 @@ def test_a_finding_has_to_name_the_cause_and_the_line(other: Finding) -> None:
     assert SABOTAGE.finding((other,), patched) is None
 
 
-@pytest.mark.parametrize("sabotage", [OF_COUNTERS[3], OF_PICTURES[1]], ids=lambda sabotage: sabotage.name)
+@pytest.mark.parametrize("sabotage", [OF_COUNTERS[3], OF_ALL_VARIANTS[2]], ids=lambda sabotage: sabotage.name)
 def test_the_gate_catches_a_sabotage_in_a_copy_and_the_tree_stays_as_it_is(sabotage: Sabotage) -> None:
     before = (ROOT / sabotage.file).read_bytes()
     outcome = trial(ROOT, sabotage)
@@ -113,7 +123,9 @@ def test_what_the_gate_misses_is_an_error_with_its_name(
     path = tmp_path / "self_test.json"
     assert main(["gate", "--self-test", "--json", str(path)]) == 6
     shown = capsys.readouterr()
-    assert "self-test: failed (0 of 12 sabotages caught, 20 of 20 untouched copies pass)" in shown.out
+    number = len(SABOTAGES) + 1
+    assert f"self-test: failed (0 of {number} sabotages caught, 20 of 20 untouched copies pass)" in shown.out
+    assert sum(others) == 10 + sum(sabotage.on_other_cpu for sabotage in SABOTAGES)
     error = shown.err.splitlines()[-1]
     assert error.startswith("error: the gate misses what it has to catch (")
     assert all(sabotage.name in error for sabotage in SABOTAGES)

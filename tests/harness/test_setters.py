@@ -20,6 +20,20 @@ WAYS: dict[str, Callable[[], Any]] = {
     "cuDNN benchmark": lambda: setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark),
     "cuDNN deterministic": lambda: setattr(torch.backends.cudnn, "deterministic", torch.backends.cudnn.deterministic),
     "cuDNN TF32": lambda: setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32),
+    "cuDNN enabled": lambda: setattr(torch.backends.cudnn, "enabled", torch.backends.cudnn.enabled),
+    "fp16 reduced precision reduction": lambda: setattr(
+        torch.backends.cuda.matmul,
+        "allow_fp16_reduced_precision_reduction",
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
+    ),
+    "flash attention": lambda: torch.backends.cuda.enable_flash_sdp(torch.backends.cuda.flash_sdp_enabled()),
+    "efficient attention": lambda: torch.backends.cuda.enable_mem_efficient_sdp(
+        torch.backends.cuda.mem_efficient_sdp_enabled()
+    ),
+    "math attention": lambda: torch.backends.cuda.enable_math_sdp(torch.backends.cuda.math_sdp_enabled()),
+    "cuDNN attention": lambda: torch.backends.cuda.enable_cudnn_sdp(torch.backends.cuda.cudnn_sdp_enabled()),
+    "autocast on CUDA": lambda: torch.set_autocast_enabled("cuda", torch.is_autocast_enabled("cuda")),
+    "autocast on the CPU": lambda: torch.set_autocast_enabled("cpu", torch.is_autocast_enabled("cpu")),
     "bf16 reduced precision reduction": lambda: setattr(
         torch.backends.cuda.matmul,
         "allow_bf16_reduced_precision_reduction",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bagel_perf.model.attention import Attention
 from bagel_perf.model.bagel import Bagel, build_bagel
-from bagel_perf.model.checkpoint_files import TensorHeader
+from bagel_perf.model.checkpoint_files import TensorHeader, tensor_shapes
 from bagel_perf.model.config import BagelConfig, SpecialTokens, config_from_directory, preset
 from bagel_perf.model.parameters import map_tensors
 from bagel_perf.model.weights import (
@@ -231,3 +231,44 @@ def test_a_checkpoint_of_other_sizes_lists_its_shapes(golden_dir: Path) -> None:
     wider = dataclasses.replace(config, llm=dataclasses.replace(config.llm, intermediate=512))
     with pytest.raises(UsageError, match="has shape"):
         load(golden_dir, wider)
+
+
+def test_a_tensor_that_a_header_names_twice_is_refused(tmp_path: Path) -> None:
+    entry = b'"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    header = b"{" + entry + b", " + entry + b"}"
+    path = tmp_path / "twice.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(UsageError, match=r"twice\.safetensors has two tensors of one name .* given twice"):
+        tensor_shapes(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": 10**30},
+        {"num_hidden_layers": 10**9},
+        {"vocab_size": 10**12},
+        {"intermediate_size": 2**23, "hidden_size": 2**23, "num_hidden_layers": 9999},
+        {"rope_theta": 0.0},
+        {"rope_theta": -1e6},
+        {"rms_norm_eps": 0.0},
+        {"rms_norm_eps": 1e300},
+    ],
+    ids=str,
+)
+def test_absurd_sizes_are_one_line(tmp_path: Path, change: dict[str, float]) -> None:
+    sizes: dict[str, float] = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "intermediate_size": 64, "vocab_size": 512,
+    }  # fmt: skip
+    (tmp_path / "llm_config.json").write_text(json.dumps(sizes | change))
+    with pytest.raises(UsageError) as caught:
+        config_from_directory(tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", ['{"hidden_size": 1, "hidden_size": 2}', '{"a": NaN}', "[" * 100_000, "\udcff"])
+def test_a_configuration_that_says_two_things_or_none_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "llm_config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError, match=r"llm_config\.json is "):
+        config_from_directory(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.analysis.reading import rebuilt
 from bagel_perf.report import archive
 from bagel_perf.report.archive import without_folder
 from bagel_perf.schema.errors import UsageError
@@ -57,8 +58,14 @@ def test_only_the_largest_picture_becomes_a_preview_and_keeps_its_hash(tmp_path:
 
 def test_what_differs_keeps_its_difference_when_it_becomes_a_preview(tmp_path: Path) -> None:
     result = write_result(tmp_path / "out", {"large.png": 1024, "other.png": 1024})
-    first, second, *others = result.images
-    result = dataclasses.replace(result, images=(first, dataclasses.replace(second, md5="0" * 32), *others))
+    other = result.images[1].variant
+    runs = [
+        dataclasses.replace(run, picture=dataclasses.replace(run.picture, md5=run.picture.md5[::-1]))
+        if run.variant == other
+        else run
+        for run in result.runs
+    ]
+    result = rebuilt(dataclasses.replace(result, runs=tuple(runs)))
     write_json_atomic(tmp_path / "out" / "result.json", result.to_json())
     folder = archive.archive(tmp_path / "out", tmp_path / "reports")
     images = load(folder / "result.json").images
@@ -173,3 +180,22 @@ def test_a_result_without_its_pictures_is_refused_in_one_line(
 )
 def test_the_folder_that_it_came_from_is_left_out(command: str, archived: str) -> None:
     assert without_folder(command) == archived
+
+
+@pytest.mark.parametrize("kind", ["above", "absolute", "link", "no picture"])
+def test_what_lies_elsewhere_or_is_no_picture_is_not_committed(tmp_path: Path, kind: str) -> None:
+    result = write_result(tmp_path / "out", {"256_baseline.png": 64})
+    secret, picture = tmp_path / "secret.png", tmp_path / "out" / "256_baseline.png"
+    secret.write_bytes(picture.read_bytes())
+    if kind == "link":
+        picture.unlink()
+        picture.symlink_to(secret)
+    elif kind == "no picture":
+        picture.write_text("a key")
+    else:
+        path = "../secret.png" if kind == "above" else str(secret)
+        images = (dataclasses.replace(result.images[0], path=path), *result.images[1:])
+        write_json_atomic(tmp_path / "out" / "result.json", dataclasses.replace(result, images=images).to_json())
+    with pytest.raises(UsageError, match=r"elsewhere|is none"):
+        archive.archive(tmp_path / "out", tmp_path / "reports")
+    assert not (tmp_path / "reports").exists()

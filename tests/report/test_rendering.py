@@ -54,12 +54,12 @@ def test_the_latency_table_reads_as_in_the_pull_request() -> None:
         "200.0",
         "180.0",
         "-10.0",
-        "5 pairs, 6 needed",
+        "5 processes, 6 needed",
         "inconclusive",
     ]
     assert "Latency on NVIDIA H200, 7b preset: baseline -> pr3987" in text
     assert "Latency on NVIDIA H200, 7b preset: baseline -> sync_free" in text
-    assert re.search(r"resolution +stage +before \(ms\) +after \(ms\) +delta \(%\) +95% interval \(%\)", text)
+    assert re.search(r"resolution +stage +before \(ms\) +after \(ms\) +delta \(%\) +interval \(%\)", text)
 
 
 def test_six_pairs_show_their_interval() -> None:
@@ -94,7 +94,8 @@ def test_a_cpu_says_that_it_predicts_nothing() -> None:
 
 
 def test_the_last_line_says_where_and_what_next() -> None:
-    assert text_of(make_result()).splitlines()[-1] == "result: reports/a/result.json; next: --pairs 6 for an interval"
+    last = "result: reports/a/result.json; next: --processes 6 --pairs 12 for intervals and verdicts"
+    assert text_of(make_result()).splitlines()[-1] == last
     failed = text_of(make_result(error=RunFailed("out of memory")))
     assert "- ended early: out of memory" in failed
     assert failed.splitlines()[-1].startswith("result: reports/a/result.json; next: mend")
@@ -104,7 +105,7 @@ def test_numbers_stand_to_the_right_in_markdown() -> None:
     lines = result_markdown(make_result()).splitlines()
     header = next(i for i, line in enumerate(lines) if "before (ms)" in line)
     assert lines[header + 1] == "| --- | --- | ---: | ---: | ---: | ---: | --- |"
-    assert lines[header + 2] == "| 256x256 | AR | 200.0 | 180.0 | -10.0 | 5 pairs, 6 needed | inconclusive |"
+    assert lines[header + 2] == "| 256x256 | AR | 200.0 | 180.0 | -10.0 | 5 processes, 6 needed | inconclusive |"
 
 
 def test_markdown_and_text_show_the_same_cells() -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.analysis.reading import load_checked
 from bagel_perf.report.table import Column, Table
 from bagel_perf.report.tables import result_tables
 from bagel_perf.report.text import MAX_COLUMNS, console_for, print_result, print_tables
 from bagel_perf.report.widths import column_widths
-from bagel_perf.schema.results import RESULT_FILE, Result, load
+from bagel_perf.schema.results import Result
 from bagel_perf.schema.variants import LADDER
 from committed_results import committed
 from scripted import ENVIRONMENT, make_plan, make_runs
@@ -51,7 +52,7 @@ RESULTS: Mapping[str, Callable[[], Result]] = {
     "ladder": lambda: replace(scripted(6), ladder=True),
     "slots": lambda: taken_apart(6),
     "slots in five rounds": lambda: taken_apart(5),
-} | {folder.name: lambda folder=folder: load(folder / RESULT_FILE) for folder in committed(RESULT_FILE)}
+} | {folder.name: lambda folder=folder: load_checked(folder) for folder in committed("result.json")}
 
 
 def lines_of(table: Table, width: int) -> list[str]:

@@ -33,12 +33,23 @@ def make_result(
 ) -> Result:
     """A comparison of ``baseline`` with each variant of ``changes``, which are in percent by stage; 0 where not named.
 
+    Where e2e is not named it changes as its stages do together, and where it alone is named they change as it does.
     ``edit`` sees each run last.
     """
     plan = make_plan(sizes, ("baseline", *changes))
-    runs = [edit(_timed(run, changes.get(run.variant, {}), load)) for run in make_runs(plan, num_pairs)]
-    session = Session(command=command, created="2026-01-31T12:00:00+00:00", pairs=num_pairs, warmup=1)
+    whole = {variant: _with_whole(own) for variant, own in changes.items()}
+    runs = [edit(_timed(run, whole.get(run.variant, {}), load)) for run in make_runs(plan, num_pairs)]
+    session = Session(
+        command=command, created="2026-01-31T12:00:00+00:00", pairs=num_pairs, warmup=1, processes=num_pairs
+    )
     return build_result(plan, environment, runs, session, error=error)
+
+
+def _with_whole(changes: Mapping[Stage, float]) -> Mapping[Stage, float]:
+    if set(changes) == {"e2e"}:
+        return dict.fromkeys(BASE_MS, changes["e2e"])
+    parts_ms = sum(BASE_MS[stage] * changes.get(stage, 0.0) for stage in ("ar", "dit"))
+    return {"e2e": parts_ms / BASE_MS["e2e"], **changes}
 
 
 def _timed(run: Run, changes: Mapping[Stage, float], load: Sequence[float]) -> Run:

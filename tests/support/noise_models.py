@@ -1,12 +1,14 @@
 """Noise of a machine on which nothing changed, and the comparisons that are made under it.
 
-A model gives log-latencies of shape (trials, runs), the runs of a trial in the order in which they were made.
+A model gives log-latencies of shape (trials, runs), the runs of a trial in the order in which they were made. A luck
+gives what a variant has in one process from beginning to end.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -14,15 +16,19 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from bagel_perf.analysis import joint
 from bagel_perf.analysis.judging import ChangeState, PairedSamples, State, change_state, judge
-from bagel_perf.analysis.planning import is_precise
-from bagel_perf.analysis.stats import paired_change
+from bagel_perf.analysis.planning import looks
+from bagel_perf.analysis.stats import allowed_error, median_interval, paired_change, percent
+from bagel_perf.analysis.unpaired import judge_unpaired
 from bagel_perf.harness.measure import shuffled_rounds
-from bagel_perf.schema.limits import Limit
+from bagel_perf.schema.blocks import ROUNDS_PER_PROCESS
+from bagel_perf.schema.limits import Limit, parse_limit
 from bagel_perf.schema.results import RESULT_FILE, load
 
 Floats = NDArray[np.float64]
 Model = Callable[[np.random.Generator, int, int], Floats]
+Luck = Callable[[np.random.Generator, tuple[int, ...]], Floats]
 Order = Callable[[int, int], list[bool]]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +45,9 @@ RECORDED = (
 RECORDED_VARIANTS = ("baseline", "sync_free")
 BLOCK_RUNS = 4
 
-T_CRITICAL = MappingProxyType({6: 2.228, 10: 2.101, 16: 2.042, 20: 2.024})
+T_CRITICAL_APART = 2.228
+"""Student's t at 97.5% with 10 degrees of freedom, of six processes each."""
+T_CRITICAL = MappingProxyType({12: 2.074, 24: 2.013})
 """Student's t at 97.5% with 2 n - 2 degrees of freedom, by runs n of either arm."""
 
 
@@ -134,6 +142,43 @@ MODELS: Mapping[str, Model] = MappingProxyType(
 )
 
 
+def even_luck(draw: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """Normal, 1.2%: with the jitter of two rounds, an intraclass correlation of 0.8, as measured on an H100."""
+    return 0.012 * draw.standard_normal(shape)
+
+
+def skewed_luck(draw: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """One process in six is 5% slower from beginning to end."""
+    return np.where(draw.random(shape) < 1 / 6, 0.05, 0.0)
+
+
+LUCKS: Mapping[str, tuple[Model, Luck]] = MappingProxyType(
+    {
+        "luck per process": (calm, even_luck),
+        "skewed luck": (calm, skewed_luck),
+        "luck and bursts": (bursts, even_luck),
+    }
+)
+NOISES = (*MODELS, *LUCKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Log-latencies of the runs of each trial, and the luck of each arm in each process: trials, processes, arms."""
+
+    runs: Floats
+    luck: Floats
+
+
+def drawn_noise(name: str, draw: np.random.Generator, num_trials: int, num_processes: int, num_arms: int) -> Noise:
+    """Of a machine of this name, for two rounds in each process."""
+    model, luck = LUCKS.get(name, (MODELS.get(name, calm), lambda _, shape: np.zeros(shape)))
+    return Noise(
+        runs=model(draw, num_trials, num_processes * ROUNDS_PER_PROCESS * num_arms),
+        luck=luck(draw, (num_trials, num_processes, num_arms)),
+    )
+
+
 def harness_order(trial: int, num_rounds: int) -> list[bool]:
     """Whether the candidate runs first, by round, as ``compare`` orders its runs."""
     arms = [arm for _, arm in shuffled_rounds(("reference", "candidate"), num_rounds, trial)]
@@ -162,65 +207,143 @@ ORDERS: Mapping[str, Order] = MappingProxyType(
 )
 
 
-def interleaved(
-    noise: Floats, effect: float, *, num_pairs: int, order: Order = harness_order
-) -> Iterator[PairedSamples]:
-    """Of each trial the comparison with one run of either arm a round.
-
-    ``effect`` is the true change of the candidate, 0.03 for 3% slower.
-    """
-    orders = candidate_first(order, len(noise), num_pairs)
-    rounds = noise[:, : 2 * num_pairs].reshape(len(noise), num_pairs, 2)
-    first, second = rounds[:, :, 0], rounds[:, :, 1]
-    reference_ms = BASE_MS * np.exp(np.where(orders, second, first))
-    candidate_ms = BASE_MS * np.exp(np.where(orders, first, second)) * (1 + effect)
-    for before, after in zip(reference_ms.tolist(), candidate_ms.tolist(), strict=True):
-        yield PairedSamples(reference_ms=tuple(before), candidate_ms=tuple(after))
-
-
 @cache
-def candidate_first(order: Order, num_trials: int, num_rounds: int) -> NDArray[np.bool_]:
-    """The order of each trial and round."""
-    return np.array([order(trial, num_rounds) for trial in range(num_trials)])
+def _orders(order: Order, num_trials: int, num_rounds: int, num_arms: int) -> NDArray[np.int_]:
+    """The place of each arm in each round: trials, rounds, arms."""
+    if num_arms == 2:
+        second = np.array([order(trial, num_rounds) for trial in range(num_trials)])
+        return np.stack([second.astype(int), 1 - second], axis=2)
+    return np.argsort(np.random.default_rng(3).random((num_trials, num_rounds, num_arms)), axis=2)
 
 
-def change_states(
-    noise: Floats, effect: float, *, num_pairs: int, order: Order = harness_order
-) -> Counter[ChangeState]:
-    """How many trials end in each state of a change without limit."""
-    trials = interleaved(noise, effect, num_pairs=num_pairs, order=order)
-    return Counter(change_state(paired_change(each.reference_ms, each.candidate_ms)) for each in trials)
+def latencies_ms(noise: Noise, order: Order = harness_order) -> Floats:
+    """Of each trial, process, round of the process, and arm; the arms of a round in the drawn order."""
+    num_trials, num_processes, num_arms = noise.luck.shape
+    num_rounds = num_processes * ROUNDS_PER_PROCESS
+    runs = noise.runs.reshape(num_trials, num_rounds, num_arms)
+    placed = np.take_along_axis(runs, _orders(order, num_trials, num_rounds, num_arms), axis=2)
+    by_process = placed.reshape(num_trials, num_processes, ROUNDS_PER_PROCESS, num_arms)
+    latencies: Floats = BASE_MS * np.exp(by_process + noise.luck[:, :, None])
+    return latencies
 
 
-def limit_states(
-    noise: Floats, effect: float, limit: Limit, *, num_pairs: int, order: Order = harness_order
-) -> Counter[State]:
+def samples_of(latency_ms: Floats, candidate: int = 1, effect: float = 0.0) -> Iterator[PairedSamples]:
+    """Of each trial, an arm against the first; ``effect`` is its true change, 0.03 for 3% slower."""
+    _, num_processes, num_rounds, _ = latency_ms.shape
+    processes = tuple(np.repeat(np.arange(num_processes), num_rounds).tolist())
+    flat = latency_ms.reshape(len(latency_ms), -1, latency_ms.shape[3])
+    for before, after in zip(flat[:, :, 0].tolist(), (flat[:, :, candidate] * (1 + effect)).tolist(), strict=True):
+        yield PairedSamples(reference_ms=tuple(before), candidate_ms=tuple(after), processes=processes)
+
+
+def by_pair(samples: PairedSamples) -> PairedSamples:
+    """Every round for itself, as if those of one process were independent."""
+    return replace(samples, processes=tuple(range(samples.num_pairs)))
+
+
+def covered(trials: Iterable[PairedSamples]) -> float:
+    """How often the interval that is printed holds the true change, which is none."""
+    intervals = [paired_change(each.log_ratios).ci_pct for each in trials]
+    return float(np.mean([each is not None and each[0] <= 0 <= each[1] for each in intervals]))
+
+
+def change_states(trials: Iterable[PairedSamples]) -> Counter[ChangeState]:
+    """How many trials end in each state, where the table has a single cell."""
+    states: Counter[ChangeState] = Counter()
+    for each in trials:
+        ratios = each.log_ratios
+        states[change_state(paired_change(ratios), is_shown=bool(joint.shown({0: ratios})))] += 1
+    return states
+
+
+def limit_states(trials: Iterable[PairedSamples], limit: Limit) -> Counter[State]:
     """How many trials pass, fail and are inconclusive."""
-    trials = interleaved(noise, effect, num_pairs=num_pairs, order=order)
     return Counter(judge(each, limit).state for each in trials)
 
 
-def auto_states(
-    noise: Floats, effect: float, numbers: Sequence[int], *, order: Order = harness_order
-) -> tuple[Counter[ChangeState], float]:
-    """The same as ``change_states`` where each trial stops once half its interval is 1%, and the mean number of pairs.
+def false_tables(tables: Sequence[Floats]) -> tuple[float, float]:
+    """How often a table of equal variants has any verdict but none, jointly and by its intervals alone.
 
-    ``numbers`` are those of pairs at which it is looked.
+    ``tables`` has the latencies of each resolution and stage, with as many arms as there are variants.
     """
-    states: Counter[ChangeState] = Counter()
-    num_pairs = 0
-    for trial in interleaved(noise, effect, num_pairs=numbers[-1], order=order):
-        ratios = trial.log_ratios
-        number = next((n for n in numbers if is_precise(ratios[:n], 1.0)), numbers[-1])
-        states[change_state(paired_change(trial.reference_ms[:number], trial.candidate_ms[:number]))] += 1
-        num_pairs += number
-    return states, num_pairs / len(noise)
+    num_trials, num_arms = len(tables[0]), tables[0].shape[3]
+    cells = [samples_of(table, arm) for table in tables for arm in range(1, num_arms)]
+    jointly = alone = 0
+    for trial in zip(*cells, strict=True):
+        ratios: dict[int, dict[int, float]] = {number: each.log_ratios for number, each in enumerate(trial)}
+        changes = [paired_change(each).ci_pct for each in ratios.values()]
+        excluded = {number for number, ci in enumerate(changes) if ci is not None and not ci[0] <= 0 <= ci[1]}
+        named = joint.shown(ratios) if excluded else frozenset()
+        alone += bool(excluded)
+        jointly += bool(excluded & named)
+    return jointly / num_trials, alone / num_trials
 
 
-def t_test_in_blocks(noise: Floats, effect: float, *, num_runs: int) -> NDArray[np.int_]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Shares of trials of a rule that stops on precision, and the mean number of processes that it takes."""
+
+    covered: float
+    found: float
+    num_processes: float
+
+
+def stopped(trials: Iterable[PairedSamples], half_width_pct: float = 1.0) -> Stopped:
+    """Each trial ends at the first look at which half its interval is narrow enough, at the last anyway."""
+    numbers, ends, holds, finds = looks(), [], [], []
+    for trial in trials:
+        ratios = [*trial.log_ratios.values()]
+        for number in numbers:
+            change = paired_change(dict(enumerate(ratios[:number])), 1 - allowed_error(number, numbers))
+            assert change.ci_pct is not None
+            low, high = change.ci_pct
+            if (high - low) / 2 <= half_width_pct or number == numbers[-1]:
+                ends.append(number)
+                holds.append(low <= 0 <= high)
+                finds.append(low > 0)
+                break
+    return Stopped(covered=float(np.mean(holds)), found=float(np.mean(finds)), num_processes=float(np.mean(ends)))
+
+
+Apart = Callable[[Floats, Floats], tuple[float, float]]
+"""The interval of the change in percent between the process medians of two measurements."""
+
+
+def ordered_differences(before_ms: Floats, after_ms: Floats) -> tuple[float, float]:
+    """As ``gate`` takes it."""
+    before, after = (dict(enumerate(each.tolist())) for each in (before_ms, after_ms))
+    interval = judge_unpaired(before, after, parse_limit("dit:3%")).interval
+    assert interval is not None
+    return interval
+
+
+def opposite_ends(before_ms: Floats, after_ms: Floats) -> tuple[float, float]:
+    """The ratios of the ends of either median's own interval, as before 2026-11-30."""
+    (_, before), (_, after) = (median_interval(each.tolist()) for each in (before_ms, after_ms))
+    assert before is not None and after is not None
+    return (after[0] / before[1] - 1) * 100, (after[1] / before[0] - 1) * 100
+
+
+def students_t(before_ms: Floats, after_ms: Floats) -> tuple[float, float]:
+    """Of the logarithms, with a common spread."""
+    before, after = np.log(before_ms), np.log(after_ms)
+    spread = np.sqrt((before.var(ddof=1) + after.var(ddof=1)) / len(before))
+    middle, half = after.mean() - before.mean(), T_CRITICAL_APART * spread
+    return percent(middle - half), percent(middle + half)
+
+
+def apart_intervals(latency_ms: Floats, effect: float, interval: Apart) -> Iterator[tuple[float, float]]:
+    """Of each trial between the first arm of its first half of processes, and of its other half."""
+    half = latency_ms.shape[1] // 2
+    medians_ms = np.median(latency_ms[:, :, :, 0], axis=2)
+    for own in medians_ms:
+        yield interval(own[:half], own[half:] * (1 + effect))
+
+
+def t_test_in_blocks(noise: Floats, *, num_runs: int) -> NDArray[np.int_]:
     """Of each trial what Student's two-sided test at 5% says when all runs of the reference come first: -1, 0 or 1."""
     latency_ms = BASE_MS * np.exp(noise[:, : 2 * num_runs])
-    reference, candidate = latency_ms[:, :num_runs], latency_ms[:, num_runs:] * (1 + effect)
+    reference, candidate = latency_ms[:, :num_runs], latency_ms[:, num_runs:]
     spread = np.sqrt((reference.var(axis=1, ddof=1) + candidate.var(axis=1, ddof=1)) / num_runs)
     t = (candidate.mean(axis=1) - reference.mean(axis=1)) / spread
     return np.where(np.abs(t) > T_CRITICAL[num_runs], np.sign(t), 0).astype(int)

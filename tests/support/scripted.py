@@ -53,7 +53,7 @@ def make_picture(width: int, height: int, seed: int, *, path: str | None = None)
 
 
 def make_run(purpose: Purpose, variant: str, request: Request, number: int | None = None) -> Run:
-    """A run as the worker sends it; latencies grow with the round, so that pairs matter."""
+    """A run as the worker sends it, each round in a process of its own; latencies grow with it, as pairs matter."""
     seed = request.seed + (purpose == "other_seed")
     ar, dit = SYNCS.get(variant, (5, 6))
     measurements: tuple[Measurement, ...] = ()
@@ -76,6 +76,7 @@ def make_run(purpose: Purpose, variant: str, request: Request, number: int | Non
         height=request.height,
         seed=seed,
         round=number,
+        process=number or 0,
         sync_device="simulated" if purpose == "count" else None,
         measurements=measurements,
         picture=make_picture(request.width, request.height, seed),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from bagel_perf.harness.simulated.streams import POLLED, SimulatedEvent
 from bagel_perf.model.contracts import DenoiseLoop, Denoising, Slots
-from bagel_perf.schema.errors import EnvironmentUnfit
+from bagel_perf.schema.errors import EnvironmentUnfit, RunFailed
 from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
+from bagel_perf.schema.sites import Site
 from bagel_perf.workload import bind
 from bagel_perf.workload.gate import NOT_FINITE, run_gate
 from bagel_perf.workload.loading import Loaded, load
@@ -65,7 +69,39 @@ def test_a_setting_that_a_kernel_changes_is_named_with_its_line(
 
 
 @pytest.mark.usefixtures("benchmark_kept")
-def test_a_setting_that_is_changed_once_is_named_without_a_line(
+def test_a_setting_that_is_put_back_is_named_with_the_line_that_sets_it(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loop(state: Denoising, slots: Slots) -> Tensor:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            return denoise_loop(state, slots)
+
+    line = loop.__code__.co_firstlineno + 1
+    with pytest.raises(EnvironmentUnfit, match=rf"cuDNN benchmark from False to True at \S*test_gate.py:{line} in t2i"):
+        runs_with(loop, loaded, monkeypatch)
+
+
+def test_a_variable_that_is_put_back_is_named(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loop(state: Denoising, slots: Slots) -> Tensor:
+        with monkeypatch.context() as context:
+            context.setenv("NVIDIA_TF32_OVERRIDE", "1")
+            return denoise_loop(state, slots)
+
+    with pytest.raises(EnvironmentUnfit, match=r"NVIDIA_TF32_OVERRIDE from unset to 1 at .* in t2i"):
+        runs_with(loop, loaded, monkeypatch)
+
+
+def test_a_generator_that_is_used_is_named(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loop(state: Denoising, slots: Slots) -> Tensor:
+        random.random()
+        return denoise_loop(state, slots)
+
+    with pytest.raises(EnvironmentUnfit, match="Python's generator from as it was to another in t2i"):
+        runs_with(loop, loaded, monkeypatch)
+
+
+@pytest.mark.usefixtures("benchmark_kept")
+def test_a_setting_that_is_changed_once_is_named_with_the_line_that_runs_so(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[bool] = []
@@ -76,7 +112,7 @@ def test_a_setting_that_is_changed_once_is_named_without_a_line(
             done.append(True)
         return denoise_loop(state, slots)
 
-    with pytest.raises(EnvironmentUnfit, match=r"cuDNN benchmark from False to True in t2i 32x32 sync_free"):
+    with pytest.raises(EnvironmentUnfit, match=r"cuDNN benchmark from False to True at \S+ in t2i 32x32 sync_free"):
         runs_with(loop, loaded, monkeypatch)
 
 
@@ -106,3 +142,85 @@ def test_counts_on_a_torch_that_nobody_tested_say_so(
     first = runs_with(denoise_loop, loaded, monkeypatch)[0]
     assert isinstance(first, EnvironmentEvent)
     assert [note.partition(",")[0] for note in first.notes] == [f"torch {version} was not tested"] * (not is_tested)
+
+
+def counts_of(events: list[Event], number: int) -> tuple[dict[str, int], list[Site]]:
+    """Counters of DiT and sites of the counted run of a pass."""
+    run = next(each.run for each in events if isinstance(each, RunEvent) and each.run.round == number)
+    dit = run.measurement("dit")
+    assert dit is not None and dit.counters is not None
+    return dit.counters, list(run.sites)
+
+
+def test_each_request_runs_as_the_first_again_as_another_and_bare(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [each.run for each in runs_with(denoise_loop, loaded, monkeypatch) if isinstance(each, RunEvent)]
+    assert [(run.purpose, run.round, run.seed) for run in runs] == [
+        ("count", 0, 42),
+        ("count", 1, 42),
+        ("count", 2, 44),
+        ("repeat", None, 42),
+        ("other_seed", None, 43),
+    ]
+    assert len({run.picture.latents_sha256 for run in runs}) == 3
+    assert runs[0].picture == runs[1].picture == runs[3].picture
+
+
+def test_a_wait_of_a_later_request_is_heard(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[bool] = []
+
+    def loop(state: Denoising, slots: Slots) -> Tensor:
+        if done:
+            state.noise_NC.sum().item()
+        done.append(True)
+        return denoise_loop(state, slots)
+
+    events = runs_with(loop, loaded, monkeypatch)
+    waits = [[site.line for site in counts_of(events, number)[1] if site.kind == "scalar_read"] for number in range(3)]
+    line = loop.__code__.co_firstlineno + 2
+    assert waits == [[], [line], [line]]
+
+
+def test_a_wait_on_a_thread_is_in_the_stage_and_at_the_line_of_whoever_waits_for_it(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loop(state: Denoising, slots: Slots) -> Tensor:
+        thread = threading.Thread(target=state.noise_NC.sum().item)
+        thread.start()
+        thread.join()
+        return denoise_loop(state, slots)
+
+    counters, sites = counts_of(runs_with(loop, loaded, monkeypatch), 0)
+    first = loop.__code__.co_firstlineno
+    (site,) = (site for site in sites if site.kind == "scalar_read")
+    assert site.region == "dit" and site.line in (first + 2, first + 3)
+    assert counters[f"threads at tests/workload/test_gate.py:{first + 2} in {loop.__qualname__}"] == 1
+
+
+def test_operators_are_counted_by_line_whatever_they_are_called(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loop(state: Denoising, slots: Slots) -> Tensor:
+        torch.tensordot(state.noise_NC, state.noise_NC, 2)
+        torch.einsum("nc,mc->nm", state.noise_NC, state.noise_NC)
+        torch.cuda.Event().query()
+        (state.noise_NC[:, None] * state.noise_NC).sum(-1)
+        return denoise_loop(state, slots)
+
+    monkeypatch.setattr(torch.cuda, "Event", SimulatedEvent)  # the bare runs have no device
+    counters, _ = counts_of(runs_with(loop, loaded, monkeypatch), 0)
+    first = loop.__code__.co_firstlineno
+    places = {number: f" at tests/workload/test_gate.py:{first + number} in {loop.__qualname__}" for number in range(6)}
+    assert counters["products" + places[1]] == counters["products" + places[2]] == 1
+    assert counters[f"hazard ({POLLED})" + places[3]] == 1
+    assert counters["operators" + places[4]] == 2
+
+
+def test_any_other_error_names_its_line(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loop(state: Denoising, slots: Slots) -> Tensor:
+        raise KeyError("nothing")
+
+    line = loop.__code__.co_firstlineno + 1
+    with pytest.raises(RunFailed, match=rf"t2i 32x32 sync_free failed at \S*test_gate.py:{line} \(KeyError"):
+        runs_with(loop, loaded, monkeypatch)

@@ -55,6 +55,7 @@ class SimulatedCuda(SimulatedDevice):
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
+            streams.forget_streams()
             stack.enter_context(_default_device_kept())
             super().__enter__()
             stack.push(super().__exit__)

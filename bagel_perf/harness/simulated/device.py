@@ -31,6 +31,7 @@ from bagel_perf.schema.waits import Kind
 
 Listener = Callable[[Kind], None]
 CopyListener = Callable[[bool], None]
+MoveListener = Callable[[], None]
 UseListener = Callable[[], bool]
 """Called at a use of the device, on the thread that uses it; gives whether it need not be called again."""
 RemarkListener = Callable[[str, str], None]
@@ -70,6 +71,7 @@ class SimulatedDevice:
         self.has_sparse = False
         self._listeners: tuple[Listener, ...] = () if on_sync is None else (on_sync,)
         self._copy_listeners: tuple[CopyListener, ...] = ()
+        self._move_listeners: tuple[MoveListener, ...] = ()
         self._remark_listeners: tuple[RemarkListener, ...] = ()
         self._use_listeners: tuple[UseListener, ...] = (self._first_use,)  # empty most of the time: asked at each call
         self._was_used = False
@@ -142,6 +144,22 @@ class SimulatedDevice:
                 self._copy_listeners = tuple(other for other in self._copy_listeners if other != listener)
 
     @contextmanager
+    def moves_to(self, listener: MoveListener) -> Iterator[None]:
+        """``listener()`` is called whenever a thread goes over to a side stream, until the end of the context."""
+        with _open_lock:
+            self._move_listeners = (*self._move_listeners, listener)
+        try:
+            yield
+        finally:
+            with _open_lock:
+                self._move_listeners = tuple(other for other in self._move_listeners if other != listener)
+
+    def moves(self) -> None:
+        """This thread goes over to a side stream now."""
+        for listener in self._move_listeners:
+            listener()
+
+    @contextmanager
     def uses_to(self, listener: UseListener) -> Iterator[None]:
         """``listener()`` is called at each use of the device, until it gives True or the end of the context.
 
@@ -176,7 +194,7 @@ class SimulatedDevice:
         """This process is a copy: what listened to the device listens in the other one."""
         global _open_lock
         _open_lock = threading.Lock()  # a thread that is not here may have held the other one
-        self._listeners = self._copy_listeners = self._remark_listeners = ()
+        self._listeners = self._copy_listeners = self._move_listeners = self._remark_listeners = ()
         self._use_listeners = (refuse_in_child if self._was_used else self._first_use,)
 
     @contextmanager

@@ -15,12 +15,24 @@ from bagel_perf.harness.simulated.tensor import DEVICE
 _numbers = itertools.count(1)
 
 
+POLLED = "event.query() or stream.query(), which returns at once, but holds the host as a wait does where a loop asks"
+
+
 def _wait() -> None:
     from bagel_perf.harness.simulated.device import active_device
 
     device = active_device()
     if device is not None:
         device.synchronize()
+
+
+def _poll() -> None:
+    """All work is done here, so a loop that polls asks once, whatever it would do on a GPU."""
+    from bagel_perf.harness.simulated.device import active_device
+
+    device = active_device()
+    if device is not None:
+        device.warns(POLLED)
 
 
 class SimulatedStream:
@@ -45,6 +57,8 @@ class SimulatedStream:
         return self.stream_id
 
     def query(self) -> bool:
+        """True; a hazard, as it may be asked until it is."""
+        _poll()
         return True
 
     def is_capturing(self) -> bool:
@@ -109,6 +123,8 @@ class SimulatedEvent:
         """The device waits, not the host."""
 
     def query(self) -> bool:
+        """True; a hazard, as it may be asked until it is."""
+        _poll()
         return True
 
     def synchronize(self) -> None:
@@ -134,6 +150,12 @@ _default = SimulatedStream(stream_id=0)
 _current = _CurrentStream()
 
 
+def forget_streams() -> None:
+    """Every thread is on the default stream again, whatever a device that is closed left behind."""
+    global _current
+    _current = _CurrentStream()
+
+
 def default_stream(device: Any = None) -> SimulatedStream:
     return _default
 
@@ -143,8 +165,15 @@ def current_stream(device: Any = None) -> SimulatedStream:
 
 
 def set_stream(stream: SimulatedStream | None) -> None:
-    if stream is not None:
-        _current.stream = stream
+    """The one way onto another stream than the default one, whoever asks: listeners are told of it."""
+    from bagel_perf.harness.simulated.device import active_device
+
+    if stream is None:
+        return
+    device = active_device()
+    if device is not None and stream not in (_default, _current.stream):
+        device.moves()
+    _current.stream = stream
 
 
 class StreamContext:
@@ -159,7 +188,7 @@ class StreamContext:
         set_stream(self.stream)
 
     def __exit__(self, *raised: Any) -> None:
-        set_stream(self._before)
+        _current.stream = self._before
 
 
 def external_stream(stream_ptr: int, device: Any = None, **options: Any) -> SimulatedStream:

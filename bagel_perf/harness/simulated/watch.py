@@ -19,7 +19,6 @@ from bagel_perf.schema.waits import Kind
 if TYPE_CHECKING:
     from bagel_perf.harness.simulated.device import SimulatedDevice
 
-_DispatchMode: Any = torch_names.DISPATCH_MODE.find()
 _pop_mode: Any = torch_names.POP_DISPATCH_MODE.find()
 _num_modes: Any = torch_names.NUM_DISPATCH_MODES.find()
 _mode_at: Any = torch_names.DISPATCH_MODE_AT.find()
@@ -27,7 +26,7 @@ _has_kernel: Any = torch_names.HAS_KERNEL.find()
 _COMPOSITE: Any = torch_names.COMPOSITE_KEY.find()
 
 
-class Watch(_DispatchMode):  # type: ignore[misc]
+class Watch(torch_names.OperatorMode):
     """Reports the waits of the operators that run in its context, all of whose tensors live on the device.
 
     ``reads`` is the kind under which scalar reads are reported; ``hosts`` are the identities of the 0-d tensors among

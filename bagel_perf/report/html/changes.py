@@ -107,7 +107,7 @@ def _forest(result: Result, key: str, res: int | str, rows: list[Delta]) -> Plot
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
 
-    parts = ["dot: median of the paired ratios; bar: its 95% interval; hollow: no difference shown or no verdict"]
+    parts = ["dot: median over processes; bar: its interval by itself; hollow: no difference shown or no verdict"]
     has_floor = any(each.floor_pct is not None for each in noise.values())
     parts += ["shaded: noise floor, what one pair may show without any effect" if has_floor else NO_FLOOR]
     parts += ["what goes beyond the edge is cut there"]

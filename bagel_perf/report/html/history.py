@@ -47,7 +47,7 @@ def _blocks(sources: Sequence[Source], index: int, res: int | str) -> Iterator[B
     series = _series(sources, res)
     if series:
         label = f"Changes at {res_text(res)} over the results"
-        caption = f"{label}. Bars are 95% intervals, rings change points; numbers are those of the table of results."
+        caption = f"{label}. Bars are intervals by themselves, rings change points; numbers: the table of results."
         drawing = svg.draw(f"history{index}", 2.6, lambda figure: _paint(figure, series, sources))
         yield Plot(svg=drawing, label=label, caption=caption)
         yield Fold(summary=label, blocks=(TableBlock(table=_table(sources, label, series)),))
@@ -121,7 +121,7 @@ def _table(sources: Sequence[Source], title: str, series: Series) -> Table:
             label = STAGE_LABELS[point.delta.stage]
             note = _note(sources, before, point, has_moved)
             rows.append((label, candidate, str(point.number + 1), change_text(point.delta), note))
-    headers = ("stage", "candidate", "result", "delta (95% interval)", "change point")
+    headers = ("stage", "candidate", "result", "delta (interval)", "change point")
     columns = tuple(Column(header=header, numeric=header.startswith(("result", "delta"))) for header in headers)
     return Table(title=title, columns=columns, rows=tuple(rows), caption=NOTE)
 

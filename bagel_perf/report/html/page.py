@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
+from bagel_perf.report.html.bounds import MAX_ROWS, bounded, shortened
 from bagel_perf.report.html.changes import changes_section, forest_section
 from bagel_perf.report.html.content import Page
 from bagel_perf.report.html.environment import environment_section
@@ -18,11 +21,13 @@ from bagel_perf.report.html.pictures import pictures_section
 from bagel_perf.report.html.profiled import ordered
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import sites_section
-from bagel_perf.report.html.source import Source, clean_text
+from bagel_perf.report.html.source import Source
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.verdict import verdict_section
 from bagel_perf.report.provenance import source_text
+from bagel_perf.schema import codec
 from bagel_perf.schema.gates import GateReport
+from bagel_perf.schema.plain_text import clean_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 
@@ -45,6 +50,8 @@ GLYPHS = {
 HEADERS_WITH_GLYPHS = ("verdict", "identical", "outcome")
 DATA_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 TREE = "Counts and pictures of every variant on the simulated device, against the expected ones; no latency"
+MAX_SAMPLES = 20_000
+"""Latencies and dropped runs that the data of a page hold; where there are more, the result alone has them."""
 DATA_FIELDS = ("created", "environment", "requests", "variants", "cells", "deltas", "noise", "identity", "dropped")
 
 
@@ -64,9 +71,9 @@ def build_page(
     profiles = ordered(profiles, result)
     history = (history_section(sources),) if len(sources) > 1 else ()
     return Page(
-        title=f"{result.variants[0]} against {', '.join(result.variants[1:]) or 'nothing'}",
+        title=shortened(f"{result.variants[0]} against {', '.join(result.variants[1:]) or 'nothing'}"),
         subtitle=f"{source_text(result)}; {result.environment.preset} preset, weights {result.environment.weights}",
-        sections=(
+        sections=bounded(
             *([gate_section(gate)] if gate else []),
             verdict_section(result, profiles),
             changes_section(result),
@@ -90,15 +97,18 @@ def gate_page(gate: GateReport) -> Page:
     return Page(
         title="Gate of the tree",
         subtitle=f"{TREE}; {clean_text(gate.provenance)}" if gate.provenance else TREE,
-        sections=(gate_section(gate),),
+        sections=bounded(gate_section(gate)),
         data_json=json_text(gate.to_json()),
     )
 
 
 def data_text(result: Result) -> str:
     """The figures of a result as JSON."""
-    fields = result.to_json()
-    return json_text({name: fields[name] for name in DATA_FIELDS})
+    data = {name: codec.to_json(getattr(result, name)) for name in DATA_FIELDS}
+    if sum(len(cell.latency_ms) for cell in result.cells) + len(result.dropped) > MAX_SAMPLES:
+        cells = ({**cell, "latency_ms": None} for cell in data["cells"])
+        data |= {"cells": list(cells), "dropped": data["dropped"][:MAX_ROWS]}
+    return json_text(data)
 
 
 def json_text(data: Mapping[str, Any]) -> str:
@@ -114,7 +124,18 @@ def page_html(page: Page) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(csp=CSP, style=Markup(_resource("page.css")), safe_svg=Markup, safe_json=Markup)
     environment.globals.update(glyph=glyph)
-    return environment.from_string(_resource("page.html.jinja")).render(page=page)
+    return environment.from_string(_resource("page.html.jinja")).render(page=_clean(page))
+
+
+def _clean(value: Any) -> Any:
+    """A page whose strings hold nothing that hides, turns text around, or is no character."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, tuple):
+        return tuple(map(_clean, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{each.name: _clean(getattr(value, each.name)) for each in fields(value)})
+    return value
 
 
 def glyph(header: str, text: str) -> tuple[str, str] | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import html
-
 from bagel_perf.report.html.content import (
     Block,
     Bullets,
@@ -19,8 +16,8 @@ from bagel_perf.report.html.content import (
     TableBlock,
     Text,
 )
+from bagel_perf.report.inert import markdown_line, terminal
 from bagel_perf.report.markdown import table_markdown
-from bagel_perf.report.table import Table
 
 
 def page_markdown(page: Page) -> str:
@@ -33,7 +30,12 @@ def page_markdown(page: Page) -> str:
 
 
 def _line(text: str) -> str:
-    return html.escape(" ".join(text.split()), quote=False)
+    return _without_html(markdown_line(text))
+
+
+def _without_html(text: str) -> str:
+    """Escaped Markdown without any angle bracket: whoever makes HTML of the file need not know Markdown's escapes."""
+    return text.replace("\\<", "&lt;").replace("\\>", "&gt;").replace(">", "&gt;")
 
 
 def _block(block: Block) -> str:
@@ -45,11 +47,11 @@ def _block(block: Block) -> str:
         case Bullets():
             return "\n".join(f"- {_line(item)}" for item in block.items)
         case Code():
-            return "\n".join(f"    {line}" for line in block.text.splitlines())
+            return "\n".join(f"    {terminal(line)}" for line in block.text.splitlines())
         case Links():
             return "\n".join(f"- {_line(link.text)}{_target(link)}: {_line(link.note)}" for link in block.links)
         case TableBlock():
-            return table_markdown(_escaped(block.table))
+            return _without_html(table_markdown(block.table))
         case Photos():
             return "\n".join(f"- {_line(photo.caption)}" for photo in block.photos)
         case Plot():
@@ -60,11 +62,3 @@ def _block(block: Block) -> str:
 
 def _target(link: Link) -> str:
     return " (in report.html)" if link.download else f" ({link.href})"
-
-
-def _escaped(table: Table) -> Table:
-    columns = tuple(dataclasses.replace(column, header=_line(column.header)) for column in table.columns)
-    rows = tuple(tuple(map(_line, row)) for row in table.rows)
-    return dataclasses.replace(
-        table, title=_line(table.title), caption=_line(table.caption), columns=columns, rows=rows
-    )

@@ -41,9 +41,13 @@ class Album:
             self.missing.append(f"{what}: its file was not kept.")
             return None
         path = self.folder / name
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        try:
+            is_inside, is_there = path.resolve().is_relative_to(self.folder.resolve()), path.is_file()
+        except (OSError, ValueError, RuntimeError):  # no file can have this name, or its links go round
+            is_inside, is_there = True, False
+        if not is_inside:
             self.missing.append(f"{what}: {name} is outside of the result's folder.")
-        elif not path.is_file():
+        elif not is_there:
             self.missing.append(f"{what}: {name} is not there.")
         else:
             pixels = decoded(path)

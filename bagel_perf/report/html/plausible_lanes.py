@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.report.html.plausible import check_numbers
+from bagel_perf.analysis.plausible import check_numbers
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import LANES, Lanes, Segment

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 from bagel_perf.report.html.plausible_lanes import check_profile
 from bagel_perf.report.html.source import cleaned
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.results import is_result
 from bagel_perf.schema.store import GZIP_MAGIC
+from bagel_perf.schema.strict_json import parse_json
 from bagel_perf.schema.syncs import SCHEMA, SyncReport
 
 MAX_NAME = 4000
@@ -52,13 +53,15 @@ def _report(path: Path) -> SyncReport | None:
 def _json(path: Path) -> Any:
     """None where there is no file or no JSON; ``UsageError`` where something gzipped cannot be unpacked."""
     try:
+        if is_result(path):  # its own reader parses it
+            return None
         content = path.read_bytes()
     except OSError:
         return None
     if content.startswith(GZIP_MAGIC):
         content = _unpacked(content)
     try:
-        return json.loads(content)
+        return parse_json(content)
     except ValueError:
         return None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bagel_perf.analysis.rounds import latency_by_round
 from bagel_perf.report.cells import resolutions
 from bagel_perf.report.html import svg
+from bagel_perf.report.html.bounds import MAX_POINTS, thinned
 from bagel_perf.report.html.content import Block, Fold, Plot, Section, TableBlock, Text
 from bagel_perf.report.table import STAGE_LABELS, Column, Table, ms_text, res_text
 from bagel_perf.schema.conditions import Conditions
@@ -59,6 +60,8 @@ def _plot(result: Result, key: str, res: int | str, own: list[Run]) -> Plot:
 
     label = f"Latency of each round at {res_text(res)}"
     parts = ["in the order of time"]
+    num_rounds = len({run.round for run in own})
+    parts += [f"at most {MAX_POINTS} of {num_rounds} rounds"] if num_rounds > MAX_POINTS else []
     parts += [f"small cross: {result.variants[0]} a second time"] if any(run.again for run in own) else []
     parts += ["hollow: dropped"] if gone else []
     parts += [] if readings else ["clocks, temperature and power were not recorded"]
@@ -71,12 +74,13 @@ def _paint_stage(axes: Axes, result: Result, own: list[Run], stage: Stage, gone:
         colour, marker = svg.SERIES[index % 6], svg.MARKERS[index % 6]
         runs = [run for run in own if run.variant == variant]
         points = [(x + 1, y) for x, y in sorted(latency_by_round(runs, stage).items()) if svg.is_plain(y)]
+        points = thinned(points)
         if points:
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=svg.short(variant))
         hollow = [(x, y) for x, y in points if (x - 1, variant) in gone]
         if hollow:
             axes.scatter(*zip(*hollow, strict=True), marker=marker, facecolors=svg.PAPER, edgecolors=colour, zorder=5)
-        again = [(x + 1, y) for x, y in latency_by_round(runs, stage, again=True).items() if svg.is_plain(y)]
+        again = thinned([(x + 1, y) for x, y in latency_by_round(runs, stage, again=True).items() if svg.is_plain(y)])
         if again:
             axes.plot(*zip(*again, strict=True), color=colour, marker="x", markersize=4, linestyle="none")
     axes.set_title(f"{STAGE_LABELS[stage]} (ms)", loc="left")
@@ -94,7 +98,7 @@ def _paint_reading(
             if run.variant == variant and run.round is not None and (value := _reading(run, read)) is not None
         ]
         if points:
-            axes.plot(*zip(*points, strict=True), markersize=4, linestyle="none", **svg.style_of(index))
+            axes.plot(*zip(*thinned(points), strict=True), markersize=4, linestyle="none", **svg.style_of(index))
     axes.set_title(name, loc="left")
     axes.grid(axis="y")
 

@@ -20,7 +20,7 @@ SHIFT = 0.17
 TOTAL = "all together"
 CAPTION = (
     "{label}. Round, above: put in alone; square, below: put in where all others are; diamond: all together. Bars are "
-    "95% intervals, cut at the edge; hollow marks have one that holds 0 or none; * is a part of what denoise_loop does."
+    "intervals, cut at the edge; hollow marks have one that holds 0 or none; * is a part of what denoise_loop does."
 )
 
 

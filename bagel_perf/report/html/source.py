@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import unicodedata
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from bagel_perf.report.html.plausible import check_result
+from bagel_perf.analysis.plausible import check_result
+from bagel_perf.analysis.reading import load_checked
 from bagel_perf.report.provenance import commit_text
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import Result, load, result_file
+from bagel_perf.schema.plain_text import clean_text
+from bagel_perf.schema.results import Result, result_file
+
+_T = TypeVar("_T")
 
 MAX_TEXT = 1000
 """Characters of a string that are shown; names are cut alike wherever they stand."""
-REPLACEMENT = "\ufffd"
-FORBIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn")
-"""Controls, marks that turn the direction of text around, lone surrogates, and what is no character."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ class Source:
 def load_sources(paths: Sequence[Path]) -> tuple[Source, ...]:
     """The results of files or folders, oldest first; a file that is named twice counts once."""
     files = dict.fromkeys(_file(path) for path in paths)
-    sources = [checked_source(load(path), path) for path in files]
+    sources = [_named_source(load_checked(path), path) for path in files]
     return tuple(sorted(sources, key=lambda source: source.created))
 
 
@@ -59,6 +62,13 @@ def checked_source(result: Result, path: Path) -> Source:
     """Of a file, which ``UsageError`` names where no page can be made of what it holds."""
     try:
         check_result(result)
+    except UsageError as problem:
+        raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem
+    return _named_source(result, path)
+
+
+def _named_source(result: Result, path: Path) -> Source:
+    try:
         return source_of(result, path.parent)
     except UsageError as problem:
         raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem
@@ -66,7 +76,7 @@ def checked_source(result: Result, path: Path) -> Source:
 
 def source_of(result: Result, folder: Path) -> Source:
     """Raises ``UsageError`` where the result has no date."""
-    source = Source(result=Result.from_json(cleaned(result.to_json())), folder=folder)
+    source = Source(result=cleaned_record(result), folder=folder)
     try:
         source.created  # noqa: B018
     except (ValueError, OverflowError) as problem:
@@ -75,6 +85,32 @@ def source_of(result: Result, folder: Path) -> Source:
             "result has no date", value=source.result.created, allowed="ISO 8601", remedy=remedy
         ) from problem
     return source
+
+
+def cleaned_record(value: _T) -> _T:
+    """A record whose strings are clean and no longer than ``MAX_TEXT``; itself where they are."""
+    return cast(_T, _cleaned_field(value))
+
+
+def _cleaned_field(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(_cut(value, MAX_TEXT))
+    if isinstance(value, tuple):
+        items = tuple(map(_cleaned_field, value))
+        return value if all(map(operator.is_, items, value)) else items
+    if isinstance(value, dict):
+        found = {_cleaned_field(key): _cleaned_field(each) for key, each in value.items()}
+        return value if found == value else found
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = {name: getattr(value, name) for name in _names(type(value))}
+    new = {name: changed for name, old in fields.items() if (changed := _cleaned_field(old)) is not old}
+    return dataclasses.replace(value, **new) if new else value
+
+
+@functools.cache
+def _names(record: Hashable) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cast(Any, record)) if field.init)
 
 
 def cleaned(value: Any, max_text: int = MAX_TEXT) -> Any:
@@ -90,13 +126,3 @@ def cleaned(value: Any, max_text: int = MAX_TEXT) -> Any:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def clean_text(text: str) -> str:
-    """``text`` with a mark in place of each character that hides, turns or breaks a document."""
-    if text.isascii() and text.isprintable():
-        return text
-    kept = (
-        char if char == "\n" or unicodedata.category(char) not in FORBIDDEN_CATEGORIES else REPLACEMENT for char in text
-    )
-    return "".join(kept)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.analysis.stats import pairs_needed
+from bagel_perf.analysis.plausible import contradictions
+from bagel_perf.analysis.stats import MIN_PROCESSES
 from bagel_perf.report.cells import bitwise_variants, noise_floor_of, resolutions, tolerant_variants
 from bagel_perf.report.html.content import Bullets, Heading, Section, Text
 from bagel_perf.report.html.culprits import culprit_lines
-from bagel_perf.report.html.plausible import contradictions
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import counted, res_text
 from bagel_perf.schema.results import Delta, IdentityCheck, Result
@@ -81,8 +81,8 @@ def _headline(result: Result, delta: Delta) -> str:
 
 def _interval(delta: Delta) -> str:
     if delta.ci_pct is None:
-        return f"no interval: {counted(delta.num_pairs, 'pair')}, {pairs_needed()} needed"
-    return f"95% interval of the change {delta.ci_pct[0]:+.1f}% to {delta.ci_pct[1]:+.1f}%"
+        return f"no interval: {counted(delta.num_processes, 'process')}, {MIN_PROCESSES} needed"
+    return f"interval of the change by itself {delta.ci_pct[0]:+.1f}% to {delta.ci_pct[1]:+.1f}%"
 
 
 def _noise(result: Result, delta: Delta) -> str:
@@ -123,7 +123,7 @@ def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[st
     if not result.noise:
         yield f"Noise floor: {result.variants[0]} was not timed against itself, as in files from before 2026-11-27."
     if any(delta.ci_pct is None for delta in deltas):
-        yield f"Intervals: some changes have fewer than {pairs_needed()} pairs."
+        yield f"Intervals: some changes have fewer than {MIN_PROCESSES} processes."
     if not any(each.conditions is not None and each.conditions.num_samples for each in result.runs):
         yield "Clocks, temperature and power of a GPU were not recorded, so a slowdown by heat cannot be ruled out."
     if not any(run.sites for run in result.runs):

@@ -9,7 +9,8 @@ from typing import Any
 
 from bagel_perf.report.html.page import build_page, data_text, page_html
 from bagel_perf.report.html.page_markdown import page_markdown
-from bagel_perf.report.html.source import Source, clean_text, source_of
+from bagel_perf.report.html.source import Source, source_of
+from bagel_perf.schema.plain_text import clean_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.sites import Site

@@ -167,7 +167,7 @@ def test_a_regression_is_no_gain(tmp_path: Path) -> None:
 
 def test_a_result_without_a_latency_is_a_page(tmp_path: Path) -> None:
     whole = make_result({"pr3987": {}}, num_pairs=1, error=RunFailed("interrupted"))
-    empty = replace(whole, runs=(), cells=(), deltas=(), steps=(), images=(), identity=(), noise=(), rests=())
+    empty = replace(whole, runs=(), cells=(), deltas=(), steps=(), images=(), identity=(), noise=(), stage_sums=())
     text = page_html(build_page((source_of(empty, tmp_path),)))
     assert "No two pictures were compared." in text
     assert "Nothing was timed." in text

@@ -6,8 +6,10 @@ JSON has no NaN, so a null where the format wants a number has become one on rea
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, cast
 
 from bagel_perf.analysis.result_pictures import wrong_pictures
 from bagel_perf.schema.errors import UsageError
@@ -19,8 +21,38 @@ MAX_SEED = 2**64
 LIMITS = {"flops": MAX_FLOPS, "seed": MAX_SEED, "order_seed": MAX_SEED}
 """By field, where others than ``MAX_NUMBER``: a stage takes more operations, and a seed is any number of 64 bits."""
 INTERVALS = ("ci_pct", "ci_ms", "price_ms", "predicted_ms", "measured_ci_ms", "interval")
-EXIT_CODES = {"pass": (0,), "outputs differ": (3,)}
-"""By verdict; an incomplete result has that of the error that ended it, and none of these."""
+NOT_NEGATIVE = frozenset(
+    {
+        "peak_bytes",
+        "allocations",
+        "kernels",
+        "launches",
+        "busy_ms",
+        "count",
+        "captures_ms",
+        "spread",
+        "params",
+        "layers",
+        "num_threads",
+        "round",
+        "process",
+        "pairs",
+        "warmup",
+        "processes",
+        "exit_code",
+        "num_pairs",
+        "num_runs",
+        "num_dropped",
+        "host_syncs",
+        "syncs_by_slot",
+        "copies",
+        "counters",
+    }
+)
+"""Fields of what is counted or lasts."""
+EXIT_CODES = {"pass": (0,), "outputs differ": (3,), "invalid": (5,)}
+"""By verdict; an incomplete result has that of the error that ended it."""
+NO_ERROR = (0, 3)
 
 
 def check_result(result: Result) -> None:
@@ -32,9 +64,29 @@ def check_result(result: Result) -> None:
 
 def check_numbers(record: object) -> None:
     """Raises ``UsageError`` where a number in a record is none, or too large, or an interval ends before it begins."""
+    if not _is_odd(record, ""):  # places are worked out for the one that is
+        return
     for place, value, allowed in odd_fields(record):
         shown = "null" if isinstance(value, float) and math.isnan(value) else str(value)[:60]
         raise UsageError(f"{place} cannot be shown", value=shown, allowed=f"it must be {allowed}")
+
+
+def _is_odd(value: object, name: str) -> bool:
+    """Whether ``odd_fields`` finds something."""
+    if value is None or isinstance(value, str):
+        return False
+    if isinstance(value, (int, float)):
+        return not (abs(value) < LIMITS.get(name, MAX_NUMBER) and (value >= 0 or name not in NOT_NEGATIVE))
+    if isinstance(value, tuple):
+        return any(_is_odd(each, name) for each in value) or (name in INTERVALS and value[0] > value[1])
+    if isinstance(value, Mapping):
+        return any(_is_odd(each, name) for each in value.values())
+    return any(_is_odd(getattr(value, field), field) for field in _names(cast(Hashable, type(value))))
+
+
+@functools.cache
+def _names(record: Hashable) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cast(Any, record)))
 
 
 def odd_fields(value: object, place: str = "", name: str = "") -> Iterator[tuple[str, object, str]]:
@@ -55,13 +107,14 @@ def odd_fields(value: object, place: str = "", name: str = "") -> Iterator[tuple
         limit: float = LIMITS.get(name, MAX_NUMBER)
         if not abs(value) < limit:
             yield place, value, f"a number under {limit:g}"
+        elif value < 0 and name in NOT_NEGATIVE:
+            yield place, value, "0 or more"
 
 
 def _problems(result: Result) -> Iterator[str]:
     yield from (f"{name} are empty" for name in ("variants", "requests") if not getattr(result, name))
     codes = EXIT_CODES.get(result.verdict)
-    others = [code for each in EXIT_CODES.values() for code in each]
-    if result.exit_code not in codes if codes else result.exit_code in others:
+    if result.exit_code not in codes if codes else result.exit_code in NO_ERROR:
         yield f"exit code {result.exit_code} does not go with the verdict {result.verdict}"
     yield from _sizes(result)
     for number, cell in enumerate(result.cells):
@@ -72,7 +125,7 @@ def _problems(result: Result) -> Iterator[str]:
 def _sizes(result: Result) -> Iterator[str]:
     """Records of a resolution that none of the requests has."""
     asked = {res_label(request.width, request.height) for request in result.requests}
-    for name in ("cells", "images", "identity", "deltas", "steps", "noise", "rests", "dropped", "ablations"):
+    for name in ("cells", "images", "identity", "deltas", "steps", "noise", "stage_sums", "dropped", "ablations"):
         for number, each in enumerate(getattr(result, name)):
             if each.res not in asked:
                 yield f"{name}[{number}].res is of no request: {str(each.res)[:60]}"

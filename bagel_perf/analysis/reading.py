@@ -1,0 +1,220 @@
+"""Reads a result file and believes its samples alone: all else is worked out anew, and has to be what the file says.
+
+A file that was edited, cut together or damaged is refused with the first thing that its own runs contradict. Versions
+before wrote fewer fields; what a file does not state is not compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.analysis.plausible import check_result
+from bagel_perf.analysis.samples import check_samples
+from bagel_perf.analysis.unfinished import unfinished_result
+from bagel_perf.schema import codec
+from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError
+from bagel_perf.schema.lines import lines_file
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.results import Image, Result, Unit, load_json, result_file
+
+CONCLUSIONS = (
+    "verdict",
+    "exit_code",
+    "complete",
+    "findings",
+    "cells",
+    "images",
+    "identity",
+    "deltas",
+    "steps",
+    "noise",
+    "stage_sums",
+    "dropped",
+    "ablations",
+)
+"""What follows from the runs, the gravest first: the first contradiction is the one that is told."""
+LATER = frozenset({"steps", "noise", "ablations"})
+"""Not in the oldest files; an empty list is taken for none, and says nothing, because the rebuilt one is shown."""
+OTHER_RULE = re.compile(r"ablations\b|(deltas|steps)\[\d+\]\.verdict")
+"""What files whose unit is the pair conclude by a rule that nothing goes by any more; it is shown anew."""
+NOT_IN_RUNS = frozenset({"path", "difference_path"})
+"""Where files lie is no conclusion."""
+TOLERANCE = 1e-9
+"""Relative, and in percent or ms absolute: logarithms differ in the last bits between machines."""
+FORMER_WORDS = {"too few pairs": "inconclusive"}
+"""Verdicts of a change in older files."""
+MAX_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A result as its samples give it; ``environment_fields`` are those that the file states."""
+
+    result: Result
+    environment_fields: frozenset[str]
+
+
+class _StatedPlan(Plan):
+    """The plan that a result states, of this version's variants or of another's."""
+
+    def __post_init__(self) -> None:
+        """Leaves out what a command line has to be held to: a name that is not known any more is no mistake here."""
+
+
+def load_checked(path: Path) -> Result:
+    """The result in a file or folder, rebuilt from its runs; see ``read_result``."""
+    return read_result(path).result
+
+
+def read_result(path: Path) -> Reading:
+    """Reads a file or folder, or the lines that a killed run left there.
+
+    Raises ``UsageError`` where it is no result, or its runs contradict what it concludes.
+    """
+    lines = lines_file(path)
+    file = result_file(path) if lines is None else lines
+    with _without_collector():
+        data = load_json(file) if lines is None else unfinished_result(lines).to_json()
+        try:
+            result = checked(data)
+        except (UsageError, OverflowError, RecursionError) as problem:
+            raise UsageError("result file is not usable", value=file, allowed=str(problem)) from problem
+    return Reading(result=result, environment_fields=frozenset(data["environment"]))
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """A file of 100 MB becomes millions of objects without a cycle, which the collector would walk again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def checked(data: Any) -> Result:
+    """The result of a JSON object, rebuilt from its runs. Raises ``UsageError`` with the first contradiction."""
+    stated = Result.from_json(data)
+    check_result(stated)
+    check_samples(stated)
+    if data.get("request", None) not in (None, data["requests"][0]):
+        raise UsageError("request is not the first of requests")
+    by_own_rule = rebuilt(stated, stated.unit)
+    for place, said, found in _contradictions(data, by_own_rule):
+        if stated.unit == "pair" and OTHER_RULE.match(place):
+            continue
+        value, allowed = f"{place} is {_shown(said)}", f"its samples give {_shown(found)}"
+        raise UsageError("result contradicts its samples", value=value, allowed=allowed)
+    return by_own_rule if stated.unit == "process" else rebuilt(stated)
+
+
+def rebuilt(stated: Result, unit: Unit = "process") -> Result:
+    """What the runs of a result give, with all that runs do not tell as the result states it."""
+    plan = _StatedPlan(
+        kind="compare",
+        requests=stated.requests,
+        variants=stated.variants,
+        ladder=stated.ladder,
+        ablate=any(run.variant not in stated.variants for run in stated.runs),
+        order_seed=stated.order_seed,
+    )
+    for number, run in enumerate(stated.runs):
+        if run.variant not in plan.measured:
+            allowed = f"one of {_shown(', '.join(plan.measured))}"
+            raise UsageError(f"runs[{number}] is of no variant", value=run.variant[:MAX_SHOWN], allowed=allowed)
+    session = Session(
+        command=stated.command,
+        created=stated.created,
+        pairs=stated.pairs,
+        warmup=stated.warmup,
+        processes=stated.processes,
+        startups_s=stated.startups_s,
+        looks=stated.looks,
+        unit=unit,
+    )
+    try:
+        found = build_result(
+            plan, stated.environment, stated.runs, session, error=_error(stated), warnings=stated.warnings
+        )
+    except (ArithmeticError, ValueError, LookupError, AssertionError) as problem:
+        raise UsageError("samples give no result", value=f"{type(problem).__name__}: {problem}") from problem
+    kept = {(image.res, image.variant): image for image in stated.images}
+    images = tuple(_with_files(image, kept.get((image.res, image.variant))) for image in found.images)
+    return replace(
+        found,
+        images=images,
+        error=stated.error,
+        inputs=stated.inputs,
+        ceilings=stated.ceilings,
+        floors=stated.floors,
+    )
+
+
+def _with_files(found: Image, stated: Image | None) -> Image:
+    """An image with the files that were kept of it, which an archive names anew."""
+    if stated is None:
+        return found
+    return replace(found, path=stated.path, difference_path=stated.difference_path)
+
+
+def _error(stated: Result) -> BagelPerfError | None:
+    """The error that ended a run, by its exit code; one of pictures may lie in another result than this one."""
+    if stated.error is None:
+        return None
+    kinds = {kind.exit_code: kind for kind in BagelPerfError.__subclasses__()}
+    kind = OutputsDiffer if stated.verdict == "outputs differ" else kinds.get(stated.exit_code, RunFailed)
+    return kind(stated.error)
+
+
+def _contradictions(data: Mapping[str, Any], result: Result) -> Iterator[tuple[str, Any, Any]]:
+    for name in CONCLUSIONS:
+        if name in data and not (name in LATER and data[name] == []):
+            yield from _differences(data[name], codec.to_json(getattr(result, name)), name)
+
+
+def _differences(said: Any, found: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """Place, what is stated, and what was found instead; of records only the fields that both have."""
+    if isinstance(said, Mapping) and isinstance(found, Mapping):
+        if _is_counts(place) and set(said) != set(found):
+            yield place, said, found
+        for key in (key for key in said if key in found and key not in NOT_IN_RUNS):
+            yield from _differences(said[key], found[key], f"{place}.{key}")
+    elif isinstance(said, list) and isinstance(found, list):
+        if len(said) != len(found):
+            yield place, f"{len(said)} in all", f"{len(found)} in all"
+        for number, (one, other) in enumerate(zip(said, found, strict=False)):
+            yield from _differences(one, other, f"{place}[{number}]")
+    elif not _agree(said, found):
+        yield place, said, found
+
+
+def _is_counts(place: str) -> bool:
+    """Whether the keys of an object are data, as slots and directions are, and no fields."""
+    return place.endswith((".syncs_by_slot", ".copies"))
+
+
+def _agree(said: Any, found: Any) -> bool:
+    if isinstance(said, bool) or isinstance(found, bool):
+        return said is found
+    if isinstance(said, float | int) and isinstance(found, float | int):
+        if isinstance(said, int) and isinstance(found, int):
+            return said == found
+        return math.isclose(said, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    if isinstance(said, str) and isinstance(found, str):
+        return FORMER_WORDS.get(said, said) == FORMER_WORDS.get(found, found)
+    return said is None and found is None
+
+
+def _shown(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else "null" if value is None else str(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

@@ -1,0 +1,37 @@
+"""From the lines of a run that was killed to a result that says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.schema.errors import RunFailed, UsageError
+from bagel_perf.schema.events import EnvironmentEvent, FloorsEvent, InputEvent, RunEvent, WarningEvent
+from bagel_perf.schema.lines import read_lines
+from bagel_perf.schema.results import Result
+
+KILLED = "it was killed, or runs still; what was measured until then is shown"
+
+
+def unfinished_result(path: Path) -> Result:
+    """The result of a file of lines. Raises ``UsageError`` where it holds none."""
+    head, events = read_lines(path)
+    started = next((event for event in events if isinstance(event, EnvironmentEvent)), None)
+    runs = tuple(event.run for event in events if isinstance(event, RunEvent))
+    if started is None or not runs:
+        raise UsageError("unfinished result has no runs", value=path, remedy="run it again")
+    rounds = [run.round + 1 for run in runs if run.round is not None]
+    session = Session(
+        command=head.command,
+        created=head.created,
+        pairs=max(started.pairs, *rounds, 0),
+        warmup=started.warmup,
+        processes=max(started.processes, *(run.process + 1 for run in runs)),
+    )
+    warnings = tuple(event.text for event in events if isinstance(event, WarningEvent))
+    error = RunFailed("the run did not end", allowed=KILLED)
+    result = build_result(head.plan, started.environment, runs, session, error=error, warnings=warnings)
+    result = replace(result, inputs=tuple(event.picture for event in events if isinstance(event, InputEvent)))
+    floors = next((event for event in reversed(events) if isinstance(event, FloorsEvent)), None)
+    return result if floors is None else replace(result, ceilings=floors.ceilings, floors=floors.floors)

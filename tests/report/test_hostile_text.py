@@ -1,0 +1,254 @@
+"""Whatever the strings of any record say, no place that they are shown in takes them for more than text."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from bagel_perf.analysis.traces.analyse import analyse
+from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.commands.streams import print_error
+from bagel_perf.report import inert
+from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
+from bagel_perf.report.html.page import build_page, gate_page, page_html
+from bagel_perf.report.html.page_markdown import page_markdown
+from bagel_perf.report.html.source import source_of
+from bagel_perf.report.junit import junit_xml
+from bagel_perf.report.markdown import summary_markdown
+from bagel_perf.report.progress import ProgressView
+from bagel_perf.report.readme import section
+from bagel_perf.report.self_test_text import self_test_lines, self_test_table
+from bagel_perf.report.sync_tables import print_syncs
+from bagel_perf.report.text import print_document, print_result, print_verification
+from bagel_perf.report.trace_text import print_trace
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.events import EnvironmentEvent, ProgressEvent, WarningEvent
+from bagel_perf.schema.gates import Finding, GatedCell, GateReport
+from bagel_perf.schema.limits import Limit
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import Picture, Run, TensorCheck
+from bagel_perf.schema.sabotages import SelfTest, Trial, Untouched
+from bagel_perf.schema.sites import Site, UnjudgedSite
+from bagel_perf.schema.syncs import BudgetCheck, Process, SyncReport
+from bagel_perf.schema.traces import TraceReport
+from bagel_perf.schema.verification import Verification
+from committed_results import REPORTS
+from gated_results import make_result
+from hostile import (
+    FRAGMENTS,
+    check_command,
+    check_terminal,
+    consistent,
+    html_shape,
+    markdown_shape,
+    spoiled,
+    xml_shape,
+)
+from scripted import ENVIRONMENT
+
+TEXTS = st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=6).map("".join)
+FEW = settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+)
+FEWER = settings(FEW, max_examples=3)
+
+
+def with_site(run: Run) -> Run:
+    if run.purpose != "count":
+        return run
+    waits = sum(each.host_syncs or 0 for each in run.measurements)
+    site = Site(
+        kind="scalar_read", file="a.py", line=3, function="f", region="dit/step", count=waits, allowed="has to be",
+        expressions=("x.item()", "y[z]"), caller="b.py:4", op="mine.op",
+    )  # fmt: skip
+    return replace(run, sites=(site,))
+
+
+def make_record() -> Result:
+    result = make_result({"pr3987": {"e2e": 5.0}, "sync_free": {"dit": -50.0}}, num_pairs=6, edit=with_site)
+    picture = Picture(width=256, height=256, md5="a", pixels_sha256="b", spread=9.0, path="256_input.png")
+    return replace(
+        result,
+        findings=("sync_free at 256 differs",),
+        warnings=("few",),
+        error="out of memory",
+        inputs=(picture,),
+        verdict="incomplete",
+        exit_code=6,
+        complete=False,
+    )
+
+
+CELL = GatedCell(
+    res="1024x768", stage="dit", variant="fused", before_ms=8000.0, after_ms=8360.0, change=4.5, interval=(4.0, 5.0),
+    limit=Limit(stage="dit", res=1024, percent=3.0), verdict="fail", reason="why", num_pairs=10,
+    num_processes=6, confidence=0.975,
+)  # fmt: skip
+GATE = GateReport(
+    findings=(
+        Finding(kind="counter", message="new host syncs", file="a.py", line=3),
+        Finding(kind="picture", message="m"),
+    ),
+    checks=(("counters as expected", "failed"), ("pictures", "pass")),
+    notes=("another torch",),
+    subject="Latency on a device",
+    cells=(CELL,),
+    provenance="commit abc",
+)  # fmt: skip
+SYNCS = replace(
+    SyncReport.from_json(json.loads((REPORTS / "syncs-h100" / "pr3987-256.json").read_text(encoding="utf-8"))),
+    subject="python a.py",
+    notes=("note",),
+    budgets=(BudgetCheck(region="step", limit=0, num_entries=2, worst=1, num_exceeded=1),),
+    unjudged={"mine.op": 2},
+    hazards={"mine.hazard": 1},
+    unjudged_sites=(UnjudgedSite(operator="mine.op", file="a.py", line=3, region="step", count=2),),
+    processes=(Process(name="child", argv=("python", "b.py")),),
+    untested=("mine 1.0",),
+    signal="SIGTERM",
+)
+VERIFICATION = Verification(
+    variants=("fused", "close"), checks=(TensorCheck(variant="fused", tensor="k.0", error=2.0, limit=1.0, ok=False),)
+)
+SELF_TEST = SelfTest(
+    trials=(Trial(name="an item", kind="counter", exit_code=0, message="a; b", is_named=False, seconds=2.0),),
+    untouched=(Untouched(exit_code=7, message="drifted", seconds=3.0),),
+)
+RESULT = make_record()
+TRACES = Path(__file__).parents[1] / "data" / "traces"
+
+
+@pytest.fixture(scope="module")
+def trace() -> TraceReport:
+    return analyse(read_trace(TRACES / "torch211_h100.json.gz"))
+
+
+def printed(show: Callable[[Any, io.StringIO], object], record: Any) -> str:
+    stream = io.StringIO()
+    show(record, stream)
+    return stream.getvalue()
+
+
+def show_self_test(record: SelfTest, stream: io.StringIO) -> None:
+    print_document(stream, (self_test_table(record),), self_test_lines(record))
+
+
+def show_gate(record: GateReport, stream: io.StringIO) -> None:
+    print_document(stream, gate_tables(record), gate_lines(record))
+
+
+PRINTED: tuple[tuple[Any, Callable[[Any, io.StringIO], object]], ...] = (
+    (RESULT, lambda record, stream: print_result(record, Path("out/result.json"), stream)),
+    (GATE, show_gate),
+    (SYNCS, lambda record, stream: print_syncs(record, stream, top=12)),
+    (VERIFICATION, print_verification),
+    (SELF_TEST, show_self_test),
+)
+
+
+@pytest.mark.parametrize(("record", "show"), PRINTED, ids=lambda each: type(each).__name__)
+@FEW
+@given(text=TEXTS)
+def test_a_terminal_gets_text_alone(record: Any, show: Callable[[Any, io.StringIO], object], text: str) -> None:
+    check_terminal(printed(show, spoiled(record, consistent(text))))
+
+
+@FEWER
+@given(text=TEXTS)
+def test_a_terminal_gets_text_alone_of_a_trace(trace: TraceReport, text: str) -> None:
+    check_terminal(printed(lambda record, stream: print_trace(record, 5, stream), spoiled(trace, consistent(text))))
+
+
+@FEW
+@given(text=TEXTS)
+def test_progress_and_errors_are_text_alone(text: str) -> None:
+    stream = io.StringIO()
+    view = ProgressView(stream)
+    environment = spoiled(ENVIRONMENT, consistent(text))
+    view.on_event(EnvironmentEvent(environment=environment, pairs=1, warmup=0))
+    view.on_event(WarningEvent(text=text))
+    view.on_event(ProgressEvent(text=text, done=0, total=1))
+    inert.print_line(str(UsageError(text, value=text, allowed=text, remedy=text)), stream)
+    check_terminal(stream.getvalue())
+
+
+@FEW
+@given(text=TEXTS)
+def test_an_error_is_one_line(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stderr", stream := io.StringIO())
+        print_error(UsageError(text, value=text))
+    assert stream.getvalue().count("\n") == 1
+    check_terminal(stream.getvalue())
+
+
+MARKDOWN: tuple[tuple[Any, Callable[[Any], str]], ...] = (
+    (RESULT, summary_markdown),
+    (RESULT, lambda record: section(record, Path("reports/a"), Path())),
+    (GATE, gate_markdown),
+    (GATE, lambda record: page_markdown(gate_page(record))),
+)
+
+
+@pytest.mark.parametrize(("record", "render"), MARKDOWN, ids=["summary", "readme", "step summary", "page of a gate"])
+@FEW
+@given(text=TEXTS)
+def test_markdown_has_the_shape_of_a_harmless_one(record: Any, render: Callable[[Any], str], text: str) -> None:
+    shape = markdown_shape(render(spoiled(record, consistent("a "))))
+    assert markdown_shape(render(spoiled(record, consistent(text)))) == shape
+
+
+@FEW
+@given(text=TEXTS)
+def test_inline_markdown_is_text(text: str) -> None:
+    for rendered in (inert.markdown(text), inert.markdown(text, always="*_>["), inert.markdown_line(text)):
+        kinds = markdown_shape(f"a {rendered} b" if rendered != inert.markdown_line(text) else f"- {rendered} b")
+        assert set(kinds) <= {"paragraph_open", "inline", "paragraph_close", "bullet_list_open", "list_item_open",
+                              "list_item_close", "bullet_list_close"}  # fmt: skip
+    assert markdown_shape(inert.markdown_code(text)) == ["paragraph_open", "inline", "code_inline", "paragraph_close"]
+
+
+@FEW
+@given(text=TEXTS)
+def test_workflow_commands_and_junit_are_as_many_as_findings(text: str) -> None:
+    record = spoiled(GATE, consistent(text))
+    commands = list(workflow_commands(record))
+    assert len(commands) == len(GATE.findings)
+    for line in commands:
+        check_command(line)
+    harmless = spoiled(GATE, consistent("a "))
+    assert xml_shape(junit_xml(record)) == xml_shape(junit_xml(harmless))
+
+
+@FEW
+@given(text=TEXTS)
+def test_json_on_stdout_is_the_same_value_and_no_command(text: str) -> None:
+    written = inert.json_line(json.dumps(data := {"a": [text]}, indent=1))
+    assert json.loads(written) == data
+    check_terminal(written)
+
+
+@FEWER
+@given(text=TEXTS)
+def test_a_page_has_the_shape_of_a_harmless_one(text: str) -> None:
+    harmless, hostile = (build_page((source_of(spoiled(RESULT, consistent(each)), Path()),)) for each in ("a ", text))
+    assert html_shape(page_html(hostile)) == html_shape(page_html(harmless))
+    assert markdown_shape(page_markdown(hostile)) == markdown_shape(page_markdown(harmless))
+
+
+@FEWER
+@given(text=TEXTS)
+def test_a_page_of_a_gate_has_the_shape_of_a_harmless_one(text: str) -> None:
+    shapes = [html_shape(page_html(gate_page(spoiled(GATE, consistent(each))))) for each in ("a ", text)]
+    assert shapes[0] == shapes[1]
