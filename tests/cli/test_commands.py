@@ -272,15 +272,17 @@ def test_rungs_with_a_tolerance_are_verified_by_default_and_compared_only_when_n
     assert f"[default:{bitwise},close]" in shown["verify"]
 
 
-def test_help_takes_less_than_four_tenths_of_a_second() -> None:
+def test_help_takes_less_than_four_tenths_of_a_second_of_a_core() -> None:
+    """As long as on an idle machine, however busy this one is."""
     command = [sys.executable, "-m", "bagel_perf", "--help"]
     root = Path(__file__).resolve().parents[2]
     times_s = []
     for _ in range(5):
-        start_s = time.perf_counter()
+        before = os.times()
         subprocess.run(command, check=True, capture_output=True, cwd=root)
-        times_s.append(time.perf_counter() - start_s)
-    assert min(times_s) < 0.4
+        after = os.times()
+        times_s.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert 0 < min(times_s) < 0.4
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -17,14 +17,37 @@ from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.schema.errors import EnvironmentUnfit
 from bagel_perf.schema.events import EnvironmentEvent, Event, FailedEvent
 from bagel_perf.schema.expected import load_expected
-from bagel_perf.schema.gates import EXPECTED_FILE
+from bagel_perf.schema.gates import EXPECTED_FILE, REQUESTS, VARIANTS
 from bagel_perf.schema.plans import Plan
 from scripted import CPU
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = ROOT / EXPECTED_FILE
+PLAN = Plan(kind="gate", requests=REQUESTS, variants=VARIANTS, preset="tiny", device="cpu")
 
 
+@pytest.fixture(scope="module")
+def counted() -> list[Event]:
+    """All that the worker says of this tree, which takes a minute of a core."""
+    events: list[Event] = []
+    launch.run_plan(PLAN, (events.append,))
+    return events
+
+
+@pytest.fixture
+def this_tree(counted: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands hear what the worker said once."""
+
+    def run_plan(plan: Plan, listeners: Sequence[Callable[[Event], None]]) -> None:
+        assert plan == PLAN
+        for event in counted:
+            for listener in listeners:
+                listener(event)
+
+    monkeypatch.setattr(launch, "run_plan", run_plan)
+
+
+@pytest.mark.usefixtures("this_tree")
 def test_the_page_of_a_tree_says_which_one_it_was(tmp_path: Path) -> None:
     page = tmp_path / "gate.html"
     assert main(["gate", "--quiet", "--html", str(page), "--expected", str(EXPECTED)]) == 0
@@ -33,6 +56,7 @@ def test_the_page_of_a_tree_says_which_one_it_was(tmp_path: Path) -> None:
     assert re.search(r"latency; (commit [0-9a-f]{7}|no commit).*; .* torch .*; 20.*; [0-9]+ runs</p>", text)
 
 
+@pytest.mark.usefixtures("this_tree")
 def test_the_tree_passes_and_a_moved_number_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     moved = tmp_path / "moved.toml"
     moved.write_text(EXPECTED.read_text().replace('"uploads" = 4', '"uploads" = 5', 1))
@@ -76,6 +100,7 @@ def test_a_tree_that_changes_a_setting_as_it_is_imported_is_a_finding_at_its_lin
     assert (finding["kind"], finding["file"], finding["line"]) == ("environment", "kernels/a.py", 3)
 
 
+@pytest.mark.usefixtures("this_tree")
 def test_an_update_writes_what_passes_next_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "new" / "tiny.toml"
     assert main(["gate", "--expected", str(path), "--update", "a test"]) == 0

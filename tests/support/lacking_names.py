@@ -12,12 +12,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import nvtx  # noqa: F401 - what would otherwise be imported in each fork
 import torch
-import torch._dynamo  # what would otherwise be imported in each fork
+import torch._dynamo
 import torch.profiler
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import bagel_perf.analysis.traces.analyse
+import bagel_perf.schema.results  # noqa: F401 - as above; nothing of it looks for a name
 from bagel_perf.harness import torch_lacks
 from bagel_perf.harness.torch_versions import TorchName
 
