@@ -27,15 +27,19 @@ def drawn(stream: io.StringIO) -> list[str]:
     return re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()))
 
 
+@pytest.mark.parametrize(("no_color", "rest"), [("", "━"), ("1", " ")])
 @pytest.mark.parametrize("width", [50, 80, 120])
-def test_a_bar_keeps_its_line_with_size_round_percent_and_time(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_a_bar_keeps_its_line_with_size_round_percent_and_time(
+    monkeypatch: pytest.MonkeyPatch, width: int, no_color: str, rest: str
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(width))
     with ProgressView(stream := Terminal()) as view:
         view.on_event(ROUND)
     (line,) = {line for line in drawn(stream) if line.startswith("1024x1024")}
     assert len(line) == width
-    assert re.match(r"1024x1024 sy.*….* end to end ╸━+   8% 0:00:00$", line)
+    assert re.match(rf"1024x1024 sy.*….* end to end ╸{rest}+   8% 0:00:00$", line)
 
 
 def test_a_log_has_no_line_beyond_its_columns() -> None:
