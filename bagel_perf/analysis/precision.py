@@ -17,6 +17,7 @@ from bagel_perf.schema.ablations import Ablation, Saving
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import parse_resolution
 from bagel_perf.schema.runs import Run
+from bagel_perf.schema.slots import STAGES
 
 
 def is_resolved(plan: Plan, runs: Sequence[Run], half_width_pct: float, looks: Sequence[int]) -> bool:
@@ -51,7 +52,10 @@ def _changes(plan: Plan, runs: Sequence[Run], looks: tuple[int, ...]) -> Changes
 
 def _half_widths_pct(plan: Plan, runs: Sequence[Run], looks: tuple[int, ...]) -> Iterator[float]:
     changes = _changes(plan, runs, looks)
-    for delta in changes.deltas(_pairs(plan)):
+    deltas = [*changes.deltas(_pairs(plan))]
+    if len(deltas) < len(plan.requests) * len(_pairs(plan)) * len(STAGES):  # of some every round was left out
+        yield math.inf
+    for delta in deltas:
         low, high = (math.log1p(end / 100) for end in delta.ci_pct or (0.0, math.inf))
         yield percent((high - low) / 2)
     for ablation in ablations_of(plan, runs, changes.trusted, looks):

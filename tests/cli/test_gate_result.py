@@ -67,7 +67,7 @@ def test_data_is_alone_on_stdout(capsys: Capture) -> None:
     assert (data["schema"], data["verdict"], [cell["verdict"] for cell in data["cells"]]) == (
         "bagel-perf.gate",
         "regressed",
-        ["fail", "pass"],
+        ["fail", "fail"],
     )
     assert "::error title=bagel-perf%3A regressed::sync_free at 256: dit +5.0" in err
 

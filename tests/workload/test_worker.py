@@ -37,7 +37,13 @@ SMALL = Request(width=64, height=48, steps=2)
 
 
 def compare_plan(tmp_path: Path, **changes: object) -> Plan:
-    fields: dict[str, object] = {"requests": (SMALL,), "variants": ("baseline", "sync_free"), "pairs": 2, "warmup": 1}
+    fields: dict[str, object] = {
+        "requests": (SMALL,),
+        "variants": ("baseline", "sync_free"),
+        "pairs": 2,
+        "warmup": 1,
+        "processes": 1,
+    }
     return Plan(kind="compare", device="cpu", image_dir=str(tmp_path), **{**fields, **changes})  # type: ignore[arg-type]
 
 
