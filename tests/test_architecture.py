@@ -56,6 +56,7 @@ OURS: dict[str, set[str]] = {
         "bagel_perf.harness.regions",
         "bagel_perf.harness.torch_names",
         "bagel_perf.schema.errors",
+        "bagel_perf.schema.strict_json",
     },
     "bagel_perf.workload": {
         "bagel_perf.workload",

@@ -81,8 +81,5 @@ def _check_processes(result: Result) -> None:
     found = len({run.process for run in result.runs if run.purpose == "timed"})
     expected = min(result.processes, max(result.pairs, 1))
     if result.complete and found != expected and (found, result.processes) != (0, 1):
-        raise UsageError(
-            "result contradicts its samples",
-            value=f"processes is {result.processes}",
-            allowed=f"its samples give {found}",
-        )
+        value, allowed = f"processes is {result.processes}", f"its samples give {found}"
+        raise UsageError("result contradicts its samples", value=value, allowed=allowed)

@@ -44,7 +44,8 @@ def gate_tree(expected_path: Path, update: str | None, output: GateOutput) -> No
     errors = {each.variant: each.error for each in events if isinstance(each, FailedEvent)}
     begun = next((each for each in events if isinstance(each, EnvironmentEvent)), None)
     if begun is None:
-        raise next(iter(errors.values()), RunFailed("the worker measured nothing"))
+        output.write(_begun_by_none(errors))
+        return
     environment, runs = begun.environment, _runs(events)
     report = judge_tree(expected, environment, runs, errors)
     notes = (*begun.notes, *report.notes)
@@ -79,6 +80,15 @@ def judge_tree(
         notes.append(f"pictures are held to fingerprints, not to recorded hashes: {_unlike(expected, found)}")
     checks = _checks(findings, has_expected=expected is not None)
     return GateReport(findings=tuple(findings), checks=checks, notes=tuple(notes))
+
+
+def _begun_by_none(errors: Mapping[str, BagelPerfError]) -> GateReport:
+    """Of a tree that cannot so much as be imported, or changes settings as it is; raises what is no finding."""
+    first = next(iter(errors.values()), RunFailed("the worker measured nothing"))
+    if isinstance(first, RunFailed):
+        raise first
+    findings = list(dict.fromkeys(map(_of_error, errors.values())))
+    return GateReport(findings=tuple(findings), checks=_checks(findings, has_expected=False))
 
 
 def _made(rows: Sequence[ExpectedRun], found: Expected) -> list[ExpectedRun]:

@@ -74,7 +74,8 @@ class GateOutput:
             if path is not None:
                 write_text(path, text)
         if self.github and os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as file:
+            path = Path(os.environ["GITHUB_STEP_SUMMARY"])
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(gate_markdown(report))
         write_json(self.json_path, report.to_json())
         if self.html is not None:

@@ -64,7 +64,7 @@ def measured(
     runs = [
         replace(run, picture=replace(run.picture, md5="0")) if wrong and run.variant == wrong else run for run in runs
     ]
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=pairs, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=pairs, warmup=1, processes=pairs)
     return build_result(PLAN, ENVIRONMENT, runs, session)
 
 
@@ -189,7 +189,7 @@ def test_a_mixture_with_a_wrong_picture_saves_nothing_and_fails_the_comparison()
 def test_a_missing_mixture_is_incomplete() -> None:
     full = measured(adding_up)
     runs = [run for run in full.runs if run.variant != PLAN.measured[-1]]
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
     result = build_result(PLAN, ENVIRONMENT, runs, session)
     assert (result.verdict, result.exit_code) == ("incomplete", 6)
 
@@ -215,7 +215,7 @@ def test_mixtures_stand_in_the_tables_of_slots_and_pictures_alone() -> None:
 
 def test_steps_are_from_each_variant_to_the_next() -> None:
     plan = replace(make_plan(variants=("baseline", "pr3987", "sync_free")), ladder=True)
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
     result = build_result(plan, ENVIRONMENT, list(make_runs(plan, 6)), session)
     steps = {(step.reference, step.candidate): step.delta_pct for step in result.steps if step.stage == "dit"}
     assert steps == pytest.approx({("baseline", "pr3987"): -10.0, ("pr3987", "sync_free"): -100 / 3})

@@ -18,7 +18,7 @@ PLAN = make_plan(((256, 256), (768, 1024)))
 
 
 def judge(runs: list[Run], *, pairs: int = 5, error: BagelPerfError | None = None, plan: Plan = PLAN) -> Result:
-    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1)
+    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, processes=pairs)
     return build_result(plan, ENVIRONMENT, runs, session, error=error)
 
 

@@ -20,7 +20,7 @@ WORK = DeviceWork(launches=1, graph_launches=0, kernels=1, copies={}, busy_ms=50
 def cell() -> Cell:
     """A stage of 200 ms."""
     plan = make_plan()
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, processes=5)
     return build_result(plan, ENVIRONMENT, list(make_runs(plan)), session).cells[0]
 
 

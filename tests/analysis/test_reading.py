@@ -86,9 +86,9 @@ def test_whatever_compare_writes_comes_back(result: Result) -> None:
         ("identity.0.num_runs", 1000, "identity[0].num_runs is 1000"),
         ("deltas.0.delta_pct", -99.0, "deltas[0].delta_pct is -99"),
         ("deltas.0.ci_pct.1", 90.0, "deltas[0].ci_pct[1] is 90"),
-        ("deltas.0.verdict", "improved", "deltas[0].verdict is improved"),
+        ("deltas.0.verdict", "regressed", "deltas[0].verdict is regressed"),
         ("steps.1.delta_pct", -3.0, "steps[1].delta_pct is -3"),
-        ("rests.0.rest_ms", 100.0, "rests[0].rest_ms is 100"),
+        ("stage_sums.0.apart_pct", 50.0, "stage_sums[0].apart_pct is 50"),
         ("dropped", [{"res": 256, "round": 0, "variant": "baseline", "reason": "slow"}], "dropped is 1 in all"),
         ("noise", [{"res": 256, "stage": "ar", "delta_pct": 0.0, "ci_pct": None, "floor_pct": 0.1, "num_pairs": 6}],
          "noise is 1 in all"),
@@ -117,6 +117,9 @@ def test_what_the_samples_contradict_is_refused_with_its_place(place: str, value
 def test_a_pass_without_timed_runs_is_refused() -> None:
     data = as_json(RESULT)
     data["runs"] = [run for run in data["runs"] if run["purpose"] != "timed"]
+    with pytest.raises(UsageError, match=r"processes is 8\); its samples give 0"):
+        checked(data)
+    data["processes"] = 1
     with pytest.raises(UsageError, match=r"verdict is pass\); its samples give incomplete"):
         checked(data)
 

@@ -15,7 +15,7 @@ from bagel_perf.cli import main
 from bagel_perf.commands.gate import _update
 from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.schema.errors import EnvironmentUnfit
-from bagel_perf.schema.events import EnvironmentEvent, Event
+from bagel_perf.schema.events import EnvironmentEvent, Event, FailedEvent
 from bagel_perf.schema.expected import load_expected
 from bagel_perf.schema.gates import EXPECTED_FILE, REQUESTS, VARIANTS
 from bagel_perf.schema.plans import Plan
@@ -78,11 +78,26 @@ def test_what_the_counts_of_a_tree_may_be_wrong_for_is_a_note_of_its_report(
 ) -> None:
     def worker(plan: Plan, listeners: Sequence[Callable[[Event], None]]) -> None:
         listeners[0](EnvironmentEvent(environment=CPU, pairs=0, warmup=0, notes=("torch 2.16.0 was not tested",)))
-        raise EnvironmentUnfit("a kernel changed a setting")
+        listeners[0](FailedEvent(variant="baseline", error=EnvironmentUnfit("a kernel changed a setting")))
 
     monkeypatch.setattr(launch, "run_plan", worker)
     main(["gate", "--expected", str(EXPECTED)])
     assert "note: torch 2.16.0 was not tested" in capsys.readouterr().out
+
+
+def test_a_tree_that_changes_a_setting_as_it_is_imported_is_a_finding_at_its_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def worker(plan: Plan, listeners: Sequence[Callable[[Event], None]]) -> None:
+        for variant in plan.variants:
+            error = EnvironmentUnfit("settings changed", value="cuDNN benchmark from False to True at kernels/a.py:3")
+            listeners[0](FailedEvent(variant=variant, error=error))
+
+    monkeypatch.setattr(launch, "run_plan", worker)
+    path = tmp_path / "gate.json"
+    assert main(["gate", "--quiet", "--expected", str(EXPECTED), "--json", str(path)]) == 5
+    (finding,) = json.loads(path.read_text())["findings"]
+    assert (finding["kind"], finding["file"], finding["line"]) == ("environment", "kernels/a.py", 3)
 
 
 @pytest.mark.usefixtures("this_tree")

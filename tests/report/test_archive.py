@@ -22,7 +22,7 @@ def write_result(folder: Path, picture_sides: dict[str, int]) -> Result:
     """A result whose pictures are noise, which does not compress."""
     folder.mkdir()
     plan = make_plan()
-    session = Session(command="bagel-perf compare", created="2026-01-02T03:04:05+00:00", pairs=5, warmup=1)
+    session = Session(command="bagel-perf compare", created="2026-01-02T03:04:05+00:00", pairs=5, warmup=1, processes=5)
     result = build_result(plan, ENVIRONMENT, list(make_runs(plan)), session)
     for name, side in picture_sides.items():
         Image.effect_noise((side, side), 90).convert("RGB").save(folder / name, compress_level=0)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bagel_perf.analysis.reading import load_checked
 from bagel_perf.report.markdown import SUMMARY_FILE, summary_markdown
 from bagel_perf.report.summaries import main
-from bagel_perf.schema.results import RESULT_FILE, load
+from bagel_perf.schema.results import RESULT_FILE
 from committed_results import committed
 
 FOLDERS = committed(RESULT_FILE)
@@ -21,7 +22,7 @@ def test_there_are_committed_results() -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=[folder.name for folder in FOLDERS])
 def test_a_committed_summary_is_the_rendering_of_its_result(folder: Path) -> None:
-    expected = summary_markdown(load(folder / RESULT_FILE))
+    expected = summary_markdown(load_checked(folder))
     found = (folder / SUMMARY_FILE).read_text(encoding="utf-8")
     assert found == expected, "python -m bagel_perf.report.summaries reports"
 
@@ -31,7 +32,7 @@ def test_stale_summaries_are_written_again_and_nothing_else(tmp_path: Path, caps
         (tmp_path / name).mkdir()
         (tmp_path / name / RESULT_FILE).write_bytes((FOLDERS[0] / RESULT_FILE).read_bytes())
     (tmp_path / "others").mkdir()
-    expected = summary_markdown(load(FOLDERS[0] / RESULT_FILE))
+    expected = summary_markdown(load_checked(FOLDERS[0]))
     (tmp_path / "a" / SUMMARY_FILE).write_text("stale")
     (tmp_path / "b" / SUMMARY_FILE).write_text(expected, encoding="utf-8")
     assert main([str(tmp_path)]) == 0

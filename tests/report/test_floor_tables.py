@@ -26,7 +26,7 @@ EVENT = FloorsEvent(
 
 def result() -> Result:
     plan = make_plan()
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, processes=5)
     built = build_result(plan, ENVIRONMENT, list(make_runs(plan)), session)
     return replace(built, ceilings=EVENT.ceilings, floors=EVENT.floors)
 

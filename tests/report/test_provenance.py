@@ -16,7 +16,7 @@ from scripted import ENVIRONMENT, make_plan, make_runs
 
 def result_at(created: str) -> Result:
     plan = make_plan()
-    session = Session(command="bagel-perf compare --res 256", created=created, pairs=5, warmup=1)
+    session = Session(command="bagel-perf compare --res 256", created=created, pairs=5, warmup=1, processes=5)
     return build_result(plan, ENVIRONMENT, list(make_runs(plan)), session)
 
 

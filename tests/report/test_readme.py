@@ -17,7 +17,7 @@ from scripted import ENVIRONMENT, make_plan, make_runs
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     plan = make_plan()
-    session = Session(command="bagel-perf compare", created="2026-01-31T12:00:00+00:00", pairs=5, warmup=1)
+    session = Session(command="bagel-perf compare", created="2026-01-31T12:00:00+00:00", pairs=5, warmup=1, processes=5)
     result = build_result(plan, ENVIRONMENT, list(make_runs(plan)), session)
     folder = tmp_path / "reports" / "2026-01-31_h200_abc1234"
     folder.mkdir(parents=True)

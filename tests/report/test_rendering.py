@@ -29,7 +29,7 @@ def make_result(
     change: Callable[[Run], Run] = lambda run: run,
     error: BagelPerfError | None = None,
 ) -> Result:
-    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1)
+    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, processes=pairs)
     runs = [change(run) for run in make_runs(PLAN, pairs)]
     return build_result(PLAN, environment, runs, session, error=error)
 

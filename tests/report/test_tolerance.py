@@ -35,7 +35,7 @@ def result_with(mse: float | None, plan: Plan = PLAN) -> Result:
         picture = replace(run.picture, md5=run.picture.md5[::-1], pixels_sha256=run.picture.pixels_sha256[::-1])
         return replace(run, picture=picture, mse=mse)
 
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
     return build_result(plan, ENVIRONMENT, [drawn(run) for run in make_runs(plan, 6)], session)
 
 
@@ -80,7 +80,7 @@ def test_the_readme_counts_identical_runs_of_bitwise_variants_alone(tmp_path: ob
 
 
 def test_the_same_picture_within_a_tolerance_is_called_identical() -> None:
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
     runs = [replace(run, mse=0.0) if run.variant == "close" else run for run in make_runs(PLAN, 6)]
     lines = [*tolerance_lines(build_result(PLAN, ENVIRONMENT, runs, session))]
     assert lines == ["- close at 256x256: picture identical to baseline's; 40 dB asked for, 9 runs"]
@@ -103,7 +103,7 @@ def test_a_pixel_differs_if_any_of_its_colors_does() -> None:
 
 
 def test_the_worst_run_says_how_many_pixels_differ() -> None:
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
     close = iter(range(100))
     runs = [
         replace(run, mse=0.5, differing_pixels=next(close)) if run.variant == "close" else run

@@ -29,7 +29,7 @@ def result_of(variants: Sequence[str], mse: float, *, others: str = "") -> Resul
         return replace(run, mse=mse, picture=replace(run.picture, md5=others or run.picture.md5))
 
     plan = make_plan(variants=variants)
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
     return build_result(plan, ENVIRONMENT, [drawn(run) for run in make_runs(plan, 6)], session)
 
 
@@ -100,7 +100,7 @@ def test_a_picture_just_under_the_limit_reads_as_one() -> None:
 
 def test_a_tolerance_is_that_of_the_name_although_the_variant_never_ran() -> None:
     plan = make_plan(variants=("baseline", "fused", "close"))
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, processes=5)
     result = build_result(plan, ENVIRONMENT, [run for run in make_runs(plan) if run.variant != "close"], session)
     titles = [table.title for table in result_tables(result)]
     assert not [title for title in titles if title.endswith("-> close")]

@@ -33,7 +33,7 @@ LONG = 50
 def scripted(pairs: int) -> Result:
     """All rungs without the ladder."""
     plan = make_plan(SIZES, RUNGS)
-    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1)
+    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, processes=pairs)
     return build_result(plan, ENVIRONMENT, list(make_runs(plan, pairs)), session)
 
 
@@ -41,7 +41,7 @@ def taken_apart(pairs: int) -> Result:
     """A rung of five slots, whose mixtures have long names."""
     plan = replace(make_plan(SIZES, ("baseline", "pr3987")), ablate=True)
     everything = replace(plan, variants=plan.measured, ablate=False)
-    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1)
+    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, processes=pairs)
     return build_result(plan, ENVIRONMENT, list(make_runs(everything, pairs)), session)
 
 

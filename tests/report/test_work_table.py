@@ -22,7 +22,7 @@ def result_with(*profiled: Measurement) -> Result:
     plan = make_plan(variants=("baseline", "captured"))
     run = replace(make_run("repeat", "captured", plan.requests[0]), purpose="profile", measurements=profiled)
     runs = [*make_runs(plan), *([run] if profiled else [])]
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1)
+    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, processes=5)
     return build_result(plan, ENVIRONMENT, runs, session)
 
 

@@ -122,7 +122,7 @@ def test_a_cached_picture_is_refused_before_it_is_timed(
 ) -> None:
     real, cache = measure.run_stages, dict[str, bytes]()
 
-    def cached(subject: Subject) -> bytes:
+    def cached(subject: Subject, *each: object) -> bytes:
         if "png" not in cache:
             cache["png"] = real(subject)
         return cache["png"]

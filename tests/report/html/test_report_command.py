@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bagel_perf import launch
+from bagel_perf.analysis.reading import load_checked
 from bagel_perf.cli import main
 from bagel_perf.commands import report
 from bagel_perf.commands.report import write_page
 from bagel_perf.report.html import page
-from bagel_perf.schema.results import load
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULT = ROOT / "reports" / "2026-11-23_h200_252761e"
@@ -136,7 +136,7 @@ def test_a_page_that_grows_too_large_is_written_with_a_warning(
 
 
 def test_a_page_beside_a_result_leaves_its_summary_alone(tmp_path: Path) -> None:
-    path = write_page(load(RESULT / "result.json"), tmp_path)
+    path = write_page(load_checked(RESULT / "result.json"), tmp_path)
     assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, "report.md"] == ["report.html", "report.md"]
     assert "in report.md as text" in path.read_text(encoding="utf-8")
 
