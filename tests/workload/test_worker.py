@@ -69,6 +69,8 @@ def test_the_command_measures_every_rung_in_a_worker_of_its_own(tmp_path: Path) 
         "3",
         "--device",
         "cpu",
+        "--pairs",
+        "1",
         "--quiet",
         "--out",
         str(tmp_path / "r"),
@@ -109,7 +111,17 @@ def test_the_picture_to_edit_is_kept_as_the_autoencoder_takes_it(tmp_path: Path)
     drawn = draw_default_picture(100, 80)
     drawn.save(tmp_path / "given.png")
     arguments = ["compare", "--variants", "baseline,sync_free", "--res", "64x48", "--steps", "2", "--device", "cpu"]
-    given = ["--image", str(tmp_path / "given.png"), "--pairs", "1", "--quiet", "--out", str(tmp_path / "r")]
+    given = [
+        "--image",
+        str(tmp_path / "given.png"),
+        "--pairs",
+        "1",
+        "--warmup",
+        "0",
+        "--quiet",
+        "--out",
+        str(tmp_path / "r"),
+    ]
     assert main([*arguments, *given]) == 0
     (picture,) = load(tmp_path / "r" / "result.json").inputs
     assert picture.path == "64x48_input.png"
