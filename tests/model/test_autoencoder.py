@@ -103,11 +103,11 @@ def test_grey_levels_are_clamped_and_truncated() -> None:
     assert picture[0, :, 0].tolist() == [0, 0, 63, 127, 254, 255, 255]
 
 
-@pytest.mark.parametrize("name", ["tiny", "7b"])
-def test_pictures_of_random_weights_are_neither_flat_nor_saturated(name: str) -> None:
+@pytest.mark.parametrize(("name", "side"), [("tiny", 16), ("7b", 8)])
+def test_pictures_of_random_weights_are_neither_flat_nor_saturated(name: str, side: int) -> None:
     autoencoder = build_autoencoder(RandomSource(CPU, 0), preset(name).autoencoder)
-    decoded = decode(autoencoder, random_latent(16, 16), ATTENTION, NORM)
-    assert decoded.shape == (1, 3, 128, 128)
+    decoded = decode(autoencoder, random_latent(side, side), ATTENTION, NORM)
+    assert decoded.shape == (1, 3, 8 * side, 8 * side)
     assert decoded.isfinite().all()
     assert 20 < float(to_uint8(decoded).float().std()) < 100
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from safetensors.torch import load_file, save_file
 from bagel_perf.cli import main
 from bagel_perf.harness import measure
 from bagel_perf.harness.measure import Subject
+from bagel_perf.model.bagel import build_bagel
 from bagel_perf.model.preprocess import draw_default_picture
+from bagel_perf.model.weights import RandomSource
 from bagel_perf.schema.errors import OutputsDiffer, RunFailed, UsageError
 from bagel_perf.schema.events import Event, RunEvent
 from bagel_perf.schema.plans import Plan
@@ -49,8 +52,12 @@ def compare_plan(tmp_path: Path, **changes: object) -> Plan:
 
 @pytest.fixture(scope="module")
 def loaded() -> Loaded:
+    """The tiny preset, whose image encoder sees 25 patches: attention over 4,900 is most of a small request."""
     plan = Plan(kind="compare", device="cpu", requests=(SMALL,), variants=("baseline", "sync_free"))
-    return load_model(plan, lambda text, done, total: None)
+    loaded = load_model(plan, lambda text, done, total: None)
+    config = replace(loaded.model.config, vit=replace(loaded.model.config.vit, image_size=70))
+    source = RandomSource(device=torch.device("cpu"), seed=0)
+    return replace(loaded, model=build_bagel(source, source, config, loaded.model.attention))
 
 
 def runs_of(plan: Plan, loaded: Loaded) -> list[RunEvent]:
@@ -68,6 +75,8 @@ def test_the_command_measures_every_rung_in_a_worker_of_its_own(tmp_path: Path) 
         "3",
         "--device",
         "cpu",
+        "--pairs",
+        "1",
         "--quiet",
         "--out",
         str(tmp_path / "r"),
@@ -108,7 +117,17 @@ def test_the_picture_to_edit_is_kept_as_the_autoencoder_takes_it(tmp_path: Path)
     drawn = draw_default_picture(100, 80)
     drawn.save(tmp_path / "given.png")
     arguments = ["compare", "--variants", "baseline,sync_free", "--res", "64x48", "--steps", "2", "--device", "cpu"]
-    given = ["--image", str(tmp_path / "given.png"), "--quiet", "--out", str(tmp_path / "r")]
+    given = [
+        "--image",
+        str(tmp_path / "given.png"),
+        "--pairs",
+        "1",
+        "--warmup",
+        "0",
+        "--quiet",
+        "--out",
+        str(tmp_path / "r"),
+    ]
     assert main([*arguments, *given]) == 0
     (picture,) = load(tmp_path / "r" / "result.json").inputs
     assert picture.path == "64x48_input.png"
