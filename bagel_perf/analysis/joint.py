@@ -31,6 +31,8 @@ ALPHA = 0.045
 """A little under the 5% that is claimed: luck that is skewed makes the signs of four candidates not quite one coin."""
 MAX_ARRANGEMENTS = 4096
 """All exchanges are tried up to so many, as of 12 processes; beyond, so many drawn from a fixed seed."""
+MAX_NUMBERS = 2_000_000
+"""Of arrangements times processes, which lie in memory at once."""
 ROUNDING = 1e-9
 
 
@@ -97,7 +99,12 @@ def _signs(number: int) -> Floats:
     if 2**number <= MAX_ARRANGEMENTS:
         return np.array([*itertools.product((1.0, -1.0), repeat=number)])
     draw = np.random.default_rng(0)
-    return np.vstack([np.ones(number), draw.choice([1.0, -1.0], (MAX_ARRANGEMENTS - 1, number))])
+    return np.vstack([np.ones(number), draw.choice([1.0, -1.0], (_num_drawn(number), number))])
+
+
+def _num_drawn(number: int) -> int:
+    """How many arrangements of so many processes are drawn: fewer of thousands, and never too few for a verdict."""
+    return max(min(MAX_ARRANGEMENTS, MAX_NUMBERS // number), 256) - 1
 
 
 def _label_statistics(values_UC: Floats, units: Sequence[int]) -> Floats:
@@ -126,5 +133,5 @@ def _labels(second_U: tuple[bool, ...]) -> Floats:
         others = [group for group in groups if group != own]
         return np.array([[float(unit in group) for unit in range(number)] for group in (own, *others)])
     draw = np.random.default_rng(0)
-    drawn = [draw.permutation(second_U) for _ in range(MAX_ARRANGEMENTS - 1)]
+    drawn = [draw.permutation(second_U) for _ in range(_num_drawn(number))]
     return np.array([second_U, *drawn], dtype=float)

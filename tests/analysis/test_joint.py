@@ -87,6 +87,13 @@ def test_equals_that_nothing_pairs_are_named_in_no_more_than_a_twentieth(number:
     assert named / num_trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / num_trials)
 
 
+def test_thousands_of_processes_take_no_more_memory_than_a_few() -> None:
+    draw = np.random.default_rng(2)
+    equal, slower = ({p: float(v) for p, v in enumerate(draw.normal(mean, 1, 20_000))} for mean in (0.0, 0.1))
+    assert joint.shown({"slower": slower, "equal": equal}) == {"slower"}
+    assert joint._signs(20_000).nbytes < 50_000_000
+
+
 def test_the_same_data_gives_the_same_names_beyond_the_number_that_is_tried() -> None:
     draw = random.Random(4)
     cells = {c: {p: draw.gauss(0.4, 1) for p in range(16)} for c in range(6)}
