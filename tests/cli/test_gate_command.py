@@ -28,7 +28,7 @@ PLAN = Plan(kind="gate", requests=REQUESTS, variants=VARIANTS, preset="tiny", de
 
 @pytest.fixture(scope="module")
 def counted() -> list[Event]:
-    """All that the worker says of this tree, which takes a minute of a core."""
+    """All that the worker says of this tree, in half a minute of a core."""
     events: list[Event] = []
     launch.run_plan(PLAN, (events.append,))
     return events

@@ -159,7 +159,12 @@ def test_names_hold_no_folder_of_the_machine(tmp_path: Path, monkeypatch: pytest
     assert FileNames().of(str(start / "a.py")) == "start/a.py" and names.of(str(start / "a.py")) == "a.py"
 
 
-def test_a_start_in_a_folder_that_is_gone_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("started", ["-c", "a.py", "/usr/bin/pytest", ""])
+def test_a_start_in_a_folder_that_is_gone_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [started])
+    monkeypatch.setenv("PYTHONPATH", ".:lib")
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

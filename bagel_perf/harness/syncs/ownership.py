@@ -49,18 +49,24 @@ _TYPED = ("<stdin", "<ipython-input", "<python-input", "<console")
 _ARCHIVES = (".zip", ".whl", ".egg", ".pyz")
 
 
+def _absolute(start: str, path: str) -> str:
+    """A path from the folder of the start; nothing where that is gone and the path depends on it."""
+    whole = os.path.join(start, path)
+    return os.path.normpath(whole) if os.path.isabs(whole) else ""
+
+
 class Ownership:
     """Sorts files by whose they are, each once; made when watching begins, for the program that runs then."""
 
     def __init__(self) -> None:
         self.start = current_folder()
-        self._script = os.path.abspath(os.path.join(self.start, sys.argv[0])) if sys.argv and sys.argv[0] else ""
+        self._script = _absolute(self.start, sys.argv[0]) if sys.argv and sys.argv[0] else ""
         folders = (self._script_folder(), self.start)
         project = _project_around(folders[0])
         self._roots = tuple(dict.fromkeys(each for each in (*folders, project) if each.strip(os.sep)))
         imported = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        paths = (os.path.abspath(os.path.join(self.start, each)) for each in imported if each)
-        self._imported = tuple(each for each in paths if each not in self._roots)
+        paths = (_absolute(self.start, each) for each in imported if each)
+        self._imported = tuple(each for each in paths if each and each not in self._roots)
         self._known: dict[str, int] = {}
 
     def of(self, file: str) -> int:
