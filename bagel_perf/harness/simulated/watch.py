@@ -39,14 +39,6 @@ class Watch(torch_names.OperatorMode):
         self._reads = reads
         self.hosts: frozenset[int] = frozenset()
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Tells torch to leave ``__torch_dispatch__`` alone: nothing compiles it.
-
-        Torch would wrap it in what keeps its compiler out, which imports the compiler: seconds in every process.
-        """
-        return False
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
