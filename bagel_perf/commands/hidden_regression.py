@@ -9,6 +9,8 @@ import hashlib
 import random
 from collections.abc import Iterator
 
+from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Environment, Measurement, Picture, Purpose, Run
@@ -49,31 +51,27 @@ ENVIRONMENT = Environment(
 
 def scripted_result() -> Result:
     """A result as ``compare`` writes it, of runs that nobody made."""
-    return Result(
-        environment=ENVIRONMENT,
-        requests=(REQUEST,),
-        variants=(REFERENCE, CANDIDATE),
-        cells=(),
-        images=(),
-        identity=(),
-        deltas=(),
-        verdict="pass",
-        exit_code=0,
-        complete=True,
-        command="bagel-perf gate --self-test",
-        created="",
-        pairs=NUM_ROUNDS,
-        warmup=0,
-        order_seed=0,
-        runs=(*_proofs(), *_timed()),
+    plan = Plan(kind="compare", requests=(REQUEST,), variants=(REFERENCE, CANDIDATE))
+    session = Session(
+        command="bagel-perf gate --self-test", created="", pairs=NUM_ROUNDS, warmup=0, processes=NUM_ROUNDS
     )
+    return build_result(plan, ENVIRONMENT, (*_proofs(), *_timed()), session)
 
 
 def _proofs() -> Iterator[Run]:
-    purposes: tuple[tuple[Purpose, int], ...] = (("repeat", REQUEST.seed), ("other_seed", REQUEST.seed + 1))
+    own = REQUEST.seed
+    purposes: tuple[tuple[Purpose, int], ...] = (("count", own), ("repeat", own), ("other_seed", own + 1))
     for variant in (REFERENCE, CANDIDATE):
         for purpose, seed in purposes:
-            yield Run(purpose=purpose, variant=variant, width=1024, height=1024, seed=seed, picture=_picture(seed))
+            yield Run(
+                purpose=purpose,
+                variant=variant,
+                width=1024,
+                height=1024,
+                seed=seed,
+                sync_device="simulated" if purpose == "count" else None,
+                picture=_picture(seed),
+            )
 
 
 def _timed() -> Iterator[Run]:
