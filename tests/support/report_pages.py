@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bagel_perf.analysis.reading import load_checked
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.report.html.page import build_page, page_html
@@ -92,7 +93,7 @@ def _profiled_run(folder: Path) -> Path:
 
 def _hostile_page(folder: Path) -> Path:
     """Past the reader, which refuses most of what is in it."""
-    data = json.loads((ROOT / "reports" / COMMITTED[0] / "result.json").read_text(encoding="utf-8"))
+    data = json.loads(json.dumps(load_checked(ROOT / "reports" / COMMITTED[0]).to_json()))
     _spoil(data)
     folder.mkdir()
     page = folder / "report.html"
