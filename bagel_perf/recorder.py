@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.analysis.planning import looks_of
 from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.schema.events import (
     EnvironmentEvent,
@@ -44,7 +45,7 @@ class Recorder:
     """Collects the events of one plan; ``out_dir`` and ``result`` are None until there is something to keep.
 
     ``started`` is what the first process said, ``num_pairs`` and ``num_processes`` are those of the whole run,
-    ``startups_s`` the seconds before the first run of each, and ``looks`` the numbers of them at which it may end.
+    ``startups_s`` the seconds before the first run of each.
     """
 
     plan: Plan
@@ -56,7 +57,6 @@ class Recorder:
     num_pairs: int = 0
     num_processes: int = 1
     startups_s: list[float] = field(default_factory=list)
-    looks: tuple[int, ...] = ()
     _created: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     runs: list[Run] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
@@ -129,13 +129,10 @@ class Recorder:
         shutil.rmtree(self.plan.image_dir, ignore_errors=True)
         if self.runs:
             self._write(error)
-            assert self.out_dir is not None
-            (self.out_dir / LINES_FILE).unlink(missing_ok=True)
-            return
         if self.out_dir is not None:
             (self.out_dir / LINES_FILE).unlink(missing_ok=True)
-        if self.out_dir and self.out is None:
-            self.out_dir.rmdir()
+            if self.out is None and not self.runs:
+                self.out_dir.rmdir()
 
     def _make_out_dir(self, event: EnvironmentEvent) -> Path:
         if self.out is not None:
@@ -177,14 +174,18 @@ class Recorder:
             warmup=started.warmup,
             processes=self.num_processes,
             startups_s=tuple(self.startups_s),
-            looks=self.looks,
+            looks=looks_of(self.plan),
         )
         self.result = build_result(
-            self.plan, started.environment, self.runs, session, error=error, warnings=self._warnings
+            self.plan,
+            started.environment,
+            self.runs,
+            session,
+            error=error,
+            warnings=self._warnings,
+            inputs=self._inputs,
+            floors=self._floors,
         )
-        self.result = replace(self.result, inputs=tuple(self._inputs))
-        if self._floors is not None:
-            self.result = replace(self.result, ceilings=self._floors.ceilings, floors=self._floors.floors)
         write_json_atomic(self.out_dir / RESULT_FILE, self.result.to_json())
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,9 +19,10 @@ from bagel_perf.analysis.stage_sums import disagreements, stage_sums
 from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.analysis.work import work_of
 from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, OutputsDiffer, RunFailed
+from bagel_perf.schema.events import FloorsEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Image, Result, StageSum, Unit, Verdict, res_label
-from bagel_perf.schema.runs import Environment, Purpose, Run
+from bagel_perf.schema.runs import Environment, Picture, Purpose, Run
 from bagel_perf.schema.slots import STAGES, Stage, summed_stages
 
 
@@ -50,28 +52,27 @@ def build_result(
     *,
     error: BagelPerfError | None = None,
     warnings: Sequence[str] = (),
+    inputs: Sequence[Picture] = (),
+    floors: FloorsEvent | None = None,
 ) -> Result:
-    """The result of a finished plan, or of as much of it as ``runs`` hold; ``error`` is what ended it early."""
+    """The result of a finished plan, or of as much of it as ``runs`` hold; ``error`` is what ended it early.
+
+    ``inputs`` are the pictures to edit, ``floors`` what was measured of the GPU's ceilings.
+    """
     sizes = [(request.width, request.height) for request in plan.requests]
-    places = [(size, variant) for size in sizes for variant in plan.measured]
     identity = tuple(_identity(plan, sizes, runs))
-    differing = {(check.res, check.candidate) for check in identity if not check.is_ok}
-    faults = {place: pictures.self_check(runs, *place) for place in places}
-    trusted = {place for place in places if not faults[place] and (res_label(*place[0]), place[1]) not in differing}
-    wrong = tuple(_difference(check) for check in identity if not check.is_ok)
-    wrong += tuple(finding for place in places for finding in faults[place])
+    trusted, wrong = _proven(plan, sizes, runs, identity)
     missing = () if error else tuple(_missing(plan, sizes, runs, session.pairs))
-    changes = Changes.of(runs, sizes, trusted, session.looks, session.unit)
+    changes = Changes.of(runs, sizes, trusted.keys(), session.looks, session.unit)
     deltas = tuple(changes.deltas([(plan.variants[0], each) for each in plan.measured[1:]]))
-    timed_places = [(size, variant) for size, variant in places if (size, variant) in trusted]
-    sums = tuple(stage_sums(runs, timed_places, changes.clock_mhz, session.looks))
+    sums = tuple(stage_sums(runs, [*trusted], changes.clock_mhz, session.looks))
     invalid = tuple(_invalid(deltas, sums, environment)) if session.unit == "process" else ()
     verdict, exit_code = _verdict(wrong, missing, invalid, error)
     return Result(
         environment=environment,
         requests=plan.requests,
         variants=plan.variants,
-        cells=tuple(_cells(plan, sizes, runs, trusted)),
+        cells=tuple(_cells(plan, sizes, runs, trusted.keys())),
         images=tuple(_images(plan, runs)),
         identity=identity,
         deltas=deltas,
@@ -89,7 +90,7 @@ def build_result(
         runs=tuple(runs),
         ladder=plan.ladder,
         steps=tuple(changes.deltas([*pairwise(plan.variants)])),
-        ablations=tuple(ablations_of(plan, runs, trusted, session.looks)),
+        ablations=tuple(ablations_of(plan, runs, trusted.keys(), session.looks)),
         noise=tuple(changes.noise()),
         stage_sums=sums,
         dropped=tuple(changes.dropped()),
@@ -97,7 +98,22 @@ def build_result(
         startups_s=session.startups_s,
         looks=session.looks,
         unit=session.unit,
+        inputs=tuple(inputs),
+        ceilings=None if floors is None else floors.ceilings,
+        floors=() if floors is None else floors.floors,
     )
+
+
+def _proven(
+    plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], identity: Sequence[IdentityCheck]
+) -> tuple[dict[tuple[Size, str], None], tuple[str, ...]]:
+    """Where pictures are right, in order, and what is wrong with the others, in words."""
+    places = [(size, variant) for size in sizes for variant in plan.measured]
+    differing = {(check.res, check.candidate) for check in identity if not check.is_ok}
+    faults = {place: pictures.self_check(runs, *place) for place in places}
+    right = [place for place in places if not faults[place] and (res_label(*place[0]), place[1]) not in differing]
+    wrong = [_difference(check) for check in identity if not check.is_ok]
+    return dict.fromkeys(right), (*wrong, *(finding for place in places for finding in faults[place]))
 
 
 def _difference(check: IdentityCheck) -> str:
@@ -164,7 +180,9 @@ def _images(plan: Plan, runs: Sequence[Run]) -> Iterator[Image]:
                 yield Image(res=label, variant=variant, md5=first.md5, pixels_sha256=first.pixels_sha256, path=path)
 
 
-def _cells(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: set[tuple[Size, str]]) -> Iterator[Cell]:
+def _cells(
+    plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: AbstractSet[tuple[Size, str]]
+) -> Iterator[Cell]:
     for size, request in zip(sizes, plan.requests, strict=True):
         for stage in STAGES:
             for variant in plan.measured:

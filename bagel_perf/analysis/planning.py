@@ -12,9 +12,15 @@ from collections.abc import Sequence
 
 from bagel_perf.analysis.stats import allowed_error, interval_rank
 from bagel_perf.schema.blocks import FIRST_LOOK
+from bagel_perf.schema.plans import Plan
 
 LOOKS = (FIRST_LOOK, 12, 18)
 """Numbers of processes at which ``--pairs auto`` looks."""
+
+
+def looks_of(plan: Plan) -> tuple[int, ...]:
+    """The numbers of processes after which the intervals of a plan are looked at; none where their number is fixed."""
+    return () if plan.resolve_pct is None else looks(plan.processes)
 
 
 def looks(maximum: int | None = None) -> tuple[int, ...]:

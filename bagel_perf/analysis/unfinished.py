@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.analysis.planning import looks_of
 from bagel_perf.schema.errors import RunFailed, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, FloorsEvent, InputEvent, RunEvent, WarningEvent
 from bagel_perf.schema.lines import read_lines
@@ -28,10 +28,15 @@ def unfinished_result(path: Path) -> Result:
         pairs=max(started.pairs, *rounds, 0),
         warmup=started.warmup,
         processes=max(started.processes, *(run.process + 1 for run in runs)),
+        looks=looks_of(head.plan),
     )
-    warnings = tuple(event.text for event in events if isinstance(event, WarningEvent))
-    error = RunFailed("the run did not end", allowed=KILLED)
-    result = build_result(head.plan, started.environment, runs, session, error=error, warnings=warnings)
-    result = replace(result, inputs=tuple(event.picture for event in events if isinstance(event, InputEvent)))
-    floors = next((event for event in reversed(events) if isinstance(event, FloorsEvent)), None)
-    return result if floors is None else replace(result, ceilings=floors.ceilings, floors=floors.floors)
+    return build_result(
+        head.plan,
+        started.environment,
+        runs,
+        session,
+        error=RunFailed("the run did not end", allowed=KILLED),
+        warnings=[event.text for event in events if isinstance(event, WarningEvent)],
+        inputs=[event.picture for event in events if isinstance(event, InputEvent)],
+        floors=next((event for event in reversed(events) if isinstance(event, FloorsEvent)), None),
+    )

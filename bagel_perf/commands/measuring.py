@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from bagel_perf import launch
-from bagel_perf.analysis.planning import duration_text, looks
+from bagel_perf.analysis.planning import duration_text, looks_of
 from bagel_perf.analysis.precision import is_resolved, outlook
 from bagel_perf.recorder import Recorder
 from bagel_perf.schema.blocks import FIRST_LOOK, ROUNDS_PER_PROCESS, blocks
@@ -20,8 +20,7 @@ Listener = Callable[[Event], None]
 
 def measure(plan: Plan, recorder: Recorder, view: Listener) -> None:
     """All rounds of a plan in its processes; with ``resolve_pct`` as many as it takes, up to a maximum."""
-    numbers = () if plan.resolve_pct is None else looks(plan.processes)
-    recorder.looks = numbers
+    numbers = looks_of(plan)
     processes = _Processes(plan=replace(plan, processes=FIRST_LOOK) if numbers else plan, recorder=recorder, view=view)
     processes.run(None)
     if recorder.started is None:

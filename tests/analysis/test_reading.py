@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,15 @@ from bagel_perf.schema.errors import EnvironmentUnfit, OutputsDiffer, RunFailed,
 from bagel_perf.schema.results import Result, load
 from bagel_perf.schema.slots import STAGES
 from committed_results import committed
+from edited_json import setting
 from gated_results import make_result, with_picture
 
 RESULT = make_result({"pr3987": {"e2e": -5.0}, "sync_free": {"dit": -50.0}}, num_pairs=8)
-Edit = Callable[[dict[str, Any]], object]
 
 
 def as_json(result: Result) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(json.dumps(result.to_json()))
     return data
-
-
-def setting(place: str, value: Any) -> Edit:
-    """Sets what stands at a place as ``deltas.0.verdict``."""
-    *parents, last = place.split(".")
-
-    def edit(data: Any) -> None:
-        for parent in parents:
-            data = data[int(parent) if parent.isdecimal() else parent]
-        data[int(last) if last.isdecimal() else last] = value
-
-    return edit
 
 
 @pytest.mark.parametrize("folder", committed("result.json"), ids=lambda path: path.name)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_a_killed_run_is_read_from_its_lines(tmp_path: Path, capsys: pytest.Capt
     assert "- ended early: the run did not end; it was killed" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "out"), "--out", str(tmp_path / "page"), "--quiet"]) == 0
     assert main(["gate", str(tmp_path / "out"), "--quiet"]) == 6
+
+
+def test_a_killed_run_that_chose_its_end_still_says_so(tmp_path: Path) -> None:
+    recorded(tmp_path / "fixed", make_plan(), 20)
+    assert load_checked(tmp_path / "fixed").looks == ()
+    recorded(tmp_path / "auto", replace(make_plan(), pairs=12, resolve_pct=2.0), 20)
+    assert load_checked(tmp_path / "auto").looks == (6, 12, 18)
 
 
 def test_lines_of_two_sizes_hold_more_than_the_result_between_them(tmp_path: Path) -> None:

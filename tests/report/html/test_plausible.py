@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,11 +23,11 @@ from bagel_perf.schema.results import Result, load
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import Lanes
 from committed_results import REPORTS, committed
+from edited_json import Edit, setting
 from gated_results import make_result, with_picture
 
 RESULT = make_result({"pr3987": {"e2e": -5.0}})
 DEEP = "[" * 100_000 + "]" * 100_000
-Edit = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +43,6 @@ def written(path: Path, edit: Edit = lambda data: None) -> Path:
     edit(data)
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
-
-
-def wrong(name: str, value: Any) -> Edit:
-    """Sets the field at a path such as ``deltas.1.delta_pct``."""
-    *parents, last = name.split(".")
-
-    def edit(data: Any) -> None:
-        for parent in parents:
-            data = data[int(parent) if parent.isdecimal() else parent]
-        data[int(last) if last.isdecimal() else last] = value
-
-    return edit
 
 
 @pytest.mark.parametrize("folder", committed("result.json"), ids=lambda path: path.name)
@@ -91,28 +78,28 @@ def test_whatever_compare_ends_in_is_plausible(result: Result) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (wrong("deltas.1.delta_pct", None), "deltas[1].delta_pct cannot be shown (null)"),
-        (wrong("deltas.1.delta_pct", 1e300), "deltas[1].delta_pct cannot be shown (1e+300)"),
-        (wrong("deltas.1.ci_pct", [3.0, -3.0]), "deltas[1].ci_pct cannot be shown (3 to -3)"),
-        (wrong("deltas.1.ci_pct", [None, 3.0]), "deltas[1].ci_pct[0] cannot be shown (null)"),
-        (wrong("cells.0.latency_ms.2", None), "cells[0].latency_ms[2] cannot be shown (null)"),
-        (wrong("cells.0.latency_ms.2", -1.0), "cells[0] has a latency that is not positive"),
-        (wrong("cells.0.median_ms", 0.0), "cells[0] has a latency that is not positive"),
-        (wrong("cells.0.median_ms", 10**400), "too large"),
-        (wrong("cells.0.peak_bytes", 10**400), "cells[0].peak_bytes cannot be shown (1000"),
-        (wrong("cells.0.syncs_by_slot.route_experts", 10**400), "cells[0].syncs_by_slot.route_experts cannot be"),
-        (wrong("cells.0.res", 512), "cells[0].res is of no request: 512"),
-        (wrong("cells.0.width", 512), "cells[0] is 512x256, and its res is 256"),
-        (wrong("images.1.res", "64x32"), "images[1].res is of no request: 64x32"),
-        (wrong("identity.0.res", 64), "identity[0].res is of no request: 64"),
-        (wrong("deltas.2.res", 64), "deltas[2].res is of no request: 64"),
-        (wrong("variants", []), "variants are empty"),
-        (wrong("requests", []), "requests are empty"),
-        (wrong("exit_code", 3), "exit code 3 does not go with the verdict pass"),
-        (wrong("verdict", "outputs differ"), "exit code 0 does not go with the verdict outputs differ"),
-        (wrong("verdict", "incomplete"), "exit code 0 does not go with the verdict incomplete"),
-        (wrong("created", "yesterday"), "result has no date (yesterday)"),
-        (wrong("created", "0001-01-01T00:00:00+12:00"), "result has no date"),
+        (setting("deltas.1.delta_pct", None), "deltas[1].delta_pct cannot be shown (null)"),
+        (setting("deltas.1.delta_pct", 1e300), "deltas[1].delta_pct cannot be shown (1e+300)"),
+        (setting("deltas.1.ci_pct", [3.0, -3.0]), "deltas[1].ci_pct cannot be shown (3 to -3)"),
+        (setting("deltas.1.ci_pct", [None, 3.0]), "deltas[1].ci_pct[0] cannot be shown (null)"),
+        (setting("cells.0.latency_ms.2", None), "cells[0].latency_ms[2] cannot be shown (null)"),
+        (setting("cells.0.latency_ms.2", -1.0), "cells[0] has a latency that is not positive"),
+        (setting("cells.0.median_ms", 0.0), "cells[0] has a latency that is not positive"),
+        (setting("cells.0.median_ms", 10**400), "too large"),
+        (setting("cells.0.peak_bytes", 10**400), "cells[0].peak_bytes cannot be shown (1000"),
+        (setting("cells.0.syncs_by_slot.route_experts", 10**400), "cells[0].syncs_by_slot.route_experts cannot be"),
+        (setting("cells.0.res", 512), "cells[0].res is of no request: 512"),
+        (setting("cells.0.width", 512), "cells[0] is 512x256, and its res is 256"),
+        (setting("images.1.res", "64x32"), "images[1].res is of no request: 64x32"),
+        (setting("identity.0.res", 64), "identity[0].res is of no request: 64"),
+        (setting("deltas.2.res", 64), "deltas[2].res is of no request: 64"),
+        (setting("variants", []), "variants are empty"),
+        (setting("requests", []), "requests are empty"),
+        (setting("exit_code", 3), "exit code 3 does not go with the verdict pass"),
+        (setting("verdict", "outputs differ"), "exit code 0 does not go with the verdict outputs differ"),
+        (setting("verdict", "incomplete"), "exit code 0 does not go with the verdict incomplete"),
+        (setting("created", "yesterday"), "result has no date (yesterday)"),
+        (setting("created", "0001-01-01T00:00:00+12:00"), "result has no date"),
     ],
 )
 def test_an_implausible_result_is_refused_with_its_file_and_field(tmp_path: Path, edit: Edit, message: str) -> None:
