@@ -1,6 +1,7 @@
 """What ``trace`` found in a recorded trace: totals, and the same by region, by place that waits, by gap.
 
-History of the format: version 1, the first. Milliseconds throughout. A figure that the trace cannot give is null.
+History of the format: version 1, the first. Milliseconds throughout. A figure that the trace cannot give is null. Since
+2026-11-30 idle time is split by cause (``idle_by_cause_ms``, ``GapRow.parts``); ``upgraded`` reads files from before.
 """
 
 from __future__ import annotations
@@ -15,8 +16,24 @@ from bagel_perf.schema.waits import Kind
 SCHEMA = "bagel-perf.trace"
 VERSION = 1
 
-IdleClass = Literal["after_sync", "launch_bound", "cpu_elsewhere", "queued", "nothing_to_do", "unknown"]
-IDLE_CLASSES: tuple[IdleClass, ...] = get_args(IdleClass)
+Cause = Literal[
+    "host_sync",
+    "after_sync",
+    "unrecorded_work",
+    "one_time_setup",
+    "graph_capture",
+    "allocator",
+    "data_loader",
+    "cpu_elsewhere",
+    "launch_bound",
+    "launch_overhead",
+    "queued",
+    "unknown",
+]
+"""Why a device had nothing to do for a part of a gap, by what the launching thread and the launched work did then."""
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+
+PhaseName = Literal["warm-up", "steady"]
 
 PATH_SEPARATOR = " > "
 
@@ -40,12 +57,89 @@ class TraceSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTime:
-    """How long a device was busy and idle in the window."""
+    """How long a device was busy and idle in the window.
+
+    ``busy_ms`` is time of computing, then of communication and of copies with nothing computed beside them; these three
+    add up to it, and are None in files from before 2026-11-30.
+    """
 
     device: int
     name: str
     busy_ms: float
     idle_ms: float | None
+    compute_ms: float | None = None
+    exposed_communication_ms: float | None = None
+    exposed_copy_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamTime:
+    """How long a stream was busy in the window, and with how many activities; it was idle for the rest."""
+
+    device: int
+    stream: int
+    activities: int
+    busy_ms: float
+    idle_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLength:
+    """How much work of a device was launched and had not begun.
+
+    ``mean`` is over the window, ``empty_share`` the share of it in which there was none, ``means`` the mean in each of
+    equal stretches of the window.
+    """
+
+    device: int
+    mean: float
+    longest: int
+    empty_share: float
+    means: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchDelay:
+    """From the begin of a launch call to the begin of its work, in us, by class of work."""
+
+    work: str
+    count: int
+    median_us: float
+    p95_us: float
+    longest_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Steps of the window: those of the warm-up, or the steady ones after them.
+
+    ``found_by`` names what tells the steps apart; ``step_ms`` is the median length of one.
+    """
+
+    name: PhaseName
+    found_by: str
+    steps: int
+    start_ms: float
+    end_ms: float
+    step_ms: float
+    host_syncs: int | None
+    launches: int | None
+    gpu_busy_ms: float | None
+    gpu_idle_ms: float | None
+    idle_by_cause_ms: dict[Cause, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Culprit:
+    """Idle time of one cause through one thing: a line, a call, an operator, an annotation.
+
+    ``what`` is empty where nothing was recorded. ``parts`` of gaps took ``idle_ms`` together.
+    """
+
+    cause: Cause
+    what: str
+    parts: int
+    idle_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +168,8 @@ class WaitSite:
 class RegionTime:
     """A region with all that lies in it; the empty path stands for what lies in no region.
 
-    Work of the device, and its idle time, belong to the region that launched it, or that launched what ended it.
-    ``wall_ms`` is the time between begin and end on the host.
+    Work of the device belongs to the region that launched it, idle time to the region in which the launching thread was
+    meanwhile, and ``lost_gpu_ms`` to that of the wait. ``wall_ms`` is the time between begin and end on the host.
     """
 
     path: tuple[str, ...]
@@ -87,29 +181,38 @@ class RegionTime:
     blocked_ms: float | None
     gpu_busy_ms: float | None
     gpu_idle_ms: float | None
-    idle_ms: dict[IdleClass, float]
+    idle_by_cause_ms: dict[Cause, float]
     lost_gpu_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapPart:
+    """A part of a gap with one cause, and ``what`` the launching thread was in: empty where nothing was recorded."""
+
+    cause: Cause
+    duration_ms: float
+    what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapRow:
     """A stretch without work on a device, with what stands around it.
 
-    ``cause`` is the class of its larger part, ``lost_gpu_ms`` the part that waits opened. ``during`` is what the
-    launching thread did for most of it, ``launch`` the call that ended it, ``wait`` the place of the last wait in it.
+    ``parts`` follow each other and add up to it; ``cause`` is that of most of it, ``lost_gpu_ms`` the time in waits and
+    from their end to the next work. ``before`` and ``after`` are the work around it, empty at the ends of the window,
+    ``launch`` the call that ended it, and ``region`` where most of it passed.
     """
 
     device: int
     start_ms: float
     duration_ms: float
-    cause: IdleClass
+    cause: Cause
     lost_gpu_ms: float | None
     before: str
     after: str
     launch: str
-    during: str
-    wait: str
     region: str
+    parts: tuple[GapPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +255,9 @@ class TraceReport:
     """Everything about one trace; device times are sums over its devices.
 
     What the trace cannot tell is null: waits and launches without runtime calls, device times without its activities.
-    ``idle_ms`` adds up to ``gpu_idle_ms``. ``price_ms`` is that of all waits together.
+    ``idle_by_cause_ms`` adds up to ``gpu_idle_ms``. ``price_ms`` is that of all waits together. ``captured_launches``
+    went into a graph that was being captured, and are no ``launches``; of ``launches_without_work`` nothing is recorded
+    on the device.
     ``is_idle_reliable`` is False where work of the device was not recorded; idle times are null then. ``warnings`` say
     what the figures cannot be trusted for, ``notes`` what was left out or assumed.
     """
@@ -165,7 +270,7 @@ class TraceReport:
     blocked_ms: float | None
     gpu_busy_ms: float | None
     gpu_idle_ms: float | None
-    idle_ms: dict[IdleClass, float]
+    idle_by_cause_ms: dict[Cause, float]
     lost_gpu_ms: float | None
     price_ms: tuple[float, float] | None
     is_idle_reliable: bool
@@ -183,6 +288,13 @@ class TraceReport:
     gaps: tuple[GapRow, ...]
     kernels: tuple[KernelTime, ...]
     lanes: tuple[Lanes, ...]
+    captured_launches: int = 0
+    launches_without_work: int | None = None
+    phases: tuple[Phase, ...] = ()
+    culprits: tuple[Culprit, ...] = ()
+    streams: tuple[StreamTime, ...] = ()
+    queues: tuple[QueueLength, ...] = ()
+    launch_delays: tuple[LaunchDelay, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     difference: TraceDifference | None = None
@@ -194,4 +306,51 @@ class TraceReport:
     @classmethod
     def from_json(cls, data: object) -> TraceReport:
         """The report of a JSON object; ``UsageError`` when it is none, or of a newer version."""
-        return codec.from_json(cls, codec.check_header(data, SCHEMA, VERSION))
+        return codec.from_json(cls, upgraded(codec.check_header(data, SCHEMA, VERSION)))
+
+
+_OLD_CAUSES = {"nothing_to_do": "unknown"}
+
+
+def upgraded(data: Any) -> Any:
+    """A report as JSON with the names that files from before 2026-11-30 lack; anything else as it is.
+
+    In those, ``after_sync`` holds all of a gap that opened in a wait, and the ends of the window have no cause.
+    """
+    if not isinstance(data, dict) or "idle_ms" not in data:
+        return data
+    new = _renamed(data)
+    for name, mend in (("regions", _renamed), ("gaps", _mended_gap), ("lanes", _mended_lane)):
+        if isinstance(new.get(name), list):
+            new[name] = [mend(row) if isinstance(row, dict) else row for row in new[name]]
+    return new
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    new = {name: value for name, value in row.items() if name != "idle_ms"}
+    old = row.get("idle_ms")
+    if isinstance(old, dict) and old:
+        sums: dict[str, Any] = dict.fromkeys(CAUSES, 0.0)
+        for cause, time_ms in old.items():
+            known = _OLD_CAUSES.get(cause, cause)
+            sums[known] = sums[known] + time_ms if sums.get(known) else time_ms
+        old = sums
+    return {**new, "idle_by_cause_ms": old}
+
+
+def _mended_gap(gap: dict[str, Any]) -> dict[str, Any]:
+    new = {name: value for name, value in gap.items() if name not in ("during", "wait")}
+    cause = _OLD_CAUSES.get(str(gap.get("cause")), gap.get("cause"))
+    what = gap.get("wait") or gap.get("during") or ""
+    return {**new, "cause": cause, "parts": [{"cause": cause, "duration_ms": gap.get("duration_ms"), "what": what}]}
+
+
+def _mended_lane(lane: dict[str, Any]) -> dict[str, Any]:
+    idle = lane.get("idle")
+    if not isinstance(idle, list):
+        return lane
+    mended = [
+        [*each[:2], _OLD_CAUSES.get(each[2], each[2])] if isinstance(each, list) and len(each) == 3 else each
+        for each in idle
+    ]
+    return {**lane, "idle": mended}

@@ -8,17 +8,20 @@ import numpy as np
 
 from bagel_perf.analysis.traces.apis import Api
 from bagel_perf.analysis.traces.caveats import is_idle_reliable, notes, warnings
+from bagel_perf.analysis.traces.device_times import device_times, launch_delays, queue_lengths, stream_times
 from bagel_perf.analysis.traces.findings import Findings, examine
-from bagel_perf.analysis.traces.gap_rows import worst_gaps
+from bagel_perf.analysis.traces.gap_rows import culprits, worst_gaps
 from bagel_perf.analysis.traces.lanes import lanes
 from bagel_perf.analysis.traces.launches import num_launches
+from bagel_perf.analysis.traces.naming import Naming
+from bagel_perf.analysis.traces.phases import phases
 from bagel_perf.analysis.traces.prices import Prices
 from bagel_perf.analysis.traces.region_times import region_times
 from bagel_perf.analysis.traces.sites import syncs_by_kind, wait_sites
 from bagel_perf.analysis.traces.table import KERNEL, NONE
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.analysis.traces.unknown import without_unknown
-from bagel_perf.schema.traces import DeviceTime, KernelTime, TraceReport, TraceSource
+from bagel_perf.schema.traces import KernelTime, TraceReport, TraceSource
 
 MAX_GAPS = 100
 
@@ -36,9 +39,10 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
     """
     trace, waits, idle = findings.trace, findings.waits, findings.idle
     has_gpu = findings.has_gpu
-    idle_ms = {name: time_us / 1e3 for name, time_us in idle.by_class_us().items()} if has_gpu else {}
+    idle_ms = {name: time_us / 1e3 for name, time_us in idle.by_cause_us().items()} if has_gpu else {}
     allocator_calls, allocator_ms = _allocator(findings)
     pageable_copies, pageable_copy_ms = _pageable_copies(findings)
+    naming = Naming(findings)
     report = TraceReport(
         source=_source(trace),
         window_ms=findings.window.length_us / 1e3,
@@ -48,7 +52,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
         blocked_ms=float(waits.blocked_us.sum()) / 1e3,
         gpu_busy_ms=sum(idle.busy.busy_us) / 1e3 if has_gpu else None,
         gpu_idle_ms=sum(idle_ms.values()) if has_gpu else None,
-        idle_ms=idle_ms,
+        idle_by_cause_ms=idle_ms,
         lost_gpu_ms=float(idle.lost_by_wait_us.sum()) / 1e3 if has_gpu else None,
         price_ms=prices.of(range(len(waits))) if prices.num_affordable else None,
         is_idle_reliable=has_gpu and is_idle_reliable(findings),
@@ -60,12 +64,19 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
         stream_waits=trace.num_stream_waits,
         profiler_syncs=waits.num_profiler_syncs,
         unmatched_markers=len(waits.unmatched_markers),
-        devices=_devices(findings),
+        devices=device_times(findings),
         sites=wait_sites(findings, prices),
         regions=region_times(findings),
-        gaps=worst_gaps(findings, MAX_GAPS),
+        gaps=worst_gaps(findings, naming, MAX_GAPS),
         kernels=_kernels(findings),
         lanes=lanes(findings, site_of_marker or {}),
+        captured_launches=findings.launches.num_captured,
+        launches_without_work=findings.launches.num_without_work if has_gpu else None,
+        phases=phases(findings),
+        culprits=culprits(findings, naming),
+        streams=stream_times(findings),
+        queues=queue_lengths(findings),
+        launch_delays=launch_delays(findings),
         warnings=warnings(findings),
         notes=notes(findings) + _unpriced(findings, prices),
     )
@@ -81,20 +92,6 @@ def _source(trace: Trace) -> TraceSource:
         num_events=source.num_events,
         versions=dict(source.versions),
         has_stacks=trace.has_stacks,
-    )
-
-
-def _devices(findings: Findings) -> tuple[DeviceTime, ...]:
-    names = findings.trace.source.device_names
-    busy = findings.idle.busy
-    return tuple(
-        DeviceTime(
-            device=device,
-            name=names.get(device, ""),
-            busy_ms=busy_us / 1e3,
-            idle_ms=(findings.window.length_us - busy_us) / 1e3,
-        )
-        for device, busy_us in zip(busy.devices, busy.busy_us, strict=True)
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
+from bagel_perf.analysis.traces.captures import Captures, find_captures
 from bagel_perf.analysis.traces.idle import Idle, find_idle
 from bagel_perf.analysis.traces.launches import Launches, find_launches
 from bagel_perf.analysis.traces.regions import Regions
-from bagel_perf.analysis.traces.table import NONE, CallSite, Ints
+from bagel_perf.analysis.traces.steps import Steps, find_steps
+from bagel_perf.analysis.traces.table import NONE, CallSite
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.analysis.traces.waits import Waits, find_waits
 from bagel_perf.analysis.traces.window import Window, window_of
@@ -21,7 +21,7 @@ NO_SITE = CallSite(file="", line=0, function="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """One trace and, in one window of it, its waits, gaps, launches and regions."""
+    """One trace and, in one window of it, its waits, gaps, launches, steps and regions."""
 
     trace: Trace
     window: Window
@@ -29,6 +29,8 @@ class Findings:
     waits: Waits
     idle: Idle
     launches: Launches
+    captures: Captures
+    steps: Steps | None
 
     @property
     def has_gpu(self) -> bool:
@@ -40,11 +42,6 @@ class Findings:
         """How much of the GPU's work lacks its launch, of 1."""
         launcher = self.trace.call_of_activity
         return float((launcher == NONE).mean()) if len(launcher) else 0.0
-
-    def region_of_gaps(self) -> Ints:
-        """The path of the launch that ended each gap, 0 where unknown."""
-        launch = self.idle.launch
-        return np.where(launch == NONE, 0, self.launches.region[launch] if len(self.launches.region) else 0)
 
     def site_of(self, wait: int) -> CallSite:
         """The line of a wait, empty without stacks."""
@@ -65,11 +62,14 @@ def examine(trace: Trace) -> Findings:
     window = window_of(trace)
     regions = Regions(trace)
     waits = find_waits(trace, regions, window)
+    captures, steps = find_captures(trace), find_steps(trace, window)
     return Findings(
         trace=trace,
         window=window,
         regions=regions,
         waits=waits,
-        idle=find_idle(trace, waits, window),
-        launches=find_launches(trace, regions, window),
+        idle=find_idle(trace, waits, window, captures, steps),
+        launches=find_launches(trace, regions, window, captures),
+        captures=captures,
+        steps=steps,
     )

@@ -1,8 +1,9 @@
 """Why a device had nothing to do, and what each wait of the host cost it.
 
-A gap that opens while the host is held in a wait, and closes with what the host launched afterwards, is that wait's,
-all of it: had the host not waited, it would have launched before. A wait that begins when the device is idle already
-costs only the time that it holds the host; the rest of that gap has another cause.
+A gap is a sequence: the host is held in a wait, is back and does something else, launches; what it launched is on its
+way, or waits for something itself. Each part has the cause of its own time. What the host does between a wait and the
+next launch is a restart after the wait, as long as it issues without a break: had it not waited, it would have launched
+before. A wait that begins when the device is idle already costs only the time that it holds the host.
 """
 
 from __future__ import annotations
@@ -11,33 +12,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bagel_perf.analysis.traces.charges import charge_waits
+from bagel_perf.analysis.traces.captures import Captures, find_captures
+from bagel_perf.analysis.traces.gap_parts import parts_of
 from bagel_perf.analysis.traces.gaps import Busy, Gaps, find_gaps
-from bagel_perf.analysis.traces.issuing import issuing_us
+from bagel_perf.analysis.traces.parts import Parts
+from bagel_perf.analysis.traces.steps import Steps
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.analysis.traces.waits import Waits
 from bagel_perf.analysis.traces.window import Window, window_of
-from bagel_perf.schema.traces import IDLE_CLASSES, IdleClass
-
-# The host counts as issuing in a stretch of which this share went into giving the device work.
-MIN_ISSUING_SHARE = 0.5
+from bagel_perf.schema.traces import CAUSES, Cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idle:
-    """Gaps and their causes. ``launch`` is the row of the call that ended each gap, NONE where unknown.
+    """Gaps and the parts that they consist of, each with its cause.
 
-    ``lost_us`` is the part of each gap that waits caused, ``wait`` the last such wait; ``cause`` is why the device was
-    idle for the rest of it, a number into ``IDLE_CLASSES`` (after_sync if nothing is left). ``lost_by_wait_us`` is what
-    each wait caused on all devices together.
+    ``launch`` is the row of the call that ended each gap, NONE where unknown, and ``thread`` the one whose doings tell
+    the causes. ``lost_by_wait_us`` is what each wait caused on all devices together: the idle time inside it, and the
+    restart after it.
     """
 
     busy: Busy
     launch: Ints
-    wait: Ints
-    lost_us: Floats
-    cause: Ints
+    thread: Ints
+    parts: Parts
     lost_by_wait_us: Floats
 
     @property
@@ -46,59 +45,53 @@ class Idle:
         return self.busy.gaps
 
     def main_cause(self) -> Ints:
-        """The cause of the larger part of each gap."""
-        after_sync = IDLE_CLASSES.index("after_sync")
-        return np.where(self.lost_us * 2 >= self.gaps.length_us, after_sync, self.cause)
+        """The cause of most of each gap."""
+        num_gaps = len(self.gaps)
+        keys = self.parts.gap * len(CAUSES) + self.parts.cause
+        sums = np.bincount(keys, weights=self.parts.length_us, minlength=num_gaps * len(CAUSES))
+        causes: Ints = sums.reshape(num_gaps, len(CAUSES)).argmax(axis=1)
+        return causes
 
-    def by_class_us(self, rows: Mask | None = None) -> dict[IdleClass, float]:
-        """Idle time of (some) gaps by class; the classes add up to all of it."""
-        chosen = np.ones(len(self.cause), np.bool_) if rows is None else rows
-        rest_us = (self.gaps.length_us - self.lost_us)[chosen]
-        sums = _sums(self.cause[chosen], rest_us, len(IDLE_CLASSES))
-        sums[IDLE_CLASSES.index("after_sync")] += self.lost_us[chosen].sum()
-        return dict(zip(IDLE_CLASSES, map(float, sums), strict=True))
+    def lost_us(self) -> Floats:
+        """The part of each gap that waits caused."""
+        return _sums(self.parts.gap, self.parts.length_us * self.parts.is_lost, len(self.gaps))
+
+    def by_cause_us(self, rows: Mask | None = None) -> dict[Cause, float]:
+        """Idle time of (some) parts by cause; the causes add up to all of it."""
+        chosen = np.ones(len(self.parts), np.bool_) if rows is None else rows
+        sums = _sums(self.parts.cause[chosen], self.parts.length_us[chosen], len(CAUSES))
+        return dict(zip(CAUSES, map(float, sums), strict=True))
 
 
-def find_idle(trace: Trace, waits: Waits, window: Window | None = None) -> Idle:
-    """Every gap of every device in the window (default: ``window_of(trace)``), classified and charged to waits."""
+def find_idle(
+    trace: Trace,
+    waits: Waits,
+    window: Window | None = None,
+    captures: Captures | None = None,
+    steps: Steps | None = None,
+) -> Idle:
+    """Every gap of every device in the window (default: ``window_of(trace)``), in parts by cause."""
     window = window_of(trace) if window is None else window
+    captures = find_captures(trace) if captures is None else captures
     busy = find_gaps(trace, window)
-    gaps = busy.gaps
-    launch = np.where(gaps.after == NONE, NONE, at_rows(trace.call_of_activity, gaps.after))
-    cause = np.full(len(gaps), IDLE_CLASSES.index("unknown"))
-    at_edge = (gaps.before == NONE) | (gaps.after == NONE)
-    cause[at_edge] = IDLE_CLASSES.index("nothing_to_do")
-    known = np.flatnonzero((launch != NONE) & ~at_edge)
-    returned_us = trace.calls.end_us[launch[known]]
-    late = returned_us > gaps.start_us[known]
-    cause[known[~late]] = IDLE_CLASSES.index("queued")
-    late_gaps = known[late]
-    charges = charge_waits(trace, waits, gaps, launch, late_gaps)
-    # Sums of parts may exceed the whole by a rounding error.
-    lost_us = np.minimum(_sums(charges.gap, charges.lost_us, len(gaps)), gaps.length_us)
-    wait = np.full(len(gaps), NONE)
-    wait[charges.gap] = charges.wait
-    cause[late_gaps] = _host_causes(trace, gaps, launch, late_gaps, lost_us)
-    cause[lost_us >= gaps.length_us] = IDLE_CLASSES.index("after_sync")
+    launch = np.where(busy.gaps.after == NONE, NONE, at_rows(trace.call_of_activity, busy.gaps.after))
+    thread = _threads(trace, busy.gaps, launch)
+    parts = parts_of(trace, waits, captures, steps, busy.gaps, launch, thread)
+    lost = parts.is_lost
     return Idle(
         busy=busy,
         launch=launch,
-        wait=wait,
-        lost_us=lost_us,
-        cause=cause,
-        lost_by_wait_us=_sums(charges.wait, charges.lost_us, len(waits)),
+        thread=thread,
+        parts=parts,
+        lost_by_wait_us=_sums(parts.wait[lost], parts.length_us[lost], len(waits)),
     )
 
 
-def _host_causes(trace: Trace, gaps: Gaps, launch: Ints, late: Ints, lost_us: Floats) -> Ints:
-    """Whether the host issued work or did something else in the part of each late gap that no wait caused."""
-    call = launch[late]
-    start_us = gaps.start_us[late]
-    end_us = np.maximum(np.minimum(trace.calls.end_us[call], gaps.end_us[late]), start_us)
-    issued_us = issuing_us(trace, start_us, end_us, trace.calls.thread[call])
-    # A wait is a call, and so counts as issuing; here it is neither.
-    was_issuing = issued_us - lost_us[late] >= MIN_ISSUING_SHARE * (end_us - start_us - lost_us[late])
-    return np.where(was_issuing, IDLE_CLASSES.index("launch_bound"), IDLE_CLASSES.index("cpu_elsewhere"))
+def _threads(trace: Trace, gaps: Gaps, launch: Ints) -> Ints:
+    """The thread that ended each gap; after the last work the one that had launched it; NONE where unknown."""
+    before = np.where(gaps.before == NONE, NONE, at_rows(trace.call_of_activity, gaps.before))
+    call = np.where(gaps.after == NONE, before, launch)
+    return np.where(call == NONE, NONE, at_rows(trace.calls.thread, call))
 
 
 def _sums(keys: Ints, values: Floats, num_keys: int) -> Floats:

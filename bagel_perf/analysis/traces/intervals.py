@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bagel_perf.analysis.traces.table import Floats, Ints
+from bagel_perf.analysis.traces.table import NONE, Floats, Ints
 
 
 def union(start_us: Floats, end_us: Floats) -> tuple[Floats, Floats]:
@@ -39,3 +39,28 @@ def merged(start_us: Floats, end_us: Floats, max_segments: int) -> Ints:
     kept = np.zeros(len(gap_us), np.int64)
     kept[np.argsort(-gap_us, kind="stable")[: max_segments - 1]] = 1
     return np.concatenate([[0], np.cumsum(kept)])
+
+
+def cut(start_us: Floats, end_us: Floats, edges_us: Floats) -> tuple[Ints, Floats, Floats]:
+    """Splits intervals at those of the rising ``edges_us`` that lie inside them: row, start and end of each piece."""
+    first = np.searchsorted(edges_us, start_us, side="right")
+    num_inside = np.maximum(np.searchsorted(edges_us, end_us, side="left") - first, 0)
+    row = np.repeat(np.arange(len(start_us)), num_inside + 1)
+    last = np.cumsum(num_inside + 1) - 1
+    is_last = np.zeros(len(row), np.bool_)
+    is_last[last] = True
+    ordinal = np.arange(len(row)) - np.repeat(last - num_inside, num_inside + 1)
+    piece_end_us = end_us[row].astype(np.float64)
+    inner = np.flatnonzero(~is_last)
+    piece_end_us[inner] = edges_us[first[row[inner]] + ordinal[inner]]
+    piece_start_us = np.concatenate([start_us[:1], piece_end_us[:-1]])
+    piece_start_us[ordinal == 0] = start_us
+    return row, piece_start_us, piece_end_us
+
+
+def holding(start_us: Floats, end_us: Floats, moments_us: Floats) -> Ints:
+    """The interval of disjoint, rising ones around each moment, NONE where none is."""
+    if not len(start_us):
+        return np.full(len(moments_us), NONE)
+    place = np.searchsorted(start_us, moments_us, side="right") - 1
+    return np.where((place >= 0) & (end_us[np.maximum(place, 0)] > moments_us), place, NONE)

@@ -10,7 +10,7 @@ from bagel_perf.analysis.traces.candidates import main_thread
 from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.intervals import merged, union
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints
-from bagel_perf.schema.traces import IDLE_CLASSES, MAX_SEGMENTS, PATH_SEPARATOR, Lanes
+from bagel_perf.schema.traces import CAUSES, MAX_SEGMENTS, PATH_SEPARATOR, Lanes
 from bagel_perf.schema.waits import KINDS
 
 MAX_REGIONS = 8
@@ -51,7 +51,7 @@ def _lost_between(findings: Findings, start_us: Floats, end_us: Floats) -> Float
 
 
 def _lanes(findings: Findings, site_of_marker: Mapping[int, int], region: str, start_us: float, end_us: float) -> Lanes:
-    trace, waits, gaps = findings.trace, findings.waits, findings.idle.gaps
+    trace, waits, parts = findings.trace, findings.waits, findings.idle.parts
     thread = main_thread(trace)
     device = findings.idle.busy.devices[:1]
     zero_us = findings.window.start_us
@@ -69,14 +69,14 @@ def _lanes(findings: Findings, site_of_marker: Mapping[int, int], region: str, s
     cpu = union(*(np.concatenate(column) for column in zip(*on_cpu, strict=True)))
     on_device = np.isin(trace.activities.device, device)
     gpu = union(trace.activities.start_us[on_device], trace.activities.end_us[on_device])
-    idle = np.isin(gaps.device, device)
+    idle = np.isin(findings.idle.gaps.device[parts.gap], device)
     mine = waits.thread == thread
     distinct, label = np.unique(np.column_stack([waits.kind, waits.marker])[mine], axis=0, return_inverse=True)
     lanes_drawn = {
         "cpu": drawn(*cpu, None),
         "syncs": drawn(waits.start_us[mine], waits.end_us[mine], label.reshape(-1)),
         "gpu": drawn(*gpu, None),
-        "idle": drawn(gaps.start_us[idle], gaps.end_us[idle], findings.idle.main_cause()[idle]),
+        "idle": drawn(parts.start_us[idle], parts.end_us[idle], parts.cause[idle]),
     }
     return Lanes(
         region=region,
@@ -85,7 +85,7 @@ def _lanes(findings: Findings, site_of_marker: Mapping[int, int], region: str, s
         cpu=tuple((begin, end, "") for begin, end, *_ in lanes_drawn["cpu"]),
         syncs=tuple((begin, end, KINDS[distinct[each, 0]]) for begin, end, each, _ in lanes_drawn["syncs"]),
         gpu=tuple((begin, end, "") for begin, end, *_ in lanes_drawn["gpu"]),
-        idle=tuple((begin, end, IDLE_CLASSES[each]) for begin, end, each, _ in lanes_drawn["idle"]),
+        idle=tuple((begin, end, CAUSES[each]) for begin, end, each, _ in lanes_drawn["idle"]),
         places=tuple(
             site_of_marker.get(int(distinct[each, 1]), NONE) for _, _, each, _ in lanes_drawn["syncs"] if site_of_marker
         ),

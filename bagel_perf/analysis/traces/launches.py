@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bagel_perf.analysis.traces.apis import Api
+from bagel_perf.analysis.traces.captures import Captures
 from bagel_perf.analysis.traces.regions import Regions
 from bagel_perf.analysis.traces.table import GRAPH, KERNEL, NONE, Ints, Mask
 from bagel_perf.analysis.traces.trace import Trace
@@ -20,7 +21,8 @@ MAX_EMPTY_REPLAYS = 0.1
 class Launches:
     """``region`` is the path of each call, 0 for calls that give no work; ``is_launch`` those that launch kernels.
 
-    A launch inside another one (a driver call in a runtime call) is no launch of its own.
+    A launch inside another one (a driver call in a runtime call) is no launch of its own, and neither is one that is
+    captured into a graph. Of ``num_without_work`` launches of single kernels the device recorded nothing.
     """
 
     region: Ints
@@ -28,6 +30,8 @@ class Launches:
     num_graph_launches: int
     num_graph_activities: int
     num_empty_replays: int
+    num_captured: int
+    num_without_work: int
 
     @property
     def hides_kernels(self) -> bool:
@@ -35,15 +39,17 @@ class Launches:
         return self.num_empty_replays > MAX_EMPTY_REPLAYS * self.num_graph_launches
 
 
-def find_launches(trace: Trace, regions: Regions, window: Window) -> Launches:
+def find_launches(trace: Trace, regions: Regions, window: Window, captures: Captures) -> Launches:
     """The launches that begin in the window, and the region of every call that gives the device work."""
     calls, apis = trace.calls, trace.apis
     launching = np.isin(apis, (Api.LAUNCH, Api.GRAPH_LAUNCH))
-    outer = launching & ~trace.inside_another(launching)
+    outer = launching & ~trace.inside_another(launching) & ~captures.is_captured
     inside = (calls.start_us >= window.start_us) & (calls.start_us <= window.end_us)
     giving = np.flatnonzero(outer | (trace.activity_of_call != NONE))
     region = np.zeros(len(calls), np.int64)
     region[giving] = regions.at((calls.start_us[giving] + calls.end_us[giving]) / 2, calls.thread[giving])
+    captured = launching & ~trace.inside_another(launching) & captures.is_captured & inside
+    single = outer & inside & (apis == Api.LAUNCH)
     replays = outer & inside & (apis == Api.GRAPH_LAUNCH)
     launched_by = trace.call_of_activity[trace.call_of_activity != NONE]
     return Launches(
@@ -52,7 +58,30 @@ def find_launches(trace: Trace, regions: Regions, window: Window) -> Launches:
         num_graph_launches=int(replays.sum()),
         num_graph_activities=int(replays[launched_by].sum()),
         num_empty_replays=int((replays & (trace.activity_of_call == NONE)).sum()) if len(trace.activities) else 0,
+        num_captured=int(captured.sum()),
+        num_without_work=_without_work(trace, single) if len(trace.activities) else 0,
     )
+
+
+def _without_work(trace: Trace, launches: Mask) -> int:
+    """How many launches gave no work, though a call inside them may have; those by which the trace ends count not.
+
+    A driver call in a runtime call has the number of the work, where the runtime call has another one.
+    """
+    empty = np.flatnonzero(launches & (trace.activity_of_call == NONE))
+    giving = np.flatnonzero(trace.activity_of_call != NONE)
+    if not len(giving):
+        return len(empty)
+    start_us, end_us = trace.calls.start_us, trace.calls.end_us
+    place = np.searchsorted(start_us[giving], start_us[empty])
+    inner = giving[np.minimum(place, len(giving) - 1)]
+    has_inner = (
+        (place < len(giving))
+        & (end_us[inner] <= end_us[empty])
+        & (trace.calls.thread[inner] == trace.calls.thread[empty])
+    )
+    is_last = start_us[empty] > start_us[giving[-1]]
+    return int((~has_inner & ~is_last).sum())
 
 
 def num_launches(trace: Trace, launches: Launches, window: Window) -> int:

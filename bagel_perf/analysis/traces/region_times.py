@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from bagel_perf.analysis.traces.columns import grouped
 from bagel_perf.analysis.traces.findings import Findings
+from bagel_perf.analysis.traces.intervals import cut
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints
-from bagel_perf.schema.traces import IDLE_CLASSES, RegionTime
+from bagel_perf.schema.traces import CAUSES, RegionTime
 from bagel_perf.schema.waits import KINDS
 
 
@@ -34,10 +36,31 @@ def region_times(findings: Findings) -> tuple[RegionTime, ...]:
     return (*ordered, outside) if has_outside or not ordered else tuple(ordered)
 
 
+def idle_by_region(findings: Findings) -> tuple[Ints, Ints, Floats]:
+    """Parts of gaps cut where the region of their thread changes: path, cause and length of each."""
+    parts, thread = findings.idle.parts, findings.idle.thread[findings.idle.parts.gap]
+    found = []
+    for each, rows in grouped(thread):
+        edges_us = np.empty(0) if each == NONE else findings.regions.edges_us(each)
+        row, start_us, end_us = cut(parts.start_us[rows], parts.end_us[rows], edges_us)
+        middle_us = (start_us + end_us) / 2
+        inside = np.zeros(len(row), np.int64)
+        if each != NONE:
+            inside = findings.regions.at(middle_us, np.full(len(row), each))
+        found.append((inside, parts.cause[rows[row]], end_us - start_us))
+    region, cause, length_us = zip(*found, strict=True) if found else ((), (), ())
+    nothing = np.empty(0, np.int64)
+    return (
+        np.concatenate([nothing, *region]),
+        np.concatenate([nothing, *cause]),
+        np.concatenate([np.empty(0), *length_us]),
+    )
+
+
 class _Sums:
     """Sums by path, each taken over all that it contains.
 
-    What a wait opened belongs to the region of the wait, other idle time to that of the launch that ended it.
+    Idle time belongs to the region in which the launching thread was, and what a wait caused to that of the wait.
     """
 
     def __init__(self, findings: Findings) -> None:
@@ -60,13 +83,10 @@ class _Sums:
         }
         self._blocked_ms = self._sum(waits.region, waits.blocked_us)
         self._lost_ms = self._sum(waits.region, idle.lost_by_wait_us)
-        gap_region = findings.region_of_gaps()
-        rest_us = idle.gaps.length_us - idle.lost_us
+        region, cause, length_us = idle_by_region(findings)
         self._idle_ms = {
-            name: self._sum(gap_region[idle.cause == number], rest_us[idle.cause == number])
-            for number, name in enumerate(IDLE_CLASSES)
+            name: self._sum(region[cause == number], length_us[cause == number]) for number, name in enumerate(CAUSES)
         }
-        self._idle_ms["after_sync"] = self._lost_ms
 
     def row(self, number: int) -> RegionTime:
         """The figures of one path."""
@@ -83,7 +103,7 @@ class _Sums:
             blocked_ms=float(self._blocked_ms[number]),
             gpu_busy_ms=float(self._busy_ms[number]) if has_gpu else None,
             gpu_idle_ms=sum(idle_ms.values()) if has_gpu else None,
-            idle_ms=idle_ms,
+            idle_by_cause_ms=idle_ms,
             lost_gpu_ms=float(self._lost_ms[number]) if has_gpu else None,
         )
 

@@ -46,6 +46,11 @@ class Regions:
             path[inside] = self._extended(path[inside], self._spans.name[rows[inside]])
         return path
 
+    def edges_us(self, thread: int) -> Floats:
+        """The moments at which the path of a thread changes, rising."""
+        mine = self._spans.thread == self._stand_ins[thread]
+        return np.unique(np.concatenate([self._spans.start_us[mine], self._spans.end_us[mine]]))
+
     def spans(self) -> tuple[Ints, Floats, Floats]:
         """For each annotation the path that it is the last part of, its length, and its start."""
         middle_us = (self._spans.start_us + self._spans.end_us) / 2

@@ -24,6 +24,7 @@ KERNEL, MEMCPY, MEMSET, GRAPH = range(4)
 OTHER_COPY, HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = range(4)
 
 WINDOW_NAME = "bagel_perf.window"
+STEP_PREFIX = "ProfilerStep"
 MARKER_PREFIX = "bagel_perf.wait "
 
 

@@ -59,10 +59,13 @@ def _without_idle(report: TraceReport) -> TraceReport:
     return replace(
         report,
         gpu_idle_ms=None,
-        idle_ms={},
+        idle_by_cause_ms={},
         devices=tuple(replace(device, idle_ms=None) for device in report.devices),
-        regions=tuple(replace(region, gpu_idle_ms=None, idle_ms={}) for region in report.regions),
+        regions=tuple(replace(region, gpu_idle_ms=None, idle_by_cause_ms={}) for region in report.regions),
         gaps=(),
+        culprits=(),
+        phases=tuple(replace(phase, gpu_idle_ms=None, idle_by_cause_ms={}) for phase in report.phases),
+        streams=(),
         lanes=tuple(map(_without_idle_lane, report.lanes)),
     )
 

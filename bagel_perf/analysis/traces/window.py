@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bagel_perf.analysis.traces.profiler import profiler_sync
-from bagel_perf.analysis.traces.table import NONE, WINDOW_NAME
+from bagel_perf.analysis.traces.table import NONE, STEP_PREFIX, WINDOW_NAME
 from bagel_perf.analysis.traces.trace import Trace
 
 
@@ -26,9 +26,10 @@ class Window:
 
 
 def window_of(trace: Trace) -> Window:
-    """From the first to the last annotation ``bagel_perf.window``, else from the first to the last device event.
+    """From the first to the last annotation ``bagel_perf.window``, else of device events and steps.
 
-    Device events are calls of the runtime or driver and what the GPU did; without any, the operators count.
+    Device events are calls of the runtime or driver and what the GPU did; without any, the operators count. Steps are
+    those of the profiler: what the host does before its first launch is part of the first of them.
     """
     marked = np.array([name == WINDOW_NAME for name in trace.names], np.bool_)[trace.annotations.name]
     if marked.any():
@@ -45,6 +46,10 @@ def window_of(trace: Trace) -> Window:
         (trace.syncs.start_us[syncs], trace.syncs.end_us[syncs]),
     )
     tables = [table for table in device_tables if len(table[0])]
+    is_step = np.array([name.startswith(STEP_PREFIX) for name in trace.names], np.bool_)[trace.annotations.name]
+    if tables and is_step.any():
+        steps = trace.annotations.where(is_step)
+        tables.append((steps.start_us, steps.end_us))
     if not tables and len(trace.ops):
         tables = [(trace.ops.start_us, trace.ops.end_us)]
     starts = [float(start_us[0]) for start_us, _ in tables]

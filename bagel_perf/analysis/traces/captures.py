@@ -1,0 +1,64 @@
+"""Graphs being captured: what is launched meanwhile goes into the graph and not to the device."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from bagel_perf.analysis.traces.apis import plain_name
+from bagel_perf.analysis.traces.columns import grouped
+from bagel_perf.analysis.traces.table import Ints, Mask
+from bagel_perf.analysis.traces.trace import Trace
+
+_BEGIN = re.compile(r"(cuda|hip|cu)StreamBeginCapture\w*")
+_END = re.compile(r"(cuda|hip|cu)StreamEndCapture\w*")
+_STEP = re.compile(r"(cuda|hip|cu)Graph(Instantiate|Upload|ExecUpdate|ExecCreate)\w*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captures:
+    """Calls that begin captures and those that end them, pair by pair; ``steps`` make graphs of what was captured.
+
+    ``is_captured`` says of every call whether its thread was capturing. ``num_open`` captures do not end in the trace.
+    """
+
+    begins: Ints
+    ends: Ints
+    steps: Ints
+    is_captured: Mask
+    num_open: int
+
+
+def find_captures(trace: Trace) -> Captures:
+    """The captures of all threads."""
+    begins, ends = rows_named(trace, _BEGIN), rows_named(trace, _END)
+    is_captured = np.zeros(len(trace.calls), np.bool_)
+    firsts, lasts = [], []
+    ends_of = dict(grouped(trace.calls.thread[ends]))
+    for thread, places in grouped(trace.calls.thread[begins]):
+        mine, its_ends = begins[places], ends[ends_of.get(thread, np.empty(0, np.int64))]
+        after = np.searchsorted(trace.calls.start_us[its_ends], trace.calls.start_us[mine])
+        mine, after = mine[after < len(its_ends)], after[after < len(its_ends)]
+        first, last = mine, its_ends[after]
+        firsts.append(first)
+        lasts.append(last)
+        for begin, end in zip(first.tolist(), last.tolist(), strict=True):
+            is_captured[begin + 1 : end] |= trace.calls.thread[begin + 1 : end] == thread
+    pairs = np.concatenate([np.empty(0, np.int64), *firsts]), np.concatenate([np.empty(0, np.int64), *lasts])
+    return Captures(
+        begins=pairs[0],
+        ends=pairs[1],
+        steps=rows_named(trace, _STEP),
+        is_captured=is_captured,
+        num_open=len(begins) - len(pairs[0]),
+    )
+
+
+def rows_named(trace: Trace, pattern: re.Pattern[str]) -> Ints:
+    """The calls whose name, without its version, matches."""
+    matches = np.zeros(len(trace.names), np.bool_)
+    for name in np.flatnonzero(np.bincount(trace.calls.name, minlength=len(trace.names))):
+        matches[name] = pattern.fullmatch(plain_name(trace.names[int(name)])) is not None
+    return np.flatnonzero(matches[trace.calls.name])

@@ -1,0 +1,206 @@
+"""Splits gaps at the moments at which their cause changes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from bagel_perf.analysis.traces.apis import Api
+from bagel_perf.analysis.traces.captures import Captures, rows_named
+from bagel_perf.analysis.traces.columns import grouped
+from bagel_perf.analysis.traces.gaps import Gaps
+from bagel_perf.analysis.traces.host_states import HostStates, states_of_threads
+from bagel_perf.analysis.traces.intervals import covered_us, cut, union
+from bagel_perf.analysis.traces.parts import Parts, code_of
+from bagel_perf.analysis.traces.restarts import with_restarts
+from bagel_perf.analysis.traces.steps import Steps
+from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
+from bagel_perf.analysis.traces.trace import Trace
+from bagel_perf.analysis.traces.waits import Waits
+
+# What is on its way to an idle device for no longer than twice what is usual in this trace is not held up by anything.
+USUAL_TIMES = 2.0
+MIN_LATENCY_US, MAX_LATENCY_US = 10.0, 100.0
+# A host that is held this long by devices on which nothing is recorded waits for something that was not recorded,
+# unless it copies: this many bytes a microsecond pass through pageable memory at the least.
+MIN_UNRECORDED_US = 1000.0
+LEAST_BYTES_PER_US = 1000.0
+_STREAM_WAIT = re.compile(r"(cuda|hip|cu)StreamWaitEvent\w*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moments:
+    """When each gap's launch began and returned, and when its work should have begun; infinite after the last work."""
+
+    launching_us: Floats
+    launched_us: Floats
+    due_us: Floats
+
+
+def parts_of(
+    trace: Trace, waits: Waits, captures: Captures, steps: Steps | None, gaps: Gaps, launch: Ints, thread: Ints
+) -> Parts:
+    """The parts of all gaps; ``launch`` ended each and ``thread`` made it."""
+    moments = _moments(trace, gaps, launch)
+    behind = _stream_waits(trace, gaps, launch)
+    states = states_of_threads(trace, waits, captures, thread[thread != NONE])
+    found = []
+    for each, rows in grouped(thread):
+        state = states.get(each)
+        if state is None:
+            found.append(_whole(gaps, rows))
+        else:
+            found.append(_of_thread(waits, state, gaps, rows, moments, behind))
+    parts = _joined(found)
+    parts = replace(parts, cause=_recurring(trace, parts, steps))
+    unrecorded = _is_unrecorded(trace, waits, parts, behind)
+    parts = replace(parts, cause=np.where(unrecorded, code_of("unrecorded_work"), parts.cause))
+    return _merged(with_restarts(trace, waits, gaps, launch, parts))
+
+
+def _moments(trace: Trace, gaps: Gaps, launch: Ints) -> _Moments:
+    """Work is due twice the time after its launch returned that is usual for its kind of launch on an idle device."""
+    is_known = launch != NONE
+    launching_us = np.where(is_known, at_rows(trace.calls.start_us, launch), np.inf)
+    launched_us = np.where(is_known, at_rows(trace.calls.end_us, launch), np.inf)
+    due_us = launched_us.copy()
+    is_late = is_known & (launched_us > gaps.start_us)
+    api = np.where(is_known, at_rows(trace.apis, launch), NONE)
+    for each in np.unique(api[is_known]):
+        mine = api == each
+        latency_us = np.maximum(gaps.end_us - launched_us, 0.0)[mine & is_late]
+        usual_us = float(np.median(latency_us)) if len(latency_us) else MIN_LATENCY_US
+        due_us[mine] += np.clip(USUAL_TIMES * usual_us, MIN_LATENCY_US, MAX_LATENCY_US)
+    return _Moments(launching_us=launching_us, launched_us=launched_us, due_us=due_us)
+
+
+def _stream_waits(trace: Trace, gaps: Gaps, launch: Ints) -> Ints:
+    """For each gap the call by which its launching thread let the stream of the launch wait for another, else NONE.
+
+    That is the last such call before the launch, if nothing was launched on that stream in between.
+    """
+    found = np.full(len(gaps), NONE)
+    calls, done = trace.calls, trace.activities
+    waiting = rows_named(trace, _STREAM_WAIT)
+    known = np.flatnonzero(launch != NONE)
+    if not len(waiting) or not len(known):
+        return found
+    launcher = trace.call_of_activity
+    launched_us = np.where(launcher == NONE, -np.inf, at_rows(calls.start_us, launcher))
+    order = np.lexsort((launched_us, done.stream, done.device))
+    same = (np.diff(done.stream[order]) == 0) & (np.diff(done.device[order]) == 0)
+    before_us = np.full(len(done), -np.inf)
+    before_us[order[1:]] = np.where(same, launched_us[order[:-1]], -np.inf)
+    for thread, places in grouped(calls.thread[launch[known]]):
+        mine, rows = waiting[calls.thread[waiting] == thread], known[places]
+        place = np.searchsorted(calls.start_us[mine], calls.start_us[launch[rows]]) - 1
+        row = mine[np.maximum(place, 0)] if len(mine) else np.full(len(rows), NONE)
+        fits = (place >= 0) & (at_rows(calls.start_us, row) > before_us[gaps.after[rows]])
+        found[rows[fits]] = row[fits]
+    return found
+
+
+def _whole(gaps: Gaps, rows: Ints) -> Parts:
+    """Gaps of which nothing is known."""
+    return Parts(
+        gap=rows,
+        start_us=gaps.start_us[rows],
+        end_us=gaps.end_us[rows],
+        cause=np.full(len(rows), code_of("unknown")),
+        wait=np.full(len(rows), NONE),
+        call=np.full(len(rows), NONE),
+    )
+
+
+def _of_thread(waits: Waits, state: HostStates, gaps: Gaps, rows: Ints, moments: _Moments, behind: Ints) -> Parts:
+    """The parts of the gaps that one thread ended."""
+    row, start_us, end_us = cut(gaps.start_us[rows], gaps.end_us[rows], state.edges_us)
+    gap = rows[row]
+    for times_us in (moments.launching_us, moments.launched_us, moments.due_us):
+        gap, start_us, end_us = _split(gap, start_us, end_us, times_us[gap])
+    middle_us = (start_us + end_us) / 2
+    cause, held = state.at(middle_us)
+    in_wait = cause == code_of("host_sync")
+    wait = np.where(in_wait, held, NONE)
+    # A wait for what ended the gap holds the host until then; no other one delays what is launched already.
+    own = in_wait & (gaps.after[gap] != NONE) & (at_rows(waits.copy, wait) == gaps.after[gap])
+    launching = (middle_us >= moments.launching_us[gap]) & ~own
+    on_its_way = launching & (middle_us < moments.due_us[gap])
+    queued = launching & ~on_its_way
+    in_set_up = np.isin(cause, (code_of("one_time_setup"), code_of("graph_capture")))
+    on_its_way &= ~(in_set_up & (middle_us < moments.launched_us[gap]))
+    cause[on_its_way], cause[queued] = code_of("launch_overhead"), code_of("queued")
+    in_call = np.isin(cause, (code_of("one_time_setup"), code_of("graph_capture")))
+    call = np.where(in_call, held, np.where(queued, behind[gap], NONE))
+    return Parts(gap=gap, start_us=start_us, end_us=end_us, cause=cause, wait=wait, call=call)
+
+
+def _split(row: Ints, start_us: Floats, end_us: Floats, at_us: Floats) -> tuple[Ints, Floats, Floats]:
+    """Intervals split in two where their own moment lies inside."""
+    inside = np.flatnonzero((at_us > start_us) & (at_us < end_us))
+    if not len(inside):
+        return row, start_us, end_us
+    first_end_us = end_us.copy()
+    first_end_us[inside] = at_us[inside]
+    return (
+        np.concatenate([row, row[inside]]),
+        np.concatenate([start_us, at_us[inside]]),
+        np.concatenate([first_end_us, end_us[inside]]),
+    )
+
+
+def _joined(found: list[Parts]) -> Parts:
+    """Parts of several threads by gap and start."""
+    columns: dict[str, Any] = {
+        each.name: np.concatenate([getattr(part, each.name) for part in found])
+        if found
+        else np.empty(0, np.float64 if each.name.endswith("_us") else np.int64)
+        for each in fields(Parts)
+    }
+    order = np.lexsort((columns["start_us"], columns["gap"]))
+    return Parts(**{name: column[order] for name, column in columns.items()})
+
+
+def _recurring(trace: Trace, parts: Parts, steps: Steps | None) -> Ints:
+    """The causes, with set-up taken for something else where steady steps do it again and again."""
+    cause = parts.cause.copy()
+    if steps is None:
+        return cause
+    rows = np.flatnonzero((cause == code_of("one_time_setup")) & (parts.start_us >= steps.steady_us))
+    step, name = steps.at(parts.start_us[rows]), trace.calls.name[parts.call[rows]]
+    for _, places in grouped(name):
+        if len(np.unique(step[places])) > 1:
+            allocates = trace.apis[parts.call[rows[places[0]]]] == Api.ALLOCATOR
+            cause[rows[places]] = code_of("allocator" if allocates else "cpu_elsewhere")
+    return cause
+
+
+def _is_unrecorded(trace: Trace, waits: Waits, parts: Parts, behind: Ints) -> Mask:
+    """Parts in which the host is held while nothing is recorded on any device, though something must have run."""
+    activities = trace.activities
+    queued = parts.cause == code_of("queued")
+    asked = np.flatnonzero(
+        (parts.wait != NONE) & ((parts.cause == code_of("host_sync")) | (queued & (behind[parts.gap] == NONE)))
+    )
+    busy = union(activities.start_us, activities.end_us)
+    idle_us = parts.length_us[asked] - covered_us(*busy, parts.start_us[asked], parts.end_us[asked])
+    copy = waits.copy[parts.wait[asked]]
+    copied = np.where(copy == NONE, 0, at_rows(activities.num_bytes, copy))
+    found = np.zeros(len(parts), np.bool_)
+    found[asked] = idle_us > MIN_UNRECORDED_US + np.maximum(copied, 0) / LEAST_BYTES_PER_US
+    return found
+
+
+def _merged(parts: Parts) -> Parts:
+    """Neighbours of one gap, cause, wait and call as one part."""
+    if not len(parts):
+        return parts
+    columns = (parts.gap, parts.cause, parts.wait, parts.call)
+    differs = np.any([np.diff(column) != 0 for column in columns], axis=0)
+    first = np.concatenate([[0], np.flatnonzero(differs) + 1])
+    last = np.concatenate([first[1:], [len(parts)]]) - 1
+    merged = Parts(**{each.name: getattr(parts, each.name)[first] for each in fields(Parts)})
+    return replace(merged, end_us=parts.end_us[last])

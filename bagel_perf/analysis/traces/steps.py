@@ -1,0 +1,113 @@
+"""The steps of a program: those of the warm-up, and the steady ones after them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from bagel_perf.analysis.traces.columns import grouped
+from bagel_perf.analysis.traces.table import KERNEL, STEP_PREFIX, WINDOW_NAME, Floats, Ints
+from bagel_perf.analysis.traces.trace import Trace
+from bagel_perf.analysis.traces.window import Window
+
+MIN_STEPS = 3
+"""Something that happens less often is no period, unless the profiler itself calls it a step."""
+MIN_COVERED = 0.5
+"""Steps have to fill this share of the window, or they are a detail of something larger."""
+MAX_LONGER = 1.5
+"""A leading step that takes this many times the usual one belongs to the warm-up, as the first one always does."""
+MIN_ALIKE = 0.9
+"""Of the kernels of one period this share has to follow in the next one as well."""
+MAX_TRIED = 8
+_NUMBER = re.compile(r"[\s#_:]*\d+$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """Begin and end of each step, rising; the first ``num_warm_up`` of them are the warm-up."""
+
+    found_by: str
+    start_us: Floats
+    end_us: Floats
+    num_warm_up: int
+
+    def __len__(self) -> int:
+        return len(self.start_us)
+
+    @property
+    def steady_us(self) -> float:
+        """The begin of the first steady step."""
+        return float(self.start_us[self.num_warm_up])
+
+    def at(self, moments_us: Floats) -> Ints:
+        """The step that had begun last before each moment, -1 before the first."""
+        return np.searchsorted(self.start_us, moments_us, side="right") - 1
+
+
+def find_steps(trace: Trace, window: Window) -> Steps | None:
+    """The steps that the profiler counted, else an annotation or a row of kernels that comes again and again."""
+    return _of_annotations(trace, window) or _of_kernels(trace, window)
+
+
+def _of_annotations(trace: Trace, window: Window) -> Steps | None:
+    spans = trace.annotations
+    plain = [_NUMBER.sub("", name) for name in trace.names]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(plain))}
+    key = np.array([numbers[name] for name in plain], np.int64)[spans.name] if len(spans) else np.empty(0, np.int64)
+    best: tuple[tuple[bool, float], str, Floats, Floats] | None = None
+    for (number, _), rows in _by_name_and_thread(key, spans.thread):
+        name = next(each for each, its_number in numbers.items() if its_number == number)
+        rows = rows[(spans.end_us[rows] > window.start_us) & (spans.start_us[rows] < window.end_us)]
+        start_us, end_us = spans.start_us[rows], spans.end_us[rows]
+        is_step = name.startswith(STEP_PREFIX)
+        covered_us = float((end_us - start_us).sum())
+        is_row = len(rows) >= (2 if is_step else MIN_STEPS) and bool((start_us[1:] >= end_us[:-1] - 1).all())
+        if name == WINDOW_NAME or not is_row or covered_us < MIN_COVERED * window.length_us * (not is_step):
+            continue
+        rank = (is_step, covered_us)
+        if best is None or rank > best[0]:
+            best = rank, STEP_PREFIX if is_step else name, start_us, end_us
+    return None if best is None else _steps(*best[1:])
+
+
+def _by_name_and_thread(name: Ints, thread: Ints) -> list[tuple[tuple[int, int], Ints]]:
+    found = []
+    for each, rows in grouped(name):
+        found += [((each, its_thread), rows[places]) for its_thread, places in grouped(thread[rows])]
+    return found
+
+
+def _of_kernels(trace: Trace, window: Window) -> Steps | None:
+    """Periods of the names of the kernels of the busiest device, in the order of their begin."""
+    activities = trace.activities
+    inside = (activities.start_us >= window.start_us) & (activities.start_us < window.end_us)
+    rows = np.flatnonzero(inside & (activities.kind == KERNEL))
+    if not len(rows):
+        return None
+    rows = rows[activities.device[rows] == np.bincount(np.maximum(activities.device[rows], 0)).argmax()]
+    names = activities.name[rows]
+    counts = np.bincount(names)
+    rare = np.flatnonzero(counts >= MIN_STEPS)
+    for name in rare[np.argsort(counts[rare], kind="stable")][:MAX_TRIED]:
+        places = np.flatnonzero(names == name)
+        period = int(np.median(np.diff(places)))
+        first = places[0]
+        alike = names[first:-period] == names[first + period :]
+        if not len(alike) or alike.mean() < MIN_ALIKE or len(np.unique(names[first : first + period])) < 2:
+            continue
+        start_us = activities.start_us[rows[places]]
+        if start_us[-1] - start_us[0] < MIN_COVERED * window.length_us:
+            continue
+        found_by = f"the kernels that come again every {period}"
+        return _steps(found_by, start_us, np.concatenate([start_us[1:], [window.end_us]]))
+    return None
+
+
+def _steps(found_by: str, start_us: Floats, end_us: Floats) -> Steps:
+    length_us = end_us - start_us
+    usual_us = float(np.median(length_us[len(length_us) // 2 :]))
+    short = np.flatnonzero(length_us[1:] <= MAX_LONGER * usual_us)
+    num_warm_up = 1 + int(short[0]) if len(short) else 1
+    return Steps(found_by=found_by, start_us=start_us, end_us=end_us, num_warm_up=min(num_warm_up, len(length_us) - 1))
