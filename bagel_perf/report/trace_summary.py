@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from bagel_perf.report.trace_tables import IDLE_LABELS, place_of, range_text
-from bagel_perf.schema.traces import IdleClass, TraceReport, WaitSite
+from bagel_perf.report.trace_advice import ADVICE
+from bagel_perf.report.trace_tables import CAUSE_LABELS, WIDE_NAME, place_of, range_text, short_name
+from bagel_perf.schema.traces import Cause, TraceReport, WaitSite
 from bagel_perf.schema.waits import HINTS
 
 # Waits are named first if without them this share of the idle time that the host causes would be gone.
 WAITS_SHARE = 0.2
 # A device that is busy for this share has no idle time worth a look.
 BUSY_SHARE = 0.95
-HOST_CAUSES: tuple[IdleClass, ...] = ("launch_bound", "cpu_elsewhere")
+# Of the busy time this share of communication or copies, with nothing computed beside, is worth a look by itself.
+EXPOSED_SHARE = 0.1
+# What is saved by a replay without waits, and the idle time that they caused, may differ so many times unexplained.
+ALIKE = 3.0
+# Steady steps are looked at by themselves if this share of their time is idle.
+IDLE_SHARE = 0.01
+SYNC_CAUSES: tuple[Cause, ...] = ("host_sync", "after_sync")
 FORMATS = {"kineto": "torch.profiler", "nsys": "Nsight Systems"}
 
 
@@ -34,6 +41,7 @@ def headline(report: TraceReport) -> tuple[str, ...]:
         busy = f"GPU busy {report.gpu_busy_ms:.2f} of {devices_ms:.2f} ms{share}"
         idle = f", idle {report.gpu_idle_ms:.2f} ms" if report.gpu_idle_ms is not None else ", idle time unknown"
         lines.append(f"{busy}{idle}; {_launches(report)}")
+        lines += _exposed(report)
     else:
         lines.append(f"{window_ms:.2f} ms; {_launches(report)}")
     if report.host_syncs is None or report.blocked_ms is None:
@@ -41,7 +49,7 @@ def headline(report: TraceReport) -> tuple[str, ...]:
     lines.append(f"{report.host_syncs} host syncs{_kinds(report)}")
     blocked = f"held the host {report.blocked_ms:.2f} ms"
     if report.lost_gpu_ms is not None:
-        blocked += f"; the GPU ran dry in them for {report.lost_gpu_ms:.2f} ms"
+        blocked += f"; the GPU was idle in them and until the next work for {report.lost_gpu_ms:.2f} ms"
     if report.price_ms is not None:
         blocked += f"; all would take {range_text(report.price_ms)} ms less without them"
     if report.host_syncs:
@@ -56,7 +64,7 @@ def warning_lines(report: TraceReport) -> tuple[str, ...]:
 
 def note_lines(report: TraceReport) -> tuple[str, ...]:
     """What was assumed or left out."""
-    return tuple(f"- {note}" for note in report.notes)
+    return tuple(f"- {note}" for note in (*report.notes, *_unlike_price(report)))
 
 
 def next_line(report: TraceReport) -> str:
@@ -70,44 +78,97 @@ def next_line(report: TraceReport) -> str:
         return "next: record the runtime calls with their correlation; without them idle time has no cause"
     if report.gpu_idle_ms is None:
         return "next: record the kernels of graphs (nsys --cuda-graph-trace=node), or run once without graphs"
-    idle_ms = {name: report.idle_ms[name] for name in HOST_CAUSES}
-    best = max(report.sites, key=_price_ms, default=None)
     if report.gpu_busy_ms >= BUSY_SHARE * report.window_ms * len(report.devices):
-        kernel = report.kernels[0].name[:60] if report.kernels else "its kernels"
-        return f"next: the GPU is busy; make its work faster, first {kernel}"
-    avoidable_ms = sum(idle_ms.values()) + report.idle_ms["after_sync"]
-    has_price = best is not None and _price_ms(best) > 0
-    if best is not None and has_price and report.price_ms and report.price_ms[1] >= WAITS_SHARE * avoidable_ms:
+        return _busy_line(report)
+    idle_ms, where = _steady_idle(report)
+    cause = max(idle_ms, key=lambda name: idle_ms[name], default=None)
+    best = max(report.sites, key=_cost_ms, default=None)
+    sync_ms = sum(idle_ms.get(name, 0.0) for name in SYNC_CAUSES)
+    if best is not None and _cost_ms(best) > 0 and (cause in SYNC_CAUSES or _is_worth(report, idle_ms, sync_ms)):
         return _advice(best)
-    cause = max(idle_ms, key=lambda name: idle_ms[name])
-    if not idle_ms[cause]:
-        return _advice(best) if best is not None and has_price else "next: nothing that the host could do better"
-    place = _worst_region(report, cause)
-    if cause == "launch_bound":
-        remedy = "launch less or faster (CUDA graphs, torch.compile, larger batches)"
-    else:
-        gap = next((gap for gap in report.gaps if gap.cause == cause), None)
-        during = f", during {gap.during}" if gap and gap.during else ""
-        when = f"; the longest gap is at {gap.start_ms:.2f} ms{during}" if gap else ""
-        remedy = f"see what the CPU does there{when}"
-    return f"next: {IDLE_LABELS[cause]} gaps cost {idle_ms[cause]:.2f} ms{place}: {remedy}"
+    if cause is None or not idle_ms[cause]:
+        return "next: nothing that the host could do better"
+    share = f"{idle_ms[cause] / sum(idle_ms.values()):.0%} of it"
+    lead = f"next: of {sum(idle_ms.values()):.2f} ms idle{where}, {share} is {CAUSE_LABELS[cause]}"
+    return f"{lead}{_culprit(report, cause)}: {ADVICE[cause]}"
+
+
+def _is_worth(report: TraceReport, idle_ms: dict[Cause, float], sync_ms: float) -> bool:
+    """Whether without its waits much of the idle time would be gone, though another cause has more of it."""
+    saved_ms = report.price_ms[1] if report.price_ms else sync_ms
+    avoidable_ms = sum(time_ms for cause, time_ms in idle_ms.items() if cause not in ("queued", "unknown"))
+    return saved_ms > 0 and saved_ms >= WAITS_SHARE * avoidable_ms
+
+
+def _steady_idle(report: TraceReport) -> tuple[dict[Cause, float], str]:
+    """Idle time by cause, of the steady steps where they have any, and the words that say so."""
+    for phase in report.phases:
+        length_ms = (phase.end_ms - phase.start_ms) * len(report.devices)
+        if phase.name == "steady" and phase.gpu_idle_ms and phase.gpu_idle_ms >= IDLE_SHARE * length_ms:
+            return phase.idle_by_cause_ms, " in the steady steps"
+    return report.idle_by_cause_ms, ""
+
+
+def _culprit(report: TraceReport, cause: Cause) -> str:
+    """What took most of a cause, where that is known, and where the longest gap of it is."""
+    what = next((culprit for culprit in report.culprits if culprit.cause == cause and culprit.what), None)
+    gap = next((gap for gap in report.gaps if any(part.cause == cause for part in gap.parts)), None)
+    told = f"mostly {short_name(what.what, WIDE_NAME)}" if what else ""
+    at = f"longest gap at {gap.start_ms:.2f} ms" if gap and gap.cause == cause else ""
+    found = ", ".join(part for part in (told, at) if part)
+    return f" ({found})" if found else ""
+
+
+def _busy_line(report: TraceReport) -> str:
+    """What to do about a GPU that has work nearly all of the time."""
+    assert report.gpu_busy_ms is not None
+    exposed = {
+        "communication": sum(device.exposed_communication_ms or 0.0 for device in report.devices),
+        "copies": sum(device.exposed_copy_ms or 0.0 for device in report.devices),
+    }
+    worst = max(exposed, key=lambda name: exposed[name])
+    if exposed[worst] >= EXPOSED_SHARE * report.gpu_busy_ms:
+        share = f"{exposed[worst] / report.gpu_busy_ms:.0%} of it with {worst} beside which nothing is computed"
+        remedy = "trace all ranks together to see whom they wait for" if worst == "communication" else "overlap them"
+        return f"next: the GPU is busy, {share}: {remedy}"
+    kernel = short_name(report.kernels[0].name, WIDE_NAME) if report.kernels else "its kernels"
+    return f"next: the GPU is busy; make its work faster, first {kernel}"
+
+
+def _exposed(report: TraceReport) -> list[str]:
+    """What of the busy time was communication or copies alone."""
+    communication_ms = sum(device.exposed_communication_ms or 0.0 for device in report.devices)
+    copy_ms = sum(device.exposed_copy_ms or 0.0 for device in report.devices)
+    if not report.gpu_busy_ms or max(communication_ms, copy_ms) < max(0.01 * report.gpu_busy_ms, 0.01):
+        return []
+    parts = {"communication": communication_ms, "copies": copy_ms}
+    told = " and ".join(f"{time_ms:.2f} ms of {name}" for name, time_ms in parts.items() if time_ms >= 0.01)
+    return [f"of the busy time nothing was computed beside {told}"]
+
+
+def _unlike_price(report: TraceReport) -> tuple[str, ...]:
+    """Which part of the gaps each of two figures counts, where they are far from each other."""
+    if report.price_ms is None or report.lost_gpu_ms is None:
+        return ()
+    least, most, caused = *report.price_ms, report.lost_gpu_ms
+    if max(most, caused) < 0.01 or (most * ALIKE >= caused and least <= caused * ALIKE):
+        return ()
+    return (
+        f"idle caused ({caused:.2f} ms) is the time of gaps inside waits and until the next work; the price "
+        f"({range_text(report.price_ms)} ms) is what the program would take less, replayed without the waits: idle "
+        "time that something else would then fill does not count, and time that it could run ahead does",
+    )
 
 
 def _advice(site: WaitSite) -> str:
     waits = f"{site.count} wait{'s' * (site.count != 1)}"
-    return f"next: {place_of(site)} ({waits}, {range_text(site.price_ms)} ms): try {HINTS[site.kind].advice}"
+    cost = f"{range_text(site.price_ms)} ms" if site.price_ms else f"{site.lost_gpu_ms or 0.0:.2f} ms idle"
+    return f"next: {place_of(site)} ({waits}, {cost}): try {HINTS[site.kind].advice}"
 
 
-def _price_ms(site: WaitSite) -> float:
-    return site.price_ms[1] if site.price_ms else 0.0
-
-
-def _worst_region(report: TraceReport, cause: IdleClass) -> str:
-    regions = [region for region in report.regions if region.path]
-    worst = max(regions, key=lambda region: (region.idle_ms.get(cause, 0.0), len(region.path)), default=None)
-    if worst is None or not worst.idle_ms.get(cause):
-        return ""
-    return f", {worst.idle_ms[cause]:.2f} ms of it in {' > '.join(worst.path)}"
+def _cost_ms(site: WaitSite) -> float:
+    """What a site costs: its price, else the idle time that it caused."""
+    return site.price_ms[1] if site.price_ms else site.lost_gpu_ms or 0.0
 
 
 def _launches(report: TraceReport) -> str:

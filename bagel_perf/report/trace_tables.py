@@ -5,67 +5,172 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bagel_perf.report.table import NONE, Column, Table
+from bagel_perf.report.table import NONE, Column, Table, counted
 from bagel_perf.schema.traces import (
-    IDLE_CLASSES,
+    CAUSES,
     PATH_SEPARATOR,
+    Cause,
     GapRow,
-    IdleClass,
     RegionTime,
     TraceReport,
     WaitSite,
 )
 
-IDLE_LABELS: dict[IdleClass, str] = {
-    "after_sync": "after a sync",
-    "launch_bound": "launch-bound",
+CAUSE_LABELS: dict[Cause, str] = {
+    "host_sync": "in a host sync",
+    "after_sync": "restart after a sync",
+    "unrecorded_work": "work not recorded",
+    "one_time_setup": "one-time set-up",
+    "graph_capture": "graph capture",
+    "allocator": "allocator",
+    "data_loader": "data loader",
     "cpu_elsewhere": "CPU elsewhere",
+    "launch_bound": "launch-bound",
+    "launch_overhead": "launch overhead",
     "queued": "queued",
-    "nothing_to_do": "nothing to do",
     "unknown": "unknown",
 }
-IDLE_MEANINGS: dict[IdleClass, str] = {
-    "after_sync": "the GPU ran dry while the host was held in a wait",
+CAUSE_MEANINGS: dict[Cause, str] = {
+    "host_sync": "the host was held in a wait and gave no work",
+    "after_sync": "the host was back from a wait and issued the next work",
+    "unrecorded_work": "the host waited, and nothing was recorded on any GPU",
+    "one_time_setup": "a call that loads, allocates or creates",
+    "graph_capture": "launches went into a graph, not to the GPU",
+    "allocator": "steady steps take or give back memory of the device",
+    "data_loader": "the program waited for its data loader",
+    "cpu_elsewhere": "the launching thread did something else than issuing",
     "launch_bound": "the host was issuing, more slowly than the GPU worked",
-    "cpu_elsewhere": "the launching thread was in no CUDA call, nor op that makes one",
-    "queued": "the next work was launched already: latency or dependency",
-    "nothing_to_do": "before the first and after the last work of the GPU",
+    "launch_overhead": "inside the launch call, or on its way to the GPU",
+    "queued": "launched already; held up by a stream wait or a queue",
     "unknown": "the trace has no launch for the work that ended the gap",
 }
 OUTSIDE = "(outside of regions)"
+EDGE = ("(begin of the window)", "(end of the window)")
 MAX_NAME = 26
+REGION_NAME = 40
+PART_NAME = 48
+WIDE_NAME = 64
+LEAST_PART = 0.05
+"""Of a gap: shorter parts are told together."""
 
 _NOISE = re.compile(r"^void |\(anonymous namespace\)::|<unnamed>::|at::native::|at_cuda_detail::|cutlass::|at::cuda::")
 
 
 def trace_tables(report: TraceReport, top: int) -> tuple[Table, ...]:
-    """Idle time by class, waits by place, regions and the worst gaps; ``top`` rows of each."""
-    tables = [idle_table(report)] if report.idle_ms else []
+    """Idle time by cause and culprit, waits by place, phases, regions, worst gaps and streams; ``top`` rows of each."""
+    tables = [idle_table(report)] if report.idle_by_cause_ms else []
+    if any(culprit.what for culprit in report.culprits):
+        tables.append(culprit_table(report, top))
     if report.sites:
         tables.append(site_table(report, top))
+    if report.phases:
+        tables.append(phase_table(report))
     if any(region.path for region in report.regions):
         tables.append(region_table(report, top))
     if report.gaps:
         tables.append(gap_table(report, top))
+    if len(report.streams) > 1:
+        tables.append(stream_table(report, top))
+    if report.launch_delays:
+        tables.append(delay_table(report))
     return tuple(tables)
 
 
 def idle_table(report: TraceReport) -> Table:
-    """Idle time of the GPU by class; the classes that occur."""
+    """Idle time of the GPU by cause; the causes that occur."""
     total_ms = report.gpu_idle_ms or 0.0
-    classes = sorted(
-        (name for name in IDLE_CLASSES if report.idle_ms[name] > 0), key=lambda name: -report.idle_ms[name]
+    causes = sorted(
+        (name for name in CAUSES if report.idle_by_cause_ms.get(name, 0.0) > 0),
+        key=lambda name: -report.idle_by_cause_ms[name],
     )
-    times = _numbers([report.idle_ms[name] for name in classes])
+    times = _numbers([report.idle_by_cause_ms[name] for name in causes])
     rows = tuple(
-        (IDLE_LABELS[name], time, f"{report.idle_ms[name] / total_ms:.0%}", IDLE_MEANINGS[name])
-        for name, time in zip(classes, times, strict=True)
+        (CAUSE_LABELS[name], time, f"{report.idle_by_cause_ms[name] / total_ms:.0%}", CAUSE_MEANINGS[name])
+        for name, time in zip(causes, times, strict=True)
     )
     return Table(
         title="Why the GPU was idle",
-        columns=(Column(header="class"), *_numeric("idle (ms)", "share"), Column(header="meaning")),
+        columns=(Column(header="cause"), *_numeric("idle (ms)", "share"), Column(header="meaning")),
         rows=rows,
         caption=f"summed over {len(report.devices)} devices" if len(report.devices) > 1 else "",
+    )
+
+
+def culprit_table(report: TraceReport, top: int) -> Table:
+    """What the host was in while the GPU was idle, those first that took most; with what is known by name."""
+    named = [culprit for culprit in report.culprits if culprit.what]
+    shown = named[:top]
+    times = _numbers([culprit.idle_ms for culprit in shown])
+    rows = tuple(
+        (CAUSE_LABELS[culprit.cause], short_name(culprit.what, WIDE_NAME), str(culprit.parts), time)
+        for culprit, time in zip(shown, times, strict=True)
+    )
+    return Table(
+        title="What the host was in meanwhile",
+        columns=(Column(header="cause"), Column(header="what"), *_numeric("parts", "idle (ms)")),
+        rows=rows,
+        caption=_cut("", len(named), top),
+    )
+
+
+def phase_table(report: TraceReport) -> Table:
+    """The window, the warm-up and the steady steps, each by itself."""
+    rows = [
+        (
+            f"{phase.name}, {counted(phase.steps, 'step')}",
+            f"{phase.start_ms:.1f}",
+            f"{phase.step_ms:.2f}",
+            count_text(phase.host_syncs),
+            count_text(phase.launches),
+            _share(phase.gpu_busy_ms, phase.gpu_idle_ms),
+            NONE if phase.gpu_idle_ms is None else f"{phase.gpu_idle_ms:.2f}",
+            _main_cause(phase.idle_by_cause_ms),
+        )
+        for phase in report.phases
+    ]
+    whole = (
+        *("whole window", "0.0", NONE, count_text(report.host_syncs), count_text(report.launches)),
+        _share(report.gpu_busy_ms, report.gpu_idle_ms),
+        NONE if report.gpu_idle_ms is None else f"{report.gpu_idle_ms:.2f}",
+        _main_cause(report.idle_by_cause_ms),
+    )
+    headers = ("from (ms)", "step (ms)", "syncs", "launches", "GPU busy", "GPU idle")
+    found_by = report.phases[0].found_by
+    return Table(
+        title="Warm-up and steady steps",
+        columns=(Column(header="phase"), *_numeric(*headers), Column(header="idle mostly")),
+        rows=(whole, *rows),
+        caption=f"ms; steps by {short_name(found_by, WIDE_NAME)}; step: the median of the phase",
+    )
+
+
+def stream_table(report: TraceReport, top: int) -> Table:
+    """The streams that did something, the busiest first."""
+    shown = report.streams[:top]
+    busy, idle = _numbers([each.busy_ms for each in shown]), _numbers([each.idle_ms for each in shown])
+    rows = tuple(
+        (f"GPU {each.device}, stream {each.stream}", str(each.activities), *times)
+        for each, *times in zip(shown, busy, idle, strict=True)
+    )
+    return Table(
+        title="Streams",
+        columns=(Column(header="stream"), *_numeric("activities", "busy (ms)", "idle (ms)")),
+        rows=rows,
+        caption=_cut("", len(report.streams), top),
+    )
+
+
+def delay_table(report: TraceReport) -> Table:
+    """How long work took from its launch call to its begin, by class."""
+    rows = tuple(
+        (each.work, str(each.count), f"{each.median_us:.1f}", f"{each.p95_us:.1f}", f"{each.longest_us:.1f}")
+        for each in report.launch_delays
+    )
+    return Table(
+        title="Launch delay",
+        columns=(Column(header="work"), *_numeric("count", "median (us)", "95% (us)", "longest (us)")),
+        rows=rows,
+        caption="from the begin of the launch call to the begin of the work; long where work waits in the queue",
     )
 
 
@@ -80,9 +185,9 @@ def site_table(report: TraceReport, top: int) -> Table:
     ]
     headers, caption = ["count", "blocked"], "ms that the host was held"
     if report.lost_gpu_ms is not None:
-        headers += ["lost GPU", "price"]
+        headers += ["idle caused", "price"]
         columns += [_numbers([site.lost_gpu_ms for site in shown]), [range_text(site.price_ms) for site in shown]]
-        caption = "ms; lost GPU: idle time that opened in the wait; price: what the program would take less without"
+        caption = "ms; idle caused: GPU idle in waits and until the next work; price: saved without them, replayed"
     return Table(
         title="Host syncs",
         columns=(Column(header="kind"), Column(header="where"), *_numeric(*headers)),
@@ -109,40 +214,39 @@ def region_table(report: TraceReport, top: int) -> Table:
         columns.append(_numbers([region.gpu_busy_ms for region in shown]))
     mostly: tuple[Column, ...] = ()
     if report.gpu_idle_ms is not None:
-        headers += ["GPU idle", "lost GPU"]
+        headers += ["GPU idle", "by syncs"]
         columns.append(_numbers([region.gpu_idle_ms for region in shown]))
-        columns += [_numbers([region.lost_gpu_ms for region in shown]), [_main_cause(region) for region in shown]]
+        columns.append(_numbers([region.lost_gpu_ms for region in shown]))
+        columns.append([_main_cause(region.idle_by_cause_ms) for region in shown])
         mostly = (Column(header="idle mostly"),)
     return Table(
         title="Regions",
         columns=(Column(header="region"), *_numeric(*headers), *mostly),
         rows=tuple(zip(*columns, strict=True)),
-        caption=_cut("ms; a region contains those that are indented below it", len(report.regions), top),
+        caption=_cut(
+            "ms; a region contains those indented below it; busy: work that it launched; idle: within its time",
+            len(report.regions),
+            top,
+        ),
     )
 
 
 def gap_table(report: TraceReport, top: int) -> Table:
-    """The longest gaps, each with the work before and after it and what the launching thread did meanwhile."""
+    """The longest gaps, each with the work around it and its parts: how long, why, and what the host was in."""
     shown = report.gaps[:top]
     several = len(report.devices) > 1
     rows = tuple(
         (
             f"{gap.start_ms:.3f}" + (f"\nGPU {gap.device}" if several else ""),
             length,
-            IDLE_LABELS[gap.cause],
-            f"{short_name(gap.before)}\n{short_name(gap.after)}",
-            _host(gap),
+            f"{short_name(gap.before) or EDGE[0]}\n{short_name(gap.after) or EDGE[1]}",
+            _parts(gap),
         )
         for gap, length in zip(shown, _numbers([gap.duration_ms for gap in shown]), strict=True)
     )
     return Table(
         title="Worst gaps",
-        columns=(
-            *_numeric("at (ms)", "idle (ms)"),
-            Column(header="class"),
-            Column(header="before, after"),
-            Column(header="meanwhile on the host"),
-        ),
+        columns=(*_numeric("at (ms)", "idle (ms)"), Column(header="before, after"), Column(header="parts of it")),
         rows=rows,
         caption=_cut("", len(report.gaps), top),
     )
@@ -172,24 +276,38 @@ def count_text(count: int | None) -> str:
     return NONE if count is None else str(count)
 
 
-def _host(gap: GapRow) -> str:
-    during = gap.during or ("" if gap.wait else "nothing recorded")
-    if gap.region:
-        during = f"{during}, in {gap.region}" if during else f"in {gap.region}"
-    return "\n".join(part for part in (gap.wait, during) if part)
+def _parts(gap: GapRow) -> str:
+    """The parts that matter, in their order, and the innermost region of the gap."""
+    told = [part for part in gap.parts if part.duration_ms >= LEAST_PART * gap.duration_ms]
+    lines = [
+        f"{_number(part.duration_ms)} {CAUSE_LABELS[part.cause]}"
+        + (f": {short_name(part.what, PART_NAME)}" * bool(part.what))
+        for part in told
+    ]
+    rest_ms = gap.duration_ms - sum(part.duration_ms for part in told)
+    if len(told) < len(gap.parts) and told:
+        lines[-1] += f"; rest {_number(max(rest_ms, 0.0))}"
+    region = gap.region.split(PATH_SEPARATOR)[-1]
+    named = any(region and part.what.startswith(region) for part in told)
+    return "\n".join([*lines, *([f"in {short_name(region, PART_NAME)}"] if region and not named else [])])
 
 
-def _main_cause(region: RegionTime) -> str:
-    causes = sorted(region.idle_ms.items(), key=lambda item: -item[1])
-    if not causes or not region.gpu_idle_ms:
+def _main_cause(idle_ms: dict[Cause, float]) -> str:
+    """The cause of most of some idle time."""
+    cause = max(idle_ms, key=lambda name: idle_ms[name], default=None)
+    return NONE if cause is None or not idle_ms[cause] else CAUSE_LABELS[cause]
+
+
+def _share(busy_ms: float | None, idle_ms: float | None) -> str:
+    if busy_ms is None or idle_ms is None or not busy_ms + idle_ms:
         return NONE
-    return IDLE_LABELS[causes[0][0]]
+    return f"{busy_ms / (busy_ms + idle_ms):.0%}"
 
 
 def _region_name(region: RegionTime) -> str:
     if not region.path:
         return OUTSIDE
-    return "  " * (len(region.path) - 1) + region.path[-1]
+    return "  " * (len(region.path) - 1) + short_name(region.path[-1], REGION_NAME)
 
 
 def _numeric(*headers: str) -> tuple[Column, ...]:

@@ -332,15 +332,17 @@ def _renamed(row: dict[str, Any]) -> dict[str, Any]:
     if isinstance(old, dict) and old:
         sums: dict[str, Any] = dict.fromkeys(CAUSES, 0.0)
         for cause, time_ms in old.items():
-            known = _OLD_CAUSES.get(cause, cause)
-            sums[known] = sums[known] + time_ms if sums.get(known) else time_ms
+            known = str(_new_cause(cause))
+            before = sums.get(known, 0.0)
+            are_numbers = all(isinstance(each, int | float) for each in (time_ms, before))
+            sums[known] = before + time_ms if are_numbers else time_ms
         old = sums
     return {**new, "idle_by_cause_ms": old}
 
 
 def _mended_gap(gap: dict[str, Any]) -> dict[str, Any]:
     new = {name: value for name, value in gap.items() if name not in ("during", "wait")}
-    cause = _OLD_CAUSES.get(str(gap.get("cause")), gap.get("cause"))
+    cause = _new_cause(gap.get("cause"))
     what = gap.get("wait") or gap.get("during") or ""
     return {**new, "cause": cause, "parts": [{"cause": cause, "duration_ms": gap.get("duration_ms"), "what": what}]}
 
@@ -349,8 +351,9 @@ def _mended_lane(lane: dict[str, Any]) -> dict[str, Any]:
     idle = lane.get("idle")
     if not isinstance(idle, list):
         return lane
-    mended = [
-        [*each[:2], _OLD_CAUSES.get(each[2], each[2])] if isinstance(each, list) and len(each) == 3 else each
-        for each in idle
-    ]
+    mended = [[*each[:2], _new_cause(each[2])] if isinstance(each, list) and len(each) == 3 else each for each in idle]
     return {**lane, "idle": mended}
+
+
+def _new_cause(cause: Any) -> Any:
+    return _OLD_CAUSES.get(cause, cause) if isinstance(cause, str) else cause

@@ -8,7 +8,7 @@ from pathlib import Path
 from bagel_perf.analysis.traces.findings import Findings, examine
 from bagel_perf.analysis.traces.kineto import read_kineto
 from bagel_perf.analysis.traces.trace import Trace
-from bagel_perf.schema.traces import IDLE_CLASSES
+from bagel_perf.schema.traces import CAUSES
 from bagel_perf.schema.waits import KINDS
 from kineto_files import one_line
 from trace_scenes import Scene
@@ -30,9 +30,9 @@ def kinds_of(findings: Findings) -> list[str]:
     return [KINDS[kind] for kind in findings.waits.kind]
 
 
-def causes_of(findings: Findings) -> list[tuple[float, str, float]]:
-    """Length, cause of the part that no wait opened, and the part that waits opened, of each gap in microseconds."""
-    idle = findings.idle
-    lengths = idle.gaps.length_us.round(3).tolist()
-    lost = idle.lost_us.round(3).tolist()
-    return [(length, IDLE_CLASSES[cause], part) for length, cause, part in zip(lengths, idle.cause, lost, strict=True)]
+def causes_of(findings: Findings) -> list[list[tuple[float, str]]]:
+    """The parts of each gap: length in microseconds and cause."""
+    parts = findings.idle.parts
+    told = list(zip(parts.gap.tolist(), parts.length_us.round(3).tolist(), parts.cause.tolist(), strict=True))
+    gaps = range(len(findings.idle.gaps))
+    return [[(length, CAUSES[cause]) for gap, length, cause in told if gap == each] for each in gaps]

@@ -13,6 +13,7 @@ from bagel_perf.schema.waits import KINDS
 # A host that is held this long by a device on which nothing is recorded waits for something that was not recorded.
 MIN_UNSEEN_MS = 1.0
 MIN_UNSEEN_SHARE = 0.5
+MIN_UNRECORDED_SHARE = 0.01
 
 _SYNC_EVENTS = "record with experimental_config=torch._C._profiler._ExperimentalConfig(enable_cuda_sync_events=True)"
 _STACKS = "record with with_stack=True and experimental_config=torch._C._profiler._ExperimentalConfig(verbose=True)"
@@ -37,6 +38,17 @@ def warnings(findings: Findings) -> tuple[str, ...]:
         found.append(
             "NO GPU EVENTS: busy, idle and lost time cannot be told; record with ProfilerActivity.CUDA, or nsys "
             "--trace=cuda"
+        )
+    _, unrecorded_us = findings.idle.unrecorded_us()
+    if unrecorded_us > MIN_UNRECORDED_SHARE * findings.window.length_us:
+        found.append(
+            f"WORK NOT RECORDED: the host waited {unrecorded_us / 1e3:.2f} ms while nothing was recorded on any GPU "
+            "(another process, a graph recorded without its kernels, lost rows); busy time is a lower bound"
+        )
+    if launches.num_without_work > MAX_ORPHANS * max(int(launches.is_launch.sum()), 1):
+        found.append(
+            f"LAUNCHES WITHOUT WORK: of {int(launches.is_launch.sum())} launches {launches.num_without_work} show no "
+            "kernel, so rows were lost; idle time is an upper bound"
         )
     if launches.num_graph_launches:
         found.append(_graph_warning(findings))
@@ -65,6 +77,19 @@ def notes(findings: Findings) -> tuple[str, ...]:
     found = list(trace.source.notes)
     if findings.window.is_marked:
         found.append("only what lies in the annotation bagel_perf.window is counted")
+    before_us, _ = findings.idle.unrecorded_us()
+    if before_us:
+        found.append(
+            f"the trace begins with {before_us / 1e3:.2f} ms in waits for work from before it, or until the profiler "
+            "had started"
+        )
+    if findings.launches.num_captured:
+        found.append(
+            f"{findings.launches.num_captured} launches were captured into graphs; they gave the GPU no work and are "
+            "not counted"
+        )
+    if findings.captures.num_open:
+        found.append(f"captures of graphs that do not end in the trace: {findings.captures.num_open}")
     if waits.num_profiler_syncs:
         found.append("the last cudaDeviceSynchronize is the profiler's own and is not counted")
     if trace.num_stream_waits:

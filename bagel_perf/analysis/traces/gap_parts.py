@@ -123,10 +123,13 @@ def _of_thread(waits: Waits, state: HostStates, gaps: Gaps, rows: Ints, moments:
         gap, start_us, end_us = _split(gap, start_us, end_us, times_us[gap])
     middle_us = (start_us + end_us) / 2
     cause, held = state.at(middle_us)
+    # After the last work nothing was issued any more.
+    cause[(gaps.after[gap] == NONE) & (cause == code_of("launch_bound"))] = code_of("cpu_elsewhere")
     in_wait = cause == code_of("host_sync")
     wait = np.where(in_wait, held, NONE)
     # A wait for what ended the gap holds the host until then; no other one delays what is launched already.
     own = in_wait & (gaps.after[gap] != NONE) & (at_rows(waits.copy, wait) == gaps.after[gap])
+    own &= moments.launching_us[gap] > gaps.start_us[gap]
     launching = (middle_us >= moments.launching_us[gap]) & ~own
     on_its_way = launching & (middle_us < moments.due_us[gap])
     queued = launching & ~on_its_way

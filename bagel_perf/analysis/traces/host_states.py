@@ -133,7 +133,8 @@ def _setups(trace: Trace, captures: Captures) -> Ints:
     no_setup = np.isin(rows, rows_named(trace, _NO_SETUP))
     gives_none = np.isin(apis, (Api.OTHER, Api.ALLOCATOR)) & (trace.activity_of_call[rows] == NONE) & ~no_setup
     can_be_slow = np.isin(apis, (Api.LAUNCH, Api.OTHER, Api.ALLOCATOR))
-    return rows[gives_none | (can_be_slow & (length_us[rows] >= MIN_SLOW_CALL_US))]
+    chosen: Ints = rows[gives_none | (can_be_slow & (length_us[rows] >= MIN_SLOW_CALL_US))]
+    return chosen
 
 
 def _issuing(trace: Trace, thread: int, ops: Ints, calls: Ints) -> Stretches:

@@ -15,7 +15,7 @@ import numpy as np
 from bagel_perf.analysis.traces.captures import Captures, find_captures
 from bagel_perf.analysis.traces.gap_parts import parts_of
 from bagel_perf.analysis.traces.gaps import Busy, Gaps, find_gaps
-from bagel_perf.analysis.traces.parts import Parts
+from bagel_perf.analysis.traces.parts import Parts, code_of
 from bagel_perf.analysis.traces.steps import Steps
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
 from bagel_perf.analysis.traces.trace import Trace
@@ -55,6 +55,13 @@ class Idle:
     def lost_us(self) -> Floats:
         """The part of each gap that waits caused."""
         return _sums(self.parts.gap, self.parts.length_us * self.parts.is_lost, len(self.gaps))
+
+    def unrecorded_us(self) -> tuple[float, float]:
+        """Time in waits for work that was not recorded: before the first work of a device, and after that."""
+        mine = self.parts.cause == code_of("unrecorded_work")
+        at_begin = self.gaps.before[self.parts.gap] == NONE
+        length_us = self.parts.length_us
+        return float(length_us[mine & at_begin].sum()), float(length_us[mine & ~at_begin].sum())
 
     def by_cause_us(self, rows: Mask | None = None) -> dict[Cause, float]:
         """Idle time of (some) parts by cause; the causes add up to all of it."""

@@ -46,6 +46,9 @@ class Prices:
         if self._findings.orphan_share > MAX_ORPHANS:
             return "part of the GPU's work lacks its launch, so its order without waits cannot be told"
         window_us = self._findings.window.length_us
+        _, unrecorded_us = self._findings.idle.unrecorded_us()
+        if unrecorded_us > MAX_MISS * window_us:
+            return f"the host waited {unrecorded_us / 1e3:.2f} ms for work that is not recorded"
         if abs(self._whole_us - window_us) > MAX_MISS * window_us:
             return f"the replay takes {self._whole_us / 1e3:.2f} ms where the trace took {window_us / 1e3:.2f}"
         return ""

@@ -33,6 +33,10 @@ def _without_calls(report: TraceReport, *, knows_waits: bool, knows_launches: bo
         regions=tuple(
             replace(region, launches=region.launches if knows_launches else None) for region in report.regions
         ),
+        phases=tuple(replace(phase, launches=phase.launches if knows_launches else None) for phase in report.phases),
+        launch_delays=(),
+        queues=(),
+        launches_without_work=None,
     )
     if knows_waits:
         return report
@@ -41,6 +45,7 @@ def _without_calls(report: TraceReport, *, knows_waits: bool, knows_launches: bo
         host_syncs=None,
         blocked_ms=None,
         regions=tuple(replace(region, host_syncs=None, blocked_ms=None) for region in report.regions),
+        phases=tuple(replace(phase, host_syncs=None) for phase in report.phases),
     )
 
 

@@ -35,7 +35,7 @@ def class_names(trace: Trace) -> tuple[Ints, tuple[str, ...]]:
     by_name = np.zeros(max(len(trace.names), 1), np.int64)
     for name in np.flatnonzero(np.bincount(activities.name, minlength=1)):
         text = trace.names[int(name)]
-        label = "communication" if _COMMUNICATION.search(text) else class_of(text)
+        label: str = "communication" if _COMMUNICATION.search(text) else class_of(text)
         by_name[name] = names.setdefault(label, len(names))
     found = by_name[activities.name]
     for kind, label in _NAMES.items():

@@ -40,7 +40,7 @@ def test_waits_that_are_gone_and_new_are_listed_by_lost_time() -> None:
     before, after = report_of(two_steps()), report_of(without_reads())
     (gone,) = difference(after, before).syncs
     assert (gone.change, gone.kind, gone.count_before, gone.count_after) == ("gone", "scalar_read", 2, 0)
-    assert [gone.lost_gpu_ms_before, gone.lost_gpu_ms_after] == pytest.approx([0.056, 0.0])
+    assert [gone.lost_gpu_ms_before, gone.lost_gpu_ms_after] == pytest.approx([0.062, 0.0])
     (new,) = difference(before, after).syncs
     assert (new.change, new.count_after) == ("new", 2)
     totals = {total.name: (total.before, total.after) for total in difference(after, before).totals}
@@ -84,7 +84,7 @@ def test_regions_are_listed_by_change_of_lost_time_with_those_that_are_missing()
     after.annotations = [span for span in after.annotations if span.name != "forward"]
     rows = difference(report_of(after), report_of(before)).regions
     assert rows[0].path == ("ProfilerStep",)
-    assert [rows[0].lost_gpu_ms_before, rows[0].lost_gpu_ms_after] == pytest.approx([0.056, 0.0])
+    assert [rows[0].lost_gpu_ms_before, rows[0].lost_gpu_ms_after] == pytest.approx([0.062, 0.0])
     missing = next(row for row in rows if row.path == ("ProfilerStep", "forward"))
     assert (missing.calls_before, missing.calls_after) == (2, None)
 

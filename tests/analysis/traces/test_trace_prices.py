@@ -45,7 +45,7 @@ def test_where_the_host_is_the_slower_side_a_read_costs_its_operator_and_not_the
     item(scene, 10, (20, 22), 26)
     scene.op("aten::ones", 40, 900)
     scene.kernel((905, 910), (912, 920))
-    assert findings_of(scene).idle.lost_by_wait_us.tolist() == [890.0]
+    assert findings_of(scene).idle.lost_by_wait_us.tolist() == [18.0]
     assert price_us(scene, 0) == (20.0, 20.0)
 
 

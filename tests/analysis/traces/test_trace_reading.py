@@ -21,7 +21,7 @@ from kineto_files import FILES, HEADER, events, new_file, write
 from nsys_files import write_new, write_old
 from trace_scenes import Scene, Work, two_steps
 
-BUSY_US, IDLE_US, LOST_US = 264.0, 80.0, 56.0
+BUSY_US = 264.0
 
 
 def story(report: TraceReport) -> dict[str, object]:
@@ -30,17 +30,25 @@ def story(report: TraceReport) -> dict[str, object]:
         "syncs": report.syncs_by_kind,
         "launches": report.launches,
         "busy_us": round((report.gpu_busy_ms or 0) * 1e3, 3),
-        "idle_us": {name: round(time_ms * 1e3, 3) for name, time_ms in report.idle_ms.items() if time_ms},
+        "idle_us": {name: round(time_ms * 1e3, 3) for name, time_ms in report.idle_by_cause_ms.items() if time_ms},
         "price_us": [round(price * 1e3, 3) for price in report.price_ms or ()],
     }
 
 
+IDLE = {
+    "host_sync": 12.0,
+    "after_sync": 50.0,
+    "cpu_elsewhere": 24.0,
+    "launch_bound": 2.0,
+    "launch_overhead": 14.0,
+    "queued": 4.0,
+}
 TOLD = {
     "syncs": {"scalar_read": 2},
     "launches": 6,
     "busy_us": BUSY_US,
-    "idle_us": {"after_sync": LOST_US, "queued": 4.0, "nothing_to_do": 20.0},
-    "price_us": [70.0, 70.0],
+    "idle_us": IDLE,
+    "price_us": [90.0, 90.0],
 }
 
 
@@ -60,7 +68,7 @@ def test_a_new_nsys_export_tells_the_story_of_its_copies(tmp_path: Path) -> None
     # There is no profiler that waits in the end; operators are NVTX ranges of PyTorch's emit_nvtx.
     assert story(report) == TOLD | {
         "syncs": {"scalar_read": 2, "explicit_sync": 1},
-        "idle_us": {"after_sync": LOST_US, "queued": 4.0, "nothing_to_do": 54.0},
+        "idle_us": IDLE | {"host_sync": 16.0, "cpu_elsewhere": 34.0},
         "price_us": [104.0, 104.0],
     }
     assert report.source.versions == {"EXPORT_PRODUCT_VERSION": "2024.6.2", "EXPORT_SCHEMA_VERSION": "3.16.1"}
@@ -73,7 +81,14 @@ def test_an_old_nsys_export_tells_it_too_without_operators(tmp_path: Path) -> No
     report = analyse(read_trace(write_old(two_steps(), tmp_path / "a.sqlite")))
     assert story(report) == TOLD | {
         "syncs": {"d2h_copy": 2, "explicit_sync": 1},
-        "idle_us": {"after_sync": LOST_US, "queued": 4.0, "nothing_to_do": 54.0},
+        # Before its first call nothing is known of the thread.
+        "idle_us": {
+            "host_sync": 16.0,
+            "after_sync": 50.0,
+            "cpu_elsewhere": 36.0,
+            "launch_overhead": 14.0,
+            "queued": 4.0,
+        },
         "price_us": [96.0, 96.0],  # without operators the copies stay
     }
     assert any("CUPTI's numbers are assumed" in note for note in report.notes)
@@ -121,7 +136,7 @@ def test_replays_that_nsys_records_as_one_interval_keep_the_gpu_busy(tmp_path: P
     assert report.is_idle_reliable
     assert report.gpu_busy_ms == pytest.approx(3 * 0.88)
     assert report.kernels == ()
-    assert report.lost_gpu_ms == pytest.approx(2 * 0.12)
+    assert report.lost_gpu_ms == pytest.approx(2 * 0.12 + 0.01)  # the last wait ends 10 us after its work
 
 
 def test_calls_of_two_processes_with_the_same_correlation_are_kept_apart(tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ def test_a_region_contains_what_lies_in_the_regions_inside_it() -> None:
     step, forward = rows["ProfilerStep",], rows["ProfilerStep", "forward"]
     assert (step.calls, step.launches, step.host_syncs, forward.launches, forward.host_syncs) == (2, 6, 2, 6, 0)
     assert [step.gpu_busy_ms, forward.gpu_busy_ms] == pytest.approx([0.264, 0.26])
-    # What opened in the wait is the wait's region's, which lies in the step and not in forward.
-    assert [step.lost_gpu_ms, forward.lost_gpu_ms] == pytest.approx([0.056, 0.0])
+    # What a wait caused is its region's, which lies in the step and not in forward.
+    assert [step.lost_gpu_ms, forward.lost_gpu_ms] == pytest.approx([0.062, 0.0])
     assert step.syncs_by_kind == {"scalar_read": 2}
     assert step.wall_ms == pytest.approx(0.36)
-    assert sum(step.idle_ms.values()) == pytest.approx(step.gpu_idle_ms)
+    assert sum(step.idle_by_cause_ms.values()) == pytest.approx(step.gpu_idle_ms)
 
 
 def test_regions_stand_as_a_tree_by_lost_time_and_what_is_outside_comes_last() -> None:
@@ -72,7 +72,7 @@ def test_places_are_told_apart_by_kind_operator_line_and_region_and_sorted_by_lo
         ("a.py", 3, "f", 1),
         ("a.py", 9, "g", 1),
     ]
-    assert [site.lost_gpu_ms for site in sites] == pytest.approx([0.056, 0.0])
+    assert [site.lost_gpu_ms for site in sites] == pytest.approx([0.056, 0.006])
     assert sites[0].region == "ProfilerStep"
     assert sites[0].blocked_ms == pytest.approx(0.077)
 
@@ -109,11 +109,17 @@ def test_the_worst_gap_says_what_surrounded_it() -> None:
     scene.op("aten::fill_", 25, 890)
     scene.op("aten::mm", 950, 962)
     scene.kernel((952, 960), (965, 970), name="after")
-    (gap,) = report_of(scene).gaps
+    gap = report_of(scene).gaps[0]
     assert [gap.start_ms, gap.duration_ms] == pytest.approx([0.02, 0.945])
     assert gap.cause == "cpu_elsewhere"
     assert (gap.before, gap.after, gap.launch, gap.region) == ("before", "after", "cudaLaunchKernel", "step")
-    assert gap.during == "aten::ones > aten::fill_ 92%"
+    assert [(part.cause, part.what) for part in gap.parts] == [
+        ("launch_bound", "step: aten::ones"),
+        ("cpu_elsewhere", "step: aten::ones > aten::fill_"),
+        ("launch_bound", "step"),
+        ("launch_overhead", "cudaLaunchKernel"),
+    ]
+    assert sum(part.duration_ms for part in gap.parts) == pytest.approx(gap.duration_ms)
 
 
 def test_a_gap_names_the_wait_that_opened_it_and_python_where_nothing_else_ran() -> None:
@@ -121,12 +127,36 @@ def test_a_gap_names_the_wait_that_opened_it_and_python_where_nothing_else_ran()
     gap = report_of(scene).gaps[0]
     assert gap.cause == "after_sync"
     assert gap.lost_gpu_ms == pytest.approx(0.056)
-    assert gap.wait == "scalar_read aten::item > aten::_local_scalar_dense"
+    read = "scalar_read aten::item > aten::_local_scalar_dense"
+    assert [(part.cause, part.what) for part in gap.parts] == [("host_sync", read), ("after_sync", read)]
     scene = Scene()
     scene.kernel((0, 5), (10, 20))
-    scene.frame("<built-in function sleep of module object at 0x7f>", 30, 800)
+    scene.frame("<built-in function sleep of module object at 0x7f>", 30, 940)
     scene.kernel((952, 960), (965, 970))
-    assert report_of(scene).gaps[0].during == "sleep"
+    assert report_of(scene).gaps[0].parts[0].what == "sleep"
+
+
+def test_a_gap_names_the_line_of_the_program_before_what_it_called() -> None:
+    scene = Scene()
+    scene.kernel((0, 5), (10, 20))
+    scene.frame("serve.py(40): handle", 0, 9000)
+    scene.frame("serve.py(12): preprocess", 25, 8900)
+    scene.frame("torchvision/transforms/functional.py(300): resize", 30, 8890)
+    scene.kernel((8952, 8960), (8965, 8970))
+    (told, *_) = report_of(scene).gaps[0].parts
+    assert told.what == "serve.py(12): preprocess > torchvision/transforms/functional.py(300): resize"
+
+
+def test_many_small_operators_are_named_together() -> None:
+    scene = Scene()
+    scene.kernel((0, 5), (10, 20))
+    for start in range(30, 8900, 50):
+        scene.op("aten::mul" if start % 150 else "aten::add", start, start + 45)
+    scene.kernel((8952, 8960), (8965, 8970))
+    report = report_of(scene)
+    assert report.gaps[0].parts[0].what == "178 operators, mostly aten::mul"
+    assert report.culprits[0].what == "178 operators, mostly aten::mul"
+    assert sum(culprit.idle_ms for culprit in report.culprits) == pytest.approx(report.gpu_idle_ms)
 
 
 def test_lanes_are_bounded_cover_the_window_and_the_worst_call_of_each_region() -> None:
@@ -146,7 +176,7 @@ def test_lanes_are_bounded_cover_the_window_and_the_worst_call_of_each_region() 
             assert all(a[1] <= b[0] for a, b in pairwise(lane))
             assert all(lanes.start_ms - 1e-3 <= begin and end <= lanes.end_ms + 1e-3 for begin, end, _ in lane)
     assert drawn[0].gpu[0][0] == pytest.approx(0.008)
-    assert "launch_bound" in {label for *_, label in drawn[0].idle}
+    assert "launch_overhead" in {label for *_, label in drawn[0].idle}
 
 
 def test_merged_segments_say_how_full_they_are() -> None:
@@ -229,7 +259,7 @@ def test_no_sync_events_and_no_calls_are_said_loudly() -> None:
     report = report_of(scene)
     assert "NO RUNTIME CALLS" in report.warnings[0]
     assert (report.host_syncs, report.launches) == (3, 6)
-    assert report.idle_ms["unknown"] == pytest.approx(0.06)
+    assert report.idle_by_cause_ms["unknown"] == pytest.approx(report.gpu_idle_ms)
     assert (report.lost_gpu_ms, report.price_ms, report.allocator_calls) == (None, None, None)
     assert all((site.lost_gpu_ms, site.price_ms) == (None, None) for site in report.sites)
     assert all(region.lost_gpu_ms is None for region in report.regions)
@@ -249,7 +279,8 @@ def test_work_that_nobody_is_known_to_have_launched_has_no_lost_time_and_no_pric
     scene = two_steps()
     scene.works = [dataclasses.replace(work, correlation=0) for work in scene.works]
     report = report_of(scene)
-    assert "lacks its launch" in report.warnings[0]
+    assert "LAUNCHES WITHOUT WORK: of 6 launches 6" in report.warnings[0]
+    assert "lacks its launch" in report.warnings[1]
     assert (report.lost_gpu_ms, report.price_ms, report.sites[0].price_ms) == (None, None, None)
     assert report.gpu_idle_ms is not None
 
@@ -261,14 +292,14 @@ def test_graphs_are_said_to_hide_launches_and_their_kernels_are_the_replays() ->
     assert report.is_idle_reliable
     assert report.graph_launches == 4
     assert report.gpu_busy_ms == pytest.approx(4 * 0.787 + 0.003)
-    assert report.idle_ms["queued"] == pytest.approx(0.004)
+    assert report.idle_by_cause_ms["queued"] == pytest.approx(0.004)
 
 
 def test_replays_without_work_make_idle_times_unreliable_and_none_is_shown() -> None:
     report = report_of(graphs(4, 1))
     assert "IDLE TIME IS UNRELIABLE" in report.warnings[0]
     assert not report.is_idle_reliable
-    assert (report.gpu_idle_ms, report.idle_ms, report.lost_gpu_ms, report.gaps) == (None, {}, None, ())
+    assert (report.gpu_idle_ms, report.idle_by_cause_ms, report.lost_gpu_ms, report.gaps) == (None, {}, None, ())
     assert report.gpu_busy_ms is not None
     assert all(lanes.idle == () and "idle" not in lanes.shares for lanes in report.lanes)
     assert report.host_syncs == 4
