@@ -31,3 +31,9 @@ def golden_dirs() -> list[Path]:
 def golden_dir(golden_dirs: list[Path]) -> Path:
     """One golden directory."""
     return golden_dirs[0]
+
+
+@pytest.fixture(autouse=True)
+def plain_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables as wide as in a file, whatever the shell or the test runner says of its own width."""
+    monkeypatch.delenv("COLUMNS", raising=False)

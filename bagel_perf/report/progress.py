@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from bagel_perf.report.inert import Guarded, print_line, terminal
-from bagel_perf.report.text import MAX_COLUMNS
+from bagel_perf.report.text import PLAIN_COLUMNS
 from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent, ProgressEvent, WarningEvent
 
 MAX_STEPS = 9999
@@ -99,7 +99,7 @@ class ProgressView(_BarView):
             # A larger total counts bytes.
             place = f"{event.done + 1}/{event.total}" if event.total <= MAX_STEPS else f"{event.done / event.total:.0%}"
             head = f"[{place}] "
-            self._line(head + fitted(terminal(event.text), MAX_COLUMNS - STAMP - len(head)))
+            self._line(head + fitted(terminal(event.text), PLAIN_COLUMNS - STAMP - len(head)))
 
     def _line(self, text: str) -> None:
         if self._bar is not None:

@@ -1,7 +1,8 @@
-"""Results for a terminal, at most 100 columns wide."""
+"""Results for a terminal, as wide as it is."""
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from collections.abc import Iterable
@@ -21,7 +22,9 @@ from bagel_perf.report.widths import column_widths
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.verification import Verification
 
-MAX_COLUMNS = 100
+PLAIN_COLUMNS = 100
+LEAST_COLUMNS = 40
+"""A table that is narrower has a letter a line."""
 
 
 def print_document(stream: TextIO, tables: Iterable[Table], lines: Iterable[str]) -> None:
@@ -43,10 +46,11 @@ def print_verification(verification: Verification, stream: TextIO) -> None:
 
 
 def console_for(stream: TextIO) -> Console:
-    """A console of at most ``MAX_COLUMNS`` on a stream."""
+    """A console as wide as the terminal, or as ``COLUMNS`` says; ``PLAIN_COLUMNS`` for a file or pipe."""
     console = Console(file=cast(TextIO, Guarded(stream)), highlight=False)
-    # A file or pipe has no width of its own.
-    console.width = min(console.width, MAX_COLUMNS) if console.is_terminal else MAX_COLUMNS
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        console.width = PLAIN_COLUMNS
+    console.width = max(console.width, LEAST_COLUMNS)
     return console
 
 

@@ -50,6 +50,9 @@ MAX_NAME = 26
 REGION_NAME = 40
 PART_NAME = 48
 WIDE_NAME = 64
+FEW_GAPS = 3
+LEAST_GAP = 0.01
+"""Of the idle time: shorter gaps are shown only if there are few others."""
 LEAST_PART = 0.05
 """Of a gap: shorter parts are told together."""
 
@@ -233,7 +236,9 @@ def region_table(report: TraceReport, top: int) -> Table:
 
 def gap_table(report: TraceReport, top: int) -> Table:
     """The longest gaps, each with the work around it and its parts: how long, why, and what the host was in."""
-    shown = report.gaps[:top]
+    worth_ms = LEAST_GAP * (report.gpu_idle_ms or 0.0)
+    worth = [gap for rank, gap in enumerate(report.gaps) if rank < FEW_GAPS or gap.duration_ms >= worth_ms]
+    shown = worth[:top]
     several = len(report.devices) > 1
     rows = tuple(
         (
@@ -248,7 +253,7 @@ def gap_table(report: TraceReport, top: int) -> Table:
         title="Worst gaps",
         columns=(*_numeric("at (ms)", "idle (ms)"), Column(header="before, after"), Column(header="parts of it")),
         rows=rows,
-        caption=_cut("", len(report.gaps), top),
+        caption=_cut(f"gaps of less than {LEAST_GAP:.0%} of the idle time are left out", len(worth), top),
     )
 
 

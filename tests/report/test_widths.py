@@ -17,7 +17,7 @@ from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.analysis.reading import load_checked
 from bagel_perf.report.table import Column, Table
 from bagel_perf.report.tables import result_tables
-from bagel_perf.report.text import MAX_COLUMNS, console_for, print_result, print_tables
+from bagel_perf.report.text import LEAST_COLUMNS, PLAIN_COLUMNS, console_for, print_result, print_tables
 from bagel_perf.report.widths import column_widths
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.variants import LADDER
@@ -72,9 +72,9 @@ def folded_rows(table: Table, width: int) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("name", RESULTS)
 def test_no_cell_is_folded_on_a_hundred_columns(name: str) -> None:
     for table in result_tables(RESULTS[name]()):
-        folded = folded_rows(table, MAX_COLUMNS)
+        folded = folded_rows(table, PLAIN_COLUMNS)
         assert [row for row in folded if max(map(len, row)) < LONG] == [], table.title
-        assert max(map(len, lines_of(table, MAX_COLUMNS))) <= MAX_COLUMNS
+        assert max(map(len, lines_of(table, PLAIN_COLUMNS))) <= PLAIN_COLUMNS
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -89,7 +89,7 @@ def test_no_word_is_broken_on_eighty_columns(name: str) -> None:
 def test_a_folded_cell_is_noticed() -> None:
     columns = tuple(Column(header=header) for header in "ab")
     table = Table(title="", columns=columns, rows=(("x", "y"), ("x " * 30, "y " * 30)))
-    assert folded_rows(table, MAX_COLUMNS) == [table.rows[1]]
+    assert folded_rows(table, PLAIN_COLUMNS) == [table.rows[1]]
 
 
 def test_headers_wrap_before_cells_and_cells_before_words() -> None:
@@ -110,5 +110,17 @@ def test_sentences_below_are_left_to_the_terminal_and_captions_are_not() -> None
     stream = io.StringIO()
     print_result(scripted(6), Path("reports/a/result.json"), stream)
     tables, sentences = stream.getvalue().split("verdict: ")
-    assert max(map(len, tables.splitlines())) <= MAX_COLUMNS
+    assert max(map(len, tables.splitlines())) <= PLAIN_COLUMNS
     assert "\n- close at 256x256: " in sentences
+
+
+@pytest.mark.parametrize("columns", [60, 160])
+def test_columns_of_the_shell_are_used_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert console_for(io.StringIO()).width == columns
+    monkeypatch.setenv("COLUMNS", "wide")
+    assert console_for(io.StringIO()).width == PLAIN_COLUMNS
+    monkeypatch.setenv("COLUMNS", "3")
+    assert console_for(io.StringIO()).width == LEAST_COLUMNS

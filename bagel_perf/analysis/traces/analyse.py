@@ -10,10 +10,9 @@ from bagel_perf.analysis.traces.apis import Api
 from bagel_perf.analysis.traces.caveats import is_idle_reliable, notes, warnings
 from bagel_perf.analysis.traces.device_times import device_times, launch_delays, queue_lengths, stream_times
 from bagel_perf.analysis.traces.findings import Findings, examine
-from bagel_perf.analysis.traces.gap_rows import culprits, worst_gaps
+from bagel_perf.analysis.traces.gap_rows import culprits, naming_of, worst_gaps
 from bagel_perf.analysis.traces.lanes import lanes
 from bagel_perf.analysis.traces.launches import num_launches
-from bagel_perf.analysis.traces.naming import Naming
 from bagel_perf.analysis.traces.phases import phases
 from bagel_perf.analysis.traces.prices import Prices
 from bagel_perf.analysis.traces.region_times import region_times
@@ -22,8 +21,6 @@ from bagel_perf.analysis.traces.table import KERNEL, NONE
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.analysis.traces.unknown import without_unknown
 from bagel_perf.schema.traces import KernelTime, TraceReport, TraceSource
-
-MAX_GAPS = 100
 
 
 def analyse(trace: Trace) -> TraceReport:
@@ -42,7 +39,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
     idle_ms = {name: time_us / 1e3 for name, time_us in idle.by_cause_us().items()} if has_gpu else {}
     allocator_calls, allocator_ms = _allocator(findings)
     pageable_copies, pageable_copy_ms = _pageable_copies(findings)
-    naming = Naming(findings)
+    naming = naming_of(findings)
     report = TraceReport(
         source=_source(trace),
         window_ms=findings.window.length_us / 1e3,
@@ -67,7 +64,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
         devices=device_times(findings),
         sites=wait_sites(findings, prices),
         regions=region_times(findings),
-        gaps=worst_gaps(findings, naming, MAX_GAPS),
+        gaps=worst_gaps(findings, naming),
         kernels=_kernels(findings),
         lanes=lanes(findings, site_of_marker or {}),
         captured_launches=findings.launches.num_captured,

@@ -41,21 +41,15 @@ def stream_times(findings: Findings) -> tuple[StreamTime, ...]:
     """Each stream that did something in the window, the busiest first."""
     activities, window = findings.trace.activities, findings.window
     inside = _inside(findings)
-    keys, stream = np.unique(
-        np.column_stack([activities.device[inside], activities.stream[inside]]), axis=0, return_inverse=True
-    )
     found = []
-    for number, places in grouped(stream.reshape(-1)):
-        busy_ms = _covered(findings, inside[places]) / 1e3
-        found.append(
-            StreamTime(
-                device=int(keys[number, 0]),
-                stream=int(keys[number, 1]),
-                activities=len(places),
-                busy_ms=busy_ms,
-                idle_ms=window.length_us / 1e3 - busy_ms,
+    for device, places in grouped(activities.device[inside]):
+        for stream, of_stream in grouped(activities.stream[inside[places]]):
+            rows = inside[places[of_stream]]
+            busy_ms = _covered(findings, rows) / 1e3
+            idle_ms = window.length_us / 1e3 - busy_ms
+            found.append(
+                StreamTime(device=device, stream=stream, activities=len(rows), busy_ms=busy_ms, idle_ms=idle_ms)
             )
-        )
     return tuple(sorted(found, key=lambda each: (-each.busy_ms, each.device, each.stream)))
 
 

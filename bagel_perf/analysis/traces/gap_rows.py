@@ -7,9 +7,10 @@ import numpy as np
 from bagel_perf.analysis.traces.apis import plain_name
 from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.naming import Naming, cut_name
-from bagel_perf.analysis.traces.table import NONE
+from bagel_perf.analysis.traces.table import NONE, Floats, Ints
 from bagel_perf.schema.traces import CAUSES, PATH_SEPARATOR, Culprit, GapPart, GapRow
 
+MAX_GAPS = 100
 MAX_NAMED = 3000
 """Parts of gaps, the longest ones, of which it is said what the host was in; the rest have a cause and no name."""
 MAX_CULPRITS = 100
@@ -17,10 +18,17 @@ MAX_PARTS = 12
 """Of one gap: the shorter ones beyond are told together by their cause."""
 
 
-def worst_gaps(findings: Findings, naming: Naming, num_rows: int) -> tuple[GapRow, ...]:
+def naming_of(findings: Findings) -> Naming:
+    """Names for the longest parts, and for all parts of the longest gaps."""
+    parts = findings.idle.parts
+    in_gaps = np.isin(parts.gap, _longest(findings.idle.gaps.length_us, MAX_GAPS))
+    return Naming(findings, np.union1d(_longest(parts.length_us, MAX_NAMED), np.flatnonzero(in_gaps)))
+
+
+def worst_gaps(findings: Findings, naming: Naming) -> tuple[GapRow, ...]:
     """The longest gaps, those at the ends of the window among them, longest first."""
     gaps = findings.idle.gaps
-    longest = np.argsort(-gaps.length_us, kind="stable")[:num_rows]
+    longest = _longest(gaps.length_us, MAX_GAPS)
     causes, lost_us = findings.idle.main_cause(), findings.idle.lost_us()
     rows = []
     for gap in longest.tolist():
@@ -47,23 +55,29 @@ def worst_gaps(findings: Findings, naming: Naming, num_rows: int) -> tuple[GapRo
 def culprits(findings: Findings, naming: Naming) -> tuple[Culprit, ...]:
     """Idle time by cause and by what the host was in, most first; what has no name closes the list of its cause."""
     parts = findings.idle.parts
-    named = np.argsort(-parts.length_us, kind="stable")[:MAX_NAMED]
+    length_us = parts.length_us
+    named = _longest(length_us, MAX_NAMED)
     sums: dict[tuple[int, str], tuple[int, float]] = {}
     for part in named.tolist():
         key = int(parts.cause[part]), naming.of(part)
         count, time_us = sums.get(key, (0, 0.0))
-        sums[key] = count + 1, time_us + float(parts.length_us[part])
+        sums[key] = count + 1, time_us + float(length_us[part])
     is_rest = np.ones(len(parts), np.bool_)
     is_rest[named] = False
     for cause in np.unique(parts.cause[is_rest]).tolist():
         rest = is_rest & (parts.cause == cause)
         count, time_us = sums.get((cause, ""), (0, 0.0))
-        sums[cause, ""] = count + int(rest.sum()), time_us + float(parts.length_us[rest].sum())
+        sums[cause, ""] = count + int(rest.sum()), time_us + float(length_us[rest].sum())
     found = [
         Culprit(cause=CAUSES[cause], what=what, parts=count, idle_ms=time_us / 1e3)
         for (cause, what), (count, time_us) in sums.items()
     ]
     return tuple(sorted(found, key=lambda each: (-each.idle_ms, each.cause, each.what))[:MAX_CULPRITS])
+
+
+def _longest(length_us: Floats, number: int) -> Ints:
+    """The rows of the longest, longest first."""
+    return np.argsort(-length_us, kind="stable")[:number]
 
 
 def _work(findings: Findings, activity: int) -> str:
@@ -74,12 +88,12 @@ def _parts(findings: Findings, naming: Naming, gap: int) -> tuple[GapPart, ...]:
     """The parts of a gap in their order; of more than ``MAX_PARTS`` the shortest are summed up by cause at the end."""
     parts = findings.idle.parts
     rows = np.arange(np.searchsorted(parts.gap, gap), np.searchsorted(parts.gap, gap, side="right"))
-    length_us = parts.length_us[rows]
+    length_us = parts.end_us[rows] - parts.start_us[rows]
     kept = np.zeros(len(rows), np.bool_)
     kept[np.argsort(-length_us, kind="stable")[:MAX_PARTS]] = True
     told = [
-        GapPart(cause=CAUSES[int(parts.cause[row])], duration_ms=float(parts.length_us[row]) / 1e3, what=naming.of(row))
-        for row in rows[kept].tolist()
+        GapPart(cause=CAUSES[int(parts.cause[row])], duration_ms=float(time_us) / 1e3, what=naming.of(row))
+        for row, time_us in zip(rows[kept].tolist(), length_us[kept], strict=True)
     ]
     sums_us = np.bincount(parts.cause[rows[~kept]], weights=length_us[~kept], minlength=len(CAUSES))
     rest = [
@@ -95,7 +109,7 @@ def _region(findings: Findings, gap: int) -> str:
     rows = np.arange(np.searchsorted(parts.gap, gap), np.searchsorted(parts.gap, gap, side="right"))
     if thread == NONE:
         return ""
-    longest = rows[parts.length_us[rows].argmax()]
+    longest = rows[(parts.end_us[rows] - parts.start_us[rows]).argmax()]
     middle_us = np.array([(parts.start_us[longest] + parts.end_us[longest]) / 2])
     number = int(findings.regions.at(middle_us, np.array([thread]))[0])
     return PATH_SEPARATOR.join(findings.regions.paths[number])

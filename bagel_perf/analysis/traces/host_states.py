@@ -10,7 +10,7 @@ import numpy as np
 from bagel_perf.analysis.traces.apis import Api
 from bagel_perf.analysis.traces.captures import Captures, rows_named
 from bagel_perf.analysis.traces.columns import grouped
-from bagel_perf.analysis.traces.intervals import holding, union
+from bagel_perf.analysis.traces.intervals import holding
 from bagel_perf.analysis.traces.parts import code_of
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
 from bagel_perf.analysis.traces.trace import Trace
@@ -141,23 +141,26 @@ def _issuing(trace: Trace, thread: int, ops: Ints, calls: Ints) -> Stretches:
     """Stretches in which the thread gave work to the device, or was on the way to it."""
     call_start_us, call_end_us = trace.calls.start_us[calls], trace.calls.end_us[calls]
     spans = (trace.ops.start_us[ops], trace.ops.end_us[ops], call_start_us, call_end_us)
-    moments_us = np.unique(np.concatenate(spans))
+    moments_us = np.sort(np.concatenate(spans))
+    moments_us = moments_us[np.diff(moments_us, prepend=-np.inf) > 0]
     if len(moments_us) < 2:
         return Stretches(start_us=np.empty(0), end_us=np.empty(0), row=np.empty(0, np.int64))
     begin_us, end_us = moments_us[:-1], moments_us[1:]
-    middle_us = (begin_us + end_us) / 2
     reach_us = np.maximum.accumulate(call_end_us)
     is_issuing = end_us - begin_us <= MAX_SILENCE_US
     silent = np.flatnonzero(~is_issuing)
-    in_call = _covered(call_start_us, reach_us, middle_us[silent])
-    op = trace.op_nest.innermost(middle_us[silent], np.full(len(silent), thread))
+    middle_us = (begin_us[silent] + end_us[silent]) / 2
+    in_call = _covered(call_start_us, reach_us, middle_us)
+    op = trace.op_nest.innermost(middle_us, np.full(len(silent), thread))
     # An operator that calls nothing computes on the CPU.
     begun = np.searchsorted(call_start_us, at_rows(trace.ops.start_us, op))
     ended = np.searchsorted(call_start_us, at_rows(trace.ops.end_us, op))
     is_issuing[silent] = in_call | ((op != NONE) & (ended > begun))
-    is_issuing &= ~_call_free(call_start_us, reach_us, moments_us, middle_us)
-    start_us, reach_us = union(begin_us[is_issuing], end_us[is_issuing])
-    return Stretches(start_us=start_us, end_us=reach_us, row=np.arange(len(start_us)))
+    for first, last in _call_free(call_start_us, reach_us, moments_us):
+        is_issuing[first:last] = False
+    turns = np.flatnonzero(np.diff(is_issuing.astype(np.int8), prepend=0, append=0))
+    start_us, stop_us = begin_us[turns[::2]], end_us[turns[1::2] - 1]
+    return Stretches(start_us=start_us, end_us=stop_us, row=np.arange(len(start_us)))
 
 
 def _covered(start_us: Floats, reach_us: Floats, moments_us: Floats) -> Mask:
@@ -169,9 +172,9 @@ def _covered(start_us: Floats, reach_us: Floats, moments_us: Floats) -> Mask:
     return covered
 
 
-def _call_free(start_us: Floats, reach_us: Floats, thread_us: Floats, moments_us: Floats) -> Mask:
-    """Which moments lie in a long stretch without calls; ``thread_us`` are all recorded moments of the thread."""
-    begins_us, ends_us = np.concatenate([thread_us[:1], reach_us]), np.concatenate([start_us, thread_us[-1:]])
+def _call_free(start_us: Floats, reach_us: Floats, moments_us: Floats) -> list[tuple[int, int]]:
+    """The long stretches without calls as ranges of the recorded moments of the thread, which bound them."""
+    begins_us, ends_us = np.concatenate([moments_us[:1], reach_us]), np.concatenate([start_us, moments_us[-1:]])
     is_long = ends_us - begins_us > MAX_CALL_FREE_US
-    free: Mask = holding(begins_us[is_long], ends_us[is_long], moments_us) != NONE
-    return free
+    ranges = np.searchsorted(moments_us, np.column_stack([begins_us[is_long], ends_us[is_long]]))
+    return [(int(first), int(last)) for first, last in ranges]

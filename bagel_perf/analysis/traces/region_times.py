@@ -66,6 +66,8 @@ class _Sums:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         trace, waits, idle = findings.trace, findings.waits, findings.idle
+        # Paths are numbered as they are met, so all are asked for before anything is summed.
+        region, cause, part_us = idle_by_region(findings)
         path, length_us, start_us = findings.regions.spans()
         window = findings.window
         inside = (start_us + length_us > window.start_us) & (start_us < window.end_us)
@@ -83,9 +85,8 @@ class _Sums:
         }
         self._blocked_ms = self._sum(waits.region, waits.blocked_us)
         self._lost_ms = self._sum(waits.region, idle.lost_by_wait_us)
-        region, cause, length_us = idle_by_region(findings)
         self._idle_ms = {
-            name: self._sum(region[cause == number], length_us[cause == number]) for number, name in enumerate(CAUSES)
+            name: self._sum(region[cause == number], part_us[cause == number]) for number, name in enumerate(CAUSES)
         }
 
     def row(self, number: int) -> RegionTime:

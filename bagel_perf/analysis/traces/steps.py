@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from bagel_perf.analysis.traces.columns import grouped
+from bagel_perf.analysis.traces.columns import Numbering, grouped
 from bagel_perf.analysis.traces.table import KERNEL, STEP_PREFIX, WINDOW_NAME, Floats, Ints
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.analysis.traces.window import Window
@@ -53,12 +54,13 @@ def find_steps(trace: Trace, window: Window) -> Steps | None:
 
 def _of_annotations(trace: Trace, window: Window) -> Steps | None:
     spans = trace.annotations
-    plain = [_NUMBER.sub("", name) for name in trace.names]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(plain))}
-    key = np.array([numbers[name] for name in plain], np.int64)[spans.name] if len(spans) else np.empty(0, np.int64)
+    names: Numbering[str] = Numbering()
+    key = names.of([_NUMBER.sub("", name) for name in trace.names])[spans.name]
+    plain = list(names)
     best: tuple[tuple[bool, float], str, Floats, Floats] | None = None
-    for (number, _), rows in _by_name_and_thread(key, spans.thread):
-        name = next(each for each, its_number in numbers.items() if its_number == number)
+    is_frequent = (np.bincount(key, minlength=1) > 1)[key]
+    for number, rows in _by_name_and_thread(key, spans.thread, np.flatnonzero(is_frequent)):
+        name = plain[number]
         rows = rows[(spans.end_us[rows] > window.start_us) & (spans.start_us[rows] < window.end_us)]
         start_us, end_us = spans.start_us[rows], spans.end_us[rows]
         is_step = name.startswith(STEP_PREFIX)
@@ -72,11 +74,10 @@ def _of_annotations(trace: Trace, window: Window) -> Steps | None:
     return None if best is None else _steps(*best[1:])
 
 
-def _by_name_and_thread(name: Ints, thread: Ints) -> list[tuple[tuple[int, int], Ints]]:
-    found = []
-    for each, rows in grouped(name):
-        found += [((each, its_thread), rows[places]) for its_thread, places in grouped(thread[rows])]
-    return found
+def _by_name_and_thread(name: Ints, thread: Ints, rows: Ints) -> Iterator[tuple[int, Ints]]:
+    for each, places in grouped(name[rows]):
+        mine = rows[places]
+        yield from ((each, mine[of_thread]) for _, of_thread in grouped(thread[mine]))
 
 
 def _of_kernels(trace: Trace, window: Window) -> Steps | None:

@@ -8,7 +8,7 @@ import pytest
 from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.region_times import region_times
 from bagel_perf.analysis.traces.table import NONE
-from bagel_perf.schema.traces import CAUSES
+from bagel_perf.schema.traces import CAUSES, Cause
 from trace_scenes import MAIN, Scene, Work, random_scene, two_steps
 from trace_stories import causes_of, findings_of
 
@@ -199,7 +199,7 @@ def test_a_long_call_that_gives_no_work_is_set_up(api: str) -> None:
 
 
 @pytest.mark.parametrize(("api", "cause"), [("cudaFree", "allocator"), ("cudaEventCreate", "cpu_elsewhere")])
-def test_what_steady_steps_do_again_is_paid_more_than_once(api: str, cause: str) -> None:
+def test_what_steady_steps_do_again_is_paid_more_than_once(api: str, cause: Cause) -> None:
     scene = Scene()
     for step in range(5):
         begin = 10_000 * step
