@@ -14,7 +14,7 @@ from bagel_perf.analysis.traces.columns import grouped
 from bagel_perf.analysis.traces.gaps import Gaps
 from bagel_perf.analysis.traces.host_states import HostStates, states_of_threads
 from bagel_perf.analysis.traces.intervals import covered_us, cut, union
-from bagel_perf.analysis.traces.parts import Parts, code_of
+from bagel_perf.analysis.traces.parts import Parts, Threads, code_of
 from bagel_perf.analysis.traces.restarts import with_restarts
 from bagel_perf.analysis.traces.steps import Steps
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
@@ -41,19 +41,22 @@ class _Moments:
 
 
 def parts_of(
-    trace: Trace, waits: Waits, captures: Captures, steps: Steps | None, gaps: Gaps, launch: Ints, thread: Ints
+    trace: Trace, waits: Waits, captures: Captures, steps: Steps | None, gaps: Gaps, launch: Ints, threads: Threads
 ) -> Parts:
-    """The parts of all gaps; ``launch`` ended each and ``thread`` made it."""
-    moments = _moments(trace, gaps, launch)
+    """The parts of all gaps; ``launch`` ended each and ``threads`` made it."""
     behind = _stream_waits(trace, gaps, launch)
-    states = states_of_threads(trace, waits, captures, thread[thread != NONE])
-    found = []
-    for each, rows in grouped(thread):
-        state = states.get(each)
-        if state is None:
-            found.append(_whole(gaps, rows))
-        else:
-            found.append(_of_thread(waits, state, gaps, rows, moments, behind))
+    asked = np.concatenate([threads.after, threads.before])
+    splitter = _Splitter(
+        trace=trace,
+        waits=waits,
+        gaps=gaps,
+        moments=_moments(trace, gaps, launch),
+        behind=behind,
+        states=states_of_threads(trace, waits, captures, asked[asked != NONE]),
+    )
+    num_threads = len(trace.threads) + 1
+    pairs = grouped((threads.after + 1) * num_threads + threads.before + 1)
+    found = [splitter.parts(rows, pair // num_threads - 1, pair % num_threads - 1) for pair, rows in pairs]
     parts = _joined(found)
     parts = replace(parts, cause=_recurring(trace, parts, steps))
     unrecorded = _is_unrecorded(trace, waits, parts, behind)
@@ -103,42 +106,64 @@ def _stream_waits(trace: Trace, gaps: Gaps, launch: Ints) -> Ints:
     return found
 
 
-def _whole(gaps: Gaps, rows: Ints) -> Parts:
-    """Gaps of which nothing is known."""
-    return Parts(
-        gap=rows,
-        start_us=gaps.start_us[rows],
-        end_us=gaps.end_us[rows],
-        cause=np.full(len(rows), code_of("unknown")),
-        wait=np.full(len(rows), NONE),
-        call=np.full(len(rows), NONE),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Splitter:
+    """What is needed to split gaps; ``behind`` is as ``_stream_waits`` gives it."""
 
+    trace: Trace
+    waits: Waits
+    gaps: Gaps
+    moments: _Moments
+    behind: Ints
+    states: dict[int, HostStates]
 
-def _of_thread(waits: Waits, state: HostStates, gaps: Gaps, rows: Ints, moments: _Moments, behind: Ints) -> Parts:
-    """The parts of the gaps that one thread ended."""
-    row, start_us, end_us = cut(gaps.start_us[rows], gaps.end_us[rows], state.edges_us)
-    gap = rows[row]
-    for times_us in (moments.launching_us, moments.launched_us, moments.due_us):
-        gap, start_us, end_us = _split(gap, start_us, end_us, times_us[gap])
-    middle_us = (start_us + end_us) / 2
-    cause, held = state.at(middle_us)
-    # After the last work nothing was issued any more.
-    cause[(gaps.after[gap] == NONE) & (cause == code_of("launch_bound"))] = code_of("cpu_elsewhere")
-    in_wait = cause == code_of("host_sync")
-    wait = np.where(in_wait, held, NONE)
-    # A wait for what ended the gap holds the host until then; no other one delays what is launched already.
-    own = in_wait & (gaps.after[gap] != NONE) & (at_rows(waits.copy, wait) == gaps.after[gap])
-    own &= moments.launching_us[gap] > gaps.start_us[gap]
-    launching = (middle_us >= moments.launching_us[gap]) & ~own
-    on_its_way = launching & (middle_us < moments.due_us[gap])
-    queued = launching & ~on_its_way
-    in_set_up = np.isin(cause, (code_of("one_time_setup"), code_of("graph_capture")))
-    on_its_way &= ~(in_set_up & (middle_us < moments.launched_us[gap]))
-    cause[on_its_way], cause[queued] = code_of("launch_overhead"), code_of("queued")
-    in_call = np.isin(cause, (code_of("one_time_setup"), code_of("graph_capture")))
-    call = np.where(in_call, held, np.where(queued, behind[gap], NONE))
-    return Parts(gap=gap, start_us=start_us, end_us=end_us, cause=cause, wait=wait, call=call)
+    def parts(self, rows: Ints, thread: int, before: int) -> Parts:
+        """The parts of some gaps that ``thread`` ended, after work that thread ``before`` had launched."""
+        if thread == NONE:
+            return self._whole(rows)
+        states = self.states[thread]
+        handed = self.states.get(before, states)
+        edges_us = states.edges_us if handed is states else np.union1d(states.edges_us, handed.edges_us)
+        row, start_us, end_us = cut(self.gaps.start_us[rows], self.gaps.end_us[rows], edges_us)
+        gap = rows[row]
+        for times_us in (self.moments.launching_us, self.moments.launched_us, self.moments.due_us):
+            gap, start_us, end_us = _split(gap, start_us, end_us, times_us[gap])
+        middle_us = (start_us + end_us) / 2
+        cause, held = states.at(middle_us)
+        by = np.full(len(gap), thread)
+        if handed is not states:
+            idle = np.flatnonzero(~states.is_recorded(middle_us))
+            cause[idle], held[idle] = handed.at(middle_us[idle])
+            by[idle] = before
+        cause, wait, call = self._caused(gap, middle_us, cause, held)
+        return Parts(gap=gap, start_us=start_us, end_us=end_us, cause=cause, wait=wait, call=call, thread=by)
+
+    def _whole(self, rows: Ints) -> Parts:
+        """Gaps of which nothing is known."""
+        nothing = np.full(len(rows), NONE)
+        cause = np.full(len(rows), code_of("unknown"))
+        start_us, end_us = self.gaps.start_us[rows], self.gaps.end_us[rows]
+        return Parts(
+            gap=rows, start_us=start_us, end_us=end_us, cause=cause, wait=nothing, call=nothing, thread=nothing
+        )
+
+    def _caused(self, gap: Ints, middle_us: Floats, cause: Ints, held: Ints) -> tuple[Ints, Ints, Ints]:
+        """Cause, wait and call of parts, of what the host did in their middle and where the launched work was then."""
+        gaps, moments = self.gaps, self.moments
+        # After the last work nothing was issued any more.
+        cause[(gaps.after[gap] == NONE) & (cause == code_of("launch_bound"))] = code_of("cpu_elsewhere")
+        in_wait = cause == code_of("host_sync")
+        wait = np.where(in_wait, held, NONE)
+        # A wait for what ended the gap holds the host until then; no other one delays what is launched already.
+        own = in_wait & (gaps.after[gap] != NONE) & (at_rows(self.waits.copy, wait) == gaps.after[gap])
+        own &= moments.launching_us[gap] > gaps.start_us[gap]
+        launching = (middle_us >= moments.launching_us[gap]) & ~own
+        queued = launching & (middle_us >= moments.due_us[gap])
+        in_set_up = np.isin(cause, [code_of("one_time_setup"), code_of("graph_capture")])
+        on_its_way = launching & ~queued & ~(in_set_up & (middle_us < moments.launched_us[gap]))
+        cause[on_its_way], cause[queued] = code_of("launch_overhead"), code_of("queued")
+        in_call = np.isin(cause, [code_of("one_time_setup"), code_of("graph_capture")])
+        return cause, wait, np.where(in_call, held, np.where(queued, self.behind[gap], NONE))
 
 
 def _split(row: Ints, start_us: Floats, end_us: Floats, at_us: Floats) -> tuple[Ints, Floats, Floats]:
@@ -198,10 +223,10 @@ def _is_unrecorded(trace: Trace, waits: Waits, parts: Parts, behind: Ints) -> Ma
 
 
 def _merged(parts: Parts) -> Parts:
-    """Neighbours of one gap, cause, wait and call as one part."""
+    """Neighbours of one gap, cause, wait, call and thread as one part."""
     if not len(parts):
         return parts
-    columns = (parts.gap, parts.cause, parts.wait, parts.call)
+    columns = (parts.gap, parts.cause, parts.wait, parts.call, parts.thread)
     differs = np.any([np.diff(column) != 0 for column in columns], axis=0)
     first = np.concatenate([[0], np.flatnonzero(differs) + 1])
     last = np.concatenate([first[1:], [len(parts)]]) - 1

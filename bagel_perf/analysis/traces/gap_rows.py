@@ -105,11 +105,11 @@ def _parts(findings: Findings, naming: Naming, gap: int) -> tuple[GapPart, ...]:
 
 def _region(findings: Findings, gap: int) -> str:
     """The region of the launching thread in the middle of the longest part of a gap."""
-    parts, thread = findings.idle.parts, int(findings.idle.thread[gap])
+    parts = findings.idle.parts
     rows = np.arange(np.searchsorted(parts.gap, gap), np.searchsorted(parts.gap, gap, side="right"))
-    if thread == NONE:
-        return ""
     longest = rows[(parts.end_us[rows] - parts.start_us[rows]).argmax()]
+    if parts.thread[longest] == NONE:
+        return ""
     middle_us = np.array([(parts.start_us[longest] + parts.end_us[longest]) / 2])
-    number = int(findings.regions.at(middle_us, np.array([thread]))[0])
+    number = int(findings.regions.at(middle_us, parts.thread[[longest]])[0])
     return PATH_SEPARATOR.join(findings.regions.paths[number])

@@ -10,7 +10,7 @@ import numpy as np
 from bagel_perf.analysis.traces.apis import Api
 from bagel_perf.analysis.traces.captures import Captures, rows_named
 from bagel_perf.analysis.traces.columns import grouped
-from bagel_perf.analysis.traces.intervals import holding
+from bagel_perf.analysis.traces.intervals import holding, union
 from bagel_perf.analysis.traces.parts import code_of
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
 from bagel_perf.analysis.traces.trace import Trace
@@ -67,11 +67,17 @@ class HostStates:
     setups: Stretches
     loaders: Stretches
     issuing: Stretches
+    recorded: Stretches
+
+    def is_recorded(self, moments_us: Floats) -> Mask:
+        """Whether an operator or call of the thread is around each moment, or one is so near that it was issuing."""
+        inside: Mask = (self.recorded.at(moments_us) != NONE) | (self.issuing.at(moments_us) != NONE)
+        return inside
 
     @property
     def edges_us(self) -> Floats:
         """Every moment at which the state may change, rising."""
-        states = (self.captures, self.waits, self.setups, self.loaders, self.issuing)
+        states = (self.captures, self.waits, self.setups, self.loaders, self.issuing, self.recorded)
         return np.unique(np.concatenate([each.edges_us for each in states]))
 
     def at(self, moments_us: Floats) -> tuple[Ints, Ints]:
@@ -111,6 +117,7 @@ def states_of_threads(trace: Trace, waits: Waits, captures: Captures, threads: I
             waits=Stretches.of(waits.start_us[mine], waits.end_us[mine], mine),
             setups=Stretches.of(trace.calls.start_us[slow], trace.calls.end_us[slow], slow),
             loaders=Stretches.of(trace.annotations.start_us[loading], trace.annotations.end_us[loading], loading),
+            recorded=_recorded(trace, ops_of.get(thread, nothing), calls),
             issuing=_issuing(trace, thread, ops_of.get(thread, nothing), calls),
         )
     return found
@@ -135,6 +142,14 @@ def _setups(trace: Trace, captures: Captures) -> Ints:
     can_be_slow = np.isin(apis, (Api.LAUNCH, Api.OTHER, Api.ALLOCATOR))
     chosen: Ints = rows[gives_none | (can_be_slow & (length_us[rows] >= MIN_SLOW_CALL_US))]
     return chosen
+
+
+def _recorded(trace: Trace, ops: Ints, calls: Ints) -> Stretches:
+    """From the begin of the first to the end of the last of neighbouring operators and calls."""
+    start_us = np.concatenate([trace.ops.start_us[ops], trace.calls.start_us[calls]])
+    end_us = np.concatenate([trace.ops.end_us[ops], trace.calls.end_us[calls]])
+    start_us, end_us = union(start_us, end_us + MAX_SILENCE_US)
+    return Stretches(start_us=start_us, end_us=end_us - MAX_SILENCE_US, row=np.arange(len(start_us)))
 
 
 def _issuing(trace: Trace, thread: int, ops: Ints, calls: Ints) -> Stretches:

@@ -15,7 +15,7 @@ import numpy as np
 from bagel_perf.analysis.traces.captures import Captures, find_captures
 from bagel_perf.analysis.traces.gap_parts import parts_of
 from bagel_perf.analysis.traces.gaps import Busy, Gaps, find_gaps
-from bagel_perf.analysis.traces.parts import Parts, code_of
+from bagel_perf.analysis.traces.parts import Parts, Threads, code_of
 from bagel_perf.analysis.traces.steps import Steps
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
 from bagel_perf.analysis.traces.trace import Trace
@@ -28,14 +28,12 @@ from bagel_perf.schema.traces import CAUSES, Cause
 class Idle:
     """Gaps and the parts that they consist of, each with its cause.
 
-    ``launch`` is the row of the call that ended each gap, NONE where unknown, and ``thread`` the one whose doings tell
-    the causes. ``lost_by_wait_us`` is what each wait caused on all devices together: the idle time inside it, and the
-    restart after it.
+    ``launch`` is the row of the call that ended each gap, NONE where unknown. ``lost_by_wait_us`` is what each wait
+    caused on all devices together: the idle time inside it, and the restart after it.
     """
 
     busy: Busy
     launch: Ints
-    thread: Ints
     parts: Parts
     lost_by_wait_us: Floats
 
@@ -82,23 +80,24 @@ def find_idle(
     captures = find_captures(trace) if captures is None else captures
     busy = find_gaps(trace, window)
     launch = np.where(busy.gaps.after == NONE, NONE, at_rows(trace.call_of_activity, busy.gaps.after))
-    thread = _threads(trace, busy.gaps, launch)
-    parts = parts_of(trace, waits, captures, steps, busy.gaps, launch, thread)
+    parts = parts_of(trace, waits, captures, steps, busy.gaps, launch, _threads(trace, busy.gaps, launch))
     lost = parts.is_lost
     return Idle(
         busy=busy,
         launch=launch,
-        thread=thread,
         parts=parts,
         lost_by_wait_us=_sums(parts.wait[lost], parts.length_us[lost], len(waits)),
     )
 
 
-def _threads(trace: Trace, gaps: Gaps, launch: Ints) -> Ints:
-    """The thread that ended each gap; after the last work the one that had launched it; NONE where unknown."""
-    before = np.where(gaps.before == NONE, NONE, at_rows(trace.call_of_activity, gaps.before))
-    call = np.where(gaps.after == NONE, before, launch)
-    return np.where(call == NONE, NONE, at_rows(trace.calls.thread, call))
+def _threads(trace: Trace, gaps: Gaps, launch: Ints) -> Threads:
+    """The thread that ended each gap, and the one before it."""
+    launched_by = trace.call_of_activity
+    call = np.where(gaps.before == NONE, NONE, at_rows(launched_by, gaps.before))
+    before = np.where(call == NONE, NONE, at_rows(trace.calls.thread, call))
+    after = np.where(launch == NONE, NONE, at_rows(trace.calls.thread, launch))
+    after = np.where(gaps.after == NONE, before, after)
+    return Threads(after=after, before=np.where(before == after, NONE, before))
 
 
 def _sums(keys: Ints, values: Floats, num_keys: int) -> Floats:

@@ -39,7 +39,7 @@ class Naming:
         self._place = {row: place for place, row in enumerate(rows.tolist())}
         # What covers most of a part is around its middle.
         middle_us = (parts.start_us[rows] + parts.end_us[rows]) / 2
-        thread = findings.idle.thread[parts.gap[rows]]
+        thread = parts.thread[rows]
         self._around = {
             "frames": (trace.frames, trace.frame_nest.enclosing(middle_us, thread)),
             "annotations": (annotations, Nest.of(annotations).enclosing(middle_us, thread)),
@@ -53,7 +53,7 @@ class Naming:
         wait, call, cause = int(parts.wait[part]), int(parts.call[part]), int(parts.cause[part])
         if wait != NONE:
             return self._wait(wait)
-        if idle.thread[parts.gap[part]] == NONE:
+        if parts.thread[part] == NONE:
             return ""
         if call != NONE:
             return self._call(call)
@@ -109,7 +109,7 @@ class Naming:
         start_us, end_us = float(parts.start_us[part]), float(parts.end_us[part])
         first, last = np.searchsorted(ops.start_us, [start_us, end_us])
         rows = np.arange(first, min(int(last), int(first) + MAX_COUNTED))
-        rows = rows[ops.thread[rows] == self._findings.idle.thread[parts.gap[part]]]
+        rows = rows[ops.thread[rows] == parts.thread[part]]
         reach_us = np.concatenate([[-np.inf], np.maximum.accumulate(ops.end_us[rows])])[:-1]
         rows = rows[ops.start_us[rows] >= reach_us]
         length_us = ops.end_us[rows] - ops.start_us[rows]

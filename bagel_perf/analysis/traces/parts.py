@@ -18,11 +18,24 @@ def code_of(cause: Cause) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Threads:
+    """The threads of each gap: ``after`` ended it, ``before`` had launched the work before it if that is another one.
+
+    After the last work ``after`` is the one that had launched that; NONE where unknown.
+    """
+
+    after: Ints
+    before: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Parts of gaps by gap and start: those of a gap follow each other and fill it.
 
     ``cause`` is a number into ``CAUSES``, ``wait`` the row of the wait that caused it, and ``call`` that of the call
     that the host was in, or of the one that put a queued launch behind another stream; each NONE where there is none.
+    ``thread`` is the one whose doings tell the cause: that of the launch, or the one before it until that one is heard
+    of, as where backward is handed to a thread of its own.
     """
 
     gap: Ints
@@ -31,6 +44,7 @@ class Parts:
     cause: Ints
     wait: Ints
     call: Ints
+    thread: Ints
 
     def __len__(self) -> int:
         return len(self.gap)

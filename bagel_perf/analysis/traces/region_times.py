@@ -38,9 +38,9 @@ def region_times(findings: Findings) -> tuple[RegionTime, ...]:
 
 def idle_by_region(findings: Findings) -> tuple[Ints, Ints, Floats]:
     """Parts of gaps cut where the region of their thread changes: path, cause and length of each."""
-    parts, thread = findings.idle.parts, findings.idle.thread[findings.idle.parts.gap]
+    parts = findings.idle.parts
     found = []
-    for each, rows in grouped(thread):
+    for each, rows in grouped(parts.thread):
         edges_us = np.empty(0) if each == NONE else findings.regions.edges_us(each)
         row, start_us, end_us = cut(parts.start_us[rows], parts.end_us[rows], edges_us)
         middle_us = (start_us + end_us) / 2

@@ -9,7 +9,7 @@ from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.region_times import region_times
 from bagel_perf.analysis.traces.table import NONE
 from bagel_perf.schema.traces import CAUSES, Cause
-from trace_scenes import MAIN, Scene, Work, random_scene, two_steps
+from trace_scenes import MAIN, Scene, Work, item, random_scene, two_steps
 from trace_stories import causes_of, findings_of
 
 SEEDS = range(60)
@@ -105,6 +105,22 @@ def test_a_wait_of_another_thread_is_not_to_blame() -> None:
     findings = findings_of(scene)
     assert findings.idle.lost_by_wait_us.tolist() == [0.0]
     assert causes_of(findings)[1] == [(40.0, "launch_bound"), (10.0, "launch_overhead")]
+
+
+def test_until_the_next_thread_is_heard_of_the_one_before_tells_the_cause() -> None:
+    scene = Scene()
+    scene.kernel((0, 5), (10, 100))
+    item(scene, 20, (100, 102), 110)
+    scene.frame("train.py(7): loss", 300, 9000)
+    worker = MAIN + 1
+    scene.op("autograd::engine::evaluate_function: MmBackward0", 9010, 9060, thread=worker)
+    scene.kernel((9040, 9045), (9050, 9060), thread=worker)
+    findings = findings_of(scene)
+    assert causes_of(findings)[1] == [
+        *[(8.0, "host_sync"), (4.0, "after_sync"), (8896.0, "cpu_elsewhere")],
+        *[(30.0, "launch_bound"), (10.0, "launch_overhead")],
+    ]
+    assert [findings.trace.threads[each] for each in findings.idle.parts.thread[-5:]][:3] == [f"thread {MAIN}"] * 3
 
 
 def test_work_that_was_launched_before_the_gap_was_queued() -> None:
