@@ -45,14 +45,13 @@ def parts_of(
 ) -> Parts:
     """The parts of all gaps; ``launch`` ended each and ``threads`` made it."""
     behind = _stream_waits(trace, gaps, launch)
-    asked = np.concatenate([threads.after, threads.before])
     splitter = _Splitter(
         trace=trace,
         waits=waits,
         gaps=gaps,
         moments=_moments(trace, gaps, launch),
         behind=behind,
-        states=states_of_threads(trace, waits, captures, asked[asked != NONE]),
+        states=states_of_threads(trace, waits, captures, threads),
     )
     num_threads = len(trace.threads) + 1
     pairs = grouped((threads.after + 1) * num_threads + threads.before + 1)

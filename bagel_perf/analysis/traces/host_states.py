@@ -11,7 +11,7 @@ from bagel_perf.analysis.traces.apis import Api
 from bagel_perf.analysis.traces.captures import Captures, rows_named
 from bagel_perf.analysis.traces.columns import grouped
 from bagel_perf.analysis.traces.intervals import holding, union
-from bagel_perf.analysis.traces.parts import code_of
+from bagel_perf.analysis.traces.parts import Threads, code_of
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.analysis.traces.waits import Waits
@@ -68,6 +68,7 @@ class HostStates:
     loaders: Stretches
     issuing: Stretches
     recorded: Stretches
+    """Only of threads that come after another one."""
 
     def is_recorded(self, moments_us: Floats) -> Mask:
         """Whether an operator or call of the thread is around each moment, or one is so near that it was issuing."""
@@ -100,8 +101,9 @@ class HostStates:
         return cause, row
 
 
-def states_of_threads(trace: Trace, waits: Waits, captures: Captures, threads: Ints) -> dict[int, HostStates]:
-    """The states of some threads."""
+def states_of_threads(trace: Trace, waits: Waits, captures: Captures, threads: Threads) -> dict[int, HostStates]:
+    """The states of the threads of some gaps."""
+    after_another = set(threads.after[threads.before != NONE].tolist())
     calls_of, waits_of, ops_of = (dict(grouped(table.thread)) for table in (trace.calls, waits, trace.ops))
     is_loader = np.array([name.startswith(DATA_LOADER) for name in trace.names], np.bool_)
     loaders = np.flatnonzero(is_loader[trace.annotations.name])
@@ -110,16 +112,18 @@ def states_of_threads(trace: Trace, waits: Waits, captures: Captures, threads: I
     setups_of = {thread: setups[rows] for thread, rows in grouped(trace.calls.thread[setups])}
     nothing = np.empty(0, np.int64)
     found = {}
-    for thread in map(int, np.unique(threads)):
+    for thread in np.union1d(threads.after, threads.before).tolist():
         calls, mine, loading, slow = (each.get(thread, nothing) for each in (calls_of, waits_of, loaders_of, setups_of))
+        ops = ops_of.get(thread, nothing)
         found[thread] = HostStates(
             captures=_capturing(trace, captures, thread),
             waits=Stretches.of(waits.start_us[mine], waits.end_us[mine], mine),
             setups=Stretches.of(trace.calls.start_us[slow], trace.calls.end_us[slow], slow),
             loaders=Stretches.of(trace.annotations.start_us[loading], trace.annotations.end_us[loading], loading),
-            recorded=_recorded(trace, ops_of.get(thread, nothing), calls),
-            issuing=_issuing(trace, thread, ops_of.get(thread, nothing), calls),
+            recorded=_recorded(trace, *((ops, calls) if thread in after_another else (nothing, nothing))),
+            issuing=_issuing(trace, thread, ops, calls),
         )
+    found.pop(NONE, None)
     return found
 
 
