@@ -66,6 +66,8 @@ class _Sums:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         trace, waits, idle = findings.trace, findings.waits, findings.idle
+        # First, as it may find paths that no annotation is the end of: those of annotations that cross.
+        idle_region, idle_cause, idle_us = idle_by_region(findings)
         path, length_us, start_us = findings.regions.spans()
         window = findings.window
         inside = (start_us + length_us > window.start_us) & (start_us < window.end_us)
@@ -83,9 +85,9 @@ class _Sums:
         }
         self._blocked_ms = self._sum(waits.region, waits.blocked_us)
         self._lost_ms = self._sum(waits.region, idle.lost_by_wait_us)
-        region, cause, length_us = idle_by_region(findings)
         self._idle_ms = {
-            name: self._sum(region[cause == number], length_us[cause == number]) for number, name in enumerate(CAUSES)
+            name: self._sum(idle_region[idle_cause == number], idle_us[idle_cause == number])
+            for number, name in enumerate(CAUSES)
         }
 
     def row(self, number: int) -> RegionTime:
