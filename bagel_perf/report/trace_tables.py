@@ -53,6 +53,8 @@ WIDE_NAME = 64
 FEW_GAPS = 3
 LEAST_GAP = 0.01
 """Of the idle time: shorter gaps are shown only if there are few others."""
+LEAST_BUSY = 0.01
+"""Of the window: streams with less are left out of the table."""
 LEAST_PART = 0.05
 """Of a gap: shorter parts are told together."""
 
@@ -149,7 +151,8 @@ def phase_table(report: TraceReport) -> Table:
 
 def stream_table(report: TraceReport, top: int) -> Table:
     """The streams that did something, the busiest first."""
-    shown = report.streams[:top]
+    worth = [each for each in report.streams if each.busy_ms >= LEAST_BUSY * report.window_ms]
+    shown = worth[:top]
     busy, idle = _numbers([each.busy_ms for each in shown]), _numbers([each.idle_ms for each in shown])
     rows = tuple(
         (f"GPU {each.device}, stream {each.stream}", str(each.activities), *times)
@@ -159,7 +162,7 @@ def stream_table(report: TraceReport, top: int) -> Table:
         title="Streams",
         columns=(Column(header="stream"), *_numeric("activities", "busy (ms)", "idle (ms)")),
         rows=rows,
-        caption=_cut("", len(report.streams), top),
+        caption=_cut(_few(len(report.streams) - len(worth)), len(worth), top),
     )
 
 
@@ -279,6 +282,10 @@ def short_name(name: str, width: int = MAX_NAME) -> str:
 def count_text(count: int | None) -> str:
     """A number of things, a dash where it is unknown."""
     return NONE if count is None else str(count)
+
+
+def _few(number: int) -> str:
+    return f"{counted(number, 'stream')} busy for less than {LEAST_BUSY:.0%} of the window left out" if number else ""
 
 
 def _parts(gap: GapRow) -> str:

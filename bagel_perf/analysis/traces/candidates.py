@@ -64,7 +64,11 @@ def wait_candidates(trace: Trace) -> Candidates:
 def main_thread(trace: Trace) -> int:
     """The thread that calls the device most, else the one that runs most operators."""
     table = trace.calls if len(trace.calls) else trace.ops
-    return int(np.bincount(table.thread).argmax()) if len(table) else 0
+    if not len(table):
+        return 0
+    counts = np.bincount(table.thread)
+    # Of threads that do as much, the order of the file must not choose.
+    return min(np.flatnonzero(counts == counts.max()).tolist(), key=lambda thread: trace.threads[thread])
 
 
 def _between_devices(trace: Trace) -> Mask:

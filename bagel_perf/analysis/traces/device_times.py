@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from bagel_perf.analysis.traces.apis import Api
 from bagel_perf.analysis.traces.columns import grouped
 from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.intervals import covered_us, union
-from bagel_perf.analysis.traces.table import NONE, Floats, Ints
+from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
+from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.analysis.traces.work_classes import COMMUNICATION, COMPUTE, class_names, kinds_of_work
 from bagel_perf.schema.traces import DeviceTime, LaunchDelay, QueueLength, StreamTime
 
@@ -57,8 +59,7 @@ def queue_lengths(findings: Findings) -> tuple[QueueLength, ...]:
     """How much work each device had launched and not begun; a graph counts once, by the first of its work."""
     trace, window = findings.trace, findings.window
     activities, launcher = trace.activities, trace.call_of_activity
-    is_first = np.zeros(len(activities), np.bool_)
-    is_first[trace.activity_of_call[trace.activity_of_call != NONE]] = True
+    is_first = _first_of_launches(trace)
     known = np.flatnonzero((launcher != NONE) & is_first)
     found = []
     for device, places in grouped(activities.device[known]):
@@ -89,11 +90,17 @@ def _queue(device: int, launched_us: Floats, begun_us: Floats, start_us: float, 
 
 
 def launch_delays(findings: Findings) -> tuple[LaunchDelay, ...]:
-    """How long work took from the begin of its launch call to its own, by class, the most frequent first."""
+    """How long work took from the begin of its launch call to its own, by class, the most frequent first.
+
+    A graph counts once, as a class of its own.
+    """
     trace = findings.trace
     rows = _inside(findings)
-    rows = rows[trace.call_of_activity[rows] != NONE]
+    rows = rows[(trace.call_of_activity[rows] != NONE) & _first_of_launches(trace)[rows]]
     classes, names = class_names(trace)
+    api = at_rows(trace.apis, trace.call_of_activity)
+    classes = np.where(api == Api.GRAPH_LAUNCH, len(names), classes)
+    names = (*names, "graph")
     delay_us = np.maximum(trace.activities.start_us[rows] - trace.calls.start_us[trace.call_of_activity[rows]], 0.0)
     found = []
     for number, places in grouped(classes[rows]):
@@ -109,6 +116,13 @@ def launch_delays(findings: Findings) -> tuple[LaunchDelay, ...]:
             )
         )
     return tuple(sorted(found, key=lambda each: (-each.count, each.work)))
+
+
+def _first_of_launches(trace: Trace) -> Mask:
+    """Which activities are the first that their launch started."""
+    is_first = np.zeros(len(trace.activities), np.bool_)
+    is_first[trace.activity_of_call[trace.activity_of_call != NONE]] = True
+    return is_first
 
 
 def _inside(findings: Findings) -> Ints:

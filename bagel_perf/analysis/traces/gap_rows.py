@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import NDArray
 
 from bagel_perf.analysis.traces.apis import plain_name
+from bagel_perf.analysis.traces.columns import Numbering
 from bagel_perf.analysis.traces.findings import Findings
-from bagel_perf.analysis.traces.naming import Naming, cut_name
+from bagel_perf.analysis.traces.naming import Naming, cut_name, wait_label
+from bagel_perf.analysis.traces.parts import code_of
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints
-from bagel_perf.schema.traces import CAUSES, PATH_SEPARATOR, Culprit, GapPart, GapRow
+from bagel_perf.schema.traces import CAUSES, PATH_SEPARATOR, Cause, Culprit, GapPart, GapRow
 
 MAX_GAPS = 100
 MAX_NAMED = 3000
-"""Parts of gaps, the longest ones, of which it is said what the host was in; the rest have a cause and no name."""
+"""Parts of gaps, the longest ones, of which it is looked up what the host was in."""
 MAX_CULPRITS = 100
+NAMED_BY_CALL: tuple[Cause, ...] = ("launch_overhead", "queued", "one_time_setup", "graph_capture", "allocator")
+NAMED_SHORT: tuple[Cause, ...] = (
+    "host_sync",
+    "after_sync",
+    "unrecorded_work",
+    "launch_overhead",
+    "queued",
+    "launch_bound",
+)
+"""Causes for which a line, a call or a region is name enough."""
 MAX_PARTS = 12
 """Of one gap: the shorter ones beyond are told together by their cause."""
 
@@ -53,26 +68,54 @@ def worst_gaps(findings: Findings, naming: Naming) -> tuple[GapRow, ...]:
 
 
 def culprits(findings: Findings, naming: Naming) -> tuple[Culprit, ...]:
-    """Idle time by cause and by what the host was in, most first; what has no name closes the list of its cause."""
+    """Idle time by cause and by what the host was in, most first.
+
+    Work of the CPU has the names of ``Naming``; a wait its line, a launch its call, and all else its innermost region,
+    however short each part is.
+    """
     parts = findings.idle.parts
-    length_us = parts.length_us
-    named = _longest(length_us, MAX_NAMED)
-    sums: dict[tuple[int, str], tuple[int, float]] = {}
-    for part in named.tolist():
-        key = int(parts.cause[part]), naming.of(part)
-        count, time_us = sums.get(key, (0, 0.0))
-        sums[key] = count + 1, time_us + float(length_us[part])
-    is_rest = np.ones(len(parts), np.bool_)
-    is_rest[named] = False
-    for cause in np.unique(parts.cause[is_rest]).tolist():
-        rest = is_rest & (parts.cause == cause)
-        count, time_us = sums.get((cause, ""), (0, 0.0))
-        sums[cause, ""] = count + int(rest.sum()), time_us + float(length_us[rest].sum())
+    names: Numbering[str] = Numbering()
+    what = np.full(len(parts), names[""])
+    for rows, texts in _short_names(findings):
+        distinct, place = np.unique(texts, return_inverse=True)
+        what[rows] = np.array([names[text] for text in distinct.tolist()], np.int64)[place]
+    detailed = _longest(parts.length_us, MAX_NAMED)
+    detailed = detailed[~np.isin(parts.cause[detailed], [code_of(cause) for cause in NAMED_SHORT])]
+    for part in detailed.tolist():
+        what[part] = names[naming.of(part)]
+    keys, first, group = np.unique(what * len(CAUSES) + parts.cause, return_index=True, return_inverse=True)
+    counts = np.bincount(group, minlength=len(keys))
+    sums_us = np.bincount(group, weights=parts.length_us, minlength=len(keys))
+    known = list(names)
     found = [
-        Culprit(cause=CAUSES[cause], what=what, parts=count, idle_ms=time_us / 1e3)
-        for (cause, what), (count, time_us) in sums.items()
+        Culprit(
+            cause=CAUSES[int(parts.cause[row])],
+            what=known[int(what[row])],
+            parts=int(count),
+            idle_ms=float(time_us) / 1e3,
+        )
+        for row, count, time_us in zip(first, counts, sums_us, strict=True)
     ]
     return tuple(sorted(found, key=lambda each: (-each.idle_ms, each.cause, each.what))[:MAX_CULPRITS])
+
+
+def _short_names(findings: Findings) -> Iterator[tuple[Ints, NDArray[np.str_]]]:
+    """Rows of parts with a name for each that is found for all of them at once."""
+    trace, parts, waits, launch = findings.trace, findings.idle.parts, findings.waits, findings.idle.launch
+    waited = np.flatnonzero(parts.wait != NONE)
+    keys = np.column_stack([waits.kind, waits.site, waits.outer_op, waits.inner_op])[parts.wait[waited]]
+    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    labels = np.array([wait_label(findings, int(parts.wait[waited[row]])) for row in first], np.str_)
+    yield waited, labels[group.reshape(-1)] if len(waited) else np.empty(0, np.str_)
+    call = np.where(parts.call != NONE, parts.call, launch[parts.gap])
+    is_call = np.isin(parts.cause, [code_of(cause) for cause in NAMED_BY_CALL]) & (call != NONE)
+    called = np.flatnonzero(is_call & (parts.wait == NONE))
+    distinct, place = np.unique(trace.calls.name[call[called]], return_inverse=True)
+    yield called, np.array([plain_name(trace.names[name]) for name in distinct.tolist()], np.str_)[place]
+    rest = np.flatnonzero((parts.wait == NONE) & ~is_call & (parts.thread != NONE))
+    region = findings.regions.at((parts.start_us[rest] + parts.end_us[rest]) / 2, parts.thread[rest])
+    paths = np.array([cut_name(path[-1]) if path else "" for path in findings.regions.paths], np.str_)
+    yield rest, paths[region]
 
 
 def _longest(length_us: Floats, number: int) -> Ints:

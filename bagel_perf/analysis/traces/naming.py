@@ -68,7 +68,7 @@ class Naming:
 
     def _wait(self, wait: int) -> str:
         if wait not in self._waits_named:
-            self._waits_named[wait] = _wait_label(self._findings, wait)
+            self._waits_named[wait] = wait_label(self._findings, wait)
         return self._waits_named[wait]
 
     def _call(self, call: int) -> str:
@@ -131,7 +131,8 @@ def cut_name(name: str) -> str:
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - 2] + ".."
 
 
-def _wait_label(findings: Findings, wait: int) -> str:
+def wait_label(findings: Findings, wait: int) -> str:
+    """The kind of a wait with its line, or the operators around it."""
     kind, line, op = KINDS[int(findings.waits.kind[wait])], findings.site_of(wait), findings.op_of(wait)
     place = f"{line.file}:{line.line} {line.function}" if line.file else op
     return cut_name(f"{kind} {place}" if place else kind)

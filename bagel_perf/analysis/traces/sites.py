@@ -72,11 +72,6 @@ def _site(
     )
 
 
-def _rank(site: WaitSite) -> tuple[float, float, int, str, str]:
-    return (
-        -(site.lost_gpu_ms or 0.0),
-        -site.blocked_ms,
-        -site.count,
-        site.op,
-        site.region,
-    )
+def _rank(site: WaitSite) -> tuple[float | int | str, ...]:
+    costs = (-(site.lost_gpu_ms or 0.0), -site.blocked_ms, -site.count)
+    return (*costs, site.op, site.region, site.kind, site.api, site.file, site.line, site.function)

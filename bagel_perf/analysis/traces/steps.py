@@ -15,7 +15,7 @@ from bagel_perf.analysis.traces.window import Window
 
 MIN_STEPS = 3
 """Something that happens less often is no period, unless the profiler itself calls it a step."""
-MIN_COVERED = 0.5
+MIN_COVERED = 0.8
 """Steps have to fill this share of the window, or they are a detail of something larger."""
 MAX_LONGER = 1.5
 """A leading step that takes this many times the usual one belongs to the warm-up, as the first one always does."""
