@@ -15,6 +15,7 @@ BUSY_SHARE = 0.95
 EXPOSED_SHARE = 0.1
 # What is saved by a replay without waits, and the idle time that they caused, may differ so many times unexplained.
 ALIKE = 3.0
+TELLING_MS = 0.1
 # Steady steps are looked at by themselves if this share of their time is idle.
 IDLE_SHARE = 0.01
 SYNC_CAUSES: tuple[Cause, ...] = ("host_sync", "after_sync")
@@ -147,17 +148,23 @@ def _exposed(report: TraceReport) -> list[str]:
 
 
 def _unlike_price(report: TraceReport) -> tuple[str, ...]:
-    """Which part of the gaps each of two figures counts, where they are far from each other."""
-    if report.price_ms is None or report.lost_gpu_ms is None:
-        return ()
-    least, most, caused = *report.price_ms, report.lost_gpu_ms
-    if max(most, caused) < 0.01 or (most * ALIKE >= caused and least <= caused * ALIKE):
-        return ()
-    return (
-        f"idle caused ({caused:.2f} ms) is the time of gaps inside waits and until the next work; the price "
-        f"({range_text(report.price_ms)} ms) is what the program would take less, replayed without the waits: idle "
-        "time that something else would then fill does not count, and time that it could run ahead does",
-    )
+    """Which part of the gaps each of two figures counts, where they are far from each other, in all or of one site."""
+    asked = [("", report.price_ms, report.lost_gpu_ms)]
+    asked += [(f" of {place_of(site)}", site.price_ms, site.lost_gpu_ms) for site in report.sites]
+    for place, price_ms, caused_ms in asked:
+        if price_ms is not None and caused_ms is not None and _is_unlike(*price_ms, caused_ms):
+            return (
+                f"idle caused{place} ({caused_ms:.2f} ms) is the time of gaps inside waits and until the next work; "
+                f"the price ({range_text(price_ms)} ms) is what the program would take less, replayed without them: "
+                "idle time that something else would then fill does not count, and time that it could run ahead does",
+            )
+    return ()
+
+
+def _is_unlike(least_ms: float, most_ms: float, caused_ms: float) -> bool:
+    if max(most_ms, caused_ms) < TELLING_MS:
+        return False
+    return most_ms * ALIKE < caused_ms or least_ms > caused_ms * ALIKE
 
 
 def _advice(site: WaitSite) -> str:
