@@ -9,7 +9,7 @@ import pytest
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.report.trace_text import print_trace
 from bagel_perf.schema.traces import Cause, TraceReport
-from trace_scenes import Scene, Work, item
+from trace_scenes import Scene, item
 from trace_stories import trace_of
 
 
