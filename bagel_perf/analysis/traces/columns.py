@@ -14,6 +14,9 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 Array = NDArray[Any]
 
+# Recorders count nanoseconds. Rounded to them, times do not depend on the zero that they were counted from.
+DIGITS_OF_US = 3
+
 
 class Numbering(dict[_Key, int]):
     """A number for each key, in the order in which keys are first asked for."""
@@ -44,6 +47,10 @@ class Columns:
             missing = {name: value for name, value in self._defaults.items() if name not in columns}
             self._chunks.append(columns | {name: np.full(num_rows, value) for name, value in missing.items()})
 
+    def any(self) -> bool:
+        """Whether there are rows."""
+        return bool(self._chunks)
+
     def least(self, name: str) -> float | None:
         """The smallest value of a column, None if there are no rows."""
         return min((float(chunk[name].min()) for chunk in self._chunks), default=None)
@@ -58,8 +65,8 @@ class Columns:
             for name, kind in types.items()
         }
         self._chunks.clear()
-        joined["start_us"] -= shift_us
-        joined["end_us"] -= shift_us
+        for name in ("start_us", "end_us"):
+            joined[name] = np.round(joined[name] - shift_us, DIGITS_OF_US)
         order = parents_first(joined["start_us"], joined["end_us"])
         return joined if order is None else {name: column[order] for name, column in joined.items()}
 
