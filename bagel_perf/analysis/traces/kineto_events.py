@@ -106,6 +106,8 @@ def decode(text: bytearray | memoryview, *, exact: bool = False) -> list[Any]:
     """
     try:
         return _decoder(exact).decode(text)
+    except msgspec.DecodeError:
+        raise
     except (ValueError, RecursionError) as problem:  # no UTF-8, thousands of digits, thousands of levels
         raise msgspec.DecodeError(type(problem).__name__) from problem
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bagel_perf.analysis.traces.columns import DIGITS_OF_US
 from bagel_perf.analysis.traces.kineto_events import AnySlice, clean
 from bagel_perf.analysis.traces.table import Floats, Mask
 
@@ -39,13 +41,13 @@ def is_within(values: Floats, limit: float) -> Mask:
 
 
 def origin_of(slices: Sequence[AnySlice]) -> Decimal | None:
-    """The time in the middle of those that can be read, from which others are counted; None if there is none."""
+    """A whole time in the middle of those that can be read, to count others from; None if none can be read."""
     times_us = floats([each.ts for each in slices])
     readable = np.flatnonzero(is_within(times_us, MAX_TIME_US))
     if not len(readable):
         return None
     middle = readable[np.argsort(times_us[readable])[len(readable) // 2]]
-    return Decimal(slices[int(middle)].ts)
+    return Decimal(math.floor(slices[int(middle)].ts))
 
 
 def since(slices: Sequence[AnySlice], origin: Decimal | None) -> Floats:
@@ -53,7 +55,9 @@ def since(slices: Sequence[AnySlice], origin: Decimal | None) -> Floats:
     if origin is None:
         return np.full(len(slices), np.nan)
     if not isinstance(slices[0].ts, Decimal):
-        return floats([each.ts for each in slices]) - float(origin)
+        # Up to 2**43 us a float64 is less than half a nanosecond off.
+        with np.errstate(over="ignore"):  # what is beyond any time
+            return np.round(floats([each.ts for each in slices]) - float(origin), DIGITS_OF_US)
     return np.array([_difference(each.ts, origin) for each in slices])
 
 

@@ -55,6 +55,12 @@ class EventStream:
 
     def chunks(self) -> Iterator[list[Any]]:
         """Lists of events in the order of the file; raises ``UsageError`` where it is cut off or damaged."""
+        try:
+            yield from self._chunks()
+        except RecursionError as problem:
+            raise too_deep(self._path) from problem
+
+    def _chunks(self) -> Iterator[list[Any]]:
         buffer = self._begin()
         # A copy, because a search that is under way forbids its text to grow.
         self.sample = bytes(buffer[:SAMPLE_BYTES])
@@ -194,9 +200,9 @@ def _as_object(after: bytes | bytearray) -> bytes:
 
 
 def _object(text: bytes | bytearray) -> dict[str, Any] | None:
-    """The JSON object that ``text`` is, None if it is none."""
+    """The JSON object that ``text`` is, None if it is none. Raises ``RecursionError`` where it is nested too deeply."""
     try:
         found = json.loads(bytes(text).decode("utf-8", "replace"), strict=False, parse_int=parse_integer)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None

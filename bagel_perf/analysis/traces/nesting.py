@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -177,7 +178,7 @@ def _parents(start_us: Floats, end_us: Floats, slices: dict[int, slice]) -> tupl
 def _pairs_of_levels(depth: Ints) -> Iterator[tuple[Ints, Ints]]:
     """The places of each depth with those of the next one."""
     levels = [places for _, places in grouped(depth)]
-    return zip(levels, levels[1:], strict=False)
+    return pairwise(levels)
 
 
 def _is_apart(start_us: Floats, end_us: Floats, parent: Ints, depth: Ints) -> bool:
