@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bagel_perf.analysis.traces.columns import Columns
+from bagel_perf.analysis.traces.columns import DIGITS_OF_US, Columns
 from bagel_perf.analysis.traces.table import (
     MARKER_PREFIX,
     NONE,
@@ -77,7 +77,7 @@ def assemble(
 
     Names and threads are numbered by their texts, so that nothing depends on the order of events in a file.
     """
-    zero_us = rows.least_us() or 0.0
+    zero_us = round(rows.least_us() or 0.0, DIGITS_OF_US)
     name_ranks, names = _ranked(names)
     thread_ranks, threads = _ranked(threads)
     ranks = {"name": name_ranks, "caller": name_ranks, "thread": thread_ranks}

@@ -184,7 +184,7 @@ class _Reader:
         found = {
             "slices left out because their begin or end is missing": num_unpaired,
             "events left out because their time cannot be read": self.num_unreadable,
-            "of these, events of the GPU": self.num_unreadable_activities,
+            "events of the GPU among those left out": self.num_unreadable_activities,
             "events that end before they begin, taken to have no length": self._num_negative,
             "numbers of more than 64 bits, taken as unknown": self._num_wide,
         }

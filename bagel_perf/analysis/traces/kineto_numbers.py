@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from bagel_perf.analysis.traces.columns import DIGITS_OF_US
 from bagel_perf.analysis.traces.kineto_events import AnySlice, clean
 from bagel_perf.analysis.traces.table import Floats, Mask
 
@@ -55,9 +54,7 @@ def since(slices: Sequence[AnySlice], origin: Decimal | None) -> Floats:
     if origin is None:
         return np.full(len(slices), np.nan)
     if not isinstance(slices[0].ts, Decimal):
-        # Up to 2**43 us a float64 is less than half a nanosecond off.
-        with np.errstate(over="ignore"):  # what is beyond any time
-            return np.round(floats([each.ts for each in slices]) - float(origin), DIGITS_OF_US)
+        return floats([each.ts for each in slices]) - float(origin)
     return np.array([_difference(each.ts, origin) for each in slices])
 
 

@@ -149,7 +149,7 @@ class _Reader:
             f"calls without a name{why}, so waits and launches are unknown": self.num_unnamed_calls,
             f"kernels without a name{why}": self._num_unnamed_kernels,
             "events left out because their time cannot be read": self._num_unreadable,
-            "of these, events of the GPU": self.num_unreadable_activities,
+            "events of the GPU among those left out": self.num_unreadable_activities,
         }
         assumed = (f"the export lacks {', '.join(missing)}; CUPTI's numbers are assumed",) if missing else ()
         return assumed + tuple(f"{what}: {number}" for what, number in found.items() if number)

@@ -63,7 +63,7 @@ def test_an_event_without_a_time_is_left_out_and_counted(tmp_path: Path, value: 
     assert len(trace.activities) == len(whole.activities)
     assert trace.source.notes == (
         "events left out because their time cannot be read: 1",
-        "of these, events of the GPU: 1",
+        "events of the GPU among those left out: 1",
     )
     assert trace.source.num_unreadable_activities == 1
 
