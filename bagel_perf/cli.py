@@ -210,7 +210,10 @@ def syncs(
 
 @app.command()
 def trace(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Kineto JSON, gzipped or not; Nsight Systems sqlite.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Kineto JSON, gzipped or not; Nsight Systems sqlite. - for stdin."),
+    ],
     *,
     against: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A trace from before: show what changed.")

@@ -37,6 +37,17 @@ def test_an_nsys_export_takes_the_same_way(tmp_path: Path, capsys: Capture) -> N
     assert "Nsight Systems trace, 2024.6.2" in capsys.readouterr().out
 
 
+def test_a_trace_is_read_from_a_pipe(trace: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", "bagel_perf", "trace", "-"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    packed = trace.read_bytes()
+    done = subprocess.run(command, input=packed, capture_output=True, check=True, env=environment)
+    assert done.stdout.startswith(b"stdin: torch.profiler trace")
+    done = subprocess.run(command, input=packed[:200], capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"error: trace is cut off (-)")
+
+
 def test_json_on_stdout_is_alone_there_and_holds_no_path(trace: Path, capsys: Capture) -> None:
     assert main(["trace", str(trace), "--json", "-"]) == 0
     out, err = capsys.readouterr()
@@ -72,6 +83,7 @@ def test_against_shows_the_difference_and_puts_it_into_the_json(trace: Path, tmp
         (["gone.json"], "error: trace cannot be read (gone.json); No such file or directory; record one with"),
         (["."], "error: trace is a folder (.); one file; name a trace in it"),
         (["a.json.gz", "--against", "gone.json"], "error: trace cannot be read (gone.json)"),
+        (["-", "--against", "-"], "error: stdin can be read once (-); one of FILE and --against"),
         (["a.json.gz", "--top", "0"], "error: too few rows (0); --top 1 or more"),
         (["a.json.gz", "--json", "no/such/out.json"], "error: JSON cannot be written there (no/such/out.json)"),
         (["a.qdrep"], "error: report has to be exported first (a.qdrep);"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bagel_perf.analysis.traces.columns import Columns
+from bagel_perf.analysis.traces.columns import DIGITS_OF_US, Columns
 from bagel_perf.analysis.traces.table import (
     MARKER_PREFIX,
     NONE,
@@ -17,6 +17,7 @@ from bagel_perf.analysis.traces.table import (
     Calls,
     CallSite,
     Frames,
+    Ints,
     Mask,
     Spans,
     Syncs,
@@ -72,40 +73,58 @@ def assemble(
     sites: tuple[CallSite, ...] = (),
     num_stream_waits: int = 0,
 ) -> Trace:
-    """The trace of ``rows``. Operators that are annotations or markers by name are moved to their tables."""
-    zero_us = rows.least_us() or 0.0
+    """The trace of ``rows``. Operators that are annotations or markers by name are moved to their tables.
+
+    Names and threads are numbered by their texts, so that nothing depends on the order of events in a file.
+    """
+    zero_us = round(rows.least_us() or 0.0, DIGITS_OF_US)
+    name_ranks, names = _ranked(names)
+    thread_ranks, threads = _ranked(threads)
+    ranks = {"name": name_ranks, "caller": name_ranks, "thread": thread_ranks}
+
+    def finished(columns: Columns, types: Mapping[str, type]) -> dict[str, Any]:
+        found = columns.finish(types, zero_us)
+        return {key: ranks[key][column] if key in ranks else column for key, column in found.items()}
 
     def numbered(columns: Columns) -> Numbered:
-        found = columns.finish(_NUMBERED, zero_us)
+        found = finished(columns, _NUMBERED)
         external = found.pop("external")
         return Numbered(Spans(**found), external)
 
     around = numbered(rows.ops), numbered(rows.annotations)
     ops, annotations = (each.spans for each in around)
-    calls = rows.calls.finish(_CALL, zero_us)
+    calls = finished(rows.calls, _CALL)
     calls["thread"] = threads_of_calls(calls["start_us"], calls["thread"], calls.pop("external"), around)
     is_marker = _by_name(names, lambda name: name.startswith(MARKER_PREFIX) and name.split()[-1].isdigit())
     is_annotation = _by_name(names, lambda name: name.startswith(_ANNOTATION_PREFIXES))
     markers = _merged(ops.where(is_marker[ops.name]), annotations.where(is_marker[annotations.name]))
     annotations = _merged(annotations.where(~is_marker[annotations.name]), ops.where(is_annotation[ops.name]))
-    syncs = Syncs(**rows.syncs.finish(_SYNC, zero_us))
+    syncs = Syncs(**finished(rows.syncs, _SYNC))
     is_stream_wait = _by_name(names, lambda name: name == _STREAM_WAIT)[syncs.name]
     return Trace(
         source=source,
         calls=Calls(**calls),
-        activities=Activities(**rows.activities.finish(_ACTIVITY, zero_us)),
+        activities=Activities(**finished(rows.activities, _ACTIVITY)),
         syncs=Syncs(**{f.name: getattr(syncs, f.name)[~is_stream_wait] for f in dataclasses.fields(syncs)}),
         ops=ops.where(~is_marker[ops.name] & ~is_annotation[ops.name]),
         annotations=annotations,
-        frames=Frames(**rows.frames.finish(_FRAME, zero_us)),
+        frames=Frames(**finished(rows.frames, _FRAME)),
         markers=markers,
         marker_numbers=np.array([int(names[name].split()[-1]) for name in markers.name], np.int64),
-        overhead=Spans(**rows.overhead.finish(_SPAN, zero_us)),
+        overhead=Spans(**finished(rows.overhead, _SPAN)),
         threads=threads,
         names=names,
         sites=sites,
         num_stream_waits=num_stream_waits + int(is_stream_wait.sum()),
     )
+
+
+def _ranked(texts: tuple[str, ...]) -> tuple[Ints, tuple[str, ...]]:
+    """For each text its number in the order of texts, and NONE for NONE; and the texts in that order."""
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    ranks = np.full(len(texts) + 1, NONE)
+    ranks[order] = np.arange(len(texts))
+    return ranks, tuple(texts[number] for number in order)
 
 
 def _by_name(names: Sequence[str], holds: Callable[[str], bool]) -> Mask:

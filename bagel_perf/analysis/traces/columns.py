@@ -14,6 +14,9 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 Array = NDArray[Any]
 
+# Recorders count nanoseconds. Rounded to them, times do not depend on the zero that they were counted from.
+DIGITS_OF_US = 3
+
 
 class Numbering(dict[_Key, int]):
     """A number for each key, in the order in which keys are first asked for."""
@@ -44,12 +47,16 @@ class Columns:
             missing = {name: value for name, value in self._defaults.items() if name not in columns}
             self._chunks.append(columns | {name: np.full(num_rows, value) for name, value in missing.items()})
 
+    def any(self) -> bool:
+        """Whether there are rows."""
+        return bool(self._chunks)
+
     def least(self, name: str) -> float | None:
         """The smallest value of a column, None if there are no rows."""
         return min((float(chunk[name].min()) for chunk in self._chunks), default=None)
 
     def finish(self, types: Mapping[str, type], shift_us: float) -> dict[str, Array]:
-        """The columns with ``start_us`` and ``end_us`` moved by ``-shift_us``, in the order that ``table`` promises.
+        """The columns with times moved by ``-shift_us``, to whole nanoseconds, in the order that ``table`` promises.
 
         ``types`` are the columns and what they hold where there are no rows.
         """
@@ -58,8 +65,10 @@ class Columns:
             for name, kind in types.items()
         }
         self._chunks.clear()
-        joined["start_us"] -= shift_us
-        joined["end_us"] -= shift_us
+        length_us = joined["end_us"] - joined["start_us"]
+        # Up to 2**43 us a float64 is less than half a nanosecond off; lengths are exact.
+        joined["start_us"] = np.round(joined["start_us"] - shift_us, DIGITS_OF_US)
+        joined["end_us"] = np.round(joined["start_us"] + length_us, DIGITS_OF_US)
         order = parents_first(joined["start_us"], joined["end_us"])
         return joined if order is None else {name: column[order] for name, column in joined.items()}
 

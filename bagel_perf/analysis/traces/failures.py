@@ -8,6 +8,7 @@ from bagel_perf.schema.errors import UsageError
 
 READABLE = "a torch.profiler trace (JSON with traceEvents, gzipped or not) or an Nsight Systems sqlite export"
 RECORD = "record one with prof.export_chrome_trace(PATH) or nsys export --type sqlite"
+COPY_AGAIN = "copy or export it again"
 
 
 def foreign(path: Path) -> UsageError:
@@ -20,13 +21,30 @@ def empty(path: Path) -> UsageError:
     return UsageError("trace is empty", value=path, allowed=READABLE, remedy=RECORD)
 
 
+def unreadable(path: Path, reason: str) -> UsageError:
+    """The system does not give the file."""
+    return UsageError("trace cannot be read", value=path, allowed=reason, remedy=RECORD)
+
+
 def cut_off(path: Path, num_bytes: int) -> UsageError:
     """The file ends in the middle, after ``num_bytes`` of (unpacked) text."""
     allowed = f"the text ends unfinished after {num_bytes} bytes"
-    return UsageError("trace is cut off", value=path, allowed=allowed, remedy="copy or export it again")
+    return UsageError("trace is cut off", value=path, allowed=allowed, remedy=COPY_AGAIN)
 
 
 def damaged(path: Path, position: int | None = None) -> UsageError:
     """The file is of the right kind and cannot be read on."""
     allowed = "it cannot be unpacked" if position is None else f"it is no JSON near byte {position}"
-    return UsageError("trace is damaged", value=path, allowed=allowed, remedy="copy or export it again")
+    return UsageError("trace is damaged", value=path, allowed=allowed, remedy=COPY_AGAIN)
+
+
+def too_deep(path: Path) -> UsageError:
+    """The text nests values more deeply than any writer of traces."""
+    allowed = "its lists and objects are nested too deeply"
+    return UsageError("trace is damaged", value=path, allowed=allowed, remedy=COPY_AGAIN)
+
+
+def timeless(path: Path) -> UsageError:
+    """No event has a time that a trace can have."""
+    allowed = "ts and dur count microseconds"
+    return UsageError("no time in the trace can be read", value=path, allowed=allowed, remedy=RECORD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,22 @@ import numpy as np
 
 from bagel_perf.analysis.traces.assembly import Rows, assemble
 from bagel_perf.analysis.traces.columns import Columns, Numbering
-from bagel_perf.analysis.traces.failures import empty, foreign
+from bagel_perf.analysis.traces.failures import empty, foreign, timeless
+from bagel_perf.analysis.traces.foreign import left_out, not_pytorch, other_device
 from bagel_perf.analysis.traces.kineto_events import AnySlice, Begin, End, ExactSlice, Slice, Unreadable
+from bagel_perf.analysis.traces.kineto_numbers import (
+    MAX_IDENTITY,
+    MAX_LABEL,
+    MAX_SPAN_US,
+    device_names,
+    floats,
+    is_within,
+    number_in,
+    origin_of,
+    shortened,
+    since,
+    versions,
+)
 from bagel_perf.analysis.traces.kineto_stream import EventStream
 from bagel_perf.analysis.traces.table import (
     DEVICE_TO_DEVICE,
@@ -24,7 +39,6 @@ from bagel_perf.analysis.traces.table import (
     MEMSET,
     NONE,
     OTHER_COPY,
-    Floats,
     Ints,
 )
 from bagel_perf.analysis.traces.trace import Source, Trace
@@ -64,26 +78,18 @@ def read_kineto(read: Callable[[int], bytes], path: Path, num_bytes: int) -> Tra
     num_events = 0
     for events in stream.chunks():
         num_events += len(events)
-        kinds = set(map(type, events))
-        for whole in {Slice, ExactSlice} & kinds:
-            reader.add([event for event in events if type(event) is whole])
-        if Unreadable in kinds:
-            reader.num_unreadable += sum(type(event) is Unreadable for event in events)
-        if {Begin, End} & kinds:
-            reader.pair([event for event in events if type(event) is Begin or type(event) is End])
-    if not num_events:
-        raise empty(path)
-    if not reader.rows.any():
-        raise foreign(path)
+        reader.take(events)
+    _check(reader, stream, path, num_events)
     notes = () if stream.is_closed else ("the list of events is not closed, so the file may have been cut off",)
     source = Source(
         format="kineto",
         file=path.name,
         num_bytes=num_bytes,
         num_events=num_events,
-        versions=_versions(stream.header),
-        device_names=_device_names(stream.header),
+        versions=versions(stream.header),
+        device_names=device_names(stream.header),
         notes=notes + reader.notes(),
+        num_unreadable_activities=reader.num_unreadable_activities,
     )
     return assemble(source, reader.rows, names=tuple(reader.names), threads=tuple(map(_label, reader.threads)))
 
@@ -93,15 +99,35 @@ def copy_direction(name: str) -> int:
     return next((direction for pattern, direction in _DIRECTIONS if pattern.search(name)), OTHER_COPY)
 
 
+def _check(reader: _Reader, stream: EventStream, path: Path, num_events: int) -> None:
+    """Raises ``UsageError`` unless there are events of PyTorch, and none that are another accelerator's alone."""
+    if not num_events:
+        raise empty(path)
+    if not reader.tells_of_gpu and (error := other_device(path, reader.others, stream.sample)):
+        raise error
+    if not reader.rows.any():
+        raise timeless(path) if reader.num_unreadable else not_pytorch(path) if reader.others else foreign(path)
+
+
 class _Sinks(dict[str, Callable[[AnySlice], None]]):
-    """Where slices of a category go; those of other categories go nowhere."""
+    """Where slices of a category go; those of other categories go to lists of their own."""
+
+    def __init__(self, sinks: Mapping[str, Callable[[AnySlice], None]]) -> None:
+        super().__init__(sinks)
+        self.others: dict[str, list[AnySlice]] = {}
 
     def __missing__(self, category: str) -> Callable[[AnySlice], None]:
-        return _drop
+        found = self.others[category] = []
+        self[category] = found.append
+        return found.append
 
 
-def _drop(each: AnySlice) -> None:
-    """Forgets a slice."""
+class _CopyFacts(dict[str, tuple[int, bool]]):
+    """Direction of a copy, and whether memory of it is pageable, by name."""
+
+    def __missing__(self, name: str) -> tuple[int, bool]:
+        facts = self[name] = (copy_direction(name), "pageable" in name.lower())
+        return facts
 
 
 class _Reader:
@@ -111,18 +137,37 @@ class _Reader:
         self.rows = Rows()
         self.names: Numbering[str] = Numbering()
         self.threads: Numbering[tuple[int | str, int | str]] = Numbering()
-        self._first: Decimal | None = None
+        self.others: dict[str, int] = {}
+        self.num_unreadable = 0
+        self.num_unreadable_activities = 0
+        self._origin: Decimal | None = None
         self._open: dict[tuple[int | str, int | str], list[Slice]] = {}
+        self._copy_facts = _CopyFacts()
         self._num_unpaired = 0
         self._num_negative = 0
-        self.num_unreadable = 0
+        self._num_wide = 0
+
+    @property
+    def tells_of_gpu(self) -> bool:
+        """Whether there are events of CUDA or HIP; kernels alone may be those of another accelerator."""
+        return self.rows.calls.any() or self.rows.syncs.any() or (self.rows.activities.any() and not self.others)
+
+    def take(self, events: list[Any]) -> None:
+        """Appends what there is in a list of decoded events."""
+        kinds = set(map(type, events))
+        for whole in {Slice, ExactSlice} & kinds:
+            self.add([event for event in events if type(event) is whole])
+        if Unreadable in kinds:
+            for event in events:
+                if type(event) is Unreadable:
+                    self._miss(_TABLE_BY_CATEGORY.get(event.cat, ""), 1)
+        if {Begin, End} & kinds:
+            self.add(self._paired([event for event in events if type(event) is Begin or type(event) is End]))
 
     def add(self, slices: list[AnySlice]) -> None:
         """Appends complete slices, each to the table of its category."""
-        if not slices:
-            return
-        if self._first is None:
-            self._first = Decimal(slices[0].ts)
+        if self._origin is None:
+            self._origin = origin_of(slices)
         by_table: dict[str, list[AnySlice]] = {table: [] for table in _TABLE_BY_CATEGORY.values()}
         sinks = _Sinks({category: by_table[table].append for category, table in _TABLE_BY_CATEGORY.items()})
         for each in slices:
@@ -130,9 +175,28 @@ class _Reader:
         for table, chosen in by_table.items():
             if chosen:
                 self._add_to(table, chosen)
+        for category, left in sinks.others.items():
+            self.others[category] = self.others.get(category, 0) + len(left)
 
-    def pair(self, halves: Iterable[Slice]) -> None:
-        """Appends the slices whose begin and end are events of their own, as the Chrome format allows."""
+    def notes(self) -> tuple[str, ...]:
+        """What had to be left out."""
+        num_unpaired = self._num_unpaired + sum(map(len, self._open.values()))
+        found = {
+            "slices left out because their begin or end is missing": num_unpaired,
+            "events left out because their time cannot be read": self.num_unreadable,
+            "events of the GPU among those left out": self.num_unreadable_activities,
+            "events that end before they begin, taken to have no length": self._num_negative,
+            "numbers of more than 64 bits, taken as unknown": self._num_wide,
+        }
+        return left_out(self.others) + tuple(f"{what}: {number}" for what, number in found.items() if number)
+
+    def _miss(self, table: str, number: int) -> None:
+        self.num_unreadable += number
+        self.num_unreadable_activities += number if table in _KINDS else 0
+
+    def _paired(self, halves: Iterable[Slice]) -> list[AnySlice]:
+        """The slices whose begin and end are events of their own, as the Chrome format allows."""
+        found: list[AnySlice] = []
         for half in halves:
             stack = self._open.setdefault((half.pid, half.tid), [])
             if type(half) is Begin:
@@ -142,22 +206,20 @@ class _Reader:
                 whole = Slice(ts=begun.ts, cat=begun.cat, name=begun.name, pid=begun.pid, tid=begun.tid)
                 whole.dur = half.ts - begun.ts
                 whole.args = begun.args
-                self.add([whole])
+                found.append(whole)
             else:
                 self._num_unpaired += 1
-
-    def notes(self) -> tuple[str, ...]:
-        """What had to be left out."""
-        num_unpaired = self._num_unpaired + sum(map(len, self._open.values()))
-        found = {
-            "slices left out because their begin or end is missing": num_unpaired,
-            "events left out because their time cannot be read": self.num_unreadable,
-            "events that end before they begin, taken to have no length": self._num_negative,
-        }
-        return tuple(f"{what}: {number}" for what, number in found.items() if number)
+        return found
 
     def _add_to(self, table: str, slices: list[AnySlice]) -> None:
-        start_us, length_us = self._since_first(slices), _floats([each.dur for each in slices])
+        start_us, length_us = since(slices, self._origin), floats([each.dur for each in slices])
+        readable = is_within(start_us, MAX_SPAN_US) & is_within(length_us, MAX_SPAN_US)
+        if not readable.all():
+            self._miss(table, int((~readable).sum()))
+            slices = list(compress(slices, readable))
+            start_us, length_us = start_us[readable], length_us[readable]
+        if not slices:
+            return
         self._num_negative += int((length_us < 0).sum())
         columns: dict[str, Any] = {
             "start_us": start_us,
@@ -168,80 +230,48 @@ class _Reader:
             pids, tids = [each.pid for each in slices], [each.tid for each in slices]
             columns["thread"] = self.threads.of(zip(pids, tids, strict=True), len(slices))
         if table in ("ops", "annotations", "calls"):
-            columns["external"] = _integers([each.args.external for each in slices])
+            columns["external"] = self._integers([each.args.external for each in slices])
         if table in ("calls", "syncs", *_KINDS):
-            columns["correlation"] = _integers([each.args.correlation for each in slices])
+            columns["correlation"] = self._integers([each.args.correlation for each in slices])
         if table == "frames":
             callers = [each.args.caller for each in slices]
             columns["caller"] = np.array([self.names[caller] if caller else NONE for caller in callers])
         if table == "calls":
             columns["site"] = np.full(len(slices), NONE)
         if table in _KINDS:
-            columns |= self._gpu_columns(slices, columns["name"], _KINDS[table])
+            columns |= self._gpu_columns(slices, _KINDS[table])
         target: Columns = getattr(self.rows, "activities" if table in _KINDS else table)
         target.add(**columns)
 
-    def _since_first(self, slices: list[AnySlice]) -> Floats:
-        assert self._first is not None
-        if isinstance(slices[0].ts, Decimal):
-            return np.array([float(Decimal(each.ts) - self._first) for each in slices])
-        return _floats([each.ts for each in slices]) - float(self._first)
-
-    def _gpu_columns(self, slices: list[AnySlice], name: Ints, kind: int) -> dict[str, Any]:
-        device = _integers([each.args.device for each in slices])
-        stream = _integers([each.args.stream for each in slices])
-        for row in np.flatnonzero(device < 0):
-            device[row] = _number_in(slices[row].pid)
-        for row in np.flatnonzero(stream < 0):
-            stream[row] = _number_in(slices[row].tid)
+    def _gpu_columns(self, slices: list[AnySlice], kind: int) -> dict[str, Any]:
+        device = self._integers([each.args.device for each in slices])
+        stream = self._integers([each.args.stream for each in slices])
+        for row in np.flatnonzero((device < 0) | (device > MAX_IDENTITY)):
+            device[row] = number_in(slices[row].pid)
+        for row in np.flatnonzero((stream < 0) | (stream > MAX_IDENTITY)):
+            stream[row] = number_in(slices[row].tid)
         columns = {
             "device": device,
             "stream": stream,
             "kind": np.full(len(slices), kind),
-            "num_bytes": _integers([each.args.num_bytes for each in slices]),
+            "num_bytes": np.maximum(self._integers([each.args.num_bytes for each in slices]), 0),
             "copy": np.full(len(slices), OTHER_COPY),
             "pageable": np.zeros(len(slices), np.bool_),
         }
         if kind == MEMCPY:
-            distinct, place = np.unique(name, return_inverse=True)
-            texts = list(self.names)
-            columns["copy"] = np.array([copy_direction(texts[each]) for each in distinct])[place]
-            columns["pageable"] = np.array(["pageable" in texts[each].lower() for each in distinct])[place]
+            facts = [self._copy_facts[each.name] for each in slices]
+            columns["copy"] = np.array([direction for direction, _ in facts])
+            columns["pageable"] = np.array([pageable for _, pageable in facts])
         return columns
 
-
-def _floats(values: list[float] | list[float | Decimal]) -> Floats:
-    return np.fromiter(values, np.float64, len(values))
-
-
-def _integers(values: list[int]) -> Ints:
-    try:
-        return np.fromiter(values, np.int64, len(values))
-    except OverflowError:
-        return np.array([value if abs(value) < 2**63 else NONE for value in values], np.int64)
-
-
-def _number_in(identity: int | str) -> int:
-    """The number in ``7`` or ``stream 7``, 0 if there is none."""
-    found = re.search(r"\d+", str(identity))
-    return int(found.group()) if found else 0
+    def _integers(self, values: list[int]) -> Ints:
+        try:
+            return np.fromiter(values, np.int64, len(values))
+        except OverflowError:
+            self._num_wide += sum(abs(value) >= 2**63 for value in values)
+            return np.array([value if abs(value) < 2**63 else NONE for value in values], np.int64)
 
 
 def _label(thread: tuple[int | str, int | str]) -> str:
-    pid, tid = thread
+    pid, tid = (shortened(str(part), MAX_LABEL) for part in thread)
     return f"thread {tid}" if pid == tid else f"thread {tid} of process {pid}"
-
-
-def _versions(header: Mapping[str, Any]) -> dict[str, str]:
-    """Everything of the header that is called a version, and the rank."""
-    found = {key: str(value) for key, value in header.items() if key.endswith(("version", "Version"))}
-    info = header.get("distributedInfo")
-    if isinstance(info, Mapping) and "rank" in info:
-        found["rank"] = str(info["rank"])
-    return found
-
-
-def _device_names(header: Mapping[str, Any]) -> dict[int, str]:
-    devices = header.get("deviceProperties") or header.get("computeProperties") or []
-    pairs = ((device.get("id"), device.get("name")) for device in devices if isinstance(device, Mapping))
-    return {number: str(name) for number, name in pairs if isinstance(number, int) and name}

@@ -12,6 +12,7 @@ import math
 import operator
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
@@ -21,6 +22,9 @@ import msgspec
 _OTHER_PHASES = "bnesTtpFfiICMPNODRcVv(),="
 _NO_NUMBER = re.compile(r"(?<=[:\[,])\s*[-+]?(?:nan|inf|infinity)(?:\(\w*\))?(?=\s*[,}\]])", re.IGNORECASE)
 _TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
+# Longer integers are no number of anything, and Python refuses to read those of thousands of digits.
+_MAX_DIGITS = 40
+_MAX_INTEGER = 2**63
 
 
 class Args(msgspec.Struct, gc=False, frozen=True):
@@ -72,20 +76,27 @@ class ExactSlice(msgspec.Struct, gc=False, tag_field="ph", tag="X"):
     args: Args = NO_ARGS
 
 
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A slice of whose time nothing can be made."""
+
+    cat: str
 
 
 AnySlice: TypeAlias = Slice | ExactSlice
 
 
 class MalformedError(ValueError):
-    """The text is no list of events; ``position`` is where it stops being one, ``cut_off`` whether it just ends."""
+    """The text is no list of events; ``position`` is where it stops being one, ``cut_off`` whether it just ends.
 
-    def __init__(self, position: int, *, cut_off: bool) -> None:
+    ``too_deep`` is whether it is nested more deeply than can be followed.
+    """
+
+    def __init__(self, position: int, *, cut_off: bool = False, too_deep: bool = False) -> None:
         super().__init__(position)
         self.position = position
         self.cut_off = cut_off
+        self.too_deep = too_deep
 
 
 def decode(text: bytearray | memoryview, *, exact: bool = False) -> list[Any]:
@@ -95,8 +106,10 @@ def decode(text: bytearray | memoryview, *, exact: bool = False) -> list[Any]:
     """
     try:
         return _decoder(exact).decode(text)
-    except UnicodeDecodeError as problem:
-        raise msgspec.DecodeError(str(problem)) from problem
+    except msgspec.DecodeError:
+        raise
+    except (ValueError, RecursionError) as problem:  # no UTF-8, thousands of digits, thousands of levels
+        raise msgspec.DecodeError(type(problem).__name__) from problem
 
 
 def decode_any(text: str) -> tuple[list[AnySlice | Unreadable | None], int]:
@@ -104,21 +117,29 @@ def decode_any(text: str) -> tuple[list[AnySlice | Unreadable | None], int]:
 
     Raises ``MalformedError``.
     """
-    decoder = json.JSONDecoder(strict=False)
+    decoder = json.JSONDecoder(strict=False, parse_int=parse_integer)
     try:
-        found, end = decoder.raw_decode(text)
-    except json.JSONDecodeError as first:
-        # The same number of characters, so that positions stay true.
-        mended = _TRAILING_COMMA.sub(" ", _NO_NUMBER.sub(lambda match: "0".rjust(len(match.group())), text))
         try:
+            found, end = decoder.raw_decode(text)
+        except json.JSONDecodeError:
+            # The same number of characters, so that positions stay true.
+            mended = _TRAILING_COMMA.sub(" ", _NO_NUMBER.sub(lambda match: "NaN".rjust(len(match.group())), text))
             found, end = decoder.raw_decode(mended)
-        except json.JSONDecodeError as problem:
-            raise MalformedError(problem.pos, cut_off=_is_cut_off(problem)) from first
-        except RecursionError as problem:
-            raise MalformedError(0, cut_off=False) from problem
+    except json.JSONDecodeError as problem:
+        raise MalformedError(problem.pos, cut_off=_is_cut_off(problem)) from problem
     except RecursionError as problem:
-        raise MalformedError(0, cut_off=False) from problem
+        raise MalformedError(0, too_deep=True) from problem
     return [_mend(event) if isinstance(event, Mapping) else None for event in found], end
+
+
+def parse_integer(text: str) -> int | float:
+    """An integer of JSON, as a float where it is too long for anything that is counted."""
+    return int(text) if len(text) <= _MAX_DIGITS else float(text)
+
+
+def clean(value: object, max_chars: int | None = None) -> str:
+    """A text that any output can write: bytes that are no UTF-8 arrive as surrogates. Cut to ``max_chars``."""
+    return str(value or "")[:max_chars].encode("utf-8", "replace").decode("utf-8")
 
 
 @functools.cache
@@ -140,57 +161,53 @@ def _is_cut_off(problem: json.JSONDecodeError) -> bool:
 
 def _mend(event: Mapping[str, Any]) -> AnySlice | Unreadable | None:
     kind = {"X": ExactSlice, "B": Begin, "E": End}.get(str(event.get("ph")))
-    time = _decimal(event.get("ts"))
     if kind is None:
         return None
-    if time is None:
-        return Unreadable()
-    args = event.get("args")
+    time, length = _decimal(event.get("ts")), _decimal(event.get("dur", 0))
+    if time is None or length is None:
+        return Unreadable(clean(event.get("cat")))
+    slice_type: Any = kind
+    mended_slice: AnySlice = slice_type(
+        ts=time if kind is ExactSlice else float(time),
+        cat=clean(event.get("cat")),
+        name=clean(event.get("name")),
+        pid=_identity(event.get("pid")),
+        tid=_identity(event.get("tid")),
+        dur=float(length),
+        args=_mended_args(event.get("args")),
+    )
+    return mended_slice
+
+
+def _mended_args(args: object) -> Args:
     fields = args if isinstance(args, Mapping) else {}
-    mended = Args(
+    return Args(
         correlation=_integer(fields.get("correlation"), -1),
         external=_integer(fields.get("External id"), -1),
         device=_integer(fields.get("device"), -1),
         stream=_integer(fields.get("stream"), -1),
         num_bytes=_integer(fields.get("bytes"), 0),
-        caller=_text(fields.get("CallFrom")),
+        caller=clean(fields.get("CallFrom")),
     )
-    slice_type: Any = kind
-    mended_slice: AnySlice = slice_type(
-        ts=time if kind is ExactSlice else float(time),
-        cat=_text(event.get("cat")),
-        name=_text(event.get("name")),
-        pid=_identity(event.get("pid")),
-        tid=_identity(event.get("tid")),
-        dur=_finite(event.get("dur")),
-        args=mended,
-    )
-    return mended_slice
 
 
 def _decimal(value: object) -> Decimal | None:
     try:
-        number = Decimal(str(value))
-    except InvalidOperation:
+        number = Decimal(str(value)) if isinstance(value, (str, int, float)) else Decimal("NaN")
+    except (InvalidOperation, ValueError):
         return None
-    return number if number.is_finite() else None
-
-
-def _finite(value: object) -> float:
-    number = _decimal(value)
-    return 0.0 if number is None else float(number)
+    return number if number.is_finite() and number.adjusted() < _MAX_DIGITS else None
 
 
 def _integer(value: object, default: int) -> int:
+    """The number that is given; one of more than 64 bits stays too large for them."""
     number = _decimal(value)
-    return default if number is None else math.floor(number)
-
-
-def _text(value: object) -> str:
-    # Bytes that are no UTF-8 arrive as surrogates, which no output could write.
-    return str(value or "").encode("utf-8", "replace").decode("utf-8")
+    if number is None:
+        return _MAX_INTEGER if value == math.inf else default
+    return max(min(math.floor(number), _MAX_INTEGER), -_MAX_INTEGER)
 
 
 def _identity(value: object) -> int | str:
     number = _decimal(value)
-    return math.floor(number) if number is not None else str(value)
+    is_integer = number is not None and abs(number) < _MAX_INTEGER
+    return math.floor(number) if number is not None and is_integer else clean(value)

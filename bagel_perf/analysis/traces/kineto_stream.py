@@ -15,18 +15,21 @@ from typing import Any
 
 import msgspec
 
-from bagel_perf.analysis.traces.failures import cut_off, damaged, foreign
-from bagel_perf.analysis.traces.kineto_events import MalformedError, decode, decode_any
+from bagel_perf.analysis.traces.failures import cut_off, damaged, too_deep
+from bagel_perf.analysis.traces.foreign import no_events
+from bagel_perf.analysis.traces.kineto_events import MalformedError, decode, decode_any, parse_integer
 
 # Larger ones save calls, until their objects no longer fit into the processor's cache.
 CHUNK_BYTES = 1 << 20
 MAX_HEADER_BYTES = 64 << 20
 MAX_EVENT_BYTES = 256 << 20
 MAX_CUTS_TRIED = 32
+MAX_KEYS_TRIED = 100
+SAMPLE_BYTES = 1 << 20
 
 _KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
 _CUT = re.compile(rb"\}\s*(,)\s*\{")
-_FRACTIONAL_TIME = re.compile(rb'"ts"\s*:\s*"?(\d+)\.\d*[1-9]')
+_FRACTIONAL_TIME = re.compile(rb'"ts"\s*:\s*"?(\d{1,20})\.\d{0,20}[1-9]')
 # Above this a float64 has no room for nanoseconds beside the microseconds.
 _EXACT_ABOVE_US = 2**43
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -35,7 +38,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class EventStream:
     """Chunks of events of one file; ``header`` holds the keys before the list and, in the end, those after it.
 
-    ``is_closed`` is whether the list ends in a bracket: the Chrome format lets a bare list leave it out.
+    ``is_closed`` is whether the list ends in a bracket: the Chrome format lets a bare list leave it out. ``sample`` is
+    the text at the beginning of the list.
     """
 
     def __init__(self, read: Callable[[int], bytes], path: Path) -> None:
@@ -47,17 +51,31 @@ class EventStream:
         self._num_bytes = 0
         self.header: dict[str, Any] = {}
         self.is_closed = True
+        self.sample = b""
 
     def chunks(self) -> Iterator[list[Any]]:
         """Lists of events in the order of the file; raises ``UsageError`` where it is cut off or damaged."""
+        try:
+            yield from self._chunks()
+        except RecursionError as problem:
+            raise too_deep(self._path) from problem
+
+    def _chunks(self) -> Iterator[list[Any]]:
         buffer = self._begin()
         # A copy, because a search that is under way forbids its text to grow.
-        times = islice(_FRACTIONAL_TIME.finditer(bytes(buffer)), 100)
+        self.sample = bytes(buffer[:SAMPLE_BYTES])
+        times = islice(_FRACTIONAL_TIME.finditer(self.sample), 100)
         self._exact = any(int(time.group(1)) > _EXACT_ABOVE_US for time in times)
+        wanted = 0
         while self._after is None:
             data = self._next()
             buffer += data
-            yield self._take(buffer) if data else self._take_last(buffer)
+            if data and len(buffer) < wanted:
+                continue
+            events = self._take(buffer) if data else self._take_last(buffer)
+            # An event that is longer than a piece is tried again only when twice as much of it is there.
+            wanted = 0 if events else min(2 * len(buffer), MAX_EVENT_BYTES + 1)
+            yield events
         self._end(self._after)
 
     def _next(self) -> bytes:
@@ -75,13 +93,13 @@ class EventStream:
             if text.startswith(b"["):
                 self._is_bare = True
                 return text
-            for match in _KEY.finditer(text):
+            for match in islice(_KEY.finditer(text), MAX_KEYS_TRIED):
                 header = _object(text[: match.end()] + b"]}")
                 if header is not None:
                     self.header = header
                     return text[match.end() - 1 :]
             if not data or len(head) > MAX_HEADER_BYTES or (text and not text.startswith(b"{")):
-                raise foreign(self._path)
+                raise no_events(self._path, head[:SAMPLE_BYTES])
 
     def _take(self, buffer: bytearray) -> list[Any]:
         """Removes complete events from a buffer that has more to come."""
@@ -129,7 +147,8 @@ class EventStream:
             with memoryview(buffer) as view:
                 return decode(view[:end], exact=self._exact), end
         except msgspec.DecodeError as problem:
-            if "truncated" in str(problem):
+            # Half a surrogate pair at the end passes for text that goes on.
+            if "truncated" in str(problem) and b"\\u" not in buffer[max(end - 16, 0) : end]:
                 return None
         text = buffer[:end].decode("utf-8", "surrogateescape")
         try:
@@ -137,6 +156,8 @@ class EventStream:
         except MalformedError as problem:
             if problem.cut_off:
                 return None
+            if problem.too_deep:
+                raise too_deep(self._path) from problem
             raise damaged(self._path, self._num_bytes - len(buffer) + problem.position) from problem
         return events, len(text[:stop].encode("utf-8", "surrogateescape"))
 
@@ -179,9 +200,9 @@ def _as_object(after: bytes | bytearray) -> bytes:
 
 
 def _object(text: bytes | bytearray) -> dict[str, Any] | None:
-    """The JSON object that ``text`` is, None if it is none."""
+    """The JSON object that ``text`` is, None if it is none. Raises ``RecursionError`` where it is nested too deeply."""
     try:
-        found = json.loads(bytes(text).decode("utf-8", "replace"), strict=False)
-    except (ValueError, RecursionError):
+        found = json.loads(bytes(text).decode("utf-8", "replace"), strict=False, parse_int=parse_integer)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from bagel_perf.analysis.traces.apis import plain_name
 from bagel_perf.analysis.traces.assembly import Rows, assemble
 from bagel_perf.analysis.traces.columns import Numbering
-from bagel_perf.analysis.traces.failures import READABLE, RECORD, damaged, empty
+from bagel_perf.analysis.traces.failures import damaged, empty
+from bagel_perf.analysis.traces.foreign import other_database, without_cuda
 from bagel_perf.analysis.traces.nsys_stacks import call_sites
 from bagel_perf.analysis.traces.nsys_tables import Export, numbers_named
 from bagel_perf.analysis.traces.table import (
@@ -28,7 +30,6 @@ from bagel_perf.analysis.traces.table import (
     Mask,
 )
 from bagel_perf.analysis.traces.trace import Source, Trace
-from bagel_perf.schema.errors import UsageError
 
 # A packed thread number holds machine, process and thread; without its lowest bits it is the process.
 THREADS_PER_PROCESS = 1 << 24
@@ -42,6 +43,9 @@ _GPU_TABLES = {
 }
 _SYNC_TABLE = "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION"
 _NVTX_TABLE = "NVTX_EVENTS"
+_TABLES_OF_ALL = ("StringIds", "META_DATA_EXPORT")
+MAX_SPAN_NS = 30 * 86400 * 10**9
+"""No recording is longer; what lies further from the rest of its trace has no time that can be believed."""
 _GPU_COLUMNS = (
     *("start", "end", "deviceId", "streamId", "correlationId", "globalPid", "demangledName", "shortName", "bytes"),
     *("copyKind", "srcKind", "dstKind"),
@@ -55,27 +59,32 @@ _DIRECTIONS = (
 _OPERATOR = re.compile(r"^(?P<name>.+?), (seq|op_id) ?= ?\d+")
 
 
-def read_nsys(path: Path, num_bytes: int) -> Trace:
-    """The trace of an export; raises ``UsageError`` where the file is another database, damaged or without events."""
+def read_nsys(path: Path, num_bytes: int, shown: Path | None = None) -> Trace:
+    """The trace of an export; raises ``UsageError`` where the file is another database, damaged or without events.
+
+    ``shown`` is what errors call a file that is a copy.
+    """
+    shown = shown or path
     try:
         with Export(path) as export:
-            known = {*_CALL_TABLES, *_GPU_TABLES, _SYNC_TABLE, _NVTX_TABLE, "StringIds"}
-            if not export.tables & known:
-                raise UsageError("sqlite file is no trace", value=path, allowed=READABLE, remedy=RECORD)
+            if not export.tables & {*_CALL_TABLES, *_GPU_TABLES, _SYNC_TABLE, _NVTX_TABLE, *_TABLES_OF_ALL}:
+                raise other_database(shown, export.tables)
             reader = _Reader(export)
             reader.read()
+            if not reader.rows.any():
+                raise empty(shown) if export.tables & {*_CALL_TABLES, *_GPU_TABLES} else without_cuda(shown)
     except (sqlite3.Error, UnicodeDecodeError) as problem:
-        raise damaged(path) from problem
-    if not reader.rows.any():
-        raise empty(path)
+        raise damaged(shown) from problem
     source = Source(
         format="nsys",
-        file=path.name,
+        file=shown.name,
         num_bytes=num_bytes,
         num_events=reader.num_events,
         versions=reader.versions,
         device_names=reader.device_names,
         notes=reader.notes(),
+        num_unnamed_calls=reader.num_unnamed_calls,
+        num_unreadable_activities=reader.num_unreadable_activities,
     )
     return assemble(
         source,
@@ -95,8 +104,12 @@ class _Reader:
         self._strings = export.texts("StringIds", "id", "value")
         self._zero_ns: int | None = None
         self._processes: Numbering[int] = Numbering()
+        columns_of = {
+            **dict.fromkeys((*_GPU_TABLES, _SYNC_TABLE), "globalPid"),
+            **dict.fromkeys(_CALL_TABLES, "globalTid"),
+        }
         self._has_processes = all(
-            "globalPid" in export.columns(table) for table in (*_GPU_TABLES, _SYNC_TABLE) if table in export.tables
+            column in export.columns(table) for table, column in columns_of.items() if table in export.tables
         )
         self._site_of_chain, self.sites = call_sites(export, self._strings)
         self.rows = Rows()
@@ -104,6 +117,10 @@ class _Reader:
         self.threads: Numbering[int] = Numbering()
         self.num_events = 0
         self.num_stream_waits = 0
+        self.num_unnamed_calls = 0
+        self.num_unreadable_activities = 0
+        self._num_unreadable = 0
+        self._num_unnamed_kernels = 0
         exported = export.pairs("META_DATA_EXPORT", "name", "value")
         self.versions = {name: value for name, value in exported.items() if "VERSION" in name}
         self.device_names = {
@@ -120,24 +137,46 @@ class _Reader:
         self._read_ranges()
 
     def notes(self) -> tuple[str, ...]:
-        """What was assumed."""
+        """What was assumed or left out."""
         used = {"ENUM_CUDA_MEMCPY_OPER": "CUPTI_ACTIVITY_KIND_MEMCPY", "ENUM_CUPTI_SYNC_TYPE": _SYNC_TABLE}
         missing = [
             enumeration
             for enumeration, table in used.items()
             if table in self._export.tables and enumeration not in self._export.tables
         ]
-        return (f"the export lacks {', '.join(missing)}; CUPTI's numbers are assumed",) if missing else ()
+        why = "" if "StringIds" in self._export.tables else " (the export lacks StringIds)"
+        found = {
+            f"calls without a name{why}, so waits and launches are unknown": self.num_unnamed_calls,
+            f"kernels without a name{why}": self._num_unnamed_kernels,
+            "events left out because their time cannot be read": self._num_unreadable,
+            "events of the GPU among those left out": self.num_unreadable_activities,
+        }
+        assumed = (f"the export lacks {', '.join(missing)}; CUPTI's numbers are assumed",) if missing else ()
+        return assumed + tuple(f"{what}: {number}" for what, number in found.items() if number)
+
+    def _rows(self, table: str, columns: Sequence[str], where: str = "end > 0") -> Iterator[dict[str, Ints]]:
+        """Rows of integers whose times can be believed; others are counted."""
+        for rows in self._export.integers(table, columns, where):
+            start_ns, end_ns = rows["start"], rows["end"]
+            if self._zero_ns is None and (start_ns >= 0).any():
+                self._zero_ns = int(np.median(start_ns[start_ns >= 0]))
+            zero_ns = self._zero_ns or 0
+            readable = (start_ns >= 0) & (np.abs(start_ns - zero_ns) <= MAX_SPAN_NS)
+            readable &= np.abs(end_ns - zero_ns) <= MAX_SPAN_NS
+            num_unreadable = int((~readable).sum())
+            self._num_unreadable += num_unreadable
+            self.num_unreadable_activities += num_unreadable if table in _GPU_TABLES else 0
+            if readable.any():
+                yield {name: column[readable] for name, column in rows.items()} if num_unreadable else rows
 
     def _read_calls(self, table: str) -> None:
-        for columns in self._export.integers(
-            table, ("start", "end", "globalTid", "correlationId", "nameId", "callchainId"), "end > 0"
-        ):
-            thread = columns["globalTid"]
+        for columns in self._rows(table, ("start", "end", "globalTid", "correlationId", "nameId", "callchainId")):
+            thread, name_id = columns["globalTid"], columns["nameId"]
+            self.num_unnamed_calls += self._num_unknown(name_id)
             self.rows.calls.add(
                 **self._times(columns),
                 thread=self.threads.of(thread.tolist()),
-                name=self._named(columns["nameId"], plain=True),
+                name=self._named([name_id], "call", plain=True),
                 correlation=self._correlation(columns["correlationId"], thread - thread % THREADS_PER_PROCESS),
                 site=self._sites(columns["callchainId"]),
             )
@@ -146,7 +185,7 @@ class _Reader:
         directions = self._export.texts("ENUM_CUDA_MEMCPY_OPER", "id", "name", "label")
         memories = self._export.texts("ENUM_CUDA_MEM_KIND", "id", "name", "label")
         gpu_by_ordinal = self._gpus()
-        for columns in self._export.integers(table, _GPU_COLUMNS, "end > 0"):
+        for columns in self._rows(table, _GPU_COLUMNS):
             num_rows = len(columns["start"])
             copy = np.full(num_rows, OTHER_COPY)
             if kind == MEMCPY:
@@ -178,7 +217,7 @@ class _Reader:
         streams = numbers_named(types, ["STREAM_SYNC"], 3)
         labels = self.names.of(["Context Sync", "Event Sync", "Stream Sync"])
         columns_read = ("start", "end", "correlationId", "globalPid", "syncType")
-        for columns in self._export.integers(_SYNC_TABLE, columns_read, "end > 0"):
+        for columns in self._rows(_SYNC_TABLE, columns_read):
             between_streams = _among(columns["syncType"], stream_waits)
             self.num_stream_waits += int(between_streams.sum())
             kept = {name: column[~between_streams] for name, column in columns.items()}
@@ -195,7 +234,7 @@ class _Reader:
         texts = self._export.strings(_NVTX_TABLE, "text")
         has_type = "eventType" in self._export.columns(_NVTX_TABLE)
         wanted = f"end > start AND eventType IN ({', '.join(map(str, sorted(ranges)))})" if has_type else "end > start"
-        for columns in self._export.integers(_NVTX_TABLE, ("start", "end", "globalTid", "textId", "rowid"), wanted):
+        for columns in self._rows(_NVTX_TABLE, ("start", "end", "globalTid", "textId", "rowid"), wanted):
             labels = [
                 texts.get(row) or self._strings.get(number, "")
                 for row, number in zip(columns["rowid"].tolist(), columns["textId"].tolist(), strict=True)
@@ -216,31 +255,48 @@ class _Reader:
     def _times(self, columns: dict[str, Ints]) -> dict[str, np.ndarray]:
         start_ns, end_ns = columns["start"], columns["end"]
         self.num_events += len(start_ns)
-        if self._zero_ns is None:
-            self._zero_ns = int(start_ns[0]) if len(start_ns) else None
         zero_ns = self._zero_ns or 0
         return {"start_us": (start_ns - zero_ns) / 1e3, "end_us": (np.maximum(end_ns, start_ns) - zero_ns) / 1e3}
 
-    def _named(self, string_ids: Ints, *, plain: bool = False) -> Ints:
-        """Numbers of names for numbers of strings."""
-        distinct, place = np.unique(string_ids, return_inverse=True)
-        texts = [self._strings.get(int(number), f"string {number}").strip() for number in distinct]
-        return self.names.of([plain_name(text) if plain else text for text in texts])[place]
+    def _named(self, string_ids: Sequence[Ints], what: str, *, plain: bool = False) -> Ints:
+        """Numbers of names for numbers of strings; the first of the columns that has a string counts."""
+        distinct, place = np.unique(np.stack(string_ids), axis=1, return_inverse=True)
+        texts = [self._text(numbers, what) for numbers in distinct.T.tolist()]
+        return self.names.of([plain_name(text) if plain else text for text in texts])[place.reshape(-1)]
+
+    def _text(self, numbers: Sequence[int], what: str) -> str:
+        texts = (self._strings.get(number, "").strip() for number in numbers)
+        return next(filter(None, texts), f"{what} {max(numbers)} (name unknown)")
+
+    def _num_unknown(self, string_ids: Ints) -> int:
+        """How many of the numbers stand for no string."""
+        distinct, count = np.unique(string_ids, return_counts=True)
+        pairs = zip(distinct.tolist(), count.tolist(), strict=True)
+        return sum(number for string_id, number in pairs if not self._strings.get(string_id, "").strip())
 
     def _activity_names(self, kind: int, columns: dict[str, Ints], copy: Ints, pageable: Mask) -> Ints:
         if kind == KERNEL:
-            known = columns["demangledName"] != NONE
-            return self._named(np.where(known, columns["demangledName"], columns["shortName"]))
+            return self._kernel_names(columns["demangledName"], columns["shortName"])
         if kind != MEMCPY:
             return self.names.of([{MEMSET: "Memset", GRAPH: "CUDA graph"}[kind]] * len(copy))
         words = {HOST_TO_DEVICE: "HtoD", DEVICE_TO_HOST: "DtoH", DEVICE_TO_DEVICE: "DtoD", OTHER_COPY: "other"}
         pairs = zip(copy.tolist(), pageable.tolist(), strict=True)
         return self.names.of([f"Memcpy {words[way]}{' (Pageable)' * slow}" for way, slow in pairs])
 
+    def _kernel_names(self, demangled: Ints, short: Ints) -> Ints:
+        """Names of kernels, the short ones where 0 or NULL stands for the whole ones."""
+        is_known = np.isin(demangled, [number for number in np.unique(demangled).tolist() if number in self._strings])
+        if is_known.all():
+            return self._named([demangled], "kernel")
+        self._num_unnamed_kernels += self._num_unknown(np.where(is_known, demangled, short))
+        return self._named([demangled, short], "kernel")
+
     def _correlation(self, correlation: Ints, process: Ints) -> Ints:
         """Numbers that no two processes share; a call and its activity have the same."""
         if not self._has_processes:
             return correlation
+        if len(self._processes) == 1:  # NULL is the only one that there is
+            process = np.where(process == NONE, next(iter(self._processes)), process)
         distinct, place = np.unique(process, return_inverse=True)
         number = self._processes.of(distinct.tolist())[place]
         return np.where(correlation >= 0, (number << 32) | correlation, NONE)

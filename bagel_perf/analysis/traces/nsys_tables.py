@@ -43,13 +43,15 @@ class Export:
         has = self.columns(table) | {"rowid"}
         if table not in self.tables:
             return
+        if missing := {"start", "end"} & set(columns) - has:
+            raise _no_numbers(table, f"column {min(missing)} is missing")
         chosen = ", ".join(f'COALESCE("{name}", {NONE})' if name in has else str(NONE) for name in columns)
         cursor = self._connection.execute(f'SELECT {chosen} FROM "{table}" WHERE {where}')
         while rows := cursor.fetchmany(ROWS_AT_A_TIME):
             try:
                 values = np.array(rows, np.int64)
             except (ValueError, TypeError, OverflowError) as problem:
-                raise UsageError("table of the trace holds no numbers", value=table, allowed=str(problem)) from problem
+                raise _no_numbers(table, "its columns hold whole numbers of 64 bits") from problem
             yield {name: values[:, i] for i, name in enumerate(columns)}
 
     def texts(self, table: str, key: str, *columns: str) -> dict[int, str]:
@@ -74,6 +76,11 @@ class Export:
             return {}
         query = f'SELECT rowid, "{column}" FROM "{table}" WHERE "{column}" IS NOT NULL'
         return {int(k): str(v) for k, v in self._connection.execute(query)}
+
+
+def _no_numbers(table: str, allowed: str) -> UsageError:
+    what = "table of the trace holds no numbers"
+    return UsageError(what, value=table, allowed=allowed, remedy="export the trace again")
 
 
 def numbers_named(enumeration: Mapping[int, str], words: Sequence[str], fallback: int) -> set[int]:

@@ -39,7 +39,8 @@ class Regions:
         The threads on which autograd runs backward have no annotations of their own; theirs are those of the thread
         that waits for them.
         """
-        levels = self._nest.enclosing(moments_us, self._stand_ins[thread] if len(thread) else thread)[:, :MAX_DEPTH]
+        stand_ins = self._stand_ins[thread] if len(thread) else thread
+        levels = self._nest.outermost(moments_us, stand_ins, MAX_DEPTH)
         path = np.zeros(len(levels), np.int64)
         for rows in levels.T:
             inside = np.flatnonzero(rows != NONE)
@@ -54,7 +55,7 @@ class Regions:
     def spans(self) -> tuple[Ints, Floats, Floats]:
         """For each annotation the path that it is the last part of, its length, and its start."""
         middle_us = (self._spans.start_us + self._spans.end_us) / 2
-        levels = self._nest.enclosing(middle_us, self._spans.thread)[:, :MAX_DEPTH]
+        levels = self._nest.outermost(middle_us, self._spans.thread, MAX_DEPTH)
         path = np.zeros(len(levels), np.int64)
         for rows in levels.T:
             outer = (rows != NONE) & (rows <= np.arange(len(rows)))

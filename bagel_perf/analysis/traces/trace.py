@@ -18,7 +18,11 @@ TraceFormat: TypeAlias = Literal["kineto", "nsys"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a trace comes from. ``versions`` are the recorder's own words, ``device_names`` by device number."""
+    """Where a trace comes from. ``versions`` are the recorder's own words, ``device_names`` by device number.
+
+    ``num_unnamed_calls`` calls have no name, so nobody can say what they did; ``num_unreadable_activities`` activities
+    of the GPU had to be left out.
+    """
 
     format: TraceFormat
     file: str
@@ -27,6 +31,8 @@ class Source:
     versions: dict[str, str] = field(default_factory=dict)
     device_names: dict[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    num_unnamed_calls: int = 0
+    num_unreadable_activities: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
