@@ -77,6 +77,8 @@ def next_line(report: TraceReport) -> str:
         return f"next: record the GPU as well; without it {rest}"
     if report.launches is None or (report.lost_gpu_ms is None and report.gpu_idle_ms is not None):
         return "next: record the runtime calls with their correlation; without them idle time has no cause"
+    if report.gpu_idle_ms is None and not report.graph_launches:
+        return "next: record it again; without all events of the GPU idle time cannot be told"
     if report.gpu_idle_ms is None:
         return "next: record the kernels of graphs (nsys --cuda-graph-trace=node), or run once without graphs"
     if report.gpu_busy_ms >= BUSY_SHARE * report.window_ms * len(report.devices):

@@ -57,6 +57,12 @@ class Rows:
         """Whether any table has a row."""
         return self.least_us() is not None
 
+    def scale(self, factor: float) -> None:
+        """Multiplies all times."""
+        for field in dataclasses.fields(self):
+            columns: Columns = getattr(self, field.name)
+            columns.scale(factor)
+
     def least_us(self) -> float | None:
         """The time of the first event."""
         tables: list[Columns] = [getattr(self, field.name) for field in dataclasses.fields(self)]

@@ -25,6 +25,8 @@ def is_idle_reliable(findings: Findings) -> bool:
     Replays of graphs whose kernels are missing make a busy device look idle; so does work for which the host waits
     while nothing is recorded.
     """
+    if findings.trace.source.num_unreadable_activities:
+        return False
     if not findings.launches.num_graph_launches:
         return True
     return not (findings.launches.hides_kernels or _waits_for_nothing(findings))
@@ -49,6 +51,17 @@ def warnings(findings: Findings) -> tuple[str, ...]:
         found.append(
             f"LAUNCHES WITHOUT WORK: of {int(launches.is_launch.sum())} launches {launches.num_without_work} show no "
             "kernel, so rows were lost; idle time is an upper bound"
+        )
+    source = trace.source
+    if source.num_unreadable_activities:
+        found.append(
+            f"EVENTS OF THE GPU LEFT OUT: of {source.num_unreadable_activities} the time cannot be read, so it did "
+            "more than is shown; idle time is unknown"
+        )
+    if source.num_unnamed_calls:
+        found.append(
+            f"CALLS WITHOUT NAMES: what {source.num_unnamed_calls} calls did cannot be told, so waits and launches are "
+            "unknown"
         )
     if launches.num_graph_launches:
         found.append(_graph_warning(findings))

@@ -51,6 +51,15 @@ class Columns:
         """Whether there are rows."""
         return bool(self._chunks)
 
+    def column(self, name: str) -> Array:
+        """All of one column so far."""
+        return np.concatenate([np.empty(0), *(chunk[name] for chunk in self._chunks)])
+
+    def scale(self, factor: float) -> None:
+        """Multiplies all times."""
+        for chunk in self._chunks:
+            chunk["start_us"], chunk["end_us"] = chunk["start_us"] * factor, chunk["end_us"] * factor
+
     def least(self, name: str) -> float | None:
         """The smallest value of a column, None if there are no rows."""
         return min((float(chunk[name].min()) for chunk in self._chunks), default=None)

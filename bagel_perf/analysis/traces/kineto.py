@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bagel_perf.analysis.traces.apis import Api, api_of
 from bagel_perf.analysis.traces.assembly import Rows, assemble
 from bagel_perf.analysis.traces.columns import Columns, Numbering
 from bagel_perf.analysis.traces.failures import empty, foreign, timeless
@@ -63,6 +64,9 @@ _TABLE_BY_CATEGORY = {
     "Memset": "memsets",
     "cuda_sync": "syncs",
 }
+# Launches take 2 us and more. In microseconds such times occur only where kernels are waited for, and never in all.
+MIN_LAUNCHES, USUAL_LAUNCH_NS, LEAST_LAUNCH_NS = 3, 1500.0, 500.0
+IN_NANOSECONDS = "ts and dur are taken for nanoseconds: in microseconds each launch would take milliseconds"
 _KINDS = {"kernels": KERNEL, "memcpys": MEMCPY, "memsets": MEMSET}
 _DIRECTIONS = (
     (re.compile(r"dtoh|device\s*to\s*host|device\s*->\s*(host|page|pinned)", re.IGNORECASE), DEVICE_TO_HOST),
@@ -80,6 +84,9 @@ def read_kineto(read: Callable[[int], bytes], path: Path, num_bytes: int) -> Tra
         num_events += len(events)
         reader.take(events)
     _check(reader, stream, path, num_events)
+    in_nanoseconds = reader.counts_nanoseconds(says_so=stream.header.get("displayTimeUnit") == "ns")
+    if in_nanoseconds:
+        reader.rows.scale(1e-3)
     notes = () if stream.is_closed else ("the list of events is not closed, so the file may have been cut off",)
     source = Source(
         format="kineto",
@@ -88,7 +95,7 @@ def read_kineto(read: Callable[[int], bytes], path: Path, num_bytes: int) -> Tra
         num_events=num_events,
         versions=versions(stream.header),
         device_names=device_names(stream.header),
-        notes=notes + reader.notes(),
+        notes=notes + (IN_NANOSECONDS,) * in_nanoseconds + reader.notes(),
         num_unreadable_activities=reader.num_unreadable_activities,
     )
     return assemble(source, reader.rows, names=tuple(reader.names), threads=tuple(map(_label, reader.threads)))
@@ -151,6 +158,22 @@ class _Reader:
     def tells_of_gpu(self) -> bool:
         """Whether there are events of CUDA or HIP; kernels alone may be those of another accelerator."""
         return self.rows.calls.any() or self.rows.syncs.any() or (self.rows.activities.any() and not self.others)
+
+    def counts_nanoseconds(self, *, says_so: bool) -> bool:
+        """Whether times are nanoseconds: launches then take a thousand units and more, which no microseconds are.
+
+        The format counts microseconds, and its header says only how to display them; unless it names nanoseconds, all
+        times have to be whole and all launches as long.
+        """
+        calls = self.rows.calls
+        if not calls.any():
+            return False
+        is_launch = np.array([api_of(name) == Api.LAUNCH for name in self.names], np.bool_)
+        start_us = calls.column("start_us")
+        length_us = (calls.column("end_us") - start_us)[is_launch[calls.column("name").astype(np.int64)]]
+        if len(length_us) < MIN_LAUNCHES or np.median(length_us) < USUAL_LAUNCH_NS:
+            return False
+        return says_so or bool(length_us.min() >= LEAST_LAUNCH_NS and (start_us == np.rint(start_us)).all())
 
     def take(self, events: list[Any]) -> None:
         """Appends what there is in a list of decoded events."""

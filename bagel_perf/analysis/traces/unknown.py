@@ -14,7 +14,9 @@ MAX_ORPHANS_FOR_LOST = 0.5
 def without_unknown(report: TraceReport, findings: Findings) -> TraceReport:
     """The report with null for what a trace of these findings does not tell."""
     has_calls, has_gpu = len(findings.trace.calls) > 0, findings.has_gpu
-    if not has_calls:
+    if findings.trace.source.num_unnamed_calls:
+        report = _without_lost(_without_calls(report, knows_waits=False, knows_launches=False))
+    elif not has_calls:
         report = _without_calls(report, knows_waits=len(findings.trace.syncs) > 0, knows_launches=has_gpu)
     if has_gpu and (not has_calls or findings.orphan_share > MAX_ORPHANS_FOR_LOST):
         report = _without_lost(report)

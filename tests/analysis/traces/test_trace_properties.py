@@ -19,7 +19,7 @@ from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.traces import TraceReport
 from kineto_files import HEADER, Event, events
-from trace_scenes import Scene, random_scene
+from trace_scenes import Scene, random_scene, two_steps
 
 SHIFTS_NS = (0, 1, 999, 10**6 + 7, 4_759_597_058_852_123, 1_700_000_000_123_456_789, 4_102_444_800_000_000_001)
 FEW = settings(
@@ -93,6 +93,18 @@ def test_a_trace_tells_the_same_packed_as_text_and_in_pieces(
     with monkeypatch.context() as patched:
         patched.setattr(kineto_stream, "CHUNK_BYTES", max(chunk_bytes, 500))
         assert told(path, text_of(found, shift_ns)) == whole
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_times_in_nanoseconds_are_told_by_their_launches(tmp_path: Path, says_so: bool) -> None:
+    found = [event for event in events(two_steps(), 1000) if event["ph"] == "X"]
+    header = HEADER | ({"displayTimeUnit": "ns"} if says_so else {})
+    fine = [{**event, "ts": event["ts"] * 1000, "dur": event["dur"] * 1000} for event in found]
+    usual = told(tmp_path / "us.json", json.dumps(HEADER | {"traceEvents": found}))
+    scaled = told(tmp_path / "ns.json", json.dumps(header | {"traceEvents": fine}))
+    note = "ts and dur are taken for nanoseconds: in microseconds each launch would take milliseconds"
+    assert note in scaled.notes and note not in usual.notes
+    assert replace(scaled, notes=usual.notes, source=usual.source) == usual
 
 
 def test_the_unit_of_display_is_not_the_unit_of_times(tmp_path: Path) -> None:
