@@ -44,6 +44,11 @@ def too_deep(path: Path) -> UsageError:
     return UsageError("trace is damaged", value=path, allowed=allowed, remedy=COPY_AGAIN)
 
 
+def wrong_value(path: Path, what: str) -> UsageError:
+    """A value shows that the trace was not written by what recorded it."""
+    return UsageError("trace has a value that cannot be", value=path, allowed=what, remedy=RECORD)
+
+
 def timeless(path: Path) -> UsageError:
     """No event has a time that a trace can have."""
     allowed = "ts and dur count microseconds"

@@ -14,9 +14,18 @@ import numpy as np
 from bagel_perf.analysis.traces.apis import Api, api_of
 from bagel_perf.analysis.traces.assembly import Rows, assemble
 from bagel_perf.analysis.traces.columns import Columns, Numbering
-from bagel_perf.analysis.traces.failures import empty, foreign, timeless
+from bagel_perf.analysis.traces.failures import empty, foreign, timeless, wrong_value
 from bagel_perf.analysis.traces.foreign import left_out, not_pytorch, other_device
-from bagel_perf.analysis.traces.kineto_events import AnySlice, Begin, End, ExactSlice, Slice, Unreadable
+from bagel_perf.analysis.traces.kineto_events import (
+    MAX_TIME_DIGITS,
+    AnySlice,
+    Begin,
+    End,
+    ExactSlice,
+    Slice,
+    Unreadable,
+    WrongValueError,
+)
 from bagel_perf.analysis.traces.kineto_numbers import (
     MAX_IDENTITY,
     MAX_LABEL,
@@ -80,9 +89,12 @@ def read_kineto(read: Callable[[int], bytes], path: Path, num_bytes: int) -> Tra
     stream = EventStream(read, path)
     reader = _Reader()
     num_events = 0
-    for events in stream.chunks():
-        num_events += len(events)
-        reader.take(events)
+    try:
+        for events in stream.chunks():
+            num_events += len(events)
+            reader.take(events)
+    except WrongValueError as problem:
+        raise wrong_value(path, str(problem)) from problem
     _check(reader, stream, path, num_events)
     in_nanoseconds = reader.counts_nanoseconds(says_so=stream.header.get("displayTimeUnit") == "ns")
     if in_nanoseconds:
@@ -236,6 +248,10 @@ class _Reader:
 
     def _add_to(self, table: str, slices: list[AnySlice]) -> None:
         start_us, length_us = since(slices, self._origin), floats([each.dur for each in slices])
+        if not (np.isfinite(start_us) | (self._origin is None)).all() or not np.isfinite(length_us).all():
+            raise WrongValueError("the time of an event is no number")
+        if max(np.abs(start_us).max(), np.abs(length_us).max()) > 10.0**MAX_TIME_DIGITS:
+            raise WrongValueError(f"the time of an event has more than {MAX_TIME_DIGITS} digits")
         readable = is_within(start_us, MAX_SPAN_US) & is_within(length_us, MAX_SPAN_US)
         if not readable.all():
             self._miss(table, int((~readable).sum()))

@@ -21,6 +21,10 @@ import msgspec
 # All phases of the Chrome format, of which X (complete), B (begin) and E (end) are intervals of a thread.
 _OTHER_PHASES = "bnesTtpFfiICMPNODRcVv(),="
 _NO_NUMBER = re.compile(r"(?<=[:\[,])\s*[-+]?(?:nan|inf|infinity)(?:\(\w*\))?(?=\s*[,}\]])", re.IGNORECASE)
+# Bytes that are no UTF-8 arrive as U+DC80 to U+DCFF.
+_HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+MAX_TIME_DIGITS = 19
+"""Of whole microseconds, or nanoseconds since 1970."""
 _TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
 # Longer integers are no number of anything, and Python refuses to read those of thousands of digits.
 _MAX_DIGITS = 40
@@ -86,6 +90,10 @@ class Unreadable:
 AnySlice: TypeAlias = Slice | ExactSlice
 
 
+class WrongValueError(ValueError):
+    """A number that no clock or counter gives, or a text that is none: whoever wrote it cannot be believed."""
+
+
 class MalformedError(ValueError):
     """The text is no list of events; ``position`` is where it stops being one, ``cut_off`` whether it just ends.
 
@@ -117,7 +125,7 @@ def decode_any(text: str) -> tuple[list[AnySlice | Unreadable | None], int]:
 
     Raises ``MalformedError``.
     """
-    decoder = json.JSONDecoder(strict=False, parse_int=parse_integer)
+    decoder = json.JSONDecoder(strict=False, parse_int=_parse_counted)
     try:
         try:
             found, end = decoder.raw_decode(text)
@@ -135,6 +143,13 @@ def decode_any(text: str) -> tuple[list[AnySlice | Unreadable | None], int]:
 def parse_integer(text: str) -> int | float:
     """An integer of JSON, as a float where it is too long for anything that is counted."""
     return int(text) if len(text) <= _MAX_DIGITS else float(text)
+
+
+def _parse_counted(text: str) -> int:
+    """An integer of an event; raises ``WrongValueError`` where it is too long for anything that is counted."""
+    if len(text) > _MAX_DIGITS:
+        raise WrongValueError(f"a number has {len(text)} digits")
+    return int(text)
 
 
 def clean(value: object, max_chars: int | None = None) -> str:
@@ -163,20 +178,41 @@ def _mend(event: Mapping[str, Any]) -> AnySlice | Unreadable | None:
     kind = {"X": ExactSlice, "B": Begin, "E": End}.get(str(event.get("ph")))
     if kind is None:
         return None
-    time, length = _decimal(event.get("ts")), _decimal(event.get("dur", 0))
+    time, length = _time(event, "ts", None), _time(event, "dur", 0)
     if time is None or length is None:
         return Unreadable(clean(event.get("cat")))
     slice_type: Any = kind
     mended_slice: AnySlice = slice_type(
         ts=time if kind is ExactSlice else float(time),
-        cat=clean(event.get("cat")),
-        name=clean(event.get("name")),
+        cat=_text(event.get("cat")),
+        name=_text(event.get("name")),
         pid=_identity(event.get("pid")),
         tid=_identity(event.get("tid")),
         dur=float(length),
         args=_mended_args(event.get("args")),
     )
     return mended_slice
+
+
+def _time(event: Mapping[str, Any], field: str, default: object) -> Decimal | None:
+    """A time, None where something else is in its place; raises ``WrongValueError`` for what no clock gives."""
+    value = event.get(field, default)
+    try:
+        number = Decimal(str(value)) if isinstance(value, (str, int, float)) else None
+    except InvalidOperation:
+        return None
+    if number is not None and not number.is_finite():
+        raise WrongValueError(f"{field} of an event is {number}")
+    if number is not None and number.adjusted() >= MAX_TIME_DIGITS:
+        raise WrongValueError(f"{field} of an event has {number.adjusted() + 1} digits")
+    return number
+
+
+def _text(value: object) -> str:
+    """A text; raises ``WrongValueError`` where it has half of a character. Bytes that are no UTF-8 are replaced."""
+    if isinstance(value, str) and _HALF_CHARACTER.search(value):
+        raise WrongValueError("a text of an event has half of a character, a lone surrogate")
+    return clean(value)
 
 
 def _mended_args(args: object) -> Args:
@@ -210,4 +246,4 @@ def _integer(value: object, default: int) -> int:
 def _identity(value: object) -> int | str:
     number = _decimal(value)
     is_integer = number is not None and abs(number) < _MAX_INTEGER
-    return math.floor(number) if number is not None and is_integer else clean(value)
+    return math.floor(number) if number is not None and is_integer else _text(value)
