@@ -43,7 +43,7 @@ def change_lines(difference: TraceDifference) -> tuple[str, ...]:
 
 def totals_table(difference: TraceDifference) -> Table:
     """Figures of the whole traces, idle time by cause among them, before and after."""
-    causes: dict[str, str] = {name: f"  {label} (ms)" for name, label in CAUSE_LABELS.items()}
+    causes: dict[str, str] = {name: f"idle: {label} (ms)" for name, label in CAUSE_LABELS.items()}
     rows = []
     for total in difference.totals:
         rows.append((LABELS[total.name], *_before_and_after(total)))
