@@ -46,7 +46,7 @@ def totals_table(difference: TraceDifference) -> Table:
     causes: dict[str, str] = {name: f"idle: {label} (ms)" for name, label in CAUSE_LABELS.items()}
     rows = []
     for total in difference.totals:
-        rows.append((LABELS[total.name], *_before_and_after(total)))
+        rows.append((LABELS.get(total.name, total.name), *_before_and_after(total)))
         if total.name == "gpu_idle_ms":
             rows += [(causes.get(each.name, each.name), *_before_and_after(each)) for each in difference.idle_by_cause]
     return Table(
