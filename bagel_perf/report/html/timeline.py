@@ -31,6 +31,10 @@ POINTED = "The pointer on a wait shows its line, and what all waits of that line
 
 NOT_MARKED = "Not here: {names}. A replayed graph has no region inside it: see the loop."
 OLD = "Left out, of {names}: lanes of many merged bars whose profile does not say how full they are; record it anew."
+OLD_CAUSES = (
+    "Of {names}, recorded before idle time was split by cause: all of a gap that opened in a host sync counts as "
+    "restart after it, and the ends of the window as unknown."
+)
 EMPTY = "Given, and without a timeline: {names}; record it anew."
 TERMS = (
     "wall: between begin and end on the host; blocked: the host inside waits; lost: GPU idle through them; work of the "
@@ -48,9 +52,22 @@ def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
     empty = [report.subject for report in reports if report not in profiled]
     lacking = [Text(text=EMPTY.format(names=", ".join(empty)))] if empty else []
     blocks: tuple[Block, ...] = (
-        (*_apart(profiled, result), *_costs(profiled), *_drawings(profiled)) if profiled else tuple(_missing(result))
+        (*_apart(profiled, result), *_costs(profiled), *_old_causes(profiled), *_drawings(profiled))
+        if profiled
+        else tuple(_missing(result))
     )
     return Section(anchor="timeline", title="Timeline", blocks=(*lacking, *blocks))
+
+
+def _old_causes(reports: Sequence[SyncReport]) -> Iterator[Block]:
+    """Which profiles give a gap one cause; those that split it say what their devices computed as well."""
+    old = [
+        report.subject
+        for report in reports
+        if report.profile and report.profile.gaps and all(each.compute_ms is None for each in report.profile.devices)
+    ]
+    if old:
+        yield Text(text=OLD_CAUSES.format(names=", ".join(old)))
 
 
 def _missing(result: Result) -> Iterator[Block]:

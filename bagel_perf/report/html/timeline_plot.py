@@ -25,9 +25,9 @@ IDLE_COLOURS: dict[Cause, str] = {
     "allocator": svg.IDLE[4],
     "data_loader": svg.IDLE[5],
     "cpu_elsewhere": svg.SERIES[3],
-    "launch_bound": svg.IDLE[6],
+    "launch_bound": svg.SERIES[1],
     "launch_overhead": svg.IDLE[1],
-    "queued": svg.IDLE[7],
+    "queued": svg.IDLE[6],
     "unknown": svg.INK,
 }
 WAIT_COLOURS: dict[str, str] = {

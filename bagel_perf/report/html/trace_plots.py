@@ -32,7 +32,7 @@ RANKS_CAPTION = (
     "The window of each rank: computing and copies, communication beside which nothing was computed, and idle time. In "
     "communication a rank waits for those that arrive later."
 )
-RANK_PARTS = ((GPU, "at work"), (svg.IDLE[0], "exposed communication"), (svg.MUTED, "idle"))
+RANK_PARTS = ((GPU, "at work"), (svg.SERIES[1], "exposed communication"), (svg.MUTED, "idle"))
 
 Row = tuple[str, float, dict[str, float]]
 """Label, busy time in ms, and idle time in ms by cause."""
