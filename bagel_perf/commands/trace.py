@@ -13,7 +13,7 @@ from bagel_perf.analysis.traces.ranks import compare_ranks, ranked
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.analysis.traces.shortening import shortened
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
-from bagel_perf.commands.trace_inputs import trace_files
+from bagel_perf.commands.trace_inputs import STDIN, trace_files
 from bagel_perf.commands.trace_page import check_page, write_ranks_page, write_trace_page
 from bagel_perf.report.progress import ReadingView
 from bagel_perf.report.rank_text import print_ranks
@@ -39,6 +39,8 @@ def run_trace(
     files, notes = trace_files(paths)
     references, more = trace_files(against)
     check_page(html, json_path, [*files, *references])
+    if STDIN in files and STDIN in references:
+        raise UsageError("stdin can be read once", value=STDIN, allowed="one of FILE and --against")
     if references and (len(files) > 1) != (len(references) > 1):
         counts = f"{len(files)} and {len(references)}"
         raise UsageError("traces cannot be compared", value=counts, allowed="one with one, or as many ranks with ranks")

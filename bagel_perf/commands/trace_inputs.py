@@ -8,8 +8,10 @@ from pathlib import Path
 
 from bagel_perf.schema.errors import UsageError
 
-SUFFIXES = (".json", ".json.gz", ".sqlite", ".sqlite3")
+STDIN = Path("-")
+ENDINGS = ".json and .sqlite, packed or not"
 MAX_NAMED = 5
+_IS_TRACE = re.compile(r"(?i).+\.(json|sqlite3?)(\.(gz|bz2|xz|zst|zip))?")
 
 
 def trace_files(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
@@ -39,9 +41,9 @@ def _of_folder(folder: Path) -> tuple[list[Path], list[str]]:
         entries = sorted(folder.iterdir(), key=lambda each: natural(each.name))
     except OSError as problem:
         raise UsageError("folder cannot be read", value=folder, allowed=problem.strerror or str(problem)) from problem
-    found = [each for each in entries if each.name.lower().endswith(SUFFIXES) and each.is_file()]
+    found = [each for each in entries if _IS_TRACE.fullmatch(each.name) and each.is_file()]
     if not found:
-        allowed = f"files that end in {', '.join(SUFFIXES)}"
+        allowed = f"files that end in {ENDINGS}"
         raise UsageError("folder has no trace", value=folder, allowed=allowed, remedy="name a file, or another folder")
     others = [each.name for each in entries if each not in found]
     if not others:

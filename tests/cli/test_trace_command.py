@@ -71,7 +71,7 @@ def test_against_shows_the_difference_and_puts_it_into_the_json(trace: Path, tmp
     [
         (["gone.json"], "error: trace cannot be read (gone.json); No such file or directory; record one with"),
         (["."], "error: trace is empty (empty.json)"),
-        (["no traces"], "error: folder has no trace (no traces); files that end in .json, .json.gz, .sqlite"),
+        (["no traces"], "error: folder has no trace (no traces); files that end in .json and .sqlite, packed"),
         (["a.json.gz", "--against", "gone.json"], "error: trace cannot be read (gone.json)"),
         (["a.json.gz", "--top", "0"], "error: too few rows (0); --top 1 or more"),
         (["a.json.gz", "--json", "no/such/out.json"], "error: JSON cannot be written there (no/such/out.json)"),
