@@ -210,15 +210,20 @@ def syncs(
 
 @app.command()
 def trace(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="Kineto JSON, gzipped or not; Nsight Systems sqlite. - for stdin."),
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Kineto JSON or Nsight Systems sqlite, packed or not; - is stdin. Several, or a folder: a rank each.",
+        ),
     ],
     *,
     against: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A trace from before: show what changed.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A trace from before, or a folder of ranks: show what changed."),
     ] = None,
     top: Annotated[int, typer.Option(help="Rows of each table.")] = 10,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of it.")] = None,
     json_path: Json = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -226,7 +231,7 @@ def trace(
     """Finds in a recorded trace where the CPU waited for the GPU and why the GPU was idle."""
     from bagel_perf.commands.trace import run_trace
 
-    run_trace(file, against, top=top, json_path=json_path, quiet=quiet)
+    run_trace(files, against or [], top=top, html=html, json_path=json_path, quiet=quiet)
 
 
 @app.command(epilog=GATE_HELP)

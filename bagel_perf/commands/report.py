@@ -47,7 +47,7 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
         page = build_page(sources, profiles, beside=SUMMARY_FILE)
         texts = {PAGE_FILE: page_html(page), SUMMARY_FILE: page_markdown(page)}
     _write(out, texts)
-    _warn_of_size(texts[PAGE_FILE], "give fewer profiled runs")
+    warn_of_size(texts[PAGE_FILE], "give fewer profiled runs")
     if not quiet:
         print_line(f"page: {out / PAGE_FILE}; next: open it in a browser", stream_for_people(json_path))
     files = {"html": str(out / PAGE_FILE), "summary": str(out / SUMMARY_FILE)}
@@ -65,7 +65,7 @@ def write_page(result: Result, folder: Path) -> Path:
         page = build_page((source_of(result, folder),), beside=MARKDOWN_FILE)
         texts = {PAGE_FILE: page_html(page), MARKDOWN_FILE: page_markdown(page)}
     _write(folder, texts)
-    _warn_of_size(texts[PAGE_FILE], "measure fewer resolutions at once")
+    warn_of_size(texts[PAGE_FILE], "measure fewer resolutions at once")
     return folder / PAGE_FILE
 
 
@@ -78,7 +78,7 @@ def write_gate_page(report: GateReport, kept: Sequence[tuple[Result, Path]], pat
     with making_page([folder for _, folder in kept]):
         text = page_html(build_page(sources, gate=report) if kept else gate_page(report))
     write_text(path, text)
-    _warn_of_size(text, "judge results of fewer resolutions")
+    warn_of_size(text, "judge results of fewer resolutions")
 
 
 @contextlib.contextmanager
@@ -114,7 +114,8 @@ def is_foreign(page: Path) -> bool:
     return page.exists() and (not page.is_file() or WRITTEN_BY not in page.read_bytes())
 
 
-def _warn_of_size(page: str, remedy: str) -> None:
+def warn_of_size(page: str, remedy: str) -> None:
+    """Prints a warning where a page grew too large, with what helps."""
     num_bytes = len(page.encode())
     if num_bytes > MAX_PAGE_BYTES:
         size = f"{num_bytes / 1e6:.1f} MB, more than {MAX_PAGE_BYTES / 1e6:.0f}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bagel_perf.report.table import NONE, Column, Table
-from bagel_perf.report.trace_tables import OUTSIDE, short_name
-from bagel_perf.schema.trace_differences import SiteChange, TraceDifference
+from bagel_perf.report.trace_tables import CAUSE_LABELS, OUTSIDE, count_text, short_name
+from bagel_perf.schema.trace_differences import KernelChange, SiteChange, TotalChange, TraceDifference
 from bagel_perf.schema.traces import PATH_SEPARATOR
 
 LABELS = {
@@ -14,14 +14,14 @@ LABELS = {
     "launches": "launches",
     "gpu_busy_ms": "GPU busy (ms)",
     "gpu_idle_ms": "GPU idle (ms)",
-    "lost_gpu_ms": "lost GPU (ms)",
+    "lost_gpu_ms": "idle caused by syncs (ms)",
 }
 KERNEL_WIDTH = 52
 
 
 def change_tables(difference: TraceDifference, top: int) -> tuple[Table, ...]:
     """Totals, then waits, kernels and regions that changed; ``top`` rows of each."""
-    tables = [_totals(difference)]
+    tables = [totals_table(difference)]
     if difference.syncs:
         tables.append(_syncs(difference, top))
     if difference.kernels:
@@ -34,21 +34,30 @@ def change_tables(difference: TraceDifference, top: int) -> tuple[Table, ...]:
 def change_lines(difference: TraceDifference) -> tuple[str, ...]:
     """What keeps the traces from being compared at face value, and whether any wait changed."""
     lines = [f"- against {difference.reference}: {note}" for note in difference.notes]
-    if not difference.syncs:
+    waits = [(total.before, total.after) for total in difference.totals if total.name == "host_syncs"]
+    is_told = not any(None in each for each in waits)
+    if not difference.syncs and is_told:
         lines.append(f"- against {difference.reference}: the same waits from the same places")
     return tuple(lines)
 
 
-def _totals(difference: TraceDifference) -> Table:
-    rows = tuple(
-        (LABELS[total.name], _text(total.before), _text(total.after), _delta(total.before, total.after))
-        for total in difference.totals
-    )
+def totals_table(difference: TraceDifference) -> Table:
+    """Figures of the whole traces, idle time by cause among them, before and after."""
+    causes: dict[str, str] = {name: f"idle: {label} (ms)" for name, label in CAUSE_LABELS.items()}
+    rows = []
+    for total in difference.totals:
+        rows.append((LABELS.get(total.name, total.name), *_before_and_after(total)))
+        if total.name == "gpu_idle_ms":
+            rows += [(causes.get(each.name, each.name), *_before_and_after(each)) for each in difference.idle_by_cause]
     return Table(
         title=f"Against {difference.reference}",
         columns=(Column(header="total"), *_numeric("before", "after", "change")),
-        rows=rows,
+        rows=tuple(rows),
     )
+
+
+def _before_and_after(total: TotalChange) -> tuple[str, str, str]:
+    return _text(total.before), _text(total.after), _delta(total.before, total.after)
 
 
 def _syncs(difference: TraceDifference, top: int) -> Table:
@@ -57,7 +66,7 @@ def _syncs(difference: TraceDifference, top: int) -> Table:
             change.change,
             change.kind,
             _place(change),
-            f"{change.count_before} -> {change.count_after}",
+            _counts(change),
             f"{_text(change.lost_gpu_ms_before)} -> {_text(change.lost_gpu_ms_after)}",
         )
         for change in difference.syncs[:top]
@@ -66,7 +75,7 @@ def _syncs(difference: TraceDifference, top: int) -> Table:
         title="Host syncs that changed",
         columns=(
             *(Column(header=header) for header in ("change", "kind", "where")),
-            *_numeric("count", "lost GPU (ms)"),
+            *_numeric("count", "idle caused (ms)"),
         ),
         rows=rows,
         caption=_cut(len(difference.syncs), top),
@@ -78,8 +87,8 @@ def _kernels(difference: TraceDifference, top: int) -> Table:
         (
             change.change,
             short_name(change.name, KERNEL_WIDTH),
-            f"{change.count_before} -> {change.count_after}",
-            f"{change.total_ms_before:.3f} -> {change.total_ms_after:.3f}",
+            _counts(change),
+            f"{_text(change.total_ms_before)} -> {_text(change.total_ms_after)}",
         )
         for change in difference.kernels[:top]
     )
@@ -104,7 +113,7 @@ def _regions(difference: TraceDifference, top: int) -> Table:
     )
     return Table(
         title="Regions",
-        columns=(Column(header="region"), *_numeric("calls", "syncs", "lost GPU (ms)", "GPU idle (ms)")),
+        columns=(Column(header="region"), *_numeric("calls", "syncs", "idle caused (ms)", "GPU idle (ms)")),
         rows=rows,
         caption=_cut(len(difference.regions), top),
     )
@@ -116,6 +125,10 @@ def _place(change: SiteChange) -> str:
     return ", ".join(part for part in (line, change.op, region) if part) or OUTSIDE
 
 
+def _counts(change: SiteChange | KernelChange) -> str:
+    return f"{count_text(change.count_before)} -> {count_text(change.count_after)}"
+
+
 def _text(value: float | None) -> str:
     if value is None:
         return NONE
@@ -124,7 +137,7 @@ def _text(value: float | None) -> str:
 
 def _delta(before: float | None, after: float | None) -> str:
     if before is None or after is None:
-        return NONE
+        return NONE if before is after else "unknown"
     change = after - before
     if not change:
         return "0"

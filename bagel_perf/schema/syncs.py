@@ -12,7 +12,7 @@ from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError, CountersDrifted, Inconclusive, UsageError
 from bagel_perf.schema.runs import SyncDevice
 from bagel_perf.schema.sites import QuietOperator, Site, UnjudgedSite
-from bagel_perf.schema.traces import TraceReport
+from bagel_perf.schema.traces import TraceReport, upgraded
 from bagel_perf.schema.waits import HELD
 
 SCHEMA = "bagel-perf.syncs"
@@ -230,7 +230,8 @@ class SyncReport:
     @classmethod
     def from_json(cls, data: object) -> SyncReport:
         """The report of a JSON object; ``UsageError`` when it is none, or of a newer version."""
-        return codec.from_json(cls, codec.check_header(data, SCHEMA, VERSION))
+        found = dict(codec.check_header(data, SCHEMA, VERSION))
+        return codec.from_json(cls, {**found, "profile": upgraded(found.get("profile"))})
 
 
 def is_within(region: str, outer: str) -> bool:

@@ -1,4 +1,7 @@
-"""What changed from a reference trace to another one, as lists."""
+"""What changed from a reference trace to another one, as lists.
+
+Since 2026-11-30 a change may be unknown, and idle time is compared by cause; files from before have neither.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from typing import Literal
 
 from bagel_perf.schema.waits import Kind
 
-Change = Literal["gone", "new", "fewer", "more"]
+Change = Literal["gone", "new", "fewer", "more", "unknown"]
+"""Unknown where one of the two traces does not tell the number, or has it under names of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteChange:
-    """Waits from one place whose number changed; 0 is none. Lost times are null where a trace does not tell."""
+    """Waits from one place whose number changed; 0 is none, null unknown, and so it is with lost times."""
 
     change: Change
     kind: Kind
@@ -21,22 +25,22 @@ class SiteChange:
     line: int
     function: str
     region: str
-    count_before: int
-    count_after: int
+    count_before: int | None
+    count_after: int | None
     lost_gpu_ms_before: float | None
     lost_gpu_ms_after: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelChange:
-    """Kernels of one name whose number changed, with the time of all of them."""
+    """Kernels of one name whose number changed, with the time of all of them; null is unknown."""
 
     change: Change
     name: str
-    count_before: int
-    count_after: int
-    total_ms_before: float
-    total_ms_after: float
+    count_before: int | None
+    count_after: int | None
+    total_ms_before: float | None
+    total_ms_after: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,10 @@ class TotalChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceDifference:
-    """From ``reference`` to this trace. ``notes`` say what keeps the two from being compared at face value."""
+    """From ``reference`` to this trace. ``notes`` say what keeps the two from being compared at face value.
+
+    ``idle_by_cause`` has the causes that occur in one of the two, by name as in ``schema.traces.Cause``.
+    """
 
     reference: str
     totals: tuple[TotalChange, ...]
@@ -75,3 +82,4 @@ class TraceDifference:
     kernels: tuple[KernelChange, ...]
     regions: tuple[RegionChange, ...]
     notes: tuple[str, ...] = ()
+    idle_by_cause: tuple[TotalChange, ...] = ()

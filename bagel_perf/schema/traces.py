@@ -130,6 +130,27 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """One step: from its begin to that of the next one, to its own end if it is the last.
+
+    ``number`` counts from 0. Busy and idle time are those of its stretch; ``communication_ms`` is the time in kernels
+    of communication that the step launched, and ``exposed_communication_ms`` what of it nothing was computed beside.
+    All are sums over devices, null where unknown; causes that do not occur are left out of ``idle_by_cause_ms``.
+    """
+
+    number: int
+    is_warm_up: bool
+    start_ms: float
+    wall_ms: float
+    host_syncs: int | None
+    gpu_busy_ms: float | None
+    gpu_idle_ms: float | None
+    communication_ms: float | None
+    exposed_communication_ms: float | None
+    idle_by_cause_ms: dict[Cause, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Culprit:
     """Idle time of one cause through one thing: a line, a call, an operator, an annotation.
 
@@ -291,6 +312,7 @@ class TraceReport:
     captured_launches: int = 0
     launches_without_work: int | None = None
     phases: tuple[Phase, ...] = ()
+    steps: tuple[StepTime, ...] = ()
     culprits: tuple[Culprit, ...] = ()
     streams: tuple[StreamTime, ...] = ()
     queues: tuple[QueueLength, ...] = ()

@@ -81,14 +81,15 @@ def test_against_shows_the_difference_and_puts_it_into_the_json(trace: Path, tmp
     ("arguments", "message"),
     [
         (["gone.json"], "error: trace cannot be read (gone.json); No such file or directory; record one with"),
-        (["."], "error: trace is a folder (.); one file; name a trace in it"),
+        (["."], "error: trace is empty (empty.json)"),
+        (["no traces"], "error: folder has no trace (no traces); files that end in .json and .sqlite, packed"),
         (["a.json.gz", "--against", "gone.json"], "error: trace cannot be read (gone.json)"),
         (["-", "--against", "-"], "error: stdin can be read once (-); one of FILE and --against"),
         (["a.json.gz", "--top", "0"], "error: too few rows (0); --top 1 or more"),
         (["a.json.gz", "--json", "no/such/out.json"], "error: JSON cannot be written there (no/such/out.json)"),
         (["a.qdrep"], "error: report has to be exported first (a.qdrep);"),
         (["empty.json"], "error: trace is empty (empty.json)"),
-        ([], "error: Missing argument 'FILE'"),
+        ([], "error: Missing argument 'FILE...'"),
     ],
 )
 def test_what_cannot_be_done_ends_in_one_line_and_2(
@@ -96,6 +97,7 @@ def test_what_cannot_be_done_ends_in_one_line_and_2(
 ) -> None:
     monkeypatch.chdir(trace.parent)
     Path("empty.json").touch()
+    Path("no traces").mkdir()
     assert main(["trace", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""

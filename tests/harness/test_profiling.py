@@ -222,7 +222,9 @@ def test_only_the_sites_that_lost_most_are_priced() -> None:
     num_sites = NUM_PRICED + 2
     for number in range(num_sites):
         read(scene, end, number)
-        end += 140 + 10 * number  # the GPU is idle for longer after each
+        end += (
+            140 + 4 * number
+        )  # the GPU is idle for longer after each, and not so long that the host did something else
     read(scene, end, num_sites)
     source, collector = Source(), SyncCollector("cuda")
     with hearing(collector, source, source.listening):

@@ -13,17 +13,22 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from bagel_perf.analysis.traces.against import difference
 from bagel_perf.analysis.traces.analyse import analyse
+from bagel_perf.analysis.traces.ranks import compare_ranks
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.commands.streams import print_error
 from bagel_perf.report import inert
 from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
+from bagel_perf.report.html.content import Page
 from bagel_perf.report.html.page import build_page, gate_page, page_html
 from bagel_perf.report.html.page_markdown import page_markdown
 from bagel_perf.report.html.source import source_of
+from bagel_perf.report.html.trace_page import ranks_page, trace_page
 from bagel_perf.report.junit import junit_xml
 from bagel_perf.report.markdown import summary_markdown
 from bagel_perf.report.progress import ProgressView
+from bagel_perf.report.rank_text import print_ranks
 from bagel_perf.report.readme import section
 from bagel_perf.report.self_test_text import self_test_lines, self_test_table
 from bagel_perf.report.sync_tables import print_syncs
@@ -38,6 +43,7 @@ from bagel_perf.schema.runs import Picture, Run, TensorCheck
 from bagel_perf.schema.sabotages import SelfTest, Trial, Untouched
 from bagel_perf.schema.sites import Site, UnjudgedSite
 from bagel_perf.schema.syncs import BudgetCheck, Process, SyncReport
+from bagel_perf.schema.trace_ranks import RanksReport
 from bagel_perf.schema.traces import TraceReport
 from bagel_perf.schema.verification import Verification
 from committed_results import REPORTS
@@ -52,7 +58,9 @@ from hostile import (
     spoiled,
     xml_shape,
 )
+from rank_scenes import four_ranks
 from scripted import ENVIRONMENT
+from trace_stories import trace_of
 
 TEXTS = st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=6).map("".join)
 FEW = settings(
@@ -168,6 +176,30 @@ def test_a_terminal_gets_text_alone(record: Any, show: Callable[[Any, io.StringI
 @given(text=TEXTS)
 def test_a_terminal_gets_text_alone_of_a_trace(trace: TraceReport, text: str) -> None:
     check_terminal(printed(lambda record, stream: print_trace(record, 5, stream), spoiled(trace, consistent(text))))
+
+
+@pytest.fixture(scope="module")
+def ranks() -> RanksReport:
+    """Four ranks, each against itself, with all that a report may have."""
+    reports = {rank: analyse(trace_of(scene)) for rank, scene in enumerate(four_ranks())}
+    compared = {rank: replace(each, difference=difference(each, reports[0])) for rank, each in reports.items()}
+    return compare_ranks(compared, ["left aside: a.txt"])
+
+
+@FEWER
+@given(text=TEXTS)
+def test_a_terminal_gets_text_alone_of_ranks(ranks: RanksReport, text: str) -> None:
+    check_terminal(printed(lambda record, stream: print_ranks(record, 5, stream), spoiled(ranks, consistent(text))))
+
+
+@FEWER
+@given(text=TEXTS)
+def test_a_page_of_a_trace_has_the_shape_of_a_harmless_one(trace: TraceReport, ranks: RanksReport, text: str) -> None:
+    changed = replace(trace, difference=difference(trace, trace), warnings=("odd",))
+    made: list[tuple[Callable[[Any], Page], Any]] = [(trace_page, changed), (ranks_page, ranks)]
+    for make, record in made:
+        shapes = [html_shape(page_html(make(spoiled(record, consistent(each))))) for each in ("a ", text)]
+        assert shapes[0] == shapes[1]
 
 
 @FEW

@@ -25,7 +25,7 @@ FRAGMENTS = (
     "&#x3c;", "https://e.test/", "www.e.test", "\\", "\\[", "\t", "\u2028", "\x85", "[x]: y", "$x$", "{{7*7}}", "'",
     '"', "x" * 300, "    ", "===", "---", "::", ":", "[b]red[/b]",
 )  # fmt: skip
-KEPT = ("created", "idle_ms", "syncs_by_kind")
+KEPT = ("created", "idle_by_cause_ms", "syncs_by_kind")
 """Fields that have to be what they are for there to be anything to render."""
 
 

@@ -16,6 +16,7 @@ from bagel_perf.report.html.page import build_page, page_html
 from bagel_perf.report.html.source import source_of
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
+from rank_scenes import four_ranks, rank_files
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ("2026-11-26_h100-80gb_3e079d6", "2026-11-23_h200_252761e")
@@ -24,7 +25,9 @@ HISTORY = "history"
 GATE = "gate"
 LARGEST = "h200"
 """A committed page, with eight timelines."""
-PAGES = (*COMMITTED, HISTORY, HOSTILE, GATE, LARGEST)
+TRACE = "trace"
+RANKS = "ranks"
+PAGES = (*COMMITTED, HISTORY, HOSTILE, GATE, LARGEST, TRACE, RANKS)
 
 OF_HISTORY = ("2026-11-23_h200_252761e", "2026-11-26_h200_5841467", "2026-11-26_h200_5841467-2")
 
@@ -55,6 +58,8 @@ def report_of(name: str, folder: Path) -> Path:
     out = folder / name
     if name == GATE:
         return _gate_page(folder)
+    if name in (TRACE, RANKS):
+        return _trace_page(name, folder)
     if name == LARGEST:
         return ROOT / "reports" / "pages" / name / "report.html"
     if name == HOSTILE:
@@ -72,6 +77,18 @@ def _gate_page(folder: Path) -> Path:
     command = [sys.executable, "-m", "bagel_perf", "gate", f"reports/{after}", "--reference", f"reports/{before}"]
     done = subprocess.run([*command, "--html", str(page)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 5, done.stderr
+    return page
+
+
+def _trace_page(name: str, folder: Path) -> Path:
+    """Of a committed trace against another one, or of made-up ranks."""
+    page, traces = folder / f"{name}.html", ROOT / "tests" / "data" / "traces"
+    inputs = [traces / "torch211_h100.json.gz", "--against", traces / "torch211_h100_stacks.json.gz"]
+    if name == RANKS:
+        inputs = list(rank_files(folder, four_ranks()))
+    command = [sys.executable, "-m", "bagel_perf", "trace", *map(str, inputs), "--html", str(page), "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return page
 
 

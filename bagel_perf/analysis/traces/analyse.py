@@ -17,6 +17,7 @@ from bagel_perf.analysis.traces.phases import phases
 from bagel_perf.analysis.traces.prices import Prices
 from bagel_perf.analysis.traces.region_times import region_times
 from bagel_perf.analysis.traces.sites import syncs_by_kind, wait_sites
+from bagel_perf.analysis.traces.step_times import step_times
 from bagel_perf.analysis.traces.table import KERNEL, NONE
 from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.analysis.traces.unknown import without_unknown
@@ -39,7 +40,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
     idle_ms = {name: time_us / 1e3 for name, time_us in idle.by_cause_us().items()} if has_gpu else {}
     allocator_calls, allocator_ms = _allocator(findings)
     pageable_copies, pageable_copy_ms = _pageable_copies(findings)
-    naming = naming_of(findings)
+    naming, is_reliable = naming_of(findings), has_gpu and is_idle_reliable(findings)
     report = TraceReport(
         source=_source(trace),
         window_ms=findings.window.length_us / 1e3,
@@ -52,7 +53,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
         idle_by_cause_ms=idle_ms,
         lost_gpu_ms=float(idle.lost_by_wait_us.sum()) / 1e3 if has_gpu else None,
         price_ms=prices.of(range(len(waits))) if prices.num_affordable else None,
-        is_idle_reliable=has_gpu and is_idle_reliable(findings),
+        is_idle_reliable=is_reliable,
         syncs_by_kind=syncs_by_kind(waits.kind),
         allocator_calls=allocator_calls,
         allocator_ms=allocator_ms,
@@ -70,6 +71,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
         captured_launches=findings.launches.num_captured,
         launches_without_work=findings.launches.num_without_work if has_gpu else None,
         phases=phases(findings),
+        steps=step_times(findings, knows_idle=is_reliable),
         culprits=culprits(findings, naming),
         streams=stream_times(findings),
         queues=queue_lengths(findings),

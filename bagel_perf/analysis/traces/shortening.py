@@ -11,6 +11,7 @@ from bagel_perf.schema.traces import RegionTime, TraceReport
 MAX_SITES = 1000
 MAX_REGIONS = 500
 MAX_KERNELS = 1000
+MAX_STEPS = 1000
 
 
 def shortened(report: TraceReport) -> TraceReport:
@@ -21,7 +22,8 @@ def shortened(report: TraceReport) -> TraceReport:
         sites=report.sites[:MAX_SITES],
         regions=_most_telling(report.regions),
         kernels=report.kernels[:MAX_KERNELS],
-        notes=report.notes + tuple(_cuts(report.sites, report.regions, report.kernels)),
+        steps=report.steps[:MAX_STEPS],
+        notes=report.notes + tuple(_cuts(report.sites, report.regions, report.kernels, report.steps)),
         difference=None if difference is None else _shortened(difference),
     )
 
@@ -50,11 +52,14 @@ def _most_telling(regions: tuple[RegionTime, ...]) -> tuple[RegionTime, ...]:
     return tuple(region for region in regions if region.path in kept)
 
 
-def _cuts(sites: Sequence[object], regions: Sequence[object], kernels: Sequence[object]) -> Iterator[str]:
+def _cuts(
+    sites: Sequence[object], regions: Sequence[object], kernels: Sequence[object], steps: Sequence[object] = ()
+) -> Iterator[str]:
     for what, rows, limit in (
         ("places that wait", sites, MAX_SITES),
         ("regions", regions, MAX_REGIONS),
         ("kernels", kernels, MAX_KERNELS),
+        ("steps", steps, MAX_STEPS),
     ):
         if len(rows) > limit:
             yield f"of {len(rows)} {what} the first {limit} are listed"

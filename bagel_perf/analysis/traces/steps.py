@@ -27,12 +27,16 @@ _NUMBER = re.compile(r"[\s#_:]*\d+$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """Begin and end of each step, rising; the first ``num_warm_up`` of them are the warm-up."""
+    """Begin and end of each step, rising; the first ``num_warm_up`` of them are the warm-up.
+
+    ``of_device`` tells steps of the device's work from those of the host, which the work of the device follows.
+    """
 
     found_by: str
     start_us: Floats
     end_us: Floats
     num_warm_up: int
+    of_device: bool = False
 
     def __len__(self) -> int:
         return len(self.start_us)
@@ -102,13 +106,19 @@ def _of_kernels(trace: Trace, window: Window) -> Steps | None:
         if start_us[-1] - start_us[0] < MIN_COVERED * window.length_us:
             continue
         found_by = f"the kernels that come again every {period}"
-        return _steps(found_by, start_us, np.concatenate([start_us[1:], [window.end_us]]))
+        return _steps(found_by, start_us, np.concatenate([start_us[1:], [window.end_us]]), of_device=True)
     return None
 
 
-def _steps(found_by: str, start_us: Floats, end_us: Floats) -> Steps:
+def _steps(found_by: str, start_us: Floats, end_us: Floats, *, of_device: bool = False) -> Steps:
     length_us = end_us - start_us
     usual_us = float(np.median(length_us[len(length_us) // 2 :]))
     short = np.flatnonzero(length_us[1:] <= MAX_LONGER * usual_us)
     num_warm_up = 1 + int(short[0]) if len(short) else 1
-    return Steps(found_by=found_by, start_us=start_us, end_us=end_us, num_warm_up=min(num_warm_up, len(length_us) - 1))
+    return Steps(
+        found_by=found_by,
+        start_us=start_us,
+        end_us=end_us,
+        num_warm_up=min(num_warm_up, len(length_us) - 1),
+        of_device=of_device,
+    )

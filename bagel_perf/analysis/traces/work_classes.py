@@ -23,9 +23,14 @@ def kinds_of_work(trace: Trace) -> Ints:
     """COMPUTE, COMMUNICATION or COPY for each activity; setting memory is computing."""
     activities = trace.activities
     kinds = np.where(activities.kind == MEMCPY, COPY, COMPUTE)
-    is_communication = _by_name(trace, lambda name: _COMMUNICATION.search(name) is not None)
-    kinds[is_communication[activities.name] & (activities.kind != MEMCPY)] = COMMUNICATION
+    communicates = _by_name(trace, is_communication)
+    kinds[communicates[activities.name] & (activities.kind != MEMCPY)] = COMMUNICATION
     return kinds
+
+
+def is_communication(kernel: str) -> bool:
+    """Whether a kernel of this name exchanges data with other devices."""
+    return _COMMUNICATION.search(kernel) is not None
 
 
 def class_names(trace: Trace) -> tuple[Ints, tuple[str, ...]]:
@@ -35,7 +40,7 @@ def class_names(trace: Trace) -> tuple[Ints, tuple[str, ...]]:
     by_name = np.zeros(max(len(trace.names), 1), np.int64)
     for name in np.flatnonzero(np.bincount(activities.name, minlength=1)):
         text = trace.names[int(name)]
-        label: str = "communication" if _COMMUNICATION.search(text) else class_of(text)
+        label: str = "communication" if is_communication(text) else class_of(text)
         by_name[name] = names.setdefault(label, len(names))
     found = by_name[activities.name]
     for kind, label in _NAMES.items():

@@ -34,9 +34,12 @@ def thinned(points: Sequence[_T]) -> list[_T]:
     return list(points) if step <= 1 else [*points[:-1:step], points[-1]]
 
 
-def bounded(*sections: Section) -> tuple[Section, ...]:
-    """The sections with long tables and lists cut, and without the drawings for which there is no room."""
-    room = _Room()
+def bounded(*sections: Section, rest: str = REST) -> tuple[Section, ...]:
+    """The sections with long tables and lists cut, and without the drawings for which there is no room.
+
+    ``rest`` says where all of it is.
+    """
+    room = _Room(rest=rest)
     return tuple(
         dataclasses.replace(each, blocks=tuple(room.fitted(block) for block in each.blocks)) for each in sections
     )
@@ -46,6 +49,7 @@ def bounded(*sections: Section) -> tuple[Section, ...]:
 class _Room:
     """What is left of a page."""
 
+    rest: str = REST
     svg_bytes: int = MAX_SVG_BYTES
     cells: int = MAX_CELLS
 
@@ -55,7 +59,7 @@ class _Room:
             case TableBlock():
                 return self._table(block)
             case Bullets() if len(block.items) > MAX_ROWS:
-                more = f"and {len(block.items) - MAX_ROWS} more; {REST}"
+                more = f"and {len(block.items) - MAX_ROWS} more; {self.rest}"
                 return dataclasses.replace(block, items=(*block.items[:MAX_ROWS], more))
             case Plot():
                 self.svg_bytes -= len(block.svg)
@@ -72,6 +76,6 @@ class _Room:
         self.cells -= number * width
         if number == len(table.rows):
             return block
-        more = f"{counted(len(table.rows) - number, 'row')} more are not shown; {REST}"
+        more = f"{counted(len(table.rows) - number, 'row')} more are not shown; {self.rest}"
         caption = "; ".join(filter(None, (table.caption, more)))
         return dataclasses.replace(block, table=dataclasses.replace(table, rows=table.rows[:number], caption=caption))

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Plot, Section, Text, tables
 from bagel_perf.report.html.profiled import SIZE_MARK, devices_of, places_of, size_of, variant_of
 from bagel_perf.report.html.sites import place_text
-from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Strip, is_drawn_whole, timeline_svg
+from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
 from bagel_perf.report.html.trace_file import WHOLE, trace_links
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
+from bagel_perf.report.trace_tables import CAUSE_LABELS
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.traces import PATH_SEPARATOR, RegionTime
+from bagel_perf.schema.traces import CAUSES, PATH_SEPARATOR, Cause, RegionTime
 
 REGIONS = {"step": "One denoise step", "denoise_loop": "The denoise loop, all its steps", "ar": "One prefill"}
 """The innermost name of a region's path, and what a call of it is."""
@@ -30,6 +31,10 @@ POINTED = "The pointer on a wait shows its line, and what all waits of that line
 
 NOT_MARKED = "Not here: {names}. A replayed graph has no region inside it: see the loop."
 OLD = "Left out, of {names}: lanes of many merged bars whose profile does not say how full they are; record it anew."
+OLD_CAUSES = (
+    "Of {names}, recorded before idle time was split by cause: all of a gap that opened in a host sync counts as "
+    "restart after it, and the ends of the window as unknown."
+)
 EMPTY = "Given, and without a timeline: {names}; record it anew."
 TERMS = (
     "wall: between begin and end on the host; blocked: the host inside waits; lost: GPU idle through them; work of the "
@@ -47,9 +52,22 @@ def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
     empty = [report.subject for report in reports if report not in profiled]
     lacking = [Text(text=EMPTY.format(names=", ".join(empty)))] if empty else []
     blocks: tuple[Block, ...] = (
-        (*_apart(profiled, result), *_costs(profiled), *_drawings(profiled)) if profiled else tuple(_missing(result))
+        (*_apart(profiled, result), *_costs(profiled), *_old_causes(profiled), *_drawings(profiled))
+        if profiled
+        else tuple(_missing(result))
     )
     return Section(anchor="timeline", title="Timeline", blocks=(*lacking, *blocks))
+
+
+def _old_causes(reports: Sequence[SyncReport]) -> Iterator[Block]:
+    """Which profiles give a gap one cause; those that split it say what their devices computed as well."""
+    old = [
+        report.subject
+        for report in reports
+        if report.profile and report.profile.gaps and all(each.compute_ms is None for each in report.profile.devices)
+    ]
+    if old:
+        yield Text(text=OLD_CAUSES.format(names=", ".join(old)))
 
 
 def _missing(result: Result) -> Iterator[Block]:
@@ -140,13 +158,15 @@ def _place(report: SyncReport, number: int) -> str:
 
 
 def _table(reports: Sequence[SyncReport], name: str, title: str) -> Table:
-    rows = [(variant_of(report), *_texts(region)) for report in reports for region in _regions(report, name)]
-    idle = [f"idle: {label} (ms)" for _, label in IDLE_COLOURS.values()]
+    """A row a variant, and a column for each cause of idle time that occurs."""
+    found = [(variant_of(report), region) for report in reports for region in _regions(report, name)]
+    causes = [cause for cause in CAUSES if any(region.idle_by_cause_ms.get(cause) for _, region in found)]
+    idle = [f"idle: {CAUSE_LABELS[cause]} (ms)" for cause in causes]
     headers = ("calls", "wall (ms)", "host syncs", "blocked (ms)", "lost (ms)", "GPU busy (ms)", *idle)
     return Table(
         title=f"{title}: all calls of the profiled run",
         columns=(Column(header="variant"), *(Column(header=header, numeric=True) for header in headers)),
-        rows=tuple(rows),
+        rows=tuple((variant, *_texts(region, causes)) for variant, region in found),
         caption=TERMS,
     )
 
@@ -158,7 +178,8 @@ def _regions(report: SyncReport, name: str) -> Iterator[RegionTime]:
         yield min(found, key=lambda region: len(region.path))
 
 
-def _texts(region: RegionTime) -> tuple[str, ...]:
-    times = (region.blocked_ms, region.lost_gpu_ms, region.gpu_busy_ms, *map(region.idle_ms.get, IDLE_COLOURS))
+def _texts(region: RegionTime, causes: Sequence[Cause]) -> tuple[str, ...]:
+    idle_ms = map(region.idle_by_cause_ms.get, causes)
+    times = (region.blocked_ms, region.lost_gpu_ms, region.gpu_busy_ms, *idle_ms)
     syncs = NONE if region.host_syncs is None else str(region.host_syncs)
     return str(region.calls), f"{region.wall_ms:.1f}", syncs, *map(ms_text, times)

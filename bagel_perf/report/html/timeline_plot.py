@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bagel_perf.report.html import svg
-from bagel_perf.schema.traces import LANES, MAX_SEGMENTS, IdleClass, Lanes
+from bagel_perf.report.trace_tables import CAUSE_LABELS
+from bagel_perf.schema.traces import LANES, MAX_SEGMENTS, Cause, Lanes
 from bagel_perf.schema.waits import HINTS
 
 if TYPE_CHECKING:
@@ -15,13 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-IDLE_COLOURS: dict[IdleClass, tuple[str, str]] = {
-    "after_sync": (svg.WORSE, "a host sync"),
-    "launch_bound": (svg.SERIES[1], "launches too slow"),
-    "cpu_elsewhere": (svg.SERIES[3], "CPU busy elsewhere"),
-    "queued": (svg.SHADE, "queued"),
-    "nothing_to_do": (svg.MUTED, "nothing to do"),
-    "unknown": (svg.INK, "unknown"),
+IDLE_COLOURS: dict[Cause, str] = {
+    "host_sync": svg.WORSE,
+    "after_sync": svg.IDLE[0],
+    "unrecorded_work": svg.MUTED,
+    "one_time_setup": svg.IDLE[2],
+    "graph_capture": svg.IDLE[3],
+    "allocator": svg.IDLE[4],
+    "data_loader": svg.IDLE[5],
+    "cpu_elsewhere": svg.SERIES[3],
+    "launch_bound": svg.SERIES[1],
+    "launch_overhead": svg.IDLE[1],
+    "queued": svg.IDLE[6],
+    "unknown": svg.INK,
 }
 WAIT_COLOURS: dict[str, str] = {
     "scalar_read": svg.WAITS[0],
@@ -36,8 +43,15 @@ CPU, GPU = svg.SERIES[5], svg.SERIES[2]
 LANE_NAMES = {"cpu": "CPU", "syncs": "waits", "gpu": "GPU", "idle": "idle"}
 """From top to bottom."""
 LANE_HEIGHT = 0.8
-THIN = {"nothing_to_do": 0.2}
-"""Heights of causes that a colour alone would not tell from others."""
+HEIGHTS: dict[Cause, tuple[float, str]] = {
+    "launch_overhead": (0.5, "half as high"),
+    "queued": (0.5, "half as high"),
+    "unrecorded_work": (0.2, "thin"),
+    "unknown": (0.2, "thin"),
+}
+"""Of causes that a colour alone would not tell from others, with the word for it."""
+LEGEND_COLUMNS, LEGEND_ROW_IN = 4, 0.18
+DURATION = "ms since the call began, in a profiled run"
 LEAST_SHARE = 0.0012
 """Of the axis: as wide is a wait drawn at least, about a pixel, so that one of microseconds is seen."""
 LEAST_HEIGHT = 0.06
@@ -59,14 +73,17 @@ class Strip:
     places: tuple[str, ...] = ()
 
 
-def timeline_svg(key: str, strips: Sequence[Strip]) -> str:
-    """Strips below each other, each from the begin of its call on; as wide as the longest."""
+def timeline_svg(key: str, strips: Sequence[Strip], axis: str = DURATION) -> str:
+    """Strips below each other, each from the begin of its call on; as wide as the longest, ``axis`` below."""
 
     titles: dict[str, str] = {}
 
+    kinds = _kind_colours(strips)
+    num_entries = len(list(_legend(strips, kinds)))
+
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        kinds, longest_ms = _kind_colours(strips), max(strip.lanes.end_ms - strip.lanes.start_ms for strip in strips)
+        longest_ms = max(strip.lanes.end_ms - strip.lanes.start_ms for strip in strips)
         for row, strip in enumerate(strips):
             _paint_strip(axes, strip.lanes, row * ROW)
             titles.update(_paint_waits(axes, strip, row, kinds, LEAST_SHARE * longest_ms))
@@ -80,11 +97,12 @@ def timeline_svg(key: str, strips: Sequence[Strip]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(strips) * ROW - 0.8, -0.7)
         axes.set_xlim(0, longest_ms)
-        axes.set_xlabel("ms since the call began, in a profiled run")
+        axes.set_xlabel(axis)
         handles = list(_legend(strips, kinds))
-        figure.legend(handles=handles, loc="outside lower left", ncols=4)
+        figure.legend(handles=handles, loc="outside lower left", ncols=LEGEND_COLUMNS)
 
-    return svg.draw(key, 0.9 + 0.85 * len(strips), paint, titles)
+    height_in = 0.75 + 0.85 * len(strips) + LEGEND_ROW_IN * -(-num_entries // LEGEND_COLUMNS)
+    return svg.draw(key, height_in, paint, titles)
 
 
 def has_shares(lanes: Lanes, lane: str) -> bool:
@@ -125,8 +143,9 @@ def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
     _bars(axes, bars_of(lanes, "cpu"), zero, top, CPU)
     _bars(axes, bars_of(lanes, "gpu"), zero, top + 2, GPU)
     idle = bars_of(lanes, "idle")
-    for name, (colour, _) in IDLE_COLOURS.items():
-        _bars(axes, [bar for bar in idle if bar[2] == name], zero, top + 3, colour, height=THIN.get(name, LANE_HEIGHT))
+    for name, colour in IDLE_COLOURS.items():
+        height, _ = HEIGHTS.get(name, (LANE_HEIGHT, ""))
+        _bars(axes, [bar for bar in idle if bar[2] == name], zero, top + 3, colour, height=height)
 
 
 def _paint_waits(
@@ -177,9 +196,10 @@ def _legend(strips: Sequence[Strip], kinds: Mapping[str, str]) -> Iterator[Patch
     yield Square(color=GPU, label="GPU: at work")
     yield from (Square(color=colour, label=f"wait: {kind_label(kind)}") for kind, colour in kinds.items())
     found = {name for strip in strips for _, _, name in strip.lanes.idle}
-    for name, (colour, label) in IDLE_COLOURS.items():
+    for name, colour in IDLE_COLOURS.items():
         if name in found:
-            yield Square(color=colour, label=f"idle: {label}{', thin' * (name in THIN)}")
+            _, word = HEIGHTS.get(name, (LANE_HEIGHT, ""))
+            yield Square(color=colour, label=f"idle: {', '.join(filter(None, (CAUSE_LABELS[name], word)))}")
 
 
 def kind_label(kind: str) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bagel_perf.report.html.content import Link, Links
-from bagel_perf.report.html.timeline_plot import IDLE_COLOURS, Bar, Strip, bars_of, kind_label, waits_of
+from bagel_perf.report.html.timeline_plot import Bar, Strip, bars_of, kind_label, waits_of
+from bagel_perf.report.trace_tables import CAUSE_LABELS
 
 FILE = "bagel-perf-timelines.trace.json.gz"
 VIEWERS = {"Perfetto": "https://ui.perfetto.dev", "speedscope": "https://www.speedscope.app"}
@@ -65,7 +66,7 @@ def _label(lane: str, label: str) -> str:
     """Of a segment; a lane whose segments have none gives its own."""
     if lane.endswith("host syncs"):
         return kind_label(label)
-    causes: dict[str, str] = {known: cause for known, (_, cause) in IDLE_COLOURS.items()}
+    causes: dict[str, str] = {name: words for name, words in CAUSE_LABELS.items()}  # noqa: C416
     return causes.get(label, label) or lane.partition(": ")[2]
 
 

@@ -184,3 +184,17 @@ def test_lines_have_the_times_of_a_profile_where_there_is_one(watched: SyncRepor
 
 def test_a_kind_of_another_version_is_drawn_by_its_own_name() -> None:
     assert "wait: teleport" in timeline_svg("t", [Strip(variant="baseline", lanes=lanes((12.0, 13.0, "teleport")))])
+
+
+def test_profiles_from_before_causes_were_split_are_drawn_and_named() -> None:
+    paths = [REPORTS / "timelines-h200" / f"{name}-256.json.gz" for name in ("baseline", "fused")]
+    reports = [SyncReport.from_json(json.loads(gzip.decompress(path.read_bytes()))) for path in paths]
+    blocks = timeline_section(load(RESULT), reports).blocks
+    assert "Of baseline at 256x256, fused at 256x256, recorded before idle time was split by cause" in str(blocks)
+    headers = {column.header for block in blocks if isinstance(block, TableBlock) for column in block.table.columns}
+    assert {"idle: restart after a sync (ms)", "idle: launch-bound (ms)"} <= headers
+    assert "idle: data loader (ms)" not in headers, "it does not occur"
+
+
+def test_new_profiles_are_not_taken_for_old_ones(watched: SyncReport) -> None:
+    assert "recorded before idle time was split" not in str(timeline_section(load(RESULT), [watched]))

@@ -18,7 +18,7 @@ LANES = Lanes(
     cpu=((10, 14, ""), (15, 20, "")),
     syncs=((12, 13.5, "scalar_read"), (16, 17, "nonzero")),
     gpu=((11, 12, ""),),
-    idle=((12, 20, "after_sync"),),
+    idle=((12, 20, "host_sync"),),
 )
 STRIPS = {
     "One step": [Strip(variant="a", lanes=LANES, places=("x.py:1 t.item()", "")), Strip(variant="b", lanes=LANES)],
@@ -42,7 +42,7 @@ def test_segments_are_complete_events_in_microseconds_from_the_begin_of_the_call
     first = [each for each in events("X") if each["pid"] == 1]
     waits = [(each["name"], each["ts"], each["dur"]) for each in first if each["tid"] == 2]
     assert waits == [("scalar read", 2000.0, 1500.0), ("nonzero or unique", 6000.0, 1000.0)]
-    assert [each["name"] for each in first if each["tid"] == 4] == ["a host sync"]
+    assert [each["name"] for each in first if each["tid"] == 4] == ["in a host sync"]
     assert [each["args"] for each in first if "args" in each] == [{"site": "x.py:1 t.item()"}]
     assert len(events("X")) == 3 * 6
 

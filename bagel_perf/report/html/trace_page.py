@@ -1,0 +1,140 @@
+"""The page of a trace, or of several ranks: the answer first, then why, when, where."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from bagel_perf.report.html.bounds import MAX_ROWS, bounded, shortened
+from bagel_perf.report.html.content import Block, Page, Section, Text, tables
+from bagel_perf.report.html.page import json_text
+from bagel_perf.report.html.trace_plots import rank_plot
+from bagel_perf.report.html.trace_sections import (
+    answer_section,
+    changes_section,
+    gaps_section,
+    idle_section,
+    kernels_section,
+    lanes_section,
+    notes_section,
+    phases_section,
+    regions_section,
+    streams_section,
+    syncs_section,
+)
+from bagel_perf.report.rank_tables import rank_tables
+from bagel_perf.report.rank_text import advice, headline, shown_rank, title
+from bagel_perf.report.table import counted
+from bagel_perf.report.trace_changes import totals_table
+from bagel_perf.report.trace_summary import source_line
+from bagel_perf.schema import codec
+from bagel_perf.schema.trace_ranks import RanksReport
+from bagel_perf.schema.traces import TraceReport
+
+ROWS = 40
+"""Of each table at least."""
+REST = "the rest is in the JSON of trace --json"
+
+
+def trace_page(report: TraceReport, top: int = ROWS) -> Page:
+    """Of one trace; tables have ``top`` rows, or ``ROWS`` if that is more."""
+    return Page(
+        title=shortened(f"Trace {report.source.file}"),
+        subtitle=source_line(report),
+        sections=bounded(answer_section(report), *_sections(report, max(top, ROWS)), notes_section(report), rest=REST),
+        data_json=json_text({"schema": "bagel-perf.trace", "version": 1, **_figures(report)}),
+    )
+
+
+def ranks_page(report: RanksReport, top: int = ROWS) -> Page:
+    """Of several ranks side by side, and in full of the one that the others waited for, or that was idle most."""
+    top, shown = max(top, ROWS), shown_rank(report)
+    return Page(
+        title=shortened(f"Traces of {counted(len(report.ranks), 'rank')}"),
+        subtitle=title(report),
+        sections=bounded(
+            _ranks_answer(report),
+            _ranks_section(report, top),
+            *_ranks_changes(report),
+            *(_of_rank(section, shown.rank) for section in _sections(shown.report, top)),
+            notes_section(shown.report, report.notes),
+            rest=REST,
+        ),
+        data_json=json_text(_ranks_data(report)),
+    )
+
+
+def _sections(report: TraceReport, top: int) -> tuple[Section, ...]:
+    """Everything between the answer and the notes."""
+    return (
+        *changes_section(report, top),
+        idle_section(report, top),
+        lanes_section(report),
+        syncs_section(report, top),
+        regions_section(report, top),
+        gaps_section(report, top),
+        phases_section(report),
+        streams_section(report, top),
+        kernels_section(report, top),
+    )
+
+
+def _ranks_answer(report: RanksReport) -> Section:
+    warnings = [Text(text=f"WARNING: {warning}", style="worse") for warning in report.warnings]
+    busy, late = headline(report)
+    return Section(
+        anchor="answer",
+        title="Answer",
+        blocks=(
+            *warnings,
+            Text(text=f"{late[:1].upper()}{late[1:]}.", style="lead"),
+            Text(text=f"{busy[:1].upper()}{busy[1:]}."),
+            Text(text=f"Next: {advice(report)}."),
+        ),
+    )
+
+
+def _ranks_section(report: RanksReport, top: int) -> Section:
+    plot = rank_plot(report.ranks)
+    drawn: tuple[Block, ...] = (plot,) if plot else ()
+    shown = shown_rank(report)
+    return Section(
+        anchor="ranks",
+        title="Ranks side by side",
+        blocks=(
+            *drawn,
+            *tables(*rank_tables(report, top)),
+            Text(text=f"The sections below are of rank {shown.rank}; trace FILE --html makes the page of another."),
+        ),
+    )
+
+
+def _ranks_changes(report: RanksReport) -> tuple[Section, ...]:
+    """The totals of every rank before and after; the shown one has a section of its own."""
+    found = [(each.rank, each.report.difference) for each in report.ranks if each.report.difference is not None]
+    if not found:
+        return ()
+    changed = [
+        dataclasses.replace(table, title=f"Rank {rank}: {table.title[:1].lower()}{table.title[1:]}")
+        for rank, difference in found[:MAX_ROWS]
+        for table in (totals_table(difference),)
+    ]
+    return (Section(anchor="changes-of-ranks", title="What changed, rank by rank", blocks=tables(*changed)),)
+
+
+def _of_rank(section: Section, rank: int) -> Section:
+    return dataclasses.replace(section, title=f"{section.title} (rank {rank})")
+
+
+def _figures(report: TraceReport) -> dict[str, Any]:
+    """A report as JSON without its drawings."""
+    return {name: value for name, value in codec.to_json(report).items() if name != "lanes"}
+
+
+def _ranks_data(report: RanksReport) -> dict[str, Any]:
+    """The figures of all ranks; the lists of their reports are those of the one that is shown."""
+    shown = shown_rank(report)
+    data = {**report.to_json(), "steps": codec.to_json(report.steps[:MAX_ROWS])}
+    for each, rank in zip(data["ranks"], report.ranks, strict=True):
+        each["report"] = _figures(rank.report) if rank is shown else None
+    return data
