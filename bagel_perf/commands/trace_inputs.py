@@ -10,7 +10,7 @@ from bagel_perf.schema.errors import UsageError
 
 ENDINGS = ".json and .sqlite, packed or not"
 MAX_NAMED = 5
-_IS_TRACE = re.compile(r"(?i).+\.(json|sqlite3?)(\.(gz|bz2|xz|zst|zip))?")
+_IS_TRACE = re.compile(r"(?i).+\.(json|sqlite3?|db)(\.(gz|bz2|xz|zst|zip))?")
 
 
 def trace_files(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:

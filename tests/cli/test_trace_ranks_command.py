@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,14 @@ def test_a_page_is_written_and_written_again(ranks: Path, tmp_path: Path, capsys
     assert main(["trace", str(ranks / "rank0.pt.trace.json"), "--html", str(page), "--quiet"]) == 0
     assert "Trace rank0.pt.trace.json" in page.read_text(encoding="utf-8")
     assert capsys.readouterr() == ("", "")
+
+
+def test_packed_traces_of_a_folder_count_and_other_files_do_not(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "a.json.xz").write_bytes(lzma.compress(new_file(two_steps()).encode()))
+    write(tmp_path / "B.JSON.GZ", new_file(two_steps()), packed=True)
+    for name in ("c.json.txt", "d.nsys-rep", "json"):
+        (tmp_path / name).touch()
+    assert main(["trace", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 ranks: B.JSON.GZ to a.json.xz\n")
+    assert "- left aside in the folder: c.json.txt, d.nsys-rep, json\n" in out
