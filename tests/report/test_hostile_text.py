@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from bagel_perf.analysis.traces.against import difference
@@ -193,6 +193,7 @@ def test_a_terminal_gets_text_alone_of_ranks(ranks: RanksReport, text: str) -> N
 
 
 @FEWER
+@example(text="\ufffe\x85\\[\r")
 @given(text=TEXTS)
 def test_a_page_of_a_trace_has_the_shape_of_a_harmless_one(trace: TraceReport, ranks: RanksReport, text: str) -> None:
     changed = replace(trace, difference=difference(trace, trace), warnings=("odd",))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from bagel_perf.report.html.svg_paths import compact
+from bagel_perf.schema.plain_text import clean_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,6 +69,7 @@ def draw(key: str, height_in: float, paint: Callable[[Figure], None], titles: Ma
     """
     import matplotlib
     from matplotlib.figure import Figure as NewFigure
+    from matplotlib.text import Text as Label
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that its own font lacks; the browser has them
@@ -75,6 +77,8 @@ def draw(key: str, height_in: float, paint: Callable[[Figure], None], titles: Ma
         matplotlib.rcParams.update(SETTINGS)
         figure = NewFigure(figsize=(WIDTH_IN, height_in), layout="constrained")
         paint(figure)
+        for label in figure.findobj(Label):
+            label.set_text(clean_text(label.get_text()))  # XML has no place for what is no character
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return rebuilt(buffer.getvalue(), key, titles)
@@ -87,7 +91,7 @@ def rebuilt(source: str, key: str, titles: Mapping[str, str] | None = None) -> s
     by_id = {element.attrib.get("id"): element for element in root.iter()}
     for name, text in (titles or {}).items():
         title = ElementTree.Element("title")
-        title.text = text
+        title.text = clean_text(text)
         by_id[name].insert(0, title)
     used = {name for element in root.iter() for name in _references(element)}
     for element in root.iter():
