@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from bagel_perf.analysis.traces.apis import plain_name
 from bagel_perf.analysis.traces.columns import Numbering
 from bagel_perf.analysis.traces.findings import Findings
+from bagel_perf.analysis.traces.intervals import largest
 from bagel_perf.analysis.traces.naming import Naming, cut_name, wait_label
 from bagel_perf.analysis.traces.parts import code_of
-from bagel_perf.analysis.traces.table import NONE, Floats, Ints
+from bagel_perf.analysis.traces.table import NONE, Ints
 from bagel_perf.schema.traces import CAUSES, PATH_SEPARATOR, Cause, Culprit, GapPart, GapRow
 
 MAX_GAPS = 100
@@ -36,14 +37,14 @@ MAX_PARTS = 12
 def naming_of(findings: Findings) -> Naming:
     """Names for the longest parts, and for all parts of the longest gaps."""
     parts = findings.idle.parts
-    in_gaps = np.isin(parts.gap, _longest(findings.idle.gaps.length_us, MAX_GAPS))
-    return Naming(findings, np.union1d(_longest(parts.length_us, MAX_NAMED), np.flatnonzero(in_gaps)))
+    in_gaps = np.isin(parts.gap, largest(findings.idle.gaps.length_us, MAX_GAPS))
+    return Naming(findings, np.union1d(largest(parts.length_us, MAX_NAMED), np.flatnonzero(in_gaps)))
 
 
 def worst_gaps(findings: Findings, naming: Naming) -> tuple[GapRow, ...]:
     """The longest gaps, those at the ends of the window among them, longest first."""
     gaps = findings.idle.gaps
-    longest = _longest(gaps.length_us, MAX_GAPS)
+    longest = largest(gaps.length_us, MAX_GAPS)
     causes, lost_us = findings.idle.main_cause(), findings.idle.lost_us()
     rows = []
     for gap in longest.tolist():
@@ -79,7 +80,7 @@ def culprits(findings: Findings, naming: Naming) -> tuple[Culprit, ...]:
     for rows, texts in _short_names(findings):
         distinct, place = np.unique(texts, return_inverse=True)
         what[rows] = np.array([names[text] for text in distinct.tolist()], np.int64)[place]
-    detailed = _longest(parts.length_us, MAX_NAMED)
+    detailed = largest(parts.length_us, MAX_NAMED)
     detailed = detailed[~np.isin(parts.cause[detailed], [code_of(cause) for cause in NAMED_SHORT])]
     for part in detailed.tolist():
         what[part] = names[naming.of(part)]
@@ -116,11 +117,6 @@ def _short_names(findings: Findings) -> Iterator[tuple[Ints, NDArray[np.str_]]]:
     region = findings.regions.at((parts.start_us[rest] + parts.end_us[rest]) / 2, parts.thread[rest])
     paths = np.array([cut_name(path[-1]) if path else "" for path in findings.regions.paths], np.str_)
     yield rest, paths[region]
-
-
-def _longest(length_us: Floats, number: int) -> Ints:
-    """The rows of the longest, longest first."""
-    return np.argsort(-length_us, kind="stable")[:number]
 
 
 def _work(findings: Findings, activity: int) -> str:

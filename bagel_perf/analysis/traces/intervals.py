@@ -37,7 +37,7 @@ def merged(start_us: Floats, end_us: Floats, max_segments: int) -> Ints:
         return np.arange(len(start_us))
     gap_us = start_us[1:] - end_us[:-1]
     kept = np.zeros(len(gap_us), np.int64)
-    kept[np.argsort(-gap_us, kind="stable")[: max_segments - 1]] = 1
+    kept[largest(gap_us, max_segments - 1)] = 1
     return np.concatenate([[0], np.cumsum(kept)])
 
 
@@ -64,3 +64,13 @@ def holding(start_us: Floats, end_us: Floats, moments_us: Floats) -> Ints:
         return np.full(len(moments_us), NONE)
     place = np.searchsorted(start_us, moments_us, side="right") - 1
     return np.where((place >= 0) & (end_us[np.maximum(place, 0)] > moments_us), place, NONE)
+
+
+def largest(values: Floats, number: int) -> Ints:
+    """The places of the largest values, largest first, the earlier one first where they are equal."""
+    places = np.arange(len(values))
+    if 0 < number < len(values):
+        least = np.partition(values, len(values) - number)[len(values) - number]
+        places = np.flatnonzero(values >= least)
+    found: Ints = places[np.argsort(-values[places], kind="stable")][:number]
+    return found

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from itertools import compress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,9 @@ _TABLE_BY_CATEGORY = {
 # Launches take 2 us and more. In microseconds such times occur only where kernels are waited for, and never in all.
 MIN_LAUNCHES, USUAL_LAUNCH_NS, LEAST_LAUNCH_NS = 3, 1500.0, 500.0
 IN_NANOSECONDS = "ts and dur are taken for nanoseconds: in microseconds each launch would take milliseconds"
+_DUR, _NAME, _ARGS = attrgetter("dur"), attrgetter("name"), attrgetter("args")
+_THREAD: Callable[[AnySlice], tuple[int | str, int | str]] = attrgetter("pid", "tid")
+_EXTERNAL, _CORRELATION = attrgetter("external"), attrgetter("correlation")
 _KINDS = {"kernels": KERNEL, "memcpys": MEMCPY, "memsets": MEMSET}
 _DIRECTIONS = (
     (re.compile(r"dtoh|device\s*to\s*host|device\s*->\s*(host|page|pinned)", re.IGNORECASE), DEVICE_TO_HOST),
@@ -247,7 +251,7 @@ class _Reader:
         return found
 
     def _add_to(self, table: str, slices: list[AnySlice]) -> None:
-        start_us, length_us = since(slices, self._origin), floats([each.dur for each in slices])
+        start_us, length_us = since(slices, self._origin), floats(list(map(_DUR, slices)))
         if not (np.isfinite(start_us) | (self._origin is None)).all() or not np.isfinite(length_us).all():
             raise WrongValueError("the time of an event is no number")
         if max(np.abs(start_us).max(), np.abs(length_us).max()) > 10.0**MAX_TIME_DIGITS:
@@ -263,17 +267,17 @@ class _Reader:
         columns: dict[str, Any] = {
             "start_us": start_us,
             "end_us": start_us + np.maximum(length_us, 0.0),
-            "name": self.names.of([each.name for each in slices], len(slices)),
+            "name": self.names.of(map(_NAME, slices), len(slices)),
         }
         if table in ("ops", "annotations", "frames", "overhead", "calls"):
-            pids, tids = [each.pid for each in slices], [each.tid for each in slices]
-            columns["thread"] = self.threads.of(zip(pids, tids, strict=True), len(slices))
+            columns["thread"] = self.threads.of(map(_THREAD, slices), len(slices))
+        arguments = list(map(_ARGS, slices))
         if table in ("ops", "annotations", "calls"):
-            columns["external"] = self._integers([each.args.external for each in slices])
+            columns["external"] = self._integers(list(map(_EXTERNAL, arguments)))
         if table in ("calls", "syncs", *_KINDS):
-            columns["correlation"] = self._integers([each.args.correlation for each in slices])
+            columns["correlation"] = self._integers(list(map(_CORRELATION, arguments)))
         if table == "frames":
-            callers = [each.args.caller for each in slices]
+            callers = [each.caller for each in arguments]
             columns["caller"] = np.array([self.names[caller] if caller else NONE for caller in callers])
         if table == "calls":
             columns["site"] = np.full(len(slices), NONE)

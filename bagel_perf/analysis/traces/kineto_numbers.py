@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ MAX_IDENTITY = 2**31 - 1
 MAX_LABEL = 40
 MAX_VERSION = 100
 
+_TS = attrgetter("ts")
 _DIGITS = re.compile(r"[0-9]+")
 
 
@@ -54,7 +56,7 @@ def since(slices: Sequence[AnySlice], origin: Decimal | None) -> Floats:
     if origin is None:
         return np.full(len(slices), np.nan)
     if not isinstance(slices[0].ts, Decimal):
-        return floats([each.ts for each in slices]) - float(origin)
+        return floats(list(map(_TS, slices))) - float(origin)
     return np.array([_difference(each.ts, origin) for each in slices])
 
 
