@@ -69,7 +69,7 @@ def advice(report: RanksReport) -> str:
     if late.reason is None:
         return f"look at rank {late.rank}, for which the others waited {late.delayed_ms:.2f} ms"
     file = shown_rank(report).report.source.file
-    return f"look at rank {late.rank}: {reason(late)}; bagel-perf trace {file} tells the places"
+    return f"look at rank {late.rank}: {reason(late)}; its own trace, {file}, tells the places"
 
 
 def reason(late: Straggler) -> str:

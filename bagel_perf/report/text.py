@@ -18,7 +18,7 @@ from bagel_perf.report.inert import Guarded, terminal, terminal_cell
 from bagel_perf.report.summary import last_line, verdict_lines, verification_lines
 from bagel_perf.report.table import Table
 from bagel_perf.report.tables import result_tables, verification_table
-from bagel_perf.report.widths import column_widths
+from bagel_perf.report.widths import GAP, column_widths
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.verification import Verification
 
@@ -58,13 +58,14 @@ def print_tables(console: Console, tables: Iterable[Table]) -> None:
     """Prints each table with its title and caption."""
     for table in tables:
         rendered = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-        for column, width in zip(table.columns, column_widths(table, console.width), strict=True):
+        widths = column_widths(table, console.width)
+        for column, width in zip(table.columns, widths, strict=True):
             side: Literal["left", "right"] = "right" if column.numeric else "left"
             rendered.add_column(Text(terminal_cell(column.header)), justify=side, overflow="fold", width=width)
         for row in table.rows:
             rendered.add_row(*(Text(terminal_cell(cell)) for cell in row))
         console.print(Text(terminal_cell(table.title), style="bold"))
-        console.print(rendered)
+        console.print(rendered, width=max(console.width, sum(widths) + GAP * len(widths)), crop=False)
         if table.caption:
             console.print(Text(terminal_cell(table.caption), style="dim"))
         console.print()

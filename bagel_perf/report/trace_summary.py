@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from bagel_perf.report.trace_advice import ADVICE
-from bagel_perf.report.trace_tables import CAUSE_LABELS, WIDE_NAME, place_of, range_text, short_name
-from bagel_perf.schema.traces import Cause, TraceReport, WaitSite
-from bagel_perf.schema.waits import HINTS
+from bagel_perf.report.table import counted
+from bagel_perf.report.trace_advice import advice
+from bagel_perf.report.trace_tables import place_of, range_text
+from bagel_perf.schema.traces import TraceReport
 
-# Waits are named first if without them this share of the idle time that the host causes would be gone.
-WAITS_SHARE = 0.2
-# A device that is busy for this share has no idle time worth a look.
 BUSY_SHARE = 0.95
-# Of the busy time this share of communication or copies, with nothing computed beside, is worth a look by itself.
-EXPOSED_SHARE = 0.1
 # What is saved by a replay without waits, and the idle time that they caused, may differ so many times unexplained.
 ALIKE = 3.0
 TELLING_MS = 0.1
-# Steady steps are looked at by themselves if this share of their time is idle.
-IDLE_SHARE = 0.01
-SYNC_CAUSES: tuple[Cause, ...] = ("host_sync", "after_sync")
 FORMATS = {"kineto": "torch.profiler", "nsys": "Nsight Systems"}
 
 
@@ -47,7 +39,7 @@ def headline(report: TraceReport) -> tuple[str, ...]:
         lines.append(f"{window_ms:.2f} ms; {_launches(report)}")
     if report.host_syncs is None or report.blocked_ms is None:
         return (*lines, "host syncs unknown")
-    lines.append(f"{report.host_syncs} host syncs{_kinds(report)}")
+    lines.append(f"{counted(report.host_syncs, 'host sync')}{_kinds(report)}")
     blocked = f"held the host {report.blocked_ms:.2f} ms"
     if report.lost_gpu_ms is not None:
         blocked += f"; the GPU was idle in them and until the next work for {report.lost_gpu_ms:.2f} ms"
@@ -81,61 +73,7 @@ def next_line(report: TraceReport) -> str:
         return "next: record it again; without all events of the GPU idle time cannot be told"
     if report.gpu_idle_ms is None:
         return "next: record the kernels of graphs (nsys --cuda-graph-trace=node), or run once without graphs"
-    if report.gpu_busy_ms >= BUSY_SHARE * report.window_ms * len(report.devices):
-        return _busy_line(report)
-    idle_ms, where = _steady_idle(report)
-    cause = max(idle_ms, key=lambda name: idle_ms[name], default=None)
-    best = max(report.sites, key=_cost_ms, default=None)
-    sync_ms = sum(idle_ms.get(name, 0.0) for name in SYNC_CAUSES)
-    if best is not None and _cost_ms(best) > 0 and (cause in SYNC_CAUSES or _is_worth(report, idle_ms, sync_ms)):
-        return _advice(best)
-    if cause is None or not idle_ms[cause]:
-        return "next: nothing that the host could do better"
-    share = f"{idle_ms[cause] / sum(idle_ms.values()):.0%} of it"
-    lead = f"next: of {sum(idle_ms.values()):.2f} ms idle{where}, {share} is {CAUSE_LABELS[cause]}"
-    return f"{lead}{_culprit(report, cause)}: {ADVICE[cause]}"
-
-
-def _is_worth(report: TraceReport, idle_ms: dict[Cause, float], sync_ms: float) -> bool:
-    """Whether without its waits much of the idle time would be gone, though another cause has more of it."""
-    saved_ms = report.price_ms[1] if report.price_ms else sync_ms
-    avoidable_ms = sum(time_ms for cause, time_ms in idle_ms.items() if cause not in ("queued", "unknown"))
-    return saved_ms > 0 and saved_ms >= WAITS_SHARE * avoidable_ms
-
-
-def _steady_idle(report: TraceReport) -> tuple[dict[Cause, float], str]:
-    """Idle time by cause, of the steady steps where they have any, and the words that say so."""
-    for phase in report.phases:
-        length_ms = (phase.end_ms - phase.start_ms) * len(report.devices)
-        if phase.name == "steady" and phase.gpu_idle_ms and phase.gpu_idle_ms >= IDLE_SHARE * length_ms:
-            return phase.idle_by_cause_ms, " in the steady steps"
-    return report.idle_by_cause_ms, ""
-
-
-def _culprit(report: TraceReport, cause: Cause) -> str:
-    """What took most of a cause, where that is known, and where the longest gap of it is."""
-    what = next((culprit for culprit in report.culprits if culprit.cause == cause and culprit.what), None)
-    gap = next((gap for gap in report.gaps if any(part.cause == cause for part in gap.parts)), None)
-    told = f"mostly {short_name(what.what, WIDE_NAME)}" if what else ""
-    at = f"longest gap at {gap.start_ms:.2f} ms" if gap and gap.cause == cause else ""
-    found = ", ".join(part for part in (told, at) if part)
-    return f" ({found})" if found else ""
-
-
-def _busy_line(report: TraceReport) -> str:
-    """What to do about a GPU that has work nearly all of the time."""
-    assert report.gpu_busy_ms is not None
-    exposed = {
-        "communication": sum(device.exposed_communication_ms or 0.0 for device in report.devices),
-        "copies": sum(device.exposed_copy_ms or 0.0 for device in report.devices),
-    }
-    worst = max(exposed, key=lambda name: exposed[name])
-    if exposed[worst] >= EXPOSED_SHARE * report.gpu_busy_ms:
-        share = f"{exposed[worst] / report.gpu_busy_ms:.0%} of it with {worst} beside which nothing is computed"
-        remedy = "trace all ranks together to see whom they wait for" if worst == "communication" else "overlap them"
-        return f"next: the GPU is busy, {share}: {remedy}"
-    kernel = short_name(report.kernels[0].name, WIDE_NAME) if report.kernels else "its kernels"
-    return f"next: the GPU is busy; make its work faster, first {kernel}"
+    return f"next: {advice(report)}"
 
 
 def _exposed(report: TraceReport) -> list[str]:
@@ -169,19 +107,8 @@ def _is_unlike(least_ms: float, most_ms: float, caused_ms: float) -> bool:
     return most_ms * ALIKE < caused_ms or least_ms > caused_ms * ALIKE
 
 
-def _advice(site: WaitSite) -> str:
-    waits = f"{site.count} wait{'s' * (site.count != 1)}"
-    cost = f"{range_text(site.price_ms)} ms" if site.price_ms else f"{site.lost_gpu_ms or 0.0:.2f} ms idle"
-    return f"next: {place_of(site)} ({waits}, {cost}): try {HINTS[site.kind].advice}"
-
-
-def _cost_ms(site: WaitSite) -> float:
-    """What a site costs: its price, else the idle time that it caused."""
-    return site.price_ms[1] if site.price_ms else site.lost_gpu_ms or 0.0
-
-
 def _launches(report: TraceReport) -> str:
-    return "launches unknown" if report.launches is None else f"{report.launches} launches"
+    return "launches unknown" if report.launches is None else f"{report.launches} launch{'es' * (report.launches != 1)}"
 
 
 def _kinds(report: TraceReport) -> str:

@@ -45,6 +45,7 @@ CAUSE_MEANINGS: dict[Cause, str] = {
     "unknown": "the trace has no launch for the work that ended the gap",
 }
 OUTSIDE = "(outside of regions)"
+UNNAMED = "(nothing recorded)"
 EDGE = ("(begin of the window)", "(end of the window)")
 MAX_NAME = 26
 REGION_NAME = 40
@@ -64,7 +65,7 @@ _NOISE = re.compile(r"^void |\(anonymous namespace\)::|<unnamed>::|at::native::|
 def trace_tables(report: TraceReport, top: int) -> tuple[Table, ...]:
     """Idle time by cause and culprit, waits by place, phases, regions, worst gaps and streams; ``top`` rows of each."""
     tables = [idle_table(report)] if report.idle_by_cause_ms else []
-    if any(culprit.what for culprit in report.culprits):
+    if report.culprits:
         tables.append(culprit_table(report, top))
     if report.sites:
         tables.append(site_table(report, top))
@@ -74,6 +75,8 @@ def trace_tables(report: TraceReport, top: int) -> tuple[Table, ...]:
         tables.append(region_table(report, top))
     if report.gaps:
         tables.append(gap_table(report, top))
+    if len(report.devices) > 1:
+        tables.append(device_table(report))
     if len(report.streams) > 1:
         tables.append(stream_table(report, top))
     if report.launch_delays:
@@ -103,18 +106,17 @@ def idle_table(report: TraceReport) -> Table:
 
 def culprit_table(report: TraceReport, top: int) -> Table:
     """What the host was in while the GPU was idle, those first that took most; with what is known by name."""
-    named = [culprit for culprit in report.culprits if culprit.what]
-    shown = named[:top]
+    shown = report.culprits[:top]
     times = _numbers([culprit.idle_ms for culprit in shown])
     rows = tuple(
-        (CAUSE_LABELS[culprit.cause], short_name(culprit.what, WIDE_NAME), str(culprit.parts), time)
+        (CAUSE_LABELS[culprit.cause], short_name(culprit.what, WIDE_NAME) or UNNAMED, str(culprit.parts), time)
         for culprit, time in zip(shown, times, strict=True)
     )
     return Table(
         title="What the host was in meanwhile",
         columns=(Column(header="cause"), Column(header="what"), *_numeric("parts", "idle (ms)")),
         rows=rows,
-        caption=_cut("", len(named), top),
+        caption=_cut("", len(report.culprits), top),
     )
 
 
@@ -147,6 +149,18 @@ def phase_table(report: TraceReport) -> Table:
         rows=(whole, *rows),
         caption=f"ms; steps by {short_name(found_by, WIDE_NAME)}; step: the median of the phase",
     )
+
+
+def device_table(report: TraceReport) -> Table:
+    """Each device with its busy time, by kind of work, and its idle time."""
+    figures = [
+        (each.busy_ms, each.compute_ms, each.exposed_communication_ms, each.exposed_copy_ms, each.idle_ms)
+        for each in report.devices
+    ]
+    columns = [_numbers(column) for column in zip(*figures, strict=True)]
+    rows = tuple((f"GPU {each.device}", *times) for each, *times in zip(report.devices, *columns, strict=True))
+    headers = ("busy (ms)", "computing", "communication alone", "copies alone", "idle (ms)")
+    return Table(title="Devices", columns=(Column(header="device"), *_numeric(*headers)), rows=rows)
 
 
 def stream_table(report: TraceReport, top: int) -> Table:

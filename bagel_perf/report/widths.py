@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from bagel_perf.report.table import Table
 
+LEAST = 6
+"""Of a column of words."""
 GAP = 2
 """Between two columns."""
 
 
 def column_widths(table: Table, available: int) -> list[int]:
-    """In characters, at most ``available`` with the gaps, where there is one for every column."""
+    """In characters, at most ``available`` with the gaps, unless that would break numbers."""
     room = available - GAP * (len(table.columns) - 1)
     natural, *narrower = _limits(table)
     widths = natural
@@ -21,12 +23,15 @@ def column_widths(table: Table, available: int) -> list[int]:
 
 
 def _limits(table: Table) -> Iterator[list[int]]:
-    """Widths at which nothing wraps, only headers wrap, cells wrap between words, and anything wraps."""
+    """Widths at which nothing wraps, only headers wrap, cells wrap between words, and anything but numbers wraps."""
     columns = [(column.header, [row[i] for row in table.rows]) for i, column in enumerate(table.columns)]
     yield [max(map(len, (header, *cells))) for header, cells in columns]
     yield [max(map(len, (*header.split(), *cells))) for header, cells in columns]
     yield [max(map(len, " ".join((header, *cells)).split())) for header, cells in columns]
-    yield [1] * len(columns)
+    yield [
+        max(map(len, cells), default=1) if column.numeric else LEAST
+        for column, (_, cells) in zip(table.columns, columns, strict=True)
+    ]
 
 
 def _shrunk(widths: list[int], least: list[int], excess: int) -> list[int]:

@@ -110,6 +110,19 @@ class LaunchDelay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Culprit:
+    """Idle time of one cause through one thing: a line, a call, an operator, an annotation.
+
+    ``what`` is empty where nothing was recorded. ``parts`` of gaps took ``idle_ms`` together.
+    """
+
+    cause: Cause
+    what: str
+    parts: int
+    idle_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
     """Steps of the window: those of the warm-up, or the steady ones after them.
 
@@ -127,6 +140,7 @@ class Phase:
     gpu_busy_ms: float | None
     gpu_idle_ms: float | None
     idle_by_cause_ms: dict[Cause, float]
+    culprits: tuple[Culprit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,19 +162,6 @@ class StepTime:
     communication_ms: float | None
     exposed_communication_ms: float | None
     idle_by_cause_ms: dict[Cause, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Culprit:
-    """Idle time of one cause through one thing: a line, a call, an operator, an annotation.
-
-    ``what`` is empty where nothing was recorded. ``parts`` of gaps took ``idle_ms`` together.
-    """
-
-    cause: Cause
-    what: str
-    parts: int
-    idle_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,7 +179,9 @@ def test_a_busy_gpu_that_communicates_is_told_so() -> None:
     assert times == pytest.approx((4.994, 4.0, 0.9))
     lines = text_of(report).splitlines()
     assert "of the busy time nothing was computed beside 4.00 ms of communication and 0.90 ms of copies" in lines
-    assert lines[-1].startswith("next: the GPU is busy, 40% of it with communication beside which nothing is computed")
+    assert lines[-1].startswith(
+        "next: the GPU is busy; 40% of the busy time is communication with nothing computed beside"
+    )
 
 
 def test_communication_beside_work_is_not_exposed() -> None:

@@ -102,8 +102,14 @@ def test_headers_wrap_before_cells_and_cells_before_words() -> None:
         [6, 8],
         [6, 7],
         [6, 6],
-        [1, 1],
+        [6, 6],
     ]
+
+
+def test_numbers_are_never_broken() -> None:
+    columns = (Column(header="name"), Column(header="milliseconds", numeric=True))
+    table = Table(title="", columns=columns, rows=(("a long name", "12345.678"),))
+    assert column_widths(table, 12) == [4, 9]
 
 
 def test_sentences_below_are_left_to_the_terminal_and_captions_are_not() -> None:

@@ -10,7 +10,7 @@ from bagel_perf.analysis.traces.apis import Api
 from bagel_perf.analysis.traces.caveats import is_idle_reliable, notes, warnings
 from bagel_perf.analysis.traces.device_times import device_times, launch_delays, queue_lengths, stream_times
 from bagel_perf.analysis.traces.findings import Findings, examine
-from bagel_perf.analysis.traces.gap_rows import culprits, naming_of, worst_gaps
+from bagel_perf.analysis.traces.gap_rows import culprits, naming_of, part_names, worst_gaps
 from bagel_perf.analysis.traces.lanes import lanes
 from bagel_perf.analysis.traces.launches import num_launches
 from bagel_perf.analysis.traces.phases import phases
@@ -41,6 +41,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
     allocator_calls, allocator_ms = _allocator(findings)
     pageable_copies, pageable_copy_ms = _pageable_copies(findings)
     naming, is_reliable = naming_of(findings), has_gpu and is_idle_reliable(findings)
+    names = part_names(findings, naming)
     report = TraceReport(
         source=_source(trace),
         window_ms=findings.window.length_us / 1e3,
@@ -70,9 +71,9 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
         lanes=lanes(findings, site_of_marker or {}),
         captured_launches=findings.launches.num_captured,
         launches_without_work=findings.launches.num_without_work if has_gpu else None,
-        phases=phases(findings),
+        phases=phases(findings, names),
         steps=step_times(findings, knows_idle=is_reliable),
-        culprits=culprits(findings, naming),
+        culprits=culprits(findings, names),
         streams=stream_times(findings),
         queues=queue_lengths(findings),
         launch_delays=launch_delays(findings),

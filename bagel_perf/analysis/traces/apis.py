@@ -27,7 +27,7 @@ class Api(IntEnum):
 
 WAITS = (Api.WAIT_DEVICE, Api.WAIT_STREAM, Api.WAIT_EVENT, Api.WAIT_COPY)
 
-_VERSION = re.compile(r"(_v\d+|_ptsz|_ptds)+$")
+_VERSION = re.compile(r"(_v\d+|_ptsz|_ptds|_spt)+$")
 _RULES: tuple[tuple[Api, re.Pattern[str]], ...] = (
     (Api.WAIT_DEVICE, re.compile(r"(cuda|hip)(Device|Thread)Synchronize|(cu|hip)CtxSynchronize")),
     (Api.WAIT_STREAM, re.compile(r"(cuda|hip|cu)StreamSynchronize")),
@@ -35,12 +35,12 @@ _RULES: tuple[tuple[Api, re.Pattern[str]], ...] = (
     (Api.COPY_ASYNC, re.compile(r"(cuda|hip|cu)Memcpy\w*Async")),
     (Api.WAIT_COPY, re.compile(r"(cuda|hip|cu)Memcpy\w*")),
     (Api.GRAPH_LAUNCH, re.compile(r"(cuda|hip|cu)GraphLaunch")),
-    (Api.LAUNCH, re.compile(r"(cuda|cu)Launch(?!Host)\w*|hip(Ext)?(Module)?Launch(?!Host)\w*")),
+    (Api.LAUNCH, re.compile(r"(cuda|cu)Launch(?!Host)\w*|hip(Ext|Drv|Hcc)?(Module)?Launch(?!Host)\w*")),
     (
         Api.ALLOCATOR,
         re.compile(
-            r"(?!\w*Async)((cuda|hip)(Malloc|Free|Host(Alloc|Malloc|Free|Register|Unregister))\w*"
-            r"|cuMem(Alloc|Free|Host|Create|Release|Map|Unmap|SetAccess)\w*)"
+            r"(?!\w*Async)((cuda|hip)(ExtMalloc|Malloc|Free|Host(Alloc|Malloc|Free|Register|Unregister))\w*"
+            r"|(cu|hip)Mem(Alloc|Free|Host|Create|Release|Map|Unmap|SetAccess|AddressReserve|AddressFree)\w*)"
         ),
     ),
 )

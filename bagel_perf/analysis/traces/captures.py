@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bagel_perf.analysis.traces.apis import plain_name
+from bagel_perf.analysis.traces.apis import Api, plain_name
 from bagel_perf.analysis.traces.columns import grouped
-from bagel_perf.analysis.traces.table import Ints, Mask
+from bagel_perf.analysis.traces.table import NONE, Ints, Mask
 from bagel_perf.analysis.traces.trace import Trace
 
 _BEGIN = re.compile(r"(cuda|hip|cu)StreamBeginCapture\w*")
@@ -21,13 +21,15 @@ _STEP = re.compile(r"(cuda|hip|cu)Graph(Instantiate|Upload|ExecUpdate|ExecCreate
 class Captures:
     """Calls that begin captures and those that end them, pair by pair; ``steps`` make graphs of what was captured.
 
-    ``is_captured`` says of every call whether its thread was capturing. ``num_open`` captures do not end in the trace.
+    ``is_captured`` says of every call whether it went into a graph, and ``is_shared`` of every capture whether threads
+    other than its own launched into it. ``num_open`` captures do not end in the trace.
     """
 
     begins: Ints
     ends: Ints
     steps: Ints
     is_captured: Mask
+    is_shared: Mask
     num_open: int
 
 
@@ -44,16 +46,37 @@ def find_captures(trace: Trace) -> Captures:
         first, last = mine, its_ends[after]
         firsts.append(first)
         lasts.append(last)
-        for begin, end in zip(first.tolist(), last.tolist(), strict=True):
-            is_captured[begin + 1 : end] |= trace.calls.thread[begin + 1 : end] == thread
     pairs = np.concatenate([np.empty(0, np.int64), *firsts]), np.concatenate([np.empty(0, np.int64), *lasts])
+    is_shared = np.zeros(len(pairs[0]), np.bool_)
+    gives_none = trace.activity_of_call == NONE
+    can_be_foreign = gives_none & np.isin(trace.apis, (Api.LAUNCH, Api.COPY_ASYNC)) & ~has_inner(trace, gives_none)
+    for number, (begin, end) in enumerate(zip(*(column.tolist() for column in pairs), strict=True)):
+        inside = slice(begin + 1, int(np.searchsorted(trace.calls.start_us, trace.calls.start_us[end])))
+        own = trace.calls.thread[inside] == trace.calls.thread[begin]
+        foreign = can_be_foreign[inside] & ~own
+        is_captured[inside] |= (own & gives_none[inside]) | foreign
+        is_shared[number] = foreign.any()
     return Captures(
         begins=pairs[0],
         ends=pairs[1],
         steps=rows_named(trace, _STEP),
         is_captured=is_captured,
+        is_shared=is_shared,
         num_open=len(begins) - len(pairs[0]),
     )
+
+
+def has_inner(trace: Trace, gives_none: Mask) -> Mask:
+    """Which calls have another one inside, of their thread, that gave work."""
+    found = np.zeros(len(gives_none), np.bool_)
+    start_us, end_us = trace.calls.start_us, trace.calls.end_us
+    for _, rows in grouped(trace.calls.thread):
+        giving = rows[~gives_none[rows]]
+        if len(giving):
+            place = np.minimum(np.searchsorted(start_us[giving], start_us[rows]), len(giving) - 1)
+            inner = giving[place]
+            found[rows] = (start_us[inner] >= start_us[rows]) & (end_us[inner] <= end_us[rows]) & (inner != rows)
+    return found
 
 
 def rows_named(trace: Trace, pattern: re.Pattern[str]) -> Ints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bagel_perf.analysis.traces.apis import Api
 from bagel_perf.analysis.traces.findings import MAX_ORPHANS, Findings
 from bagel_perf.analysis.traces.gaps import Gaps
 from bagel_perf.analysis.traces.intervals import covered_us, union
@@ -13,6 +14,7 @@ from bagel_perf.schema.waits import KINDS
 # A host that is held this long by a device on which nothing is recorded waits for something that was not recorded.
 MIN_UNSEEN_MS = 1.0
 MIN_UNSEEN_SHARE = 0.5
+MIN_TELLING, CLOCK_SKEW_US, BLOCKING_SHARE = 10, 5.0, 0.8
 MIN_UNRECORDED_SHARE = 0.01
 
 _SYNC_EVENTS = "record with experimental_config=torch._C._profiler._ExperimentalConfig(enable_cuda_sync_events=True)"
@@ -52,6 +54,7 @@ def warnings(findings: Findings) -> tuple[str, ...]:
             f"LAUNCHES WITHOUT WORK: of {int(launches.is_launch.sum())} launches {launches.num_without_work} show no "
             "kernel, so rows were lost; idle time is an upper bound"
         )
+    found += _clock_warnings(findings)
     source = trace.source
     if source.num_unreadable_activities:
         found.append(
@@ -119,6 +122,27 @@ def notes(findings: Findings) -> tuple[str, ...]:
     if any(KINDS[kind] == "explicit_sync" for kind in waits.kind) and len(findings.idle.busy.devices) > 1:
         found.append("device times are summed over devices; a wait is charged for each device that ran dry in it")
     return tuple(found)
+
+
+def _clock_warnings(findings: Findings) -> list[str]:
+    """What waits and launches that return too early or too late say about the recording."""
+    trace, waits, launches = findings.trace, findings.waits, findings.launches
+    found = []
+    copied = np.flatnonzero(waits.copy != NONE)
+    early_us = trace.activities.end_us[waits.copy[copied]] - waits.end_us[copied]
+    if len(early_us) >= MIN_TELLING and np.median(early_us) > CLOCK_SKEW_US:
+        found.append(
+            f"CLOCKS DISAGREE: waits return {np.median(early_us):.0f} us before what they wait for has ended, so the "
+            "GPU's times are late by at least that; short gaps have doubtful causes"
+        )
+    single = np.flatnonzero(launches.is_launch & (trace.activity_of_call != NONE) & (trace.apis == Api.LAUNCH))
+    blocks = trace.calls.end_us[single] >= trace.activities.end_us[trace.activity_of_call[single]]
+    if len(single) >= MIN_TELLING and blocks.mean() > BLOCKING_SHARE:
+        found.append(
+            f"LAUNCHES WAIT: {blocks.mean():.0%} of the launches return after their kernel has ended (is "
+            "CUDA_LAUNCH_BLOCKING=1 set?); the program is another one without that"
+        )
+    return found
 
 
 def _graph_warning(findings: Findings) -> str:

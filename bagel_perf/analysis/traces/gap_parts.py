@@ -28,6 +28,8 @@ MIN_LATENCY_US, MAX_LATENCY_US = 10.0, 100.0
 # unless it copies: this many bytes a microsecond pass through pageable memory at the least.
 MIN_UNRECORDED_US = 1000.0
 LEAST_BYTES_PER_US = 1000.0
+RECURRING = 0.1
+"""Of the steady steps: what more of them do is no set-up, if it is more than one."""
 _STREAM_WAIT = re.compile(r"(cuda|hip|cu)StreamWaitEvent\w*")
 
 
@@ -82,25 +84,24 @@ def _moments(trace: Trace, gaps: Gaps, launch: Ints) -> _Moments:
 def _stream_waits(trace: Trace, gaps: Gaps, launch: Ints) -> Ints:
     """For each gap the call by which its launching thread let the stream of the launch wait for another, else NONE.
 
-    That is the last such call before the launch, if nothing was launched on that stream in between.
+    That is the last such call before the launch, if its thread launched nothing in between.
     """
     found = np.full(len(gaps), NONE)
-    calls, done = trace.calls, trace.activities
+    calls = trace.calls
     waiting = rows_named(trace, _STREAM_WAIT)
     known = np.flatnonzero(launch != NONE)
     if not len(waiting) or not len(known):
         return found
-    launcher = trace.call_of_activity
-    launched_us = np.where(launcher == NONE, -np.inf, at_rows(calls.start_us, launcher))
-    order = np.lexsort((launched_us, done.stream, done.device))
-    same = (np.diff(done.stream[order]) == 0) & (np.diff(done.device[order]) == 0)
-    before_us = np.full(len(done), -np.inf)
-    before_us[order[1:]] = np.where(same, launched_us[order[:-1]], -np.inf)
+    giving = np.flatnonzero(trace.activity_of_call != NONE)
+    giving_of = {thread: giving[rows] for thread, rows in grouped(calls.thread[giving])}
     for thread, places in grouped(calls.thread[launch[known]]):
         mine, rows = waiting[calls.thread[waiting] == thread], known[places]
         place = np.searchsorted(calls.start_us[mine], calls.start_us[launch[rows]]) - 1
         row = mine[np.maximum(place, 0)] if len(mine) else np.full(len(rows), NONE)
-        fits = (place >= 0) & (at_rows(calls.start_us, row) > before_us[gaps.after[rows]])
+        launches_us = calls.start_us[giving_of[thread]]
+        before = np.searchsorted(launches_us, calls.start_us[launch[rows]]) - 1
+        before_us = np.where(before >= 0, launches_us[np.maximum(before, 0)], -np.inf)
+        fits = (place >= 0) & (at_rows(calls.start_us, row) > before_us)
         found[rows[fits]] = row[fits]
     return found
 
@@ -122,20 +123,32 @@ class _Splitter:
             return self._whole(rows)
         states = self.states[thread]
         handed = self.states.get(before, states)
-        edges_us = states.edges_us if handed is states else np.union1d(states.edges_us, handed.edges_us)
-        row, start_us, end_us = cut(self.gaps.start_us[rows], self.gaps.end_us[rows], edges_us)
+        row, start_us, end_us = cut(self.gaps.start_us[rows], self.gaps.end_us[rows], states.edges_us)
         gap = rows[row]
+        if handed is not states:
+            row, start_us, end_us = cut(start_us, end_us, handed.edges_us)
+            gap = gap[row]
         for times_us in (self.moments.launching_us, self.moments.launched_us, self.moments.due_us):
             gap, start_us, end_us = _split(gap, start_us, end_us, times_us[gap])
         middle_us = (start_us + end_us) / 2
         cause, held = states.at(middle_us)
         by = np.full(len(gap), thread)
         if handed is not states:
-            idle = np.flatnonzero(~states.is_recorded(middle_us))
+            idle = np.flatnonzero(~self._is_known(states, thread, middle_us))
+            idle = idle[self._is_known(handed, before, middle_us[idle])]
             cause[idle], held[idle] = handed.at(middle_us[idle])
             by[idle] = before
         cause, wait, call = self._caused(gap, middle_us, cause, held)
         return Parts(gap=gap, start_us=start_us, end_us=end_us, cause=cause, wait=wait, call=call, thread=by)
+
+    def _is_known(self, states: HostStates, thread: int, moments_us: Floats) -> Mask:
+        """Whether something of a thread is recorded around each moment, be it a function or an annotation."""
+        by = np.full(len(moments_us), thread)
+        nests = (self.trace.frame_nest, self.trace.annotation_nest)
+        known = states.is_known(moments_us)
+        for nest in nests:
+            known |= nest.innermost(moments_us, by) != NONE
+        return known
 
     def _whole(self, rows: Ints) -> Parts:
         """Gaps of which nothing is known."""
@@ -155,7 +168,8 @@ class _Splitter:
         wait = np.where(in_wait, held, NONE)
         # A wait for what ended the gap holds the host until then; no other one delays what is launched already.
         own = in_wait & (gaps.after[gap] != NONE) & (at_rows(self.waits.copy, wait) == gaps.after[gap])
-        own &= moments.launching_us[gap] > gaps.start_us[gap]
+        is_pageable = (gaps.after[gap] != NONE) & at_rows(self.trace.activities.pageable, gaps.after[gap])
+        own &= (moments.launching_us[gap] > gaps.start_us[gap]) | is_pageable
         launching = (middle_us >= moments.launching_us[gap]) & ~own
         queued = launching & (middle_us >= moments.due_us[gap])
         in_set_up = np.isin(cause, [code_of("one_time_setup"), code_of("graph_capture")])
@@ -199,7 +213,7 @@ def _recurring(trace: Trace, parts: Parts, steps: Steps | None) -> Ints:
     rows = np.flatnonzero((cause == code_of("one_time_setup")) & (parts.start_us >= steps.steady_us))
     step, name = steps.at(parts.start_us[rows]), trace.calls.name[parts.call[rows]]
     for _, places in grouped(name):
-        if len(np.unique(step[places])) > 1:
+        if len(np.unique(step[places])) > max(1, RECURRING * (len(steps) - steps.num_warm_up)):
             allocates = trace.apis[parts.call[rows[places[0]]]] == Api.ALLOCATOR
             cause[rows[places]] = code_of("allocator" if allocates else "cpu_elsewhere")
     return cause

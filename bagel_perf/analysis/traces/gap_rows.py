@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.intervals import largest
 from bagel_perf.analysis.traces.naming import Naming, cut_name, wait_label
 from bagel_perf.analysis.traces.parts import code_of
-from bagel_perf.analysis.traces.table import NONE, Ints
+from bagel_perf.analysis.traces.table import NONE, STEP_PREFIX, Ints
 from bagel_perf.schema.traces import CAUSES, PATH_SEPARATOR, Cause, Culprit, GapPart, GapRow
 
 MAX_GAPS = 100
@@ -68,8 +69,16 @@ def worst_gaps(findings: Findings, naming: Naming) -> tuple[GapRow, ...]:
     return tuple(rows)
 
 
-def culprits(findings: Findings, naming: Naming) -> tuple[Culprit, ...]:
-    """Idle time by cause and by what the host was in, most first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartNames:
+    """What the host was in for each part of the gaps: a number into ``texts``."""
+
+    what: Ints
+    texts: tuple[str, ...]
+
+
+def part_names(findings: Findings, naming: Naming) -> PartNames:
+    """Names of all parts.
 
     Work of the CPU has the names of ``Naming``; a wait its line, a launch its call, and all else its innermost region,
     however short each part is.
@@ -84,20 +93,30 @@ def culprits(findings: Findings, naming: Naming) -> tuple[Culprit, ...]:
     detailed = detailed[~np.isin(parts.cause[detailed], [code_of(cause) for cause in NAMED_SHORT])]
     for part in detailed.tolist():
         what[part] = names[naming.of(part)]
-    keys, first, group = np.unique(what * len(CAUSES) + parts.cause, return_index=True, return_inverse=True)
+    return PartNames(what=what, texts=tuple(names))
+
+
+def culprits(
+    findings: Findings,
+    names: PartNames,
+    start_us: float = -np.inf,
+    end_us: float = np.inf,
+    max_rows: int = MAX_CULPRITS,
+) -> tuple[Culprit, ...]:
+    """Idle time in a stretch by cause and by what the host was in, most first."""
+    parts = findings.idle.parts
+    length_us = np.maximum(np.minimum(parts.end_us, end_us) - np.maximum(parts.start_us, start_us), 0.0)
+    rows = np.flatnonzero(length_us > 0)
+    keys, group = np.unique(names.what[rows] * len(CAUSES) + parts.cause[rows], return_inverse=True)
     counts = np.bincount(group, minlength=len(keys))
-    sums_us = np.bincount(group, weights=parts.length_us, minlength=len(keys))
-    known = list(names)
+    sums_us = np.bincount(group, weights=length_us[rows], minlength=len(keys))
     found = [
         Culprit(
-            cause=CAUSES[int(parts.cause[row])],
-            what=known[int(what[row])],
-            parts=int(count),
-            idle_ms=float(time_us) / 1e3,
+            cause=CAUSES[key % len(CAUSES)], what=names.texts[key // len(CAUSES)], parts=count, idle_ms=time_us / 1e3
         )
-        for row, count, time_us in zip(first, counts, sums_us, strict=True)
+        for key, count, time_us in zip(keys.tolist(), counts.tolist(), sums_us.tolist(), strict=True)
     ]
-    return tuple(sorted(found, key=lambda each: (-each.idle_ms, each.cause, each.what))[:MAX_CULPRITS])
+    return tuple(sorted(found, key=lambda each: (-each.idle_ms, each.cause, each.what))[:max_rows])
 
 
 def _short_names(findings: Findings) -> Iterator[tuple[Ints, NDArray[np.str_]]]:
@@ -115,8 +134,18 @@ def _short_names(findings: Findings) -> Iterator[tuple[Ints, NDArray[np.str_]]]:
     yield called, np.array([plain_name(trace.names[name]) for name in distinct.tolist()], np.str_)[place]
     rest = np.flatnonzero((parts.wait == NONE) & ~is_call & (parts.thread != NONE))
     region = findings.regions.at((parts.start_us[rest] + parts.end_us[rest]) / 2, parts.thread[rest])
-    paths = np.array([cut_name(path[-1]) if path else "" for path in findings.regions.paths], np.str_)
+    paths = np.array([_innermost(path) for path in findings.regions.paths], np.str_)
     yield rest, paths[region]
+    bare = rest[paths[region] == ""]
+    op = trace.op_nest.outermost((parts.start_us[bare] + parts.end_us[bare]) / 2, parts.thread[bare], 1)
+    in_op = bare[op[:, 0] != NONE] if op.shape[1] else bare[:0]
+    distinct, place = np.unique(trace.ops.name[op[op[:, 0] != NONE, 0]] if len(in_op) else in_op, return_inverse=True)
+    yield in_op, np.array([cut_name(trace.names[name]) for name in distinct.tolist()], np.str_)[place]
+
+
+def _innermost(path: tuple[str, ...]) -> str:
+    """The innermost part of a path that is not just a step."""
+    return next((cut_name(name) for name in reversed(path) if not name.startswith(STEP_PREFIX)), "")
 
 
 def _work(findings: Findings, activity: int) -> str:

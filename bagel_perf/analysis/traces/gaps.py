@@ -45,13 +45,16 @@ class Busy:
 
 
 def find_gaps(trace: Trace, window: Window) -> Busy:
-    """Busy time and gaps of every device that did something in the window; busy and gaps add up to its length."""
+    """Busy time and gaps of every device that did something in the trace; in the window they add up to its length."""
     activities = trace.activities
     added_us = np.zeros(len(activities))
     devices, busy_us, gaps = [], [], []
     for device, rows in grouped(activities.device):
         inside = rows[(activities.end_us[rows] > window.start_us) & (activities.start_us[rows] < window.end_us)]
         if not len(inside):
+            devices.append(device)
+            busy_us.append(0.0)
+            gaps.append(_whole(device, window))
             continue
         start_us = np.maximum(activities.start_us[inside], window.start_us)
         end_us = np.minimum(activities.end_us[inside], window.end_us)
@@ -66,6 +69,19 @@ def find_gaps(trace: Trace, window: Window) -> Busy:
         busy_us=tuple(busy_us),
         added_us=added_us,
         gaps=_joined(gaps),
+    )
+
+
+def _whole(device: int, window: Window) -> Gaps:
+    """One gap over all of the window, if that has a length."""
+    nothing = np.full(int(window.length_us > 0), NONE)
+    at = np.ones(len(nothing))
+    return Gaps(
+        device=np.full(len(nothing), device),
+        start_us=at * window.start_us,
+        end_us=at * window.end_us,
+        before=nothing,
+        after=nothing,
     )
 
 

@@ -25,7 +25,9 @@ MAX_CALL_FREE_US = 1000.0
 # A call that gives no work and takes longer is set-up; one that does give work takes 5 to 50 us and is by this.
 MIN_SETUP_US = 50.0
 MIN_SLOW_CALL_US = 1000.0
+MIN_LOADING = 0.9
 DATA_LOADER = "enumerate(DataLoader)"
+_QUERY = re.compile(r"(cuda|hip|cu)(Event|Stream)Query\w*")
 _NO_SETUP = re.compile(r"(cuda|hip|cu)(Event(Record|Query)|StreamWaitEvent|StreamQuery)\w*")
 
 
@@ -68,18 +70,22 @@ class HostStates:
     loaders: Stretches
     issuing: Stretches
     recorded: Stretches
-    """Only of threads that come after another one."""
+    """Only where one thread hands over to another."""
+    edges_us: Floats
+    """Every moment at which the state may change, rising."""
 
-    def is_recorded(self, moments_us: Floats) -> Mask:
-        """Whether an operator or call of the thread is around each moment, or one is so near that it was issuing."""
-        inside: Mask = (self.recorded.at(moments_us) != NONE) | (self.issuing.at(moments_us) != NONE)
-        return inside
+    @classmethod
+    def of(cls, *, recorded: Stretches, **states: Stretches) -> HostStates:
+        """The states with the moments at which they change."""
+        edges_us = np.concatenate([recorded.edges_us, *(each.edges_us for each in states.values())])
+        return cls(recorded=recorded, edges_us=np.unique(edges_us), **states)
 
-    @property
-    def edges_us(self) -> Floats:
-        """Every moment at which the state may change, rising."""
-        states = (self.captures, self.waits, self.setups, self.loaders, self.issuing, self.recorded)
-        return np.unique(np.concatenate([each.edges_us for each in states]))
+    def is_known(self, moments_us: Floats) -> Mask:
+        """Whether anything of the thread is around each moment, or so near that it was issuing."""
+        known = np.zeros(len(moments_us), np.bool_)
+        for each in (self.recorded, self.issuing, self.loaders, self.captures, self.setups, self.waits):
+            known |= each.at(moments_us) != NONE
+        return known
 
     def at(self, moments_us: Floats) -> tuple[Ints, Ints]:
         """The cause that each moment has by its state, a number into ``CAUSES``, and the row of a wait or call."""
@@ -103,25 +109,28 @@ class HostStates:
 
 def states_of_threads(trace: Trace, waits: Waits, captures: Captures, threads: Threads) -> dict[int, HostStates]:
     """The states of the threads of some gaps."""
-    after_another = set(threads.after[threads.before != NONE].tolist())
+    handing = threads.before != NONE
+    handed = {*threads.after[handing].tolist(), *threads.before[handing].tolist()}
     calls_of, waits_of, ops_of = (dict(grouped(table.thread)) for table in (trace.calls, waits, trace.ops))
     is_loader = np.array([name.startswith(DATA_LOADER) for name in trace.names], np.bool_)
     loaders = np.flatnonzero(is_loader[trace.annotations.name])
     loaders_of = {thread: loaders[rows] for thread, rows in grouped(trace.annotations.thread[loaders])}
     setups = _setups(trace, captures)
     setups_of = {thread: setups[rows] for thread, rows in grouped(trace.calls.thread[setups])}
+    asking = np.zeros(len(trace.calls), np.bool_)
+    asking[rows_named(trace, _QUERY)] = True
     nothing = np.empty(0, np.int64)
     found = {}
     for thread in np.union1d(threads.after, threads.before).tolist():
         calls, mine, loading, slow = (each.get(thread, nothing) for each in (calls_of, waits_of, loaders_of, setups_of))
         ops = ops_of.get(thread, nothing)
-        found[thread] = HostStates(
+        found[thread] = HostStates.of(
             captures=_capturing(trace, captures, thread),
             waits=Stretches.of(waits.start_us[mine], waits.end_us[mine], mine),
             setups=Stretches.of(trace.calls.start_us[slow], trace.calls.end_us[slow], slow),
             loaders=Stretches.of(trace.annotations.start_us[loading], trace.annotations.end_us[loading], loading),
-            recorded=_recorded(trace, *((ops, calls) if thread in after_another else (nothing, nothing))),
-            issuing=_issuing(trace, thread, ops, calls),
+            recorded=_recorded(trace, *((ops, calls) if thread in handed else (nothing, nothing))),
+            issuing=_issuing(trace, thread, ops, calls[~asking[calls]]),
         )
     found.pop(NONE, None)
     return found
@@ -129,7 +138,8 @@ def states_of_threads(trace: Trace, waits: Waits, captures: Captures, threads: T
 
 def _capturing(trace: Trace, captures: Captures, thread: int) -> Stretches:
     """From the begin to the end of each capture of a thread, and the calls that make graphs of them."""
-    mine = trace.calls.thread[captures.begins] == thread
+    # While one thread captures, others that launch do so into the graph: backward has a thread of its own.
+    mine = captures.is_shared | (trace.calls.thread[captures.begins] == thread)
     steps = captures.steps[trace.calls.thread[captures.steps] == thread]
     rows = np.concatenate([captures.begins[mine], steps])
     end_us = trace.calls.end_us[np.concatenate([captures.ends[mine], steps])]
@@ -144,6 +154,10 @@ def _setups(trace: Trace, captures: Captures) -> Ints:
     no_setup = np.isin(rows, rows_named(trace, _NO_SETUP))
     gives_none = np.isin(apis, (Api.OTHER, Api.ALLOCATOR)) & (trace.activity_of_call[rows] == NONE) & ~no_setup
     can_be_slow = np.isin(apis, (Api.LAUNCH, Api.OTHER, Api.ALLOCATOR))
+    # What loads something first begins its work at the end; a launch that waits for its work is none of that.
+    work = trace.activity_of_call[rows]
+    begun_us = np.where(work == NONE, np.inf, at_rows(trace.activities.start_us, work)) - trace.calls.start_us[rows]
+    can_be_slow &= begun_us >= MIN_LOADING * length_us[rows]
     chosen: Ints = rows[gives_none | (can_be_slow & (length_us[rows] >= MIN_SLOW_CALL_US))]
     return chosen
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bagel_perf.analysis.traces.candidates import main_thread
 from bagel_perf.analysis.traces.captures import Captures, find_captures
 from bagel_perf.analysis.traces.gap_parts import parts_of
 from bagel_perf.analysis.traces.gaps import Busy, Gaps, find_gaps
@@ -61,6 +62,12 @@ class Idle:
         length_us = self.parts.length_us
         return float(length_us[mine & at_begin].sum()), float(length_us[mine & ~at_begin].sum())
 
+    def waits_before_work(self) -> set[int]:
+        """The waits of the first of ``unrecorded_us``, with the restart after them."""
+        parts = self.parts
+        first = (parts.cause == code_of("unrecorded_work")) & (self.gaps.before[parts.gap] == NONE)
+        return set(parts.wait[first].tolist())
+
     def by_cause_us(self, rows: Mask | None = None) -> dict[Cause, float]:
         """Idle time of (some) parts by cause; the causes add up to all of it."""
         chosen = np.ones(len(self.parts), np.bool_) if rows is None else rows
@@ -94,9 +101,11 @@ def _threads(trace: Trace, gaps: Gaps, launch: Ints) -> Threads:
     """The thread that ended each gap, and the one before it."""
     launched_by = trace.call_of_activity
     call = np.where(gaps.before == NONE, NONE, at_rows(launched_by, gaps.before))
-    before = np.where(call == NONE, NONE, at_rows(trace.calls.thread, call))
+    launched = before = np.where(call == NONE, NONE, at_rows(trace.calls.thread, call))
     after = np.where(launch == NONE, NONE, at_rows(trace.calls.thread, launch))
-    after = np.where(gaps.after == NONE, before, after)
+    # After the last work, and beside a thread that only copies, the program goes on in its main thread.
+    before = np.where((gaps.after == NONE) & (call != NONE), main_thread(trace), before)
+    after = np.where(gaps.after == NONE, launched, after)
     return Threads(after=after, before=np.where(before == after, NONE, before))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bagel_perf.analysis.traces.apis import Api
-from bagel_perf.analysis.traces.captures import Captures
+from bagel_perf.analysis.traces.captures import Captures, has_inner
 from bagel_perf.analysis.traces.regions import Regions
 from bagel_perf.analysis.traces.table import GRAPH, KERNEL, NONE, Ints, Mask
 from bagel_perf.analysis.traces.trace import Trace
@@ -68,20 +68,12 @@ def _without_work(trace: Trace, launches: Mask) -> int:
 
     A driver call in a runtime call has the number of the work, where the runtime call has another one.
     """
-    empty = np.flatnonzero(launches & (trace.activity_of_call == NONE))
-    giving = np.flatnonzero(trace.activity_of_call != NONE)
-    if not len(giving):
-        return len(empty)
-    start_us, end_us = trace.calls.start_us, trace.calls.end_us
-    place = np.searchsorted(start_us[giving], start_us[empty])
-    inner = giving[np.minimum(place, len(giving) - 1)]
-    has_inner = (
-        (place < len(giving))
-        & (end_us[inner] <= end_us[empty])
-        & (trace.calls.thread[inner] == trace.calls.thread[empty])
-    )
-    is_last = start_us[empty] > start_us[giving[-1]]
-    return int((~has_inner & ~is_last).sum())
+    gives_none = trace.activity_of_call == NONE
+    giving = np.flatnonzero(~gives_none)
+    empty = launches & gives_none & ~has_inner(trace, gives_none)
+    if len(giving):
+        empty &= trace.calls.start_us <= trace.calls.start_us[giving[-1]]
+    return int(empty.sum())
 
 
 def num_launches(trace: Trace, launches: Launches, window: Window) -> int:

@@ -83,6 +83,9 @@ class Naming:
     def _doing(self, part: int) -> Iterator[str]:
         """The innermost frame, or else annotation, that covers most of a part, and the operators in it."""
         frames, annotations, ops = (self._covering(table, part) for table in self._around)
+        if annotations and self._findings.idle.parts.cause[part] == code_of("data_loader"):
+            yield annotations[0]
+            return
         if frames:
             yield _frame_label(frames)
         elif annotations:

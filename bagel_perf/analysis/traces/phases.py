@@ -5,23 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from bagel_perf.analysis.traces.findings import Findings
+from bagel_perf.analysis.traces.gap_rows import PartNames, culprits
 from bagel_perf.analysis.traces.table import Floats
 from bagel_perf.schema.traces import CAUSES, Phase, PhaseName
 
+MAX_CULPRITS = 10
 
-def phases(findings: Findings) -> tuple[Phase, ...]:
+
+def phases(findings: Findings, names: PartNames) -> tuple[Phase, ...]:
     """The warm-up and the steady steps; nothing where no steps can be told apart."""
     steps = findings.steps
     if steps is None:
         return ()
     num_steps, first = len(steps), steps.num_warm_up
     return (
-        _phase(findings, "warm-up", 0, first),
-        _phase(findings, "steady", first, num_steps),
+        _phase(findings, names, "warm-up", 0, first),
+        _phase(findings, names, "steady", first, num_steps),
     )
 
 
-def _phase(findings: Findings, name: PhaseName, first: int, last: int) -> Phase:
+def _phase(findings: Findings, names: PartNames, name: PhaseName, first: int, last: int) -> Phase:
     steps, window, waits, launches = findings.steps, findings.window, findings.waits, findings.launches
     assert steps is not None
     start_us = max(float(steps.start_us[first]), window.start_us)
@@ -44,6 +47,7 @@ def _phase(findings: Findings, name: PhaseName, first: int, last: int) -> Phase:
         launches=int(((called_us >= start_us) & (called_us < end_us)).sum()),
         gpu_busy_ms=all_ms - idle_ms if findings.has_gpu else None,
         gpu_idle_ms=idle_ms if findings.has_gpu else None,
+        culprits=culprits(findings, names, start_us, end_us, MAX_CULPRITS),
         idle_by_cause_ms={
             cause: float(time_us) / 1e3 for cause, time_us in zip(CAUSES, sums_us, strict=True) if findings.has_gpu
         },

@@ -53,6 +53,11 @@ class Prices:
             return f"the replay takes {self._whole_us / 1e3:.2f} ms where the trace took {window_us / 1e3:.2f}"
         return ""
 
+    @cached_property
+    def _foreign(self) -> set[int]:
+        """Waits for work from before the trace: nobody knows what the program would do without them."""
+        return self._findings.idle.waits_before_work()
+
     @property
     def num_affordable(self) -> int:
         """How many groups of waits a report of this trace should price."""
@@ -63,7 +68,8 @@ class Prices:
 
         At least, if they alone went, and at most, if what only computes their answers went too.
         """
-        if self.doubt or self._replay is None:
+        waits = [wait for wait in waits if wait not in self._foreign]
+        if self.doubt or self._replay is None or not waits:
             return None
         alone_us = max(self._whole_us - self._replay.duration_us(waits), 0.0)
         with_loops_us = self._whole_us - self._replay.duration_us(waits, with_loops=True)

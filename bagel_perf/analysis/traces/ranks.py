@@ -200,7 +200,8 @@ def _extra_cause(report: TraceReport, others: Sequence[TraceReport]) -> Cause:
 
 def _culprit(report: TraceReport, cause: Cause) -> str:
     """What takes most of the idle time of a cause, as far as that is known."""
-    return next((each.what for each in report.culprits if each.cause == cause and each.what), "")
+    steady = next((phase.culprits for phase in report.phases if phase.name == "steady"), report.culprits)
+    return next((each.what for each in steady if each.cause == cause and each.what), "")
 
 
 def _extra_kernel(report: TraceReport, others: Sequence[TraceReport]) -> str:

@@ -106,7 +106,11 @@ def _of_kernels(trace: Trace, window: Window) -> Steps | None:
         if start_us[-1] - start_us[0] < MIN_COVERED * window.length_us:
             continue
         found_by = f"the kernels that come again every {period}"
-        return _steps(found_by, start_us, np.concatenate([start_us[1:], [window.end_us]]), of_device=True)
+        ends = np.append(places[1:], min(int(places[-1]) + period, len(rows)))
+        end_us = np.append(start_us[1:], activities.end_us[rows[ends[-1] - 1]])
+        whole = ends - places >= period  # what the end of the trace cuts off is no step
+        if whole.sum() >= MIN_STEPS:
+            return _steps(found_by, start_us[whole], end_us[whole], of_device=True)
     return None
 
 

@@ -71,7 +71,7 @@ def _without_idle(report: TraceReport) -> TraceReport:
         regions=tuple(replace(region, gpu_idle_ms=None, idle_by_cause_ms={}) for region in report.regions),
         gaps=(),
         culprits=(),
-        phases=tuple(replace(phase, gpu_idle_ms=None, idle_by_cause_ms={}) for phase in report.phases),
+        phases=tuple(replace(phase, gpu_idle_ms=None, idle_by_cause_ms={}, culprits=()) for phase in report.phases),
         streams=(),
         lanes=tuple(map(_without_idle_lane, report.lanes)),
     )

@@ -14,7 +14,7 @@ from bagel_perf.analysis.traces.trace import Trace
 COMPUTE, COMMUNICATION, COPY = range(3)
 
 _COMMUNICATION = re.compile(
-    r"(?i)(nccl|rccl|msccl|nvshmem|one_?shot_?all_?reduce|two_?shot_?all_?reduce|cross_device_reduce)"
+    r"(?i)nccl|rccl|nvshmem|cross_device_reduce|all_?reduce|reduce_?scatter|all_?gather|all_?to_?all"
 )
 _NAMES = {MEMCPY: "copy", MEMSET: "memset"}
 

@@ -75,8 +75,8 @@ def test_warnings_stand_before_any_figure() -> None:
 def test_the_answer_is_one_sentence_with_shares_and_the_culprit() -> None:
     report = analyse(read_trace(TRACES / "torch211_h100_stacks.json.gz"))
     assert re.fullmatch(
-        r"The GPU was busy for 0\.95 of 9\.31 ms \(10%\) and idle for 8\.35 ms, mostly CPU elsewhere "
-        r"\(3\.\d\d ms, 2\.71 of it: traces\.py\(14\): loop > sleep\)\.",
+        r"The GPU was busy for 0\.95 of 12\.25 ms \(8%\) and idle for 11\.30 ms, mostly CPU elsewhere "
+        r"\(6\.\d\d ms, 2\.94 of it: traces\.py\(14\): loop > randn: aten::randn > aten::normal_\)\.",
         answer(report),
     )
     assert answer(dataclasses.replace(report, gpu_idle_ms=None)).endswith("; how long idle is unknown.")
