@@ -187,7 +187,7 @@ def test_a_kind_of_another_version_is_drawn_by_its_own_name() -> None:
 
 
 def test_profiles_from_before_causes_were_split_are_drawn_and_named() -> None:
-    paths = [REPORTS / "timelines-h200" / f"{name}-256.json.gz" for name in ("baseline", "fused")]
+    paths = sorted((ROOT / "tests" / "data" / "profiles").iterdir())
     reports = [SyncReport.from_json(json.loads(gzip.decompress(path.read_bytes()))) for path in paths]
     blocks = timeline_section(load(RESULT), reports).blocks
     assert "Of baseline at 256x256, fused at 256x256, recorded before idle time was split by cause" in str(blocks)
