@@ -48,6 +48,8 @@ OUTSIDE = "(outside of regions)"
 UNNAMED = "(nothing recorded)"
 EDGE = ("(begin of the window)", "(end of the window)")
 MAX_NAME = 26
+MAX_READ = 4000
+"""Of a name: what is beyond cannot be seen, however much of the rest is noise."""
 REGION_NAME = 40
 PART_NAME = 48
 WIDE_NAME = 64
@@ -277,8 +279,9 @@ def gap_table(report: TraceReport, top: int) -> Table:
 def place_of(site: WaitSite) -> str:
     """Where a wait is: the line if it is known, the operator, else call and region."""
     line = f"{site.file}:{site.line} {site.function}" if site.line else f"{site.file} {site.function}".strip()
-    region = "" if line or not site.region else f"in {site.region}"
-    return ", ".join(part for part in (line, short_op(site.op) or site.api, region) if part)
+    region = "" if line or not site.region else f"in {short_name(site.region, REGION_NAME)}"
+    operator = short_name(short_op(site.op) or site.api, WIDE_NAME)
+    return ", ".join(part for part in (line, operator, region) if part)
 
 
 def short_op(op: str) -> str:
@@ -289,7 +292,7 @@ def short_op(op: str) -> str:
 
 def short_name(name: str, width: int = MAX_NAME) -> str:
     """A kernel's or copy's name without what all have, cut to a width."""
-    plain = _NOISE.sub("", name)
+    plain = _NOISE.sub("", name[:MAX_READ])
     return plain if len(plain) <= width else plain[: width - 2] + ".."
 
 

@@ -94,8 +94,9 @@ def _stream_waits(trace: Trace, gaps: Gaps, launch: Ints) -> Ints:
         return found
     giving = np.flatnonzero(trace.activity_of_call != NONE)
     giving_of = {thread: giving[rows] for thread, rows in grouped(calls.thread[giving])}
+    waiting_of = {thread: waiting[rows] for thread, rows in grouped(calls.thread[waiting])}
     for thread, places in grouped(calls.thread[launch[known]]):
-        mine, rows = waiting[calls.thread[waiting] == thread], known[places]
+        mine, rows = waiting_of.get(thread, waiting[:0]), known[places]
         place = np.searchsorted(calls.start_us[mine], calls.start_us[launch[rows]]) - 1
         row = mine[np.maximum(place, 0)] if len(mine) else np.full(len(rows), NONE)
         launches_us = calls.start_us[giving_of[thread]]
@@ -134,21 +135,11 @@ class _Splitter:
         cause, held = states.at(middle_us)
         by = np.full(len(gap), thread)
         if handed is not states:
-            idle = np.flatnonzero(~self._is_known(states, thread, middle_us))
-            idle = idle[self._is_known(handed, before, middle_us[idle])]
+            idle = np.flatnonzero(~states.is_known(middle_us) & handed.is_known(middle_us))
             cause[idle], held[idle] = handed.at(middle_us[idle])
             by[idle] = before
         cause, wait, call = self._caused(gap, middle_us, cause, held)
         return Parts(gap=gap, start_us=start_us, end_us=end_us, cause=cause, wait=wait, call=call, thread=by)
-
-    def _is_known(self, states: HostStates, thread: int, moments_us: Floats) -> Mask:
-        """Whether something of a thread is recorded around each moment, be it a function or an annotation."""
-        by = np.full(len(moments_us), thread)
-        nests = (self.trace.frame_nest, self.trace.annotation_nest)
-        known = states.is_known(moments_us)
-        for nest in nests:
-            known |= nest.innermost(moments_us, by) != NONE
-        return known
 
     def _whole(self, rows: Ints) -> Parts:
         """Gaps of which nothing is known."""

@@ -60,6 +60,9 @@ class Stretches:
         return np.concatenate([self.start_us, self.end_us])
 
 
+NOWHERE = Stretches(start_us=np.empty(0), end_us=np.empty(0), row=np.empty(0, np.int64))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostStates:
     """The states of one thread, each as stretches; where several hold, the first of ``at`` counts."""
@@ -129,7 +132,7 @@ def states_of_threads(trace: Trace, waits: Waits, captures: Captures, threads: T
             waits=Stretches.of(waits.start_us[mine], waits.end_us[mine], mine),
             setups=Stretches.of(trace.calls.start_us[slow], trace.calls.end_us[slow], slow),
             loaders=Stretches.of(trace.annotations.start_us[loading], trace.annotations.end_us[loading], loading),
-            recorded=_recorded(trace, *((ops, calls) if thread in handed else (nothing, nothing))),
+            recorded=_recorded(trace, thread, ops, calls) if thread in handed else NOWHERE,
             issuing=_issuing(trace, thread, ops, calls[~asking[calls]]),
         )
     found.pop(NONE, None)
@@ -162,12 +165,18 @@ def _setups(trace: Trace, captures: Captures) -> Ints:
     return chosen
 
 
-def _recorded(trace: Trace, ops: Ints, calls: Ints) -> Stretches:
-    """From the begin of the first to the end of the last of neighbouring operators and calls."""
-    start_us = np.concatenate([trace.ops.start_us[ops], trace.calls.start_us[calls]])
-    end_us = np.concatenate([trace.ops.end_us[ops], trace.calls.end_us[calls]])
-    start_us, end_us = union(start_us, end_us + MAX_SILENCE_US)
-    return Stretches(start_us=start_us, end_us=end_us - MAX_SILENCE_US, row=np.arange(len(start_us)))
+def _recorded(trace: Trace, thread: int, ops: Ints, calls: Ints) -> Stretches:
+    """Where anything of a thread is recorded: operators and calls, annotations, functions; short silences included."""
+    start_us, end_us = union(
+        np.concatenate([trace.ops.start_us[ops], trace.calls.start_us[calls]]),
+        np.concatenate([trace.ops.end_us[ops], trace.calls.end_us[calls]]) + MAX_SILENCE_US,
+    )
+    named = [table.where(table.thread == thread) for table in (trace.annotations, trace.frames)]
+    start_us, end_us = union(
+        np.concatenate([start_us, *(table.start_us for table in named)]),
+        np.concatenate([end_us - MAX_SILENCE_US, *(table.end_us for table in named)]),
+    )
+    return Stretches(start_us=start_us, end_us=end_us, row=np.arange(len(start_us)))
 
 
 def _issuing(trace: Trace, thread: int, ops: Ints, calls: Ints) -> Stretches:
@@ -177,7 +186,7 @@ def _issuing(trace: Trace, thread: int, ops: Ints, calls: Ints) -> Stretches:
     moments_us = np.sort(np.concatenate(spans))
     moments_us = moments_us[np.diff(moments_us, prepend=-np.inf) > 0]
     if len(moments_us) < 2:
-        return Stretches(start_us=np.empty(0), end_us=np.empty(0), row=np.empty(0, np.int64))
+        return NOWHERE
     begin_us, end_us = moments_us[:-1], moments_us[1:]
     reach_us = np.maximum.accumulate(call_end_us)
     is_issuing = end_us - begin_us <= MAX_SILENCE_US

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,7 +21,6 @@ MAX_LONGER = 1.5
 MIN_ALIKE = 0.9
 """Of the kernels of one period this share has to follow in the next one as well."""
 MAX_TRIED = 8
-_NUMBER = re.compile(r"[\s#_:]*\d+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +57,7 @@ def find_steps(trace: Trace, window: Window) -> Steps | None:
 def _of_annotations(trace: Trace, window: Window) -> Steps | None:
     spans = trace.annotations
     names: Numbering[str] = Numbering()
-    key = names.of([_NUMBER.sub("", name) for name in trace.names])[spans.name]
+    key = names.of([_without_number(name) for name in trace.names])[spans.name]
     plain = list(names)
     best: tuple[tuple[bool, float], str, Floats, Floats] | None = None
     is_frequent = (np.bincount(key, minlength=1) > 1)[key]
@@ -76,6 +74,12 @@ def _of_annotations(trace: Trace, window: Window) -> Steps | None:
         if best is None or rank > best[0]:
             best = rank, STEP_PREFIX if is_step else name, start_us, end_us
     return None if best is None else _steps(*best[1:])
+
+
+def _without_number(name: str) -> str:
+    """A name without the number at its end by which a program tells its steps apart."""
+    stem = name.rstrip("0123456789")
+    return name if stem == name else stem.rstrip(" #_:")
 
 
 def _by_name_and_thread(name: Ints, thread: Ints, rows: Ints) -> Iterator[tuple[int, Ints]]:

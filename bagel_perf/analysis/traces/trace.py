@@ -13,7 +13,6 @@ from bagel_perf.analysis.traces.columns import grouped
 from bagel_perf.analysis.traces.nesting import Nest
 from bagel_perf.analysis.traces.table import (
     NONE,
-    WINDOW_NAME,
     Activities,
     Calls,
     CallSite,
@@ -95,12 +94,6 @@ class Trace:
     def frame_nest(self) -> Nest:
         """The frames of Python, ready to be asked which of them enclose a moment."""
         return Nest.of(self.frames)
-
-    @cached_property
-    def annotation_nest(self) -> Nest:
-        """The annotations but the window, ready to be asked which of them enclose a moment."""
-        inside = np.array([name != WINDOW_NAME for name in self.names], np.bool_)
-        return Nest.of(self.annotations.where(inside[self.annotations.name]))
 
     @cached_property
     def call_of_activity(self) -> Ints:

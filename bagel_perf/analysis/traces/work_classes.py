@@ -16,6 +16,8 @@ COMPUTE, COMMUNICATION, COPY = range(3)
 _COMMUNICATION = re.compile(
     r"(?i)nccl|rccl|nvshmem|cross_device_reduce|all_?reduce|reduce_?scatter|all_?gather|all_?to_?all"
 )
+MAX_READ = 4000
+"""Of a name: what a kernel is for stands at its beginning."""
 _NAMES = {MEMCPY: "copy", MEMSET: "memset"}
 
 
@@ -30,7 +32,7 @@ def kinds_of_work(trace: Trace) -> Ints:
 
 def is_communication(kernel: str) -> bool:
     """Whether a kernel of this name exchanges data with other devices."""
-    return _COMMUNICATION.search(kernel) is not None
+    return _COMMUNICATION.search(kernel, 0, MAX_READ) is not None
 
 
 def class_names(trace: Trace) -> tuple[Ints, tuple[str, ...]]:
