@@ -28,6 +28,7 @@ MIN_LATENCY_US, MAX_LATENCY_US = 10.0, 100.0
 # unless it copies: this many bytes a microsecond pass through pageable memory at the least.
 MIN_UNRECORDED_US = 1000.0
 LEAST_BYTES_PER_US = 1000.0
+NUM_STRETCHES = 20
 RECURRING = 0.1
 """Of the steady steps: what more of them do is no set-up, if it is more than one."""
 _STREAM_WAIT = re.compile(r"(cuda|hip|cu)StreamWaitEvent\w*")
@@ -197,14 +198,22 @@ def _joined(found: list[Parts]) -> Parts:
 
 
 def _recurring(trace: Trace, parts: Parts, steps: Steps | None) -> Ints:
-    """The causes, with set-up taken for something else where steady steps do it again and again."""
+    """The causes, with set-up taken for something else where the program does it again and again.
+
+    That is in more than one and a tenth of the steady steps; without steps, in most of equal stretches of the time.
+    """
     cause = parts.cause.copy()
+    rows = np.flatnonzero(cause == code_of("one_time_setup"))
     if steps is None:
-        return cause
-    rows = np.flatnonzero((cause == code_of("one_time_setup")) & (parts.start_us >= steps.steady_us))
-    step, name = steps.at(parts.start_us[rows]), trace.calls.name[parts.call[rows]]
-    for _, places in grouped(name):
-        if len(np.unique(step[places])) > max(1, RECURRING * (len(steps) - steps.num_warm_up)):
+        start_us, end_us = parts.start_us.min(initial=0.0), parts.end_us.max(initial=1.0)
+        stretch = ((parts.start_us[rows] - start_us) * NUM_STRETCHES / max(end_us - start_us, 1.0)).astype(np.int64)
+        least = NUM_STRETCHES // 2
+    else:
+        rows = rows[parts.start_us[rows] >= steps.steady_us]
+        stretch = steps.at(parts.start_us[rows])
+        least = max(1, int(RECURRING * (len(steps) - steps.num_warm_up)))
+    for _, places in grouped(trace.calls.name[parts.call[rows]]):
+        if len(np.unique(stretch[places])) > least:
             allocates = trace.apis[parts.call[rows[places[0]]]] == Api.ALLOCATOR
             cause[rows[places]] = code_of("allocator" if allocates else "cpu_elsewhere")
     return cause

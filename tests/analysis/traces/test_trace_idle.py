@@ -229,6 +229,16 @@ def test_what_steady_steps_do_again_is_paid_more_than_once(api: str, cause: Caus
     assert (sums["one_time_setup"], sums[cause] >= 20_000) == (5000.0, True)
 
 
+@pytest.mark.parametrize(("number", "cause"), [(300, "allocator"), (8, "one_time_setup")])
+def test_without_steps_what_goes_on_all_the_time_is_no_set_up(number: int, cause: Cause) -> None:
+    scene = Scene()
+    for i in range(number):
+        scene.call("cudaMalloc", 1000 * i + 100, 1000 * i + 700)
+        scene.kernel((1000 * i + 800, 1000 * i + 805), (1000 * i + 810, 1000 * i + 900), name=f"kernel {i}")
+    scene.kernel((299_900, 299_905), (299_910, 299_990))
+    assert findings_of(scene).idle.by_cause_us()[cause] == pytest.approx(600.0 * number)
+
+
 def test_launches_into_a_graph_are_no_launches() -> None:
     scene = Scene()
     scene.kernel((0, 5), (10, 20))
