@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 import sync_expressions
 from bagel_perf.harness.syncs import watch_host_syncs
+from bagel_perf.harness.torch_names import dynamo_counters
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled() -> Iterator[None]:
+    """Where something was compiled, calls are not watched and waits have no kind: that must not outlive its test."""
+    yield
+    dynamo_counters().clear()
 
 
 @pytest.mark.parametrize(("expression", "waits"), sync_expressions.EXPRESSIONS)
