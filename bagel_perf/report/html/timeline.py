@@ -36,6 +36,8 @@ OLD_CAUSES = (
     "restart after it, and the ends of the window as unknown."
 )
 EMPTY = "Given, and without a timeline: {names}; record it anew."
+MAX_CAUSES = 5
+"""Columns of idle time: with more the table is wider than a sheet."""
 TERMS = (
     "wall: between begin and end on the host; blocked: the host inside waits; lost: GPU idle through them; work of the "
     "GPU is that of the region that launched it, and may end after it"
@@ -158,15 +160,18 @@ def _place(report: SyncReport, number: int) -> str:
 
 
 def _table(reports: Sequence[SyncReport], name: str, title: str) -> Table:
-    """A row a variant, and a column for each cause of idle time that occurs."""
+    """A row a variant, and a column for each cause that takes much of the idle time, the others in one."""
     found = [(variant_of(report), region) for report in reports for region in _regions(report, name)]
-    causes = [cause for cause in CAUSES if any(region.idle_by_cause_ms.get(cause) for _, region in found)]
-    idle = [f"idle: {CAUSE_LABELS[cause]} (ms)" for cause in causes]
+    sums = {cause: sum(region.idle_by_cause_ms.get(cause, 0.0) for _, region in found) for cause in CAUSES}
+    most = sorted(CAUSES, key=lambda cause: -sums[cause])[:MAX_CAUSES]
+    causes = [cause for cause in CAUSES if cause in most and sums[cause]]
+    others = [cause for cause in CAUSES if cause not in most and sums[cause]]
+    idle = [f"idle: {CAUSE_LABELS[cause]} (ms)" for cause in causes] + ["idle: other (ms)"] * bool(others)
     headers = ("calls", "wall (ms)", "host syncs", "blocked (ms)", "lost (ms)", "GPU busy (ms)", *idle)
     return Table(
         title=f"{title}: all calls of the profiled run",
         columns=(Column(header="variant"), *(Column(header=header, numeric=True) for header in headers)),
-        rows=tuple((variant, *_texts(region, causes)) for variant, region in found),
+        rows=tuple((variant, *_texts(region, causes, others)) for variant, region in found),
         caption=TERMS,
     )
 
@@ -178,8 +183,9 @@ def _regions(report: SyncReport, name: str) -> Iterator[RegionTime]:
         yield min(found, key=lambda region: len(region.path))
 
 
-def _texts(region: RegionTime, causes: Sequence[Cause]) -> tuple[str, ...]:
-    idle_ms = map(region.idle_by_cause_ms.get, causes)
-    times = (region.blocked_ms, region.lost_gpu_ms, region.gpu_busy_ms, *idle_ms)
+def _texts(region: RegionTime, causes: Sequence[Cause], others: Sequence[Cause]) -> tuple[str, ...]:
+    known = region.idle_by_cause_ms
+    rest = [sum(known.get(cause, 0.0) for cause in others) if known else None] if others else []
+    times = (region.blocked_ms, region.lost_gpu_ms, region.gpu_busy_ms, *map(known.get, causes), *rest)
     syncs = NONE if region.host_syncs is None else str(region.host_syncs)
     return str(region.calls), f"{region.wall_ms:.1f}", syncs, *map(ms_text, times)
