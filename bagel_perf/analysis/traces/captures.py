@@ -49,7 +49,9 @@ def find_captures(trace: Trace) -> Captures:
     pairs = np.concatenate([np.empty(0, np.int64), *firsts]), np.concatenate([np.empty(0, np.int64), *lasts])
     is_shared = np.zeros(len(pairs[0]), np.bool_)
     gives_none = trace.activity_of_call == NONE
-    can_be_foreign = gives_none & np.isin(trace.apis, (Api.LAUNCH, Api.COPY_ASYNC)) & ~has_inner(trace, gives_none)
+    can_be_foreign = gives_none & np.isin(trace.apis, (Api.LAUNCH, Api.COPY_ASYNC))
+    if len(is_shared):  # a trace without captures is not searched
+        can_be_foreign &= ~has_inner(trace, gives_none)
     for number, (begin, end) in enumerate(zip(*(column.tolist() for column in pairs), strict=True)):
         inside = slice(begin + 1, int(np.searchsorted(trace.calls.start_us, trace.calls.start_us[end])))
         own = trace.calls.thread[inside] == trace.calls.thread[begin]

@@ -14,7 +14,7 @@ from bagel_perf.schema.waits import KINDS
 # A host that is held this long by a device on which nothing is recorded waits for something that was not recorded.
 MIN_UNSEEN_MS = 1.0
 MIN_UNSEEN_SHARE = 0.5
-MIN_TELLING, CLOCK_SKEW_US, BLOCKING_SHARE = 10, 5.0, 0.8
+MIN_TELLING, MAX_EARLY_US, BLOCKING_SHARE = 10, 5.0, 0.8
 MIN_UNRECORDED_SHARE = 0.01
 
 _SYNC_EVENTS = "record with experimental_config=torch._C._profiler._ExperimentalConfig(enable_cuda_sync_events=True)"
@@ -130,7 +130,7 @@ def _clock_warnings(findings: Findings) -> list[str]:
     found = []
     copied = np.flatnonzero(waits.copy != NONE)
     early_us = trace.activities.end_us[waits.copy[copied]] - waits.end_us[copied]
-    if len(early_us) >= MIN_TELLING and np.median(early_us) > CLOCK_SKEW_US:
+    if len(early_us) >= MIN_TELLING and np.median(early_us) > MAX_EARLY_US:
         found.append(
             f"CLOCKS DISAGREE: waits return {np.median(early_us):.0f} us before what they wait for has ended, so the "
             "GPU's times are late by at least that; short gaps have doubtful causes"

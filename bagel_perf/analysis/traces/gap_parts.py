@@ -15,7 +15,7 @@ from bagel_perf.analysis.traces.gaps import Gaps
 from bagel_perf.analysis.traces.host_states import HostStates, states_of_threads
 from bagel_perf.analysis.traces.intervals import covered_us, cut, union
 from bagel_perf.analysis.traces.parts import Parts, Threads, code_of
-from bagel_perf.analysis.traces.restarts import with_restarts
+from bagel_perf.analysis.traces.restarts import launch_before, with_restarts
 from bagel_perf.analysis.traces.steps import Steps
 from bagel_perf.analysis.traces.table import NONE, Floats, Ints, Mask, at_rows
 from bagel_perf.analysis.traces.trace import Trace
@@ -100,9 +100,7 @@ def _stream_waits(trace: Trace, gaps: Gaps, launch: Ints) -> Ints:
         mine, rows = waiting_of.get(thread, waiting[:0]), known[places]
         place = np.searchsorted(calls.start_us[mine], calls.start_us[launch[rows]]) - 1
         row = mine[np.maximum(place, 0)] if len(mine) else np.full(len(rows), NONE)
-        launches_us = calls.start_us[giving_of[thread]]
-        before = np.searchsorted(launches_us, calls.start_us[launch[rows]]) - 1
-        before_us = np.where(before >= 0, launches_us[np.maximum(before, 0)], -np.inf)
+        before_us = launch_before(calls.start_us[giving_of[thread]], calls.start_us[launch[rows]])
         fits = (place >= 0) & (at_rows(calls.start_us, row) > before_us)
         found[rows[fits]] = row[fits]
     return found

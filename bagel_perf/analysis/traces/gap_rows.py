@@ -12,7 +12,7 @@ from bagel_perf.analysis.traces.apis import plain_name
 from bagel_perf.analysis.traces.columns import Numbering
 from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.intervals import largest
-from bagel_perf.analysis.traces.naming import Naming, cut_name, wait_label
+from bagel_perf.analysis.traces.naming import Naming, call_name, cut_name, wait_label
 from bagel_perf.analysis.traces.parts import code_of
 from bagel_perf.analysis.traces.table import NONE, STEP_PREFIX, Ints
 from bagel_perf.schema.traces import CAUSES, PATH_SEPARATOR, Cause, Culprit, GapPart, GapRow
@@ -59,9 +59,7 @@ def worst_gaps(findings: Findings, naming: Naming) -> tuple[GapRow, ...]:
                 lost_gpu_ms=float(lost_us[gap]) / 1e3,
                 before=_work(findings, before),
                 after=_work(findings, after),
-                launch=""
-                if launch == NONE
-                else plain_name(findings.trace.names[int(findings.trace.calls.name[launch])]),
+                launch=call_name(findings.trace, launch),
                 region=_region(findings, gap),
                 parts=_parts(findings, naming, gap),
             )
@@ -105,7 +103,7 @@ def culprits(
 ) -> tuple[Culprit, ...]:
     """Idle time in a stretch by cause and by what the host was in, most first."""
     parts = findings.idle.parts
-    length_us = np.maximum(np.minimum(parts.end_us, end_us) - np.maximum(parts.start_us, start_us), 0.0)
+    length_us = parts.within_us(start_us, end_us)
     rows = np.flatnonzero(length_us > 0)
     keys, group = np.unique(names.what[rows] * len(CAUSES) + parts.cause[rows], return_inverse=True)
     counts = np.bincount(group, minlength=len(keys))
@@ -155,10 +153,10 @@ def _work(findings: Findings, activity: int) -> str:
 def _parts(findings: Findings, naming: Naming, gap: int) -> tuple[GapPart, ...]:
     """The parts of a gap in their order; of more than ``MAX_PARTS`` the shortest are summed up by cause at the end."""
     parts = findings.idle.parts
-    rows = np.arange(np.searchsorted(parts.gap, gap), np.searchsorted(parts.gap, gap, side="right"))
+    rows = parts.rows_of(gap)
     length_us = parts.end_us[rows] - parts.start_us[rows]
     kept = np.zeros(len(rows), np.bool_)
-    kept[np.argsort(-length_us, kind="stable")[:MAX_PARTS]] = True
+    kept[largest(length_us, MAX_PARTS)] = True
     told = [
         GapPart(cause=CAUSES[int(parts.cause[row])], duration_ms=float(time_us) / 1e3, what=naming.of(row))
         for row, time_us in zip(rows[kept].tolist(), length_us[kept], strict=True)
@@ -174,7 +172,7 @@ def _parts(findings: Findings, naming: Naming, gap: int) -> tuple[GapPart, ...]:
 def _region(findings: Findings, gap: int) -> str:
     """The region of the launching thread in the middle of the longest part of a gap."""
     parts = findings.idle.parts
-    rows = np.arange(np.searchsorted(parts.gap, gap), np.searchsorted(parts.gap, gap, side="right"))
+    rows = parts.rows_of(gap)
     longest = rows[(parts.end_us[rows] - parts.start_us[rows]).argmax()]
     if parts.thread[longest] == NONE:
         return ""

@@ -103,7 +103,7 @@ def _threads(trace: Trace, gaps: Gaps, launch: Ints) -> Threads:
     call = np.where(gaps.before == NONE, NONE, at_rows(launched_by, gaps.before))
     launched = before = np.where(call == NONE, NONE, at_rows(trace.calls.thread, call))
     after = np.where(launch == NONE, NONE, at_rows(trace.calls.thread, launch))
-    # After the last work, and beside a thread that only copies, the program goes on in its main thread.
+    # After the last work the program goes on in its main thread.
     before = np.where((gaps.after == NONE) & (call != NONE), main_thread(trace), before)
     after = np.where(gaps.after == NONE, launched, after)
     return Threads(after=after, before=np.where(before == after, NONE, before))

@@ -43,12 +43,13 @@ def find_launches(trace: Trace, regions: Regions, window: Window, captures: Capt
     """The launches that begin in the window, and the region of every call that gives the device work."""
     calls, apis = trace.calls, trace.apis
     launching = np.isin(apis, (Api.LAUNCH, Api.GRAPH_LAUNCH))
-    outer = launching & ~trace.inside_another(launching) & ~captures.is_captured
+    outermost = launching & ~trace.inside_another(launching)
+    outer = outermost & ~captures.is_captured
     inside = (calls.start_us >= window.start_us) & (calls.start_us <= window.end_us)
     giving = np.flatnonzero(outer | (trace.activity_of_call != NONE))
     region = np.zeros(len(calls), np.int64)
     region[giving] = regions.at((calls.start_us[giving] + calls.end_us[giving]) / 2, calls.thread[giving])
-    captured = launching & ~trace.inside_another(launching) & captures.is_captured & inside
+    captured = outermost & captures.is_captured & inside
     single = outer & inside & (apis == Api.LAUNCH)
     replays = outer & inside & (apis == Api.GRAPH_LAUNCH)
     launched_by = trace.call_of_activity[trace.call_of_activity != NONE]

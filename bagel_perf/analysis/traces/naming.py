@@ -13,6 +13,7 @@ from bagel_perf.analysis.traces.nesting import Nest
 from bagel_perf.analysis.traces.parts import code_of
 from bagel_perf.analysis.traces.source_lines import program_site
 from bagel_perf.analysis.traces.table import NONE, STEP_PREFIX, WINDOW_NAME, Ints
+from bagel_perf.analysis.traces.trace import Trace
 from bagel_perf.schema.traces import PATH_SEPARATOR
 from bagel_perf.schema.waits import KINDS
 
@@ -59,11 +60,7 @@ class Naming:
             return self._call(call)
         launch = int(idle.launch[parts.gap[part]])
         if cause in (code_of("queued"), code_of("launch_overhead")):
-            return (
-                ""
-                if launch == NONE
-                else plain_name(self._findings.trace.names[int(self._findings.trace.calls.name[launch])])
-            )
+            return call_name(self._findings.trace, launch)
         return ": ".join(cut_name(each) for each in self._doing(part))
 
     def _wait(self, wait: int) -> str:
@@ -74,7 +71,7 @@ class Naming:
     def _call(self, call: int) -> str:
         """A call with the operator around it."""
         trace = self._findings.trace
-        name = plain_name(trace.names[int(trace.calls.name[call])])
+        name = call_name(trace, call)
         middle_us = np.array([(float(trace.calls.start_us[call]) + float(trace.calls.end_us[call])) / 2])
         op = int(trace.op_nest.innermost(middle_us, trace.calls.thread[[call]])[0])
         around = "" if op == NONE else f"{trace.names[int(trace.ops.name[op])]}{PATH_SEPARATOR}"
@@ -127,6 +124,11 @@ def _frame_label(frames: list[str]) -> str:
     own = next((frame for frame in frames if program_site(frame) is not None), "")
     inner = _BUILT_IN.sub(r"\1", frames[0])
     return PATH_SEPARATOR.join(dict.fromkeys(filter(None, (own, inner))))
+
+
+def call_name(trace: Trace, call: int) -> str:
+    """The name of a call without its version, empty for NONE."""
+    return "" if call == NONE else plain_name(trace.names[int(trace.calls.name[call])])
 
 
 def cut_name(name: str) -> str:

@@ -54,6 +54,15 @@ class Parts:
         """How long each lasts."""
         return self.end_us - self.start_us
 
+    def rows_of(self, gap: int) -> Ints:
+        """The parts of a gap."""
+        return np.arange(np.searchsorted(self.gap, gap), np.searchsorted(self.gap, gap, side="right"))
+
+    def within_us(self, start_us: float, end_us: float) -> Floats:
+        """How much of each lies in a stretch."""
+        inside_us: Floats = np.maximum(np.minimum(self.end_us, end_us) - np.maximum(self.start_us, start_us), 0.0)
+        return inside_us
+
     @property
     def is_lost(self) -> Mask:
         """Which of them waits caused."""

@@ -6,7 +6,6 @@ import numpy as np
 
 from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.analysis.traces.gap_rows import PartNames, culprits
-from bagel_perf.analysis.traces.table import Floats
 from bagel_perf.schema.traces import CAUSES, Phase, PhaseName
 
 MAX_CULPRITS = 10
@@ -31,8 +30,7 @@ def _phase(findings: Findings, names: PartNames, name: PhaseName, first: int, la
     end_us = float(steps.start_us[last]) if last < len(steps) else float(steps.end_us[-1])
     end_us = max(min(end_us, window.end_us), start_us)
     parts = findings.idle.parts
-    overlap_us = _overlap(parts.start_us, parts.end_us, start_us, end_us)
-    sums_us = np.bincount(parts.cause, weights=overlap_us, minlength=len(CAUSES))
+    sums_us = np.bincount(parts.cause, weights=parts.within_us(start_us, end_us), minlength=len(CAUSES))
     called_us = findings.trace.calls.start_us[launches.is_launch]
     idle_ms = float(sums_us.sum()) / 1e3
     all_ms = len(findings.idle.busy.devices) * (end_us - start_us) / 1e3
@@ -52,8 +50,3 @@ def _phase(findings: Findings, names: PartNames, name: PhaseName, first: int, la
             cause: float(time_us) / 1e3 for cause, time_us in zip(CAUSES, sums_us, strict=True) if findings.has_gpu
         },
     )
-
-
-def _overlap(start_us: Floats, end_us: Floats, from_us: float, to_us: float) -> Floats:
-    overlap_us: Floats = np.maximum(np.minimum(end_us, to_us) - np.maximum(start_us, from_us), 0.0)
-    return overlap_us

@@ -77,7 +77,7 @@ def _just_before(trace: Trace, waits: Waits, gaps: Gaps, launch: Ints) -> Ints:
             rows = waits_of[thread][np.argsort(waits.end_us[waits_of[thread]], kind="stable")]
             mine = known[places]
             launched_us = trace.calls.start_us[launch[mine]]
-            before_us = _launch_before(trace.calls.start_us[launches_of[thread]], launched_us)
+            before_us = launch_before(trace.calls.start_us[launches_of[thread]], launched_us)
             place = np.searchsorted(waits.end_us[rows], gaps.start_us[mine], side="right") - 1
             wait = rows[np.maximum(place, 0)]
             ended_us = np.where(place >= 0, waits.end_us[wait], -np.inf)
@@ -86,7 +86,7 @@ def _just_before(trace: Trace, waits: Waits, gaps: Gaps, launch: Ints) -> Ints:
     return found
 
 
-def _launch_before(launches_us: Floats, launched_us: Floats) -> Floats:
+def launch_before(launches_us: Floats, launched_us: Floats) -> Floats:
     """When the thread launched something the last time before each launch, minus infinity if never."""
     place = np.searchsorted(launches_us, launched_us, side="left") - 1
     return np.where(place >= 0, launches_us[np.maximum(place, 0)], -np.inf)
