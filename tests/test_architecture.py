@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -142,9 +143,29 @@ FILES = {
 }
 
 
-def imports_of(source: str) -> Iterator[str]:
+@functools.cache
+def source_of(module: str) -> str:
+    return FILES[module].read_text(encoding="utf-8")
+
+
+@functools.cache
+def tree_of(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+@functools.cache
+def nodes_of(source: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree_of(source)))
+
+
+@functools.cache
+def imports_of(source: str) -> tuple[str, ...]:
     """Full names of what a module imports, wherever in it; ``from a import b`` gives ``a.b``."""
-    for node in ast.walk(ast.parse(source)):
+    return tuple(_imports_of(source))
+
+
+def _imports_of(source: str) -> Iterator[str]:
+    for node in nodes_of(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -178,7 +199,7 @@ def violations(module: str, source: str) -> list[str]:
 def effects(source: str) -> list[int]:
     """Lines of module-level statements that act on something: bare calls, and assignments into other objects."""
     lines = []
-    for node in ast.parse(source).body:
+    for node in tree_of(source).body:
         if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
             lines.append(node.lineno)
         targets = node.targets if isinstance(node, ast.Assign) else []
@@ -191,9 +212,14 @@ def effects(source: str) -> list[int]:
     return lines
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_a_module_imports_only_what_its_row_allows(module: str) -> None:
-    assert violations(module, FILES[module].read_text(encoding="utf-8")) == []
+def broken(modules: Iterable[str], rule: Callable[[str, str], object]) -> dict[str, object]:
+    """What a rule, which is given a name and a source, finds in each module that breaks it."""
+    found = {module: rule(module, source_of(module)) for module in modules}
+    return {module: each for module, each in found.items() if each}
+
+
+def test_a_module_imports_only_what_its_row_allows() -> None:
+    assert broken(FILES, violations) == {}
 
 
 @pytest.mark.parametrize(
@@ -218,9 +244,8 @@ def test_the_check_sees_a_forbidden_import(module: str, line: str) -> None:
     assert violations(module, line) != []
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_importing_a_module_has_no_effect(module: str) -> None:
-    assert effects(FILES[module].read_text(encoding="utf-8")) == []
+def test_importing_a_module_has_no_effect() -> None:
+    assert broken(FILES, lambda module, source: effects(source)) == {}
 
 
 @pytest.mark.parametrize(
@@ -230,13 +255,22 @@ def test_the_check_sees_an_effect(source: str) -> None:
     assert effects(source) == [1]
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_files_and_functions_keep_to_their_ceilings(module: str) -> None:
-    source = FILES[module].read_text(encoding="utf-8")
-    assert source.count("\n") <= MAX_FILE_LINES
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION_LINES, node.name
+def too_long(source: str) -> list[str]:
+    """Functions over their ceiling, and the file if it is over its own."""
+    functions = [node for node in nodes_of(source) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    found = [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES]
+    return [*found, *(["the file"] if source.count("\n") > MAX_FILE_LINES else [])]
+
+
+def test_files_and_functions_keep_to_their_ceilings() -> None:
+    assert broken(FILES, lambda module, source: too_long(source)) == {}
+
+
+def test_the_check_sees_what_is_too_long() -> None:
+    function = "def f() -> None:\n" + "    f()\n" * MAX_FUNCTION_LINES
+    assert too_long(function) == ["f"] and too_long("# a\n" * (MAX_FILE_LINES + 1)) == ["the file"]
+    assert too_long("def f() -> None:\n" + "    f()\n" * (MAX_FUNCTION_LINES - 1)) == []
+    assert too_long("# a\n" * MAX_FILE_LINES) == []
 
 
 def test_the_side_without_torch_runs_without_torch() -> None:
@@ -264,7 +298,7 @@ def test_every_package_is_listed_for_installation() -> None:
 def test_dependencies_are_those_that_are_imported_and_each_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[<>=!~ ]", line)[0] for line in project["dependencies"]}
-    tops = {name.split(".")[0] for path in FILES.values() for name in imports_of(path.read_text(encoding="utf-8"))}
+    tops = {name.split(".")[0] for module in FILES for name in imports_of(source_of(module))}
     others = {
         DISTRIBUTIONS.get(top, top) for top in tops - set(PACKAGES) - sys.stdlib_module_names - HOSTS - WITH_TORCH
     }
@@ -286,10 +320,10 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
-def own_names(trees: Iterable[ast.Module]) -> set[str]:
+def own_names(sources: Iterable[str]) -> set[str]:
     """What the package itself defines or assigns."""
     own: set[str] = set()
-    for node in (node for tree in trees for node in ast.walk(tree)):
+    for node in (node for source in sources for node in nodes_of(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             own.add(node.name)
         elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -310,10 +344,9 @@ def chain_of(node: ast.expr) -> list[str]:
 
 def private_names_of_torch(source: str, own: set[str]) -> set[str]:
     """Names of torch that no documentation promises, as far as a module's text shows them."""
-    tree = ast.parse(source)
     found = {name for name in imports_of(source) if is_under(name, "torch") and any(map(is_private, name.split(".")))}
     found |= {name for name in imports_of(source) if any(is_under(name, module) for module in UNDOCUMENTED)}
-    for node in ast.walk(tree):
+    for node in nodes_of(source):
         if isinstance(node, ast.Attribute):
             parts = chain_of(node)
             if parts[:1] == ["torch"] and any(map(is_private, parts)):
@@ -335,13 +368,11 @@ def own() -> set[str]:
     """Names of the package itself, and those that ``torch_names`` allows to be used in place."""
     from bagel_perf.harness import torch_names
 
-    trees = [ast.parse(FILES[name].read_text(encoding="utf-8")) for name in MODULES_OF_THE_PACKAGE]
-    return own_names(trees) | {name.name for name in torch_names.MEMBERS}
+    return own_names(map(source_of, MODULES_OF_THE_PACKAGE)) | {name.name for name in torch_names.MEMBERS}
 
 
-@pytest.mark.parametrize("module", MODULES_OF_THE_PACKAGE)
-def test_private_names_of_torch_are_in_one_module(module: str, own: set[str]) -> None:
-    assert private_names_of_torch(FILES[module].read_text(encoding="utf-8"), own) == set()
+def test_private_names_of_torch_are_in_one_module(own: set[str]) -> None:
+    assert broken(MODULES_OF_THE_PACKAGE, lambda module, source: private_names_of_torch(source, own)) == {}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -133,13 +134,27 @@ MADE_OF_TENSORS: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
 
 
 @pytest.mark.parametrize("place", ["cpu", "cuda"])
-@pytest.mark.parametrize("name", MADE_OF_TENSORS)
-def test_results_are_where_the_tensors_are(name: str, place: str, device: SimulatedCuda) -> None:
-    vector = torch.arange(4.0, device=place) + 1
-    matrix = torch.eye(4, device=place) + vector
-    integers = torch.arange(4, device=place)
-    found = tensors_in(MADE_OF_TENSORS[name](vector, matrix, integers))
-    assert found and {tensor.device.type for tensor in found} == {place}
+def test_results_are_where_the_tensors_are(place: str, device: SimulatedCuda) -> None:
+    elsewhere = {}
+    for name, make in MADE_OF_TENSORS.items():
+        vector = torch.arange(4.0, device=place) + 1
+        matrix = torch.eye(4, device=place) + vector
+        found = outcome(lambda: places_of(make(vector, matrix, torch.arange(4, device=place))))  # noqa: B023
+        if found != {place}:
+            elsewhere[name] = found
+    assert elsewhere == {}
+
+
+def outcome(run: Callable[[], object]) -> object:
+    """What a call gives, or its error as text."""
+    try:
+        return run()
+    except Exception as problem:
+        return f"{type(problem).__name__}: {problem}"
+
+
+def places_of(value: Any) -> set[str]:
+    return {tensor.device.type for tensor in tensors_in(value)}
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -191,13 +206,18 @@ MADE_ANYWHERE: dict[str, Callable[[Tensor, Any], Tensor]] = {
 
 
 @pytest.mark.parametrize("where", ["cuda", "cuda:0", 0, CUDA, torch.device("cuda"), "cpu", torch.device("cpu"), "meta"])
-@pytest.mark.parametrize("start", ["cpu", "cuda"])
-@pytest.mark.parametrize("name", MADE_ANYWHERE)
-def test_a_named_device_wins(name: str, start: str, where: Any, device: SimulatedCuda) -> None:
-    given = torch.ones(2, device=start)
-    made = MADE_ANYWHERE[name](given, where)
-    assert made.device.type == (torch.device(where).type)
-    assert made.is_cuda == (made.device == CUDA)
+def test_a_named_device_wins(where: Any, device: SimulatedCuda) -> None:
+    wanted, elsewhere = torch.device(where).type, {}
+    for start, (name, make) in product(["cpu", "cuda"], MADE_ANYWHERE.items()):
+        given = torch.ones(2, device=start)
+        found = outcome(lambda: place_of(make(given, where)))  # noqa: B023
+        if found != (wanted, wanted == "cuda", wanted == "cuda"):
+            elsewhere[name, start] = found
+    assert elsewhere == {}
+
+
+def place_of(tensor: Tensor) -> tuple[str, bool, bool]:
+    return tensor.device.type, tensor.is_cuda, tensor.device == CUDA
 
 
 def in_context(where: Any) -> Tensor:
