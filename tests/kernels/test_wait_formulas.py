@@ -24,6 +24,12 @@ def shallow_model() -> Iterator[Bagel]:
         yield model
 
 
+@pytest.fixture(scope="module")
+def model_of_few_pixels() -> Iterator[Bagel]:
+    with cheap_model(num_layers=2, num_levels=1) as model:
+        yield model
+
+
 def measured(model: Bagel, inputs: Any, variant: str) -> Counts:
     counts = count_stages(model, lambda copy: edit_subject(copy, inputs, with_regions(bind(variant))))
     assert counts.device == "simulated"
@@ -57,15 +63,29 @@ def test_each_slot_waits_as_its_formula_says(
     assert measured(request.model, request.inputs, variant) == nonzero(FORMULAS[variant](sizes))
 
 
+def assert_is_as_the_formulas_say(model: Bagel, variant: str, resolution: int) -> None:
+    """For a request with as many latent tokens as one of this resolution has under the released autoencoder."""
+    side = resolution * model.config.autoencoder.downsample // 8
+    inputs = request_inputs(Request(width=side, height=side), model.config, None, seed=42)
+    full = Request(width=resolution, height=resolution)
+    assert inputs.noise_NC.shape[0] == full.num_latent_tokens
+    sizes = sizes_of_edit(full, num_text=len(inputs.prompt_ids), num_layers=2)
+    assert measured(model, inputs, variant) == nonzero(FORMULAS[variant](sizes))
+
+
 @pytest.mark.parametrize("resolution", [256, 1024])
 @pytest.mark.parametrize("variant", FORMULAS)
 def test_at_full_token_counts_the_totals_are_the_issues_formulas(
-    shallow_model: Bagel, variant: str, resolution: int
+    model_of_few_pixels: Bagel, variant: str, resolution: int
 ) -> None:
-    request = Request(width=resolution, height=resolution)
-    inputs = request_inputs(request, shallow_model.config, None, request.seed)
-    sizes = sizes_of_edit(request, num_text=len(inputs.prompt_ids), num_layers=2)
-    assert measured(shallow_model, inputs, variant) == nonzero(FORMULAS[variant](sizes))
+    assert_is_as_the_formulas_say(model_of_few_pixels, variant, resolution)
+
+
+@pytest.mark.parametrize(
+    ("variant", "resolution"), [*((variant, 256) for variant in FORMULAS if variant != "baseline"), ("baseline", 1024)]
+)
+def test_so_they_are_with_all_levels_of_the_autoencoder(shallow_model: Bagel, variant: str, resolution: int) -> None:
+    assert_is_as_the_formulas_say(shallow_model, variant, resolution)
 
 
 def test_a_guided_step_of_the_released_shape_waits_n_plus_229_times() -> None:

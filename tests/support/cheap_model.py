@@ -46,8 +46,11 @@ def with_centres(module: Any) -> Any:
 
 
 @contextmanager
-def cheap_model(num_layers: int) -> Iterator[Bagel]:
+def cheap_model(num_layers: int, num_levels: int = 4) -> Iterator[Bagel]:
     """The tiny preset with so many layers of the decoder, a quarter as wide.
+
+    With one level of the autoencoder a latent token is made of 2 x 2 pixels and not of 16 x 16: a request of 128 has
+    the tokens of one of 1024, and a sixty-fourth of its pixels.
 
     On one thread: thousands of tiny operators make a second one spin, a hundred times longer on a busy CPU. With an
     autoencoder in single precision, because CPUs convolve bf16 many times slower.
@@ -56,7 +59,8 @@ def cheap_model(num_layers: int) -> Iterator[Bagel]:
     torch.set_num_threads(1)
     config = preset("tiny")
     llm = replace(config.llm, num_layers=num_layers, hidden=8, intermediate=8)
-    config = replace(config, llm=llm, vit=replace(config.vit, hidden=8, intermediate=8))
+    autoencoder = replace(config.autoencoder, channel_multipliers=(1,) * num_levels)
+    config = replace(config, llm=llm, vit=replace(config.vit, hidden=8, intermediate=8), autoencoder=autoencoder)
     source = RandomSource(device=torch.device("cpu"), seed=0)
     model = build_bagel(source, source, config, NoAttention(backend="math", on_cuda=False))
     yield replace(model, autoencoder=with_centres(map_tensors(model.autoencoder, Tensor.float)))
