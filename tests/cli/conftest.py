@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf import launch
+from forked_programs import start_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "tests" / "support" / "scripted_worker.py"
@@ -29,3 +30,9 @@ def use_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UseWorker:
         return command
 
     return use
+
+
+@pytest.fixture
+def real_interpreter(script: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that are started after all where ``script`` would have them forked."""
+    start_programs(monkeypatch)

@@ -15,6 +15,7 @@ import pytest
 
 from bagel_perf.cli import main
 from bagel_perf.schema.syncs import SyncReport
+from forked_programs import fork_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -36,6 +37,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Writes a script into an empty current folder; gives its name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    fork_programs(monkeypatch)
 
     def write(text: str) -> str:
         Path("script.py").write_text(text)
@@ -80,6 +82,7 @@ def test_the_report_says_what_was_counted_until_the_end(script: Write, end: str,
     assert (check.region, check.limit, check.num_entries, check.worst, check.ok) == ("step", 1, 1, 1, True)
 
 
+@pytest.mark.usefixtures("real_interpreter")
 def test_a_budget_is_judged_by_what_a_killed_program_spent(script: Write, capfd: Capture) -> None:
     text = WAITS.replace("    x.tolist()\n", "    x.tolist()\n    os.kill(os.getpid(), signal.SIGKILL)\n")
     assert ended(script(text), "--budget", "step=0")[0] == 7
@@ -107,6 +110,7 @@ def test_a_report_that_cannot_be_written_is_made_of_what_was_kept(script: Write)
     assert any("could not be written: path cannot be written" in note for note in report.notes)
 
 
+@pytest.mark.usefixtures("real_interpreter")
 def test_a_program_that_leaves_by_exit_has_its_source_texts_and_its_number(script: Write) -> None:
     _, report = ended(script(f"{WAITS}print(os.getpid(), flush=True)\nos._exit(0)\n"))
     assert {site.expressions for site in report.sites} == {("x.sum().item()",), ("x.tolist()",)}

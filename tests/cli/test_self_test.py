@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -54,8 +57,19 @@ def use_gate(monkeypatch: pytest.MonkeyPatch) -> UseGate:
             return ended(len(done) - 1, arguments)
 
         monkeypatch.setattr(self_test, "run_gate", run)
+        monkeypatch.setattr(self_test, "copied", copied_sources)
 
     return use
+
+
+@contextmanager
+def copied_sources(root: Path) -> Iterator[Path]:
+    """A folder with the files that sabotages are put into, for gates that look at nothing."""
+    with TemporaryDirectory() as name:
+        for file in {sabotage.file for sabotage in SABOTAGES}:
+            (Path(name) / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / file, Path(name) / file)
+        yield Path(name)
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.name)

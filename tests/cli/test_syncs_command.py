@@ -17,6 +17,7 @@ from bagel_perf.cli import main
 from bagel_perf.commands.syncs import parse_budgets, parse_command, parse_quiet_ops
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.syncs import SyncReport
+from forked_programs import fork_programs
 
 Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Writes a script into an empty current folder; gives its name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    fork_programs(monkeypatch)
 
     def write(text: str, name: str = "script.py") -> str:
         Path(name).write_text(text)
@@ -48,6 +50,7 @@ def report_of(path: str) -> SyncReport:
     return SyncReport.from_json(data)
 
 
+@pytest.mark.usefixtures("real_interpreter")
 def test_a_program_runs_unchanged_and_its_waits_are_listed(script: Any, capfd: Capture) -> None:
     assert syncs("--json", "out.json", "--", "python", script(WAITS), "a", "--flag") == 0
     out, _ = capfd.readouterr()
@@ -104,6 +107,7 @@ def test_a_program_is_main_with_its_own_folder_and_arguments(script: Any, capfd:
     assert capfd.readouterr().out == f"7 ['pkg/prog.py', 'x'] {Path('pkg/prog.py').absolute()}\n"
 
 
+@pytest.mark.usefixtures("real_interpreter")
 def test_a_module_runs_as_after_m(script: Any, capfd: Capture) -> None:
     Path("pkg").mkdir()
     script("", "pkg/__init__.py")
@@ -160,6 +164,7 @@ def test_a_program_that_waits_for_nothing_is_told_so(script: Any, capfd: Capture
     assert "on the simulated device: 0" in out and "hold it with a budget: --budget 0" in out
 
 
+@pytest.mark.usefixtures("real_interpreter")
 def test_a_program_that_vanishes_before_it_is_watched_leaves_a_reason(script: Any, capfd: Capture) -> None:
     Path("sitecustomize.py").write_text(
         "import os, sys\nif 'bagel_perf.workload.script' in sys.orig_argv: os._exit(5)\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from bagel_perf import launch
 from bagel_perf.cli import main
 from bagel_perf.commands import supervising
 from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
+from forked_programs import fork_programs
 
 Capture = pytest.CaptureFixture[str]
 
@@ -39,6 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     Path("script.py").write_text("print('ran')\n")
+    fork_programs(monkeypatch)
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(launch, "run_plan", start)
-    monkeypatch.setattr(supervising.subprocess, "Popen", start)  # type: ignore[attr-defined]
+    monkeypatch.setattr(supervising, "subprocess", SimpleNamespace(Popen=start))
 
 
 def refused(capfd: Capture, *arguments: str) -> tuple[int, str]:

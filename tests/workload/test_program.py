@@ -13,6 +13,7 @@ import pytest
 
 from bagel_perf.cli import main
 from bagel_perf.schema.syncs import SyncReport
+from forked_programs import fork_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -360,7 +361,8 @@ def test_executors_work_again_after_the_program() -> None:
     assert run("-c", driver, name).out == "3\n"
 
 
-def test_processes_of_its_own_are_said_to_be_unwatched() -> None:
+def test_processes_of_its_own_are_said_to_be_unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork_programs(monkeypatch)
     name = script(
         "import multiprocessing, os, subprocess, sys\n"
         "subprocess.run([sys.executable, '-c', ''])\n"

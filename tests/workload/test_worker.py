@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from bagel_perf.cli import main
 from bagel_perf.harness import measure
@@ -24,7 +25,7 @@ from bagel_perf.model.bagel import build_bagel
 from bagel_perf.model.preprocess import draw_default_picture
 from bagel_perf.model.weights import RandomSource
 from bagel_perf.schema.errors import OutputsDiffer, RunFailed, UsageError
-from bagel_perf.schema.events import Event, RunEvent
+from bagel_perf.schema.events import Event, ProgressEvent, RunEvent, TensorEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Result, load
@@ -34,9 +35,10 @@ from bagel_perf.workload.loading import Loaded, resolve_attention, resolve_devic
 from bagel_perf.workload.loading import load as load_model
 from bagel_perf.workload.pictures import encode_png
 from bagel_perf.workload.session import recorded_loop
+from bagel_perf.workload.verify import run_verify
 from kernels_optimized.captured.loop import CapturedLoop
 
-SMALL = Request(width=64, height=48, steps=2)
+SMALL = Request(width=32, height=32, steps=2)
 
 
 def compare_plan(tmp_path: Path, **changes: object) -> Plan:
@@ -66,34 +68,38 @@ def runs_of(plan: Plan, loaded: Loaded) -> list[RunEvent]:
     return [event for event in events if isinstance(event, RunEvent)]
 
 
+def compared(out: Path, *options: str) -> Result:
+    """What the command measures in a worker of its own."""
+    small = ["--res", "64x48", "--steps", "2", "--device", "cpu", "--pairs", "1", "--warmup", "0", "--quiet"]
+    assert main(["compare", *small, *options, "--out", str(out)]) == 0
+    return load(out / "result.json")
+
+
 def test_the_command_measures_every_rung_in_a_worker_of_its_own(tmp_path: Path) -> None:
-    arguments = [
-        "compare",
-        "--res",
-        "64x48",
-        "--steps",
-        "3",
-        "--device",
-        "cpu",
-        "--pairs",
-        "1",
-        "--quiet",
-        "--out",
-        str(tmp_path / "r"),
-    ]
-    assert main(arguments) == 0
-    result = load(tmp_path / "r" / "result.json")
+    result = compared(tmp_path / "r", "--task", "t2i")
     assert result.complete
     assert result.verdict == "pass"
+    assert set(result.variants) == {rung.name for rung in LADDER if rung.is_bitwise}
     assert {image.md5 for image in result.images} == {result.images[0].md5}
-    assert host_syncs(result, "sync_free") == {"ar": 0, "dit": 1, "e2e": 1}
-    latents, positions, layers, steps = 12, 2 * (12 + 2 + 4902) + 2 * 7, 2, 2
+    assert host_syncs(result, "sync_free") == host_syncs(result, "fused") == {"ar": 0, "dit": 1, "e2e": 1}
+
+
+def test_an_edit_is_counted_and_its_picture_kept_as_the_autoencoder_takes_it(tmp_path: Path) -> None:
+    drawn = draw_default_picture(100, 80)
+    drawn.save(tmp_path / "given.png")
+    result = compared(tmp_path / "r", "--variants", "baseline,sync_free", "--image", str(tmp_path / "given.png"))
+    assert (result.complete, result.verdict) == (True, "pass")
+    latents, positions, layers, steps = 12, 2 * (12 + 2 + 4902) + 2 * 7, 2, 1
     dit = steps * (latents + 5 + layers * 8) + 2
     assert host_syncs(result, "baseline") == {
         "ar": positions - 1 + 6 + 35 * layers + 6,
         "dit": dit,
         "e2e": positions + 5 + 35 * layers + 6 + dit,
     }
+    (picture,) = result.inputs
+    assert picture.path == "64x48_input.png"
+    with Image.open(tmp_path / "r" / picture.path) as kept:
+        assert kept.tobytes() == drawn.resize((64, 48), Image.Resampling.BICUBIC).tobytes()
 
 
 def host_syncs(result: Result, variant: str) -> dict[str, int | None]:
@@ -111,28 +117,6 @@ def test_every_run_of_the_same_seed_gives_the_same_picture_written_once(tmp_path
     assert [len(md5s) for md5s in by_seed.values()] == [1, 1]
     assert by_seed[42] != by_seed[43]
     assert {path.name for path in tmp_path.glob("*baseline*")} == {run.picture.path for run in runs}
-
-
-def test_the_picture_to_edit_is_kept_as_the_autoencoder_takes_it(tmp_path: Path) -> None:
-    drawn = draw_default_picture(100, 80)
-    drawn.save(tmp_path / "given.png")
-    arguments = ["compare", "--variants", "baseline,sync_free", "--res", "64x48", "--steps", "2", "--device", "cpu"]
-    given = [
-        "--image",
-        str(tmp_path / "given.png"),
-        "--pairs",
-        "1",
-        "--warmup",
-        "0",
-        "--quiet",
-        "--out",
-        str(tmp_path / "r"),
-    ]
-    assert main([*arguments, *given]) == 0
-    (picture,) = load(tmp_path / "r" / "result.json").inputs
-    assert picture.path == "64x48_input.png"
-    with Image.open(tmp_path / "r" / picture.path) as kept:
-        assert kept.tobytes() == drawn.resize((64, 48), Image.Resampling.BICUBIC).tobytes()
 
 
 def test_a_cached_picture_is_refused_before_it_is_timed(
@@ -227,7 +211,7 @@ def test_what_a_library_prints_does_not_reach_the_protocol() -> None:
 
 
 def test_text_to_image_runs_without_a_picture(tmp_path: Path, loaded: Loaded) -> None:
-    plan = compare_plan(tmp_path, requests=(Request(task="t2i", width=64, height=48, steps=2),), pairs=1, warmup=0)
+    plan = compare_plan(tmp_path, requests=(replace(SMALL, task="t2i"),), pairs=1, warmup=0)
     runs = [event.run for event in runs_of(plan, loaded)]
     assert len({run.picture.md5 for run in runs if run.seed == 42}) == 1
     assert not [*tmp_path.glob("*input*")]
@@ -246,25 +230,30 @@ def test_golden_vectors_pass_under_every_rung(golden_dirs: list[Path], capsys: p
         assert [rung.name for rung in LADDER if rung.name not in out] == []
 
 
-def test_a_wrong_golden_tensor_fails_with_its_name(golden_dir: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(golden_dir, tmp_path / "golden"))
+def spoiled(golden_dir: Path, folder: Path, suffix: str, spoil: Callable[[Tensor], Tensor]) -> tuple[Plan, str]:
+    """A plan to verify a copy in which the first tensor with such a name is another, and its name."""
+    copy = Path(shutil.copytree(golden_dir, folder / "golden"))
     tensors = load_file(copy / "golden.safetensors")
-    name = next(name for name in tensors if name.endswith(".latent"))
-    tensors[name] *= 1.1
+    name = next(name for name in tensors if name.endswith(suffix))
+    tensors[name] = spoil(tensors[name])
     save_file(tensors, copy / "golden.safetensors")
-    assert main(["verify", str(copy), "--variants", "sync_free", "--quiet", "--json", str(tmp_path / "out.json")]) == 3
-    checks = json.loads((tmp_path / "out.json").read_text())["variants"]["sync_free"]
-    assert [check["tensor"] for check in checks if not check["ok"]] == [name]
+    return Plan(kind="verify", golden=str(copy), variants=("sync_free",), device="cpu"), name
+
+
+def test_a_wrong_golden_tensor_fails_with_its_name(golden_dir: Path, tmp_path: Path) -> None:
+    plan, name = spoiled(golden_dir, tmp_path, ".latent", lambda tensor: tensor * 1.1)
+    events: list[Event] = []
+    run_verify(plan, events.append)
+    checks = [event.check for event in events if isinstance(event, TensorEvent)]
+    assert [check.tensor for check in checks if not check.ok] == [name] and len(checks) > 20
 
 
 @pytest.mark.parametrize("name", ["vit_pixels", "init_noise"])
 def test_a_golden_tensor_of_a_wrong_shape_is_refused_before_anything_runs(
-    golden_dir: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    golden_dir: Path, tmp_path: Path, name: str
 ) -> None:
-    copy = Path(shutil.copytree(golden_dir, tmp_path / "golden"))
-    tensors = load_file(copy / "golden.safetensors")
-    key = next(key for key in tensors if key.endswith(name))
-    tensors[key] = tensors[key][..., :-1].contiguous()
-    save_file(tensors, copy / "golden.safetensors")
-    assert main(["verify", str(copy), "--quiet"]) == 2
-    assert capsys.readouterr().err.startswith("error: a golden tensor does not fit the checkpoint")
+    plan, _ = spoiled(golden_dir, tmp_path, name, lambda tensor: tensor[..., :-1].contiguous())
+    events: list[Event] = []
+    with pytest.raises(UsageError, match="a golden tensor does not fit the checkpoint"):
+        run_verify(plan, events.append)
+    assert {type(event) for event in events} <= {ProgressEvent}

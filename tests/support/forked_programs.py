@@ -1,0 +1,128 @@
+"""A watched program as a fork of this process, which has imported torch already: a tenth of a second, not three.
+
+It is a process of its own to whoever started it, by its number, its signals, its streams and its end. What it is not is
+an interpreter that has just begun, with flags; for that some tests start a real one.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import site
+import subprocess
+import sys
+import sysconfig
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn, TextIO
+
+import pytest
+import torch
+
+from bagel_perf.commands import supervising
+from bagel_perf.harness.torch_names import dynamo_counters
+from bagel_perf.workload import script
+from bagel_perf.workload.program import exit_code_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ForkedProgram:
+    """What ``run_supervised`` needs of ``subprocess.Popen``."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        stdout: TextIO | None,
+        pass_fds: Sequence[int],
+        preexec_fn: Callable[[], None],
+    ) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            become_program(arguments, None if stdout is None else stdout.fileno(), pass_fds, preexec_fn)
+
+    def poll(self) -> int | None:
+        return self._waited(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._waited(0)
+
+    def _waited(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def started(arguments: Sequence[str], **options: Any) -> ForkedProgram | subprocess.Popen[bytes]:
+    """A fork; an interpreter where another one, or flags of one, are asked for, or this process has opened a GPU."""
+    is_plain = [*arguments[:3]] == [sys.executable, "-m", script.__name__] and not torch.cuda.is_initialized()
+    return ForkedProgram(arguments, **options) if is_plain else subprocess.Popen(arguments, **options)
+
+
+def fork_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has ``syncs -- python ...`` fork its programs."""
+    monkeypatch.setattr(supervising, "subprocess", SimpleNamespace(Popen=started))
+
+
+def start_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has it start them as it does outside of tests."""
+    monkeypatch.setattr(supervising, "subprocess", subprocess)
+
+
+def become_program(
+    arguments: Sequence[str], stdout: int | None, descriptors: Sequence[int], prepare: Callable[[], None]
+) -> NoReturn:
+    """Does what ``python -m bagel_perf.workload.script ORDER TARGET ...`` does in this process, and ends it."""
+    code = 1
+    try:
+        prepare()
+        if stdout is not None:
+            os.dup2(stdout, 1)
+        close_all_but({0, 1, 2, *descriptors})
+        look_begun(arguments)
+        code = script.main()
+    except SystemExit as end:
+        code = exit_code_of(end)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        script.end_at_once(code)
+
+
+def close_all_but(kept: set[int]) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            with suppress(OSError):
+                os.close(int(name))
+
+
+def look_begun(arguments: Sequence[str]) -> None:
+    """Puts back what pytest and earlier tests changed, and a Python that has just begun has not."""
+    faulthandler.disable()
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    sys.orig_argv, sys.argv = list(arguments), [script.__file__, *arguments[3:]]
+    packages = (*site.getsitepackages(), *sysconfig.get_paths().values(), sysconfig.get_config_var("DESTSHARED"))
+    sys.path[:] = [os.getcwd(), str(ROOT), *(each for each in sys.path if each in packages or each.endswith(".zip"))]
+    sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__
+    threading.excepthook = threading.__excepthook__
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        stream = open(number, mode, encoding="utf-8", buffering=1 if number == 2 else -1)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    dynamo_counters().clear()
