@@ -14,14 +14,16 @@ import pytest
 
 from bagel_perf.cli import main
 from bagel_perf.commands import self_test
-from bagel_perf.commands.gate_copy import Ended
+from bagel_perf.commands.gate_copy import Ended, copied
 from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.commands.hidden_regression import LATENCIES_MS, scripted_result
 from bagel_perf.commands.hidden_sabotages import HIDDEN, OF_ALL_VARIANTS
 from bagel_perf.commands.sabotages import OF_COUNTERS, SABOTAGES
 from bagel_perf.commands.self_test import ROOT, run_self_test, scripted_trial, trial
+from bagel_perf.report.expected_text import expected_toml
 from bagel_perf.schema.errors import CountersDrifted, RunFailed, UsageError
-from bagel_perf.schema.gates import Finding
+from bagel_perf.schema.expected import load_expected
+from bagel_perf.schema.gates import EXPECTED_FILE, Finding
 from bagel_perf.schema.sabotages import Sabotage
 
 SABOTAGE = Sabotage(
@@ -112,8 +114,29 @@ def test_a_finding_has_to_name_the_cause_and_the_line(other: Finding) -> None:
     assert SABOTAGE.finding((other,), patched) is None
 
 
+FEW = ("baseline", "sync_free")
+
+
+@contextmanager
+def copied_with_few_variants(root: Path) -> Iterator[Path]:
+    """A copy whose gate counts two variants: all of them are counted on the tree itself, in ``test_gate_command``."""
+    with copied(root) as copy:
+        gates, expected = copy / "bagel_perf/schema/gates.py", copy / EXPECTED_FILE
+        lines = gates.read_text(encoding="utf-8").splitlines()
+        (number,) = (number for number, line in enumerate(lines) if line.startswith("VARIANTS = "))
+        lines[number] = f"VARIANTS = {FEW}"
+        gates.write_text("\n".join(lines), encoding="utf-8")
+        all_of_them = load_expected(expected)
+        runs = tuple(run for run in all_of_them.runs if run.variant in FEW)
+        expected.write_text(expected_toml(replace(all_of_them, runs=runs)), encoding="utf-8")
+        yield copy
+
+
 @pytest.mark.parametrize("sabotage", [OF_COUNTERS[3], OF_ALL_VARIANTS[2]], ids=lambda sabotage: sabotage.name)
-def test_the_gate_catches_a_sabotage_in_a_copy_and_the_tree_stays_as_it_is(sabotage: Sabotage) -> None:
+def test_the_gate_catches_a_sabotage_in_a_copy_and_the_tree_stays_as_it_is(
+    sabotage: Sabotage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_test, "copied", copied_with_few_variants)
     before = (ROOT / sabotage.file).read_bytes()
     outcome = trial(ROOT, sabotage)
     assert outcome.is_caught, outcome
