@@ -199,8 +199,18 @@ def test_a_page_of_a_trace_has_the_shape_of_a_harmless_one(trace: TraceReport, r
     changed = replace(trace, difference=difference(trace, trace), warnings=("odd",))
     made: list[tuple[Callable[[Any], Page], Any]] = [(trace_page, changed), (ranks_page, ranks)]
     for make, record in made:
-        shapes = [html_shape(page_html(make(spoiled(record, consistent(each))))) for each in ("a ", text)]
-        assert shapes[0] == shapes[1]
+        shape = html_shape(page_html(make(spoiled(record, consistent(text)))))
+        assert shape == harmless(make.__name__, lambda: make(spoiled(record, consistent("a "))))  # noqa: B023
+
+
+known: dict[str, tuple[Any, Any]] = {}
+"""Shapes of harmless pages, each made once."""
+
+
+def harmless(name: str, make: Callable[[], Page]) -> tuple[Any, Any]:
+    if name not in known:
+        known[name] = html_shape(page_html(make()))
+    return known[name]
 
 
 @FEW
@@ -275,7 +285,7 @@ def test_json_on_stdout_is_the_same_value_and_no_command(text: str) -> None:
 @FEWER
 @given(text=TEXTS)
 def test_a_page_has_the_shape_of_a_harmless_one(text: str) -> None:
-    harmless, hostile = (build_page((source_of(spoiled(RESULT, consistent(each)), Path()),)) for each in ("a ", text))
+    hostile, harmless = (build_page((source_of(spoiled(RESULT, consistent(each)), Path()),)) for each in (text, "a "))
     assert html_shape(page_html(hostile)) == html_shape(page_html(harmless))
     assert markdown_shape(page_markdown(hostile)) == markdown_shape(page_markdown(harmless))
 

@@ -82,6 +82,7 @@ def test_the_command_writes_the_page_whatever_the_verdict() -> None:
 
 
 @pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("undrawn")
 def test_the_reference_is_the_history_of_what_was_judged() -> None:
     arguments = ["gate", "now.json", "--reference", "before.json", "--limit", "dit:3%", "--html", "gate.html"]
     assert main([*arguments, "--quiet"]) == 1
@@ -117,6 +118,7 @@ def test_a_result_that_contradicts_itself_is_named_and_not_judged(
 
 
 @pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("undrawn")
 def test_a_foreign_page_is_not_replaced_and_an_own_one_is(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.html").write_text("<html>mine")
     assert main(["gate", "now.json", "--html", "mine.html"]) == 2

@@ -60,6 +60,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", PAGES)
+@pytest.mark.usefixtures("undrawn")
 def test_the_markdown_is_that_of_the_snapshot(name: str) -> None:
     path, found = SNAPSHOTS / f"{name}.md", PAGES[name]()
     if os.environ.get("UPDATE_SNAPSHOTS"):

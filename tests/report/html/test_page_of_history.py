@@ -33,10 +33,12 @@ def notes(*sources: Source) -> list[str]:
     return [row[-1] for row in block.table.rows if row[0] == "e2e"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_intervals_that_are_apart_have_changed() -> None:
     assert notes(source(-5, 1), source(-5, 2), source(-9, 3)) == ["first", "no change shown", "changed"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_environment_is_named_beside_it() -> None:
     assert notes(source(-5, 1), source(-9, 2, device="NVIDIA H100")) == ["first", "changed, environment differs"]
     found = section((source(-5, 1), source(-9, 2, device="NVIDIA H100")), "environment").blocks[-1]
@@ -51,6 +53,7 @@ def test_results_of_other_resolutions_have_their_own_drawing() -> None:
     assert summaries == ["Changes at 256x256 over the results", "Changes at 1024x1024 over the results"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_intervals_nothing_is_said_to_have_changed() -> None:
     assert notes(source(-5, 1, num_pairs=3), source(-9, 2)) == ["first", "no interval"]
 

@@ -98,12 +98,13 @@ def test_every_cell_is_in_the_markdown(page: Page) -> None:
             assert " ".join(f"| {' | '.join(escaped)} |".replace(">", "&gt;").split()) in rows
 
 
-def test_a_page_is_the_same_each_time(page: Page) -> None:
+def test_a_page_is_the_same_each_time() -> None:
     sources = load_sources([REPORTS / OLD])
     assert page_html(build_page(sources)) == page_html(build_page(sources))
 
 
-def test_changes_have_the_cells_of_the_terminal(page: Page) -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_changes_have_the_cells_of_the_terminal() -> None:
     result = load_checked(REPORTS / NEW / "result.json")
     new = build_page(load_sources([REPORTS / NEW]))
     table = table_blocks(new)[0].table
@@ -113,6 +114,7 @@ def test_changes_have_the_cells_of_the_terminal(page: Page) -> None:
     assert table.rows[0][2] == "pr3987" and table.rows[0][-2:] == ("11325", "796")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_variant_with_another_picture_is_not_praised(tmp_path: Path) -> None:
     changes: Changes = {"pr3987": {"e2e": -5.0}, "sync_free": {"e2e": -50.0}}
     result = make_result(changes, edit=lambda run: with_picture(run, "sync_free"))
@@ -121,11 +123,13 @@ def test_a_variant_with_another_picture_is_not_praised(tmp_path: Path) -> None:
     assert lines[1].startswith("pr3987 takes 5.0% off e2e latency") and len(lines) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_regression_stands_beside_the_gain_of_another() -> None:
     lines = leads(make_result({"pr3987": {"e2e": -5.0}, "sync_free": {"e2e": 8.0}}))
     assert lines[0].startswith("pr3987 takes 5.0% off") and lines[1].startswith("sync_free adds 8.0% to e2e latency")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_change_smaller_than_the_noise_says_so() -> None:
     result = make_result({"pr3987": {"e2e": -5.0}})
     floor = Noise(res=256, stage="e2e", delta_pct=0.0, ci_pct=(-9.0, 9.0), floor_pct=9.0, num_pairs=10)
@@ -146,6 +150,7 @@ def test_the_ladder_marks_what_shows_no_difference() -> None:
     assert ["ladder at 256x256" in str(section) for section in (few, many)] == [True, True], "its table, too"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_verdict_names_the_best_bitwise_variant_with_its_interval() -> None:
     text = page_html(build_page(load_sources([REPORTS / "2026-11-30_h200_badc8ad-2"])))
     interval = "(interval of the change by itself -39.4% to -35.6%; noise 1.8%)"
@@ -160,6 +165,7 @@ def test_what_is_not_known_is_said(page: Page) -> None:
     assert any("random" in line for line in unknown)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_regression_is_no_gain(tmp_path: Path) -> None:
     text = page_html(build_page((source_of(make_result({"pr3987": {"e2e": 8.0}}), tmp_path),)))
     assert "pr3987 adds 8.0% to e2e latency at 256x256" in text

@@ -50,6 +50,7 @@ def test_a_page_and_its_markdown_are_written(tmp_path: Path, capsys: pytest.Capt
         (["report", str(RESULT), "--out", "{tmp}/theirs"], "a file that is not ours is in the way"),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_wrong_arguments_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
@@ -67,6 +68,7 @@ def test_wrong_arguments_are_refused(
     assert (tmp_path / "theirs" / "report.html").read_text() == "<h1>mine</h1>"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_older_page_of_ours_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("<p>Written by bagel-perf." + " " * 100_000)
     assert main(["report", str(RESULT), "--out", str(tmp_path), "--quiet"]) == 0
@@ -135,6 +137,7 @@ def test_a_page_that_grows_too_large_is_written_with_a_warning(
     assert capsys.readouterr().err.startswith("warning: page has ")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_beside_a_result_leaves_its_summary_alone(tmp_path: Path) -> None:
     path = write_page(load_checked(RESULT / "result.json"), tmp_path)
     assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, "report.md"] == ["report.html", "report.md"]

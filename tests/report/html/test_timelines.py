@@ -75,6 +75,7 @@ def test_a_gzipped_profile_is_read(watched: SyncReport, tmp_path: Path) -> None:
     assert (results, reports) == ((RESULT,), (watched,))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_profiling_costs_stands_before_the_drawings(watched: SyncReport) -> None:
     cost = Instrument(wait_us=60, call_us=15, plain_wait_us=9, plain_wall_ms=1310, watched_wall_ms=4014)
     text = str(timeline_section(load(RESULT), [dataclasses.replace(watched, instrument=cost)]))
@@ -127,6 +128,7 @@ def test_runs_stand_by_resolution_and_as_the_result_has_its_variants(watched: Sy
     assert found == [names[3], names[2], names[4], names[0], names[1]]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_each_resolution_has_its_own_time_axis(watched: SyncReport) -> None:
     reports = [dataclasses.replace(watched, subject=f"pr3987 at {size}") for size in ("256x256", "1024x1024")]
     blocks = timeline_section(load(RESULT), reports).blocks
@@ -135,6 +137,7 @@ def test_each_resolution_has_its_own_time_axis(watched: SyncReport) -> None:
     assert headings[-1] == "The same in a trace viewer"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_not_profiled_or_is_not_of_the_result_is_said(watched: SyncReport) -> None:
     subjects = ("sync_free at 256x256", "zork at 256x256", "baseline at 1024x1024")
     reports = [dataclasses.replace(watched, subject=name) for name in subjects]
@@ -144,6 +147,7 @@ def test_what_was_not_profiled_or_is_not_of_the_result_is_said(watched: SyncRepo
     assert "Profiled on another device than NVIDIA H200: NVIDIA H100 80GB HBM3." in texts
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_merged_bars_that_do_not_say_how_full_they_are_are_left_out(watched: SyncReport) -> None:
     assert watched.profile is not None
     many = tuple((10 + i / 100, 10 + i / 100 + 0.005, "") for i in range(MAX_SEGMENTS))
@@ -169,6 +173,7 @@ def test_lanes_that_were_merged_are_known_by_their_number(watched: SyncReport) -
     assert not is_drawn_whole(dataclasses.replace(merged, shares={}))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_lines_have_the_times_of_a_profile_where_there_is_one(watched: SyncReport) -> None:
     result = load(REPORTS / "2026-11-27_h200_f8d4ee8" / "result.json")
     section = sites_section(result, [dataclasses.replace(watched, subject="pr3987 at 256x256")])
@@ -196,5 +201,6 @@ def test_profiles_from_before_causes_were_split_are_drawn_and_named() -> None:
     assert "idle: data loader (ms)" not in headers, "it does not occur"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_new_profiles_are_not_taken_for_old_ones(watched: SyncReport) -> None:
     assert "recorded before idle time was split" not in str(timeline_section(load(RESULT), [watched]))

@@ -65,6 +65,7 @@ def test_a_page_of_any_recorded_trace_runs_nothing_and_loads_nothing(recorded: T
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_warnings_stand_before_any_figure() -> None:
     report = dataclasses.replace(report_of(two_steps()), warnings=("rows were lost",))
     first, second, *_ = trace_page(report).sections[0].blocks
@@ -103,6 +104,7 @@ def test_causes_and_queue_are_drawn_and_the_timeline_has_the_whole_window_first(
     assert any(label.startswith("ProfilerStep > forward") for label in labels)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_long_table_is_folded_after_its_first_rows() -> None:
     report = report_of(two_steps())
     many = dataclasses.replace(
@@ -118,6 +120,7 @@ def test_a_long_table_is_folded_after_its_first_rows() -> None:
     assert rest.summary == "Kernels: 40 rows more"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_differences_stand_after_the_answer() -> None:
     report = report_of(two_steps())
     changed = dataclasses.replace(report, difference=difference(report, report))
@@ -132,6 +135,7 @@ def test_ranks_stand_after_the_answer_and_the_late_one_is_shown_in_full() -> Non
     assert answers[0].startswith("Rank 2 was last in 3 of 3 steady steps; the others waited 0.90 ms for it")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_figures_are_in_the_page_as_json() -> None:
     for page, schema in ((trace_page(report_of(two_steps())), "bagel-perf.trace"), (of_ranks(), "bagel-perf.ranks")):
         assert json.loads(page.data_json)["schema"] == schema
