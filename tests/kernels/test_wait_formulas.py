@@ -73,17 +73,18 @@ def assert_is_as_the_formulas_say(model: Bagel, variant: str, resolution: int) -
     assert measured(model, inputs, variant) == nonzero(FORMULAS[variant](sizes))
 
 
-@pytest.mark.parametrize("resolution", [256, 1024])
-@pytest.mark.parametrize("variant", FORMULAS)
+ALL_SIZES = [(variant, resolution) for variant in FORMULAS for resolution in (256, 1024)]
+OF_ALL_LEVELS = [("baseline", 1024), *((variant, 256) for variant in FORMULAS if variant != "baseline")]
+
+
+@pytest.mark.parametrize(("variant", "resolution"), [each for each in ALL_SIZES if each not in OF_ALL_LEVELS])
 def test_at_full_token_counts_the_totals_are_the_issues_formulas(
     model_of_few_pixels: Bagel, variant: str, resolution: int
 ) -> None:
     assert_is_as_the_formulas_say(model_of_few_pixels, variant, resolution)
 
 
-@pytest.mark.parametrize(
-    ("variant", "resolution"), [*((variant, 256) for variant in FORMULAS if variant != "baseline"), ("baseline", 1024)]
-)
+@pytest.mark.parametrize(("variant", "resolution"), OF_ALL_LEVELS)
 def test_so_they_are_with_all_levels_of_the_autoencoder(shallow_model: Bagel, variant: str, resolution: int) -> None:
     assert_is_as_the_formulas_say(shallow_model, variant, resolution)
 

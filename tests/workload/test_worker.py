@@ -7,7 +7,7 @@ import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +18,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bagel_perf import launch
 from bagel_perf.cli import main
 from bagel_perf.harness import measure
 from bagel_perf.harness.measure import Subject
 from bagel_perf.model.bagel import build_bagel
+from bagel_perf.model.config import preset
 from bagel_perf.model.preprocess import draw_default_picture
+from bagel_perf.model.tokenizer import tokenize
 from bagel_perf.model.weights import RandomSource
 from bagel_perf.schema.errors import OutputsDiffer, RunFailed, UsageError
 from bagel_perf.schema.events import Event, ProgressEvent, RunEvent, TensorEvent
@@ -37,6 +40,7 @@ from bagel_perf.workload.pictures import encode_png
 from bagel_perf.workload.session import recorded_loop
 from bagel_perf.workload.verify import run_verify
 from kernels_optimized.captured.loop import CapturedLoop
+from wait_formulas import FORMULAS, Counts, Sizes
 
 SMALL = Request(width=32, height=32, steps=2)
 
@@ -68,38 +72,54 @@ def runs_of(plan: Plan, loaded: Loaded) -> list[RunEvent]:
     return [event for event in events if isinstance(event, RunEvent)]
 
 
-def compared(out: Path, *options: str) -> Result:
-    """What the command measures in a worker of its own."""
-    small = ["--res", "64x48", "--steps", "2", "--device", "cpu", "--pairs", "1", "--warmup", "0", "--quiet"]
-    assert main(["compare", *small, *options, "--out", str(out)]) == 0
-    return load(out / "result.json")
-
-
 def test_the_command_measures_every_rung_in_a_worker_of_its_own(tmp_path: Path) -> None:
-    result = compared(tmp_path / "r", "--task", "t2i")
+    small = ["--task", "t2i", "--res", "64x48", "--steps", "2", "--device", "cpu", "--pairs", "1", "--quiet"]
+    assert main(["compare", *small, "--out", str(tmp_path / "r")]) == 0
+    result = load(tmp_path / "r" / "result.json")
     assert result.complete
     assert result.verdict == "pass"
     assert set(result.variants) == {rung.name for rung in LADDER if rung.is_bitwise}
     assert {image.md5 for image in result.images} == {result.images[0].md5}
     assert host_syncs(result, "sync_free") == host_syncs(result, "fused") == {"ar": 0, "dit": 1, "e2e": 1}
+    text = len(tokenize(result.requests[0].prompt, preset("tiny"), None))
+    sizes = Sizes(latents=12, positions=2 * text, guided=1, pictures=0, texts=2)
+    assert host_syncs(result, "baseline") == in_all(FORMULAS["baseline"](sizes))
 
 
-def test_an_edit_is_counted_and_its_picture_kept_as_the_autoencoder_takes_it(tmp_path: Path) -> None:
+def test_an_edit_is_counted_and_its_picture_kept_as_the_autoencoder_takes_it(
+    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command, in this process for its small image encoder."""
+
+    def run_plan(plan: Plan, listeners: Sequence[Callable[[Event], None]]) -> None:
+        def emit(event: Event) -> None:
+            for listener in listeners:
+                listener(event)
+
+        compare.run_compare(plan, loaded, emit)
+
+    monkeypatch.setattr(launch, "run_plan", run_plan)
     drawn = draw_default_picture(100, 80)
     drawn.save(tmp_path / "given.png")
-    result = compared(tmp_path / "r", "--variants", "baseline,sync_free", "--image", str(tmp_path / "given.png"))
+    small = ["--image", str(tmp_path / "given.png"), "--res", "64x48", "--steps", "2", "--device", "cpu"]
+    few = ["--variants", "baseline,sync_free", "--pairs", "1", "--warmup", "0", "--quiet"]
+    assert main(["compare", *small, *few, "--out", str(tmp_path / "r")]) == 0
+    result = load(tmp_path / "r" / "result.json")
     assert (result.complete, result.verdict) == (True, "pass")
-    latents, positions, layers, steps = 12, 2 * (12 + 2 + 4902) + 2 * 7, 2, 1
-    dit = steps * (latents + 5 + layers * 8) + 2
-    assert host_syncs(result, "baseline") == {
-        "ar": positions - 1 + 6 + 35 * layers + 6,
-        "dit": dit,
-        "e2e": positions + 5 + 35 * layers + 6 + dit,
-    }
+    assert host_syncs(result, "sync_free") == {"ar": 0, "dit": 1, "e2e": 1}
+    latents, patches, text = 12, 25, len(tokenize(result.requests[0].prompt, loaded.model.config, None))
+    sizes = Sizes(latents=latents, positions=2 * (latents + 2 + patches + 2) + 2 * text, guided=1)
+    assert host_syncs(result, "baseline") == in_all(FORMULAS["baseline"](sizes))
     (picture,) = result.inputs
     assert picture.path == "64x48_input.png"
     with Image.open(tmp_path / "r" / picture.path) as kept:
         assert kept.tobytes() == drawn.resize((64, 48), Image.Resampling.BICUBIC).tobytes()
+
+
+def in_all(waits: Counts) -> dict[str, int | None]:
+    """Host syncs of each stage and of the whole."""
+    stages = {stage: sum(slots.values()) for stage, slots in waits.items()}
+    return {**stages, "e2e": sum(stages.values())}
 
 
 def host_syncs(result: Result, variant: str) -> dict[str, int | None]:
