@@ -121,8 +121,8 @@ def look_begun(arguments: Sequence[str]) -> None:
     sys.path[:] = [os.getcwd(), str(ROOT), *(each for each in sys.path if each in packages or each.endswith(".zip"))]
     sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__
     threading.excepthook = threading.__excepthook__
-    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        stream = open(number, mode, encoding="utf-8", buffering=1 if number == 2 else -1)  # noqa: SIM115
+    for name, descriptor, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        stream = open(descriptor, mode, encoding="utf-8", buffering=1 if descriptor == 2 else -1)  # noqa: SIM115
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     dynamo_counters().clear()
