@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 BROWSER_STAMP := $(VENV)/.installed-browser
 AXE := $(VENV)/axe
 RESULT ?=
-RES ?= 1024
+RES ?=
 ARGS ?=
 TORCH ?=
 BOUNDS ?= pinned
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 compare: $(STAMP) ## run the comparison; RES=256 for another size, more options in ARGS
-	$(BIN)/bagel-perf compare --res $(RES) $(ARGS)
+	$(BIN)/bagel-perf compare $(if $(RES),--res $(RES)) $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types
 	$(BIN)/ruff format --check .
@@ -35,6 +35,7 @@ check: $(STAMP) ## formatting, lint, types
 gate: $(STAMP) ## hold counters and pictures to reports/expected, without a GPU
 	$(BIN)/bagel-perf gate $(ARGS)
 
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## all tests, in two processes; ARGS="-k NAME" for some, ARGS="-n 0" in one
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 

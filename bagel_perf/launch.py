@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import select
@@ -20,11 +21,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from bagel_perf.schema.errors import RunFailed, UsageError
+from bagel_perf.pythons import module_command
+from bagel_perf.schema.errors import EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, WarningEvent, parse_event
 from bagel_perf.schema.plans import Plan
 
-WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "bagel_perf.workload.worker")
+WORKER_MODULE = "bagel_perf.workload.worker"
+WORKER_COMMAND = module_command(WORKER_MODULE)
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 GRACE_S = 5.0
@@ -34,28 +37,70 @@ PR_SET_PDEATHSIG = 1
 LOG_TAIL_BYTES = 8192
 
 
-def run_plan(plan: Plan, listeners: Sequence[Callable[[Event], None]], command: Sequence[str] | None = None) -> None:
+Listener = Callable[[Event], None]
+
+
+def run_plan(plan: Plan, listeners: Sequence[Listener], command: Sequence[str] | None = None) -> None:
     """Runs a plan to its end and calls each listener with each event but the last; ``command`` starts the worker.
 
     Raises the error that the worker sent, or ``RunFailed`` when it died, spoke nonsense, or was interrupted by Ctrl-C.
     """
+    with interruptible(), worker_of(plan, command or WORKER_COMMAND) as worker:
+        worker.end_input()
+        for event in worker.events:
+            for listener in listeners:
+                listener(event)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turns Ctrl-C into the error that it ends a run with."""
     try:
-        with contextlib.closing(_events(plan, command or WORKER_COMMAND)) as events:
-            for event in events:
-                for listener in listeners:
-                    listener(event)
+        yield
     except KeyboardInterrupt:
         raise RunFailed("interrupted") from None
 
 
-def _events(plan: Plan, command: Sequence[str]) -> Generator[Event, None, None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker under way: what it sends, and how to speak to it."""
+
+    process: subprocess.Popen[str]
+    events: Generator[Event, None, None]
+
+    def send(self, line: str) -> None:
+        """Writes a line to it; one that is dead already is explained by its exit code, which reading finds."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+
+    def end_input(self) -> None:
+        """Has nothing more to say to it."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+
+@contextlib.contextmanager
+def worker_of(plan: Plan, command: Sequence[str]) -> Iterator[Worker]:
+    """Starts a worker and gives it its plan; in the end it is gone, whatever ends it."""
+    if command == WORKER_COMMAND and importlib.util.find_spec("torch") is None:
+        remedy = "pip install torch; show, report, trace and gate result do without"
+        raise EnvironmentUnfit("torch is not installed", remedy=remedy)
     with tempfile.TemporaryFile() as log:
-        worker = _start(command, log, _environment(plan))
+        process = _start(command, log, _environment(plan))
         try:
-            _send(worker, plan)
-            yield from _read(worker, log)
+            worker = Worker(process=process, events=_read(process, log))
+            worker.send(json.dumps(plan.to_json()))
+            yield worker
         finally:
-            _stop(worker)
+            _stop(process)
+
+
+def worker_command(environment: str | None) -> tuple[str, ...]:
+    """Starts a worker under the Python of a virtual environment, or ours; ``UsageError`` where it has none."""
+    return WORKER_COMMAND if environment is None else module_command(WORKER_MODULE, environment)
 
 
 def dying_with_parent() -> Callable[[], None]:
@@ -76,8 +121,14 @@ def dying_with_parent() -> Callable[[], None]:
 
 
 def _environment(plan: Plan) -> dict[str, str]:
-    """Where only counts matter, one thread a process: several run side by side, whatever the number of cores."""
-    return {**os.environ, **ONE_THREAD} if plan.kind == "gate" else dict(os.environ)
+    """Where only counts matter, one thread a process: several run side by side, whatever the number of cores.
+
+    Threads of a CPU that wait for each other sleep, unless the user says otherwise: on a busy machine spinning ones
+    take a thousand times as long as their work.
+    """
+    if plan.kind == "gate":
+        return {**os.environ, **ONE_THREAD}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
 
 
 def _start(command: Sequence[str], log: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -98,14 +149,7 @@ def _start(command: Sequence[str], log: IO[bytes], environment: dict[str, str]) 
         raise RunFailed("the worker cannot be started", value=command[0], allowed=problem.strerror or "") from problem
 
 
-def _send(worker: subprocess.Popen[str], plan: Plan) -> None:
-    assert worker.stdin is not None
-    # A worker that is dead already is explained by its exit code, which reading finds.
-    with contextlib.suppress(BrokenPipeError), worker.stdin:
-        worker.stdin.write(json.dumps(plan.to_json()) + "\n")
-
-
-def _read(worker: subprocess.Popen[str], log: IO[bytes]) -> Iterator[Event]:
+def _read(worker: subprocess.Popen[str], log: IO[bytes]) -> Generator[Event, None, None]:
     stopped = Stopped(worker.pid)
     for line in _lines(worker):
         if line is None:

@@ -2,7 +2,7 @@
 
 Tests that use either ask for ``cuda`` as ever. Where there is a GPU they run on it, elsewhere on the simulated device,
 which is there from the test's first fixture to its last. Waits are counted in the test's own call. All other tests are
-left alone, and torch is imported only for those that are not.
+left alone, and torch is imported only for those that are not; ``--host-syncs-expect`` counts in all of them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bagel_perf import pytest_counts
 from bagel_perf.schema.syncs import DoubtKind, SyncReport, doubts
 
 if TYPE_CHECKING:
@@ -40,16 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="where tests that count host syncs run: cuda, cpu (the simulated device), auto (a GPU if there is one)",
     )
+    pytest_counts.add_options(group)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declares the mark."""
+    """Declares the mark, and holds all tests to a file of expectations where that is asked for."""
     config.addinivalue_line(
         "markers",
         f"{MARK}(limit, allow_unjudged=False, allow_unwatched=False, quiet_ops={{}}): the test's call uses the device "
         "and waits for it at most so often; waits under allow_sync do not count, operators that nobody can judge and "
         "other processes fail the test; quiet_ops are such operators, with why they do not wait",
     )
+    pytest_counts.register(config)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -92,6 +95,8 @@ def _limit_of(mark: pytest.Mark) -> tuple[int, frozenset[DoubtKind], dict[str, s
 
 
 def _counts(item: pytest.Item) -> bool:
+    if item.config.getoption(pytest_counts.EXPECT) is not None:
+        return True
     return item.get_closest_marker(MARK) is not None or FIXTURE in getattr(item, "fixturenames", ())
 
 

@@ -29,11 +29,11 @@ from bagel_perf.schema.events import (
     to_line,
 )
 from bagel_perf.schema.lines import Head, lines_file
+from bagel_perf.schema.outlines import Outline
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import LINES_FILE, RESULT_FILE, Result, res_label
-from bagel_perf.schema.runs import Picture, Run, differing_fields
-from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
-from bagel_perf.schema.variants import parse_variant
+from bagel_perf.schema.results import LINES_FILE, RESULT_FILE, CaseInput, Result
+from bagel_perf.schema.runs import Output, Run, differing_fields
+from bagel_perf.schema.store import device_slug, make_out_dir, slug, write_json_atomic, writing
 
 REPORTS = Path("reports")
 PICTURES = ".pictures-"
@@ -59,10 +59,11 @@ class Recorder:
     startups_s: list[float] = field(default_factory=list)
     _created: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     runs: list[Run] = field(default_factory=list)
+    outline: Outline | None = None
     _warnings: list[str] = field(default_factory=list)
     _floors: FloorsEvent | None = None
-    _inputs: list[Picture] = field(default_factory=list)
-    _path_by_picture: dict[tuple[int, int, str], str] = field(default_factory=dict)
+    _inputs: list[CaseInput] = field(default_factory=list)
+    _path_by_output: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def result_path(self) -> Path | None:
@@ -70,7 +71,7 @@ class Recorder:
         return self.out_dir / RESULT_FILE if self.out_dir and self.result else None
 
     def on_event(self, event: Event) -> None:
-        """Takes in one event; it is kept at once, and the result when the runs turn to another resolution."""
+        """Takes in one event; it is kept at once, and the result when the runs turn to another case."""
         if isinstance(event, EnvironmentEvent):
             self._on_environment(event)
         elif isinstance(event, WarningEvent):
@@ -78,13 +79,13 @@ class Recorder:
         elif isinstance(event, FloorsEvent):
             self._floors = event
         elif isinstance(event, InputEvent):
-            event = InputEvent(picture=self._moved(event.picture, "input"))
-            self._inputs.append(event.picture)
+            given = event.input
+            event = InputEvent(input=replace(given, output=self._moved(given.output, given.case, "input")))
+            self._inputs.append(event.input)
         elif isinstance(event, RunEvent):
-            finished = self.runs and _size(self.runs[-1]) != _size(event.run)
-            if finished:
-                self._write(RunFailed("interrupted before the last resolution"))
-            event = RunEvent(run=replace(event.run, picture=self._keep(event.run)))
+            if self.runs and self.runs[-1].case != event.run.case:
+                self._write(RunFailed("interrupted before the last case"))
+            event = RunEvent(run=replace(event.run, output=self._keep(event.run)))
             self.runs.append(event.run)
         if not isinstance(event, ProgressEvent):
             self._keep_line(event)
@@ -106,10 +107,10 @@ class Recorder:
     def _on_environment(self, event: EnvironmentEvent) -> None:
         """Every process has to run where the first one did."""
         if self.started is None:
-            self.started = event
+            self.started, self.outline = event, event.outline
             self.num_pairs, self.num_processes = event.pairs, event.processes
             self.out_dir = self._make_out_dir(event)
-            self._warnings += _tolerance_warnings(self.plan, event)
+            self._warnings += _tolerance_warnings(event)
             return
         before, after = self.started.environment, event.environment
         unlike = [
@@ -142,42 +143,49 @@ class Recorder:
         date = self._created.strftime("%Y-%m-%d")
         return make_out_dir(REPORTS, device, environment.commit or "nogit", date)
 
-    def _keep(self, run: Run) -> Picture:
-        """Keeps a picture of a request's own seed."""
-        requested = any(_size(run) == (r.width, r.height) and run.seed == r.seed for r in self.plan.requests)
-        return self._moved(run.picture, run.variant) if requested else replace(run.picture, path=None)
+    def _keep(self, run: Run) -> Output:
+        """Keeps an output of the seed that was asked for."""
+        is_asked = self.outline is not None and run.seed == self.outline.seed
+        return self._moved(run.output, run.case, run.variant) if is_asked else replace(run.output, path=None)
 
-    def _moved(self, picture: Picture, what: str) -> Picture:
-        """Moves a picture beside the result, one file per resolution and md5."""
-        if picture.path is None or self.out_dir is None:
-            return replace(picture, path=None)
-        key = picture.width, picture.height, picture.md5
-        if key not in self._path_by_picture:
-            name = self._free_name(f"{res_label(picture.width, picture.height)}_{what}")
+    def _moved(self, output: Output, case: str, what: str) -> Output:
+        """Moves an output beside the result, one file per case and md5."""
+        if output.path is None or self.out_dir is None:
+            return replace(output, path=None)
+        key = case, output.md5
+        if key not in self._path_by_output:
+            name = self._free_name(f"{slug(case)}_{slug(what)}", Path(output.path).suffix)
+            source = Path(self.plan.image_dir, output.path)
             with writing(self.out_dir / name):
-                os.replace(Path(self.plan.image_dir, picture.path), self.out_dir / name)
-            self._path_by_picture[key] = name
-        return replace(picture, path=self._path_by_picture[key])
+                if source.exists():  # else it is one file of two cases
+                    os.replace(source, self.out_dir / name)
+                else:
+                    return replace(
+                        output, path=next(p for (_, md5), p in self._path_by_output.items() if md5 == key[1])
+                    )
+            self._path_by_output[key] = name
+        return replace(output, path=self._path_by_output[key])
 
-    def _free_name(self, stem: str) -> str:
-        taken = set(self._path_by_picture.values())
-        names = (f"{stem}{suffix}.png" for suffix in ("", *(f"_{number}" for number in range(2, len(taken) + 3))))
+    def _free_name(self, stem: str, suffix: str) -> str:
+        taken = set(self._path_by_output.values())
+        names = (f"{stem}{more}{suffix}" for more in ("", *(f"_{number}" for number in range(2, len(taken) + 3))))
         return next(name for name in names if name not in taken)
 
     def _write(self, error: BagelPerfError | None) -> None:
         started = self.started
-        assert started is not None and self.out_dir is not None
+        assert started is not None and self.out_dir is not None and self.outline is not None
         session = Session(
             command=self.command,
             created=self._created_text,
             pairs=self.num_pairs,
             warmup=started.warmup,
+            order_seed=self.plan.order_seed,
             processes=self.num_processes,
             startups_s=tuple(self.startups_s),
             looks=looks_of(self.plan),
         )
         self.result = build_result(
-            self.plan,
+            self.outline,
             started.environment,
             self.runs,
             session,
@@ -228,14 +236,12 @@ def _remove_dead(base: Path) -> None:
                 os.close(handle)
 
 
-def _tolerance_warnings(plan: Plan, started: EnvironmentEvent) -> list[str]:
-    """On a CPU a rung with a tolerance has no kernels, and what is shown of it there says nothing about them."""
-    names = [name for name in plan.variants if parse_variant(name).min_psnr_db is not None]
-    if not names or started.environment.device_kind != "cpu":
+def _tolerance_warnings(started: EnvironmentEvent) -> list[str]:
+    """On a CPU a variant of BAGEL with a tolerance has no kernels, of which nothing is shown there."""
+    outline = started.outline
+    if outline is None or not outline.is_bagel or started.environment.device_kind != "cpu":
         return []
+    names = [each.name for each in outline.variants[: outline.num_named] if each.tolerance is not None]
     what = f"on a CPU {', '.join(names)} runs without Triton kernels"
-    return [f"{what}: the picture is the baseline's to the bit, and the tolerance is not put to the test"]
-
-
-def _size(run: Run) -> tuple[int, int]:
-    return run.width, run.height
+    told = f"{what}: the picture is the baseline's to the bit, and the tolerance is not put to the test"
+    return [told] if names else []

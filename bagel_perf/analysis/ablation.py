@@ -16,10 +16,8 @@ from bagel_perf.analysis.dropping import drop_reason, median_clock
 from bagel_perf.analysis.rounds import timed
 from bagel_perf.analysis.stats import allowed_error, median_interval, process_medians
 from bagel_perf.schema.ablations import Ablation, Saving, SlotMixtures, SlotSaving
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import res_label
+from bagel_perf.schema.outlines import Outline
 from bagel_perf.schema.runs import Run
-from bagel_perf.schema.slots import STAGES, Stage
 
 Ms = dict[tuple[int, int], float]
 """Milliseconds by process and round."""
@@ -32,38 +30,37 @@ NEGLIGIBLE_REST = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Latencies:
-    """Of one stage at one resolution; a variant whose picture is wrong has none, and a run that does not count."""
+    """Of one stage in one case; a variant whose picture is wrong has none, and a run that does not count."""
 
     runs: Sequence[Run]
-    size: tuple[int, int]
-    stage: Stage
-    trusted: AbstractSet[tuple[tuple[int, int], str]]
+    case: str
+    stage: str
+    trusted: AbstractSet[tuple[str, str]]
     clock_mhz: float | None
 
     def of(self, variant: str | None) -> Ms:
-        if variant is None or (self.size, variant) not in self.trusted:
+        if variant is None or (self.case, variant) not in self.trusted:
             return {}
-        own = timed(pictures.at(self.runs, self.size, variant), self.stage)
+        own = timed(pictures.at(self.runs, self.case, variant), self.stage)
         return {
             (run.process, number): ms for number, ms, run in own if drop_reason(run.conditions, self.clock_mhz) is None
         }
 
 
 def ablations_of(
-    plan: Plan,
+    outline: Outline,
     runs: Sequence[Run],
-    trusted: AbstractSet[tuple[tuple[int, int], str]],
+    trusted: AbstractSet[tuple[str, str]],
     looks: Sequence[int] = (),
 ) -> Iterator[Ablation]:
-    """Of each resolution and stage at which both ends of the ablation have latencies; none unless the plan asks."""
-    if not plan.ablate:
+    """Of each case and stage at which both ends of the ablation have latencies; none without mixtures."""
+    if not outline.mixtures:
         return
     clock_mhz = median_clock(run.conditions for run in runs)
-    for request in plan.requests:
-        size = (request.width, request.height)
-        for stage in STAGES:
-            latencies = _Latencies(runs=runs, size=size, stage=stage, trusted=trusted, clock_mhz=clock_mhz)
-            ablation = _ablation(plan, latencies, looks)
+    for case in outline.cases:
+        for stage in outline.timed_stages:
+            latencies = _Latencies(runs=runs, case=case, stage=stage, trusted=trusted, clock_mhz=clock_mhz)
+            ablation = _ablation(outline, latencies, looks)
             if ablation is not None:
                 yield ablation
 
@@ -80,20 +77,20 @@ def additivity(ablation: Ablation) -> Additivity:
     return "interact" if rest.is_shown else "too noisy"
 
 
-def _ablation(plan: Plan, latencies: _Latencies, looks: Sequence[int]) -> Ablation | None:
-    reference, variant = plan.variants[0], plan.ablated
+def _ablation(outline: Outline, latencies: _Latencies, looks: Sequence[int]) -> Ablation | None:
+    reference, variant = outline.named[0], outline.ablated
     before, after = latencies.of(reference), latencies.of(variant)
     total = _saving(_less(before, after), looks)
     if total is None:
         return None
-    alone = {each.slot: _less(before, latencies.of(each.left_in)) for each in plan.mixtures if not each.swallowed}
+    alone = {each.slot: _less(before, latencies.of(each.left_in)) for each in outline.mixtures if not each.swallowed}
     return Ablation(
-        res=res_label(*latencies.size),
+        case=latencies.case,
         stage=latencies.stage,
         reference=reference,
         variant=variant,
         total=total,
-        slots=tuple(_slot(each, before, after, latencies, looks) for each in plan.mixtures),
+        slots=tuple(_slot(each, before, after, latencies, looks) for each in outline.mixtures),
         rest=_rest(_less(before, after), list(alone.values()), looks),
     )
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
-from bagel_perf.schema.requests import Request
-from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Environment, differing_fields
 
 COMPARED = ("commit", "dirty")
@@ -17,9 +15,18 @@ GATE_COMMAND = "bagel-perf gate "
 
 
 def unlike(reference: Result, candidate: Result, unknown: Collection[str] = ()) -> list[str]:
-    """Each field of the environments and requests that differs, with both values; none that is ``unknown`` of one."""
-    environments = unlike_environments(reference.environment, candidate.environment, (*COMPARED, *unknown))
-    return [*environments, *_unlike_requests(reference, candidate)]
+    """Each field of environments, subjects and cases that differs, with both values, but what is ``unknown`` of one."""
+    made = unlike_makings(reference, candidate, (*COMPARED, *unknown))
+    return [*made, *_unlike_requests(reference, candidate)]
+
+
+def unlike_makings(reference: Result, candidate: Result, but: Collection[str] = COMPARED) -> list[str]:
+    """Each field ``but`` some that differs of where two results were made, and of what their subjects were made from.
+
+    As the machine and the versions, and of BAGEL the preset and the weights.
+    """
+    environments = unlike_environments(reference.environment, candidate.environment, but)
+    return [*environments, *_unlike_values(reference.subject.details, candidate.subject.details, but)]
 
 
 def unlike_environments(
@@ -32,13 +39,18 @@ def unlike_environments(
 
 
 def _unlike_requests(reference: Result, candidate: Result) -> Iterator[str]:
-    """Of the resolutions that both have."""
-    theirs = {_size(request): request for request in reference.requests}
-    for request in candidate.requests:
-        before = theirs.get(_size(request), request)
-        for field in dataclasses.fields(request):
-            if getattr(before, field.name) != getattr(request, field.name):
-                yield f"at {res_label(*_size(request))} {_both(field.name, before, request)}"
+    """The seeds, and what the cases that both have ask for."""
+    before, after = reference.subject, candidate.subject
+    yield from _unlike_values({"seed": reference.seed}, {"seed": candidate.seed}, ())
+    for case in (case for case in after.asked if case in before.asked):
+        for each in _unlike_values(before.asked[case], after.asked[case], ("seed",)):
+            yield f"at {case} {each}"
+
+
+def _unlike_values(before: Mapping[str, object], after: Mapping[str, object], but: Collection[str]) -> Iterator[str]:
+    for key in dict.fromkeys((*before, *after)):
+        if before.get(key) != after.get(key) and key not in but:
+            yield f"{key} {before.get(key)} and {after.get(key)}"
 
 
 def _both(name: str, reference: object, candidate: object) -> str:
@@ -48,10 +60,6 @@ def _both(name: str, reference: object, candidate: object) -> str:
 
 def _values(name: str, *records: object) -> tuple[object, ...]:
     return tuple(getattr(record, name) for record in records)
-
-
-def _size(request: Request) -> tuple[int, int]:
-    return request.width, request.height
 
 
 def are_interleaved(reference: Result, candidate: Result) -> bool:

@@ -12,26 +12,25 @@ from bagel_perf.analysis.dropping import drop_reason, is_invalid, median_clock
 from bagel_perf.analysis.judging import ChangeState, PairedSamples, change_state, noise_floor_pct
 from bagel_perf.analysis.rounds import paired
 from bagel_perf.analysis.stats import PairedChange, allowed_error, paired_change
-from bagel_perf.schema.results import Delta, Dropped, Noise, Unit, res_label
+from bagel_perf.schema.results import Delta, Dropped, Noise, Unit
 from bagel_perf.schema.runs import Run
-from bagel_perf.schema.slots import STAGES
 
-Size = tuple[int, int]
 Change = tuple[Place, tuple[str, str]]
 """A place, and (reference, candidate)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """The timed runs of a comparison; a variant whose picture is wrong has no change. ``clock_mhz`` is their median.
+    """The timed runs of a comparison; a variant whose output is wrong has no change. ``clock_mhz`` is their median.
 
     ``looks`` are the numbers of processes after which the run would have stopped. With a ``unit`` of pairs, as older
     results had it, every round counts for itself and every verdict is that of an interval alone.
     """
 
     runs: Sequence[Run]
-    sizes: Sequence[Size]
-    trusted: AbstractSet[tuple[Size, str]]
+    cases: Sequence[str]
+    stages: Sequence[str]
+    trusted: AbstractSet[tuple[str, str]]
     clock_mhz: float | None
     looks: tuple[int, ...] = ()
     unit: Unit = "process"
@@ -40,16 +39,17 @@ class Changes:
     def of(
         cls,
         runs: Sequence[Run],
-        sizes: Sequence[Size],
-        trusted: AbstractSet[tuple[Size, str]],
+        cases: Sequence[str],
+        stages: Sequence[str],
+        trusted: AbstractSet[tuple[str, str]],
         looks: tuple[int, ...] = (),
         unit: Unit = "process",
     ) -> Changes:
         clock_mhz = median_clock(run.conditions for run in runs)
-        return cls(runs=runs, sizes=sizes, trusted=trusted, clock_mhz=clock_mhz, looks=looks, unit=unit)
+        return cls(runs=runs, cases=cases, stages=stages, trusted=trusted, clock_mhz=clock_mhz, looks=looks, unit=unit)
 
     def deltas(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Delta]:
-        """Of each pair of (reference, candidate) at each size; their verdicts hold together."""
+        """Of each pair of (reference, candidate) in each case; their verdicts hold together."""
         found = self._found(pairs)
         changes = {key: self._change(both) for key, both in found.items()}
         error = min((self._error(each) for each in changes.values()), default=joint.ALPHA)
@@ -67,20 +67,20 @@ class Changes:
 
     def _found(self, pairs: Sequence[tuple[str, str]]) -> dict[Change, PairedSamples]:
         return {
-            ((size, stage), names): both
-            for size in self.sizes
+            ((case, stage), names): both
+            for case in self.cases
             for names in pairs
-            if {(size, name) for name in names} <= self.trusted
-            for stage in STAGES
-            if (both := self._samples((size, stage), *names)) is not None
+            if {(case, name) for name in names} <= self.trusted
+            for stage in self.stages
+            if (both := self._samples((case, stage), *names)) is not None
         }
 
     def _places(self) -> Iterator[Place]:
-        return ((size, stage) for size in self.sizes for stage in STAGES)
+        return ((case, stage) for case in self.cases for stage in self.stages)
 
     def _samples(self, place: Place, reference: str, candidate: str) -> PairedSamples | None:
-        size, stage = place
-        before, after = (pictures.at(self.runs, size, name) for name in (reference, candidate))
+        case, stage = place
+        before, after = (pictures.at(self.runs, case, name) for name in (reference, candidate))
         return self._by_unit(paired(before, after, stage, self.clock_mhz))
 
     def _by_unit(self, both: PairedSamples | None) -> PairedSamples | None:
@@ -96,13 +96,13 @@ class Changes:
         return allowed_error(change.num_processes, self.looks)
 
     def noise(self) -> Iterator[Noise]:
-        """Of each size and stage with a control."""
-        for size, stage in self._places():
-            both = self._by_unit(control_samples(self.runs, (size, stage), self.clock_mhz))
+        """Of each case and stage with a control."""
+        for case, stage in self._places():
+            both = self._by_unit(control_samples(self.runs, (case, stage), self.clock_mhz))
             if both is not None:
                 control = self._change(both)
                 yield Noise(
-                    res=res_label(*size),
+                    case=case,
                     stage=stage,
                     delta_pct=control.delta_pct,
                     ci_pct=control.ci_pct,
@@ -116,14 +116,13 @@ class Changes:
         for run in self.runs:
             reason = drop_reason(run.conditions, self.clock_mhz)
             if reason is not None and run.round is not None:
-                label = res_label(run.width, run.height)
-                yield Dropped(res=label, round=run.round, variant=run.variant, reason=reason)
+                yield Dropped(case=run.case, round=run.round, variant=run.variant, reason=reason)
 
 
 def _delta(key: Change, both: PairedSamples, change: PairedChange, verdict: ChangeState) -> Delta:
-    (size, stage), (reference, candidate) = key
+    (case, stage), (reference, candidate) = key
     return Delta(
-        res=res_label(*size),
+        case=case,
         stage=stage,
         reference=reference,
         candidate=candidate,

@@ -1,6 +1,6 @@
-"""From the runs of a plan to the result: cells, pictures, identity, deltas, verdict.
+"""From the runs of a plan to the result: cells, outputs, identity, deltas, verdict.
 
-A variant that fails a check of its picture at some resolution has no latency there: a wrong picture is never fast.
+A variant that fails a check of its output in some case has no latency there: a wrong picture is never fast.
 """
 
 from __future__ import annotations
@@ -8,22 +8,31 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 from bagel_perf.analysis import pictures
 from bagel_perf.analysis.ablation import ablations_of
-from bagel_perf.analysis.changes import Changes, Size
+from bagel_perf.analysis.changes import Changes
 from bagel_perf.analysis.rounds import latency_by_round
 from bagel_perf.analysis.stage_sums import disagreements, stage_sums
-from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.analysis.work import work_of
 from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, OutputsDiffer, RunFailed
 from bagel_perf.schema.events import FloorsEvent
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Image, Result, StageSum, Unit, Verdict, res_label
-from bagel_perf.schema.runs import Environment, Picture, Purpose, Run
-from bagel_perf.schema.slots import STAGES, Stage, summed_stages
+from bagel_perf.schema.outlines import WHOLE, Outline, parts_of
+from bagel_perf.schema.results import (
+    CaseInput,
+    Cell,
+    Delta,
+    IdentityCheck,
+    Result,
+    ShownOutput,
+    StageSum,
+    Unit,
+    Verdict,
+)
+from bagel_perf.schema.runs import Environment, Purpose, Run
+from bagel_perf.schema.tolerances import NAMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,7 @@ class Session:
     created: str
     pairs: int
     warmup: int
+    order_seed: int
     processes: int = 1
     startups_s: tuple[float, ...] = ()
     looks: tuple[int, ...] = ()
@@ -45,35 +55,35 @@ class Session:
 
 
 def build_result(
-    plan: Plan,
+    outline: Outline,
     environment: Environment,
     runs: Sequence[Run],
     session: Session,
     *,
     error: BagelPerfError | None = None,
     warnings: Sequence[str] = (),
-    inputs: Sequence[Picture] = (),
+    inputs: Sequence[CaseInput] = (),
     floors: FloorsEvent | None = None,
 ) -> Result:
     """The result of a finished plan, or of as much of it as ``runs`` hold; ``error`` is what ended it early.
 
-    ``inputs`` are the pictures to edit, ``floors`` what was measured of the GPU's ceilings.
+    ``inputs`` are what the cases bring along, ``floors`` what was measured of the GPU's ceilings. What was compared is
+    in the result as the outline has it.
     """
-    sizes = [(request.width, request.height) for request in plan.requests]
-    identity = tuple(_identity(plan, sizes, runs))
-    trusted, wrong = _proven(plan, sizes, runs, identity)
-    missing = () if error else tuple(_missing(plan, sizes, runs, session.pairs))
-    changes = Changes.of(runs, sizes, trusted.keys(), session.looks, session.unit)
-    deltas = tuple(changes.deltas([(plan.variants[0], each) for each in plan.measured[1:]]))
-    sums = tuple(stage_sums(runs, [*trusted], changes.clock_mhz, session.looks))
+    stages = outline.timed_stages
+    identity = tuple(_identity(outline, runs))
+    trusted, wrong = _proven(outline, runs, identity)
+    missing = () if error else tuple(_missing(outline, runs, session.pairs))
+    changes = Changes.of(runs, outline.cases, stages, trusted.keys(), session.looks, session.unit)
+    deltas = tuple(changes.deltas([(outline.named[0], each) for each in outline.measured[1:]]))
+    sums = tuple(stage_sums(runs, outline.stages, [*trusted], changes.clock_mhz, session.looks))
     invalid = tuple(_invalid(deltas, sums, environment)) if session.unit == "process" else ()
     verdict, exit_code = _verdict(wrong, missing, invalid, error)
     return Result(
+        **{field.name: getattr(outline, field.name) for field in fields(outline)},
         environment=environment,
-        requests=plan.requests,
-        variants=plan.variants,
-        cells=tuple(_cells(plan, sizes, runs, trusted.keys())),
-        images=tuple(_images(plan, runs)),
+        cells=tuple(_cells(outline, runs, trusted.keys())),
+        outputs=tuple(_outputs(outline, runs)),
         identity=identity,
         deltas=deltas,
         verdict=verdict,
@@ -86,11 +96,10 @@ def build_result(
         created=session.created,
         pairs=session.pairs,
         warmup=session.warmup,
-        order_seed=plan.order_seed,
+        order_seed=session.order_seed,
         runs=tuple(runs),
-        ladder=plan.ladder,
-        steps=tuple(changes.deltas([*pairwise(plan.variants)])),
-        ablations=tuple(ablations_of(plan, runs, trusted.keys(), session.looks)),
+        steps=tuple(changes.deltas([*pairwise(outline.named)])),
+        ablations=tuple(ablations_of(outline, runs, trusted.keys(), session.looks)),
         noise=tuple(changes.noise()),
         stage_sums=sums,
         dropped=tuple(changes.dropped()),
@@ -105,30 +114,33 @@ def build_result(
 
 
 def _proven(
-    plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], identity: Sequence[IdentityCheck]
-) -> tuple[dict[tuple[Size, str], None], tuple[str, ...]]:
-    """Where pictures are right, in order, and what is wrong with the others, in words."""
-    places = [(size, variant) for size in sizes for variant in plan.measured]
-    differing = {(check.res, check.candidate) for check in identity if not check.is_ok}
-    faults = {place: pictures.self_check(runs, *place) for place in places}
-    right = [place for place in places if not faults[place] and (res_label(*place[0]), place[1]) not in differing]
+    outline: Outline, runs: Sequence[Run], identity: Sequence[IdentityCheck]
+) -> tuple[dict[tuple[str, str], None], tuple[str, ...]]:
+    """Where outputs are right, in order, and what is wrong with the others, in words."""
+    places = [(case, variant) for case in outline.cases for variant in outline.measured]
+    differing = {(check.case, check.candidate) for check in identity if not check.is_ok}
+    faults = {place: pictures.self_check(runs, *place, is_bagel=outline.is_bagel) for place in places}
+    right = [place for place in places if not faults[place] and place not in differing]
     wrong = [_difference(check) for check in identity if not check.is_ok]
     return dict.fromkeys(right), (*wrong, *(finding for place in places for finding in faults[place]))
 
 
 def _difference(check: IdentityCheck) -> str:
-    what = f"{check.candidate} at {check.res}"
-    if check.psnr_db is None or check.min_psnr_db is None:
+    what = f"{check.candidate} at {check.case}"
+    tolerance = check.tolerance
+    if check.distance is None or tolerance is None:
         return f"{what} differs from {check.reference}"
-    psnr = psnr_text(check.psnr_db, check.min_psnr_db)
-    return f"{what} is {psnr} dB from {check.reference}, under {check.min_psnr_db:g}"
+    side = "under" if tolerance.kind == "psnr" else f"over in {NAMES[tolerance.kind]},"
+    return (
+        f"{what} is {tolerance.text(check.distance)}{tolerance.unit} from {check.reference}, {side} {tolerance.limit:g}"
+    )
 
 
 def _invalid(deltas: Sequence[Delta], sums: Sequence[StageSum], environment: Environment) -> Iterator[str]:
     """What shows that latencies are no account of the variants; on a CPU whole and stages need not agree."""
-    for res, stage in dict.fromkeys((each.res, each.stage) for each in deltas if each.verdict == "invalid"):
+    for case, stage in dict.fromkeys((each.case, each.stage) for each in deltas if each.verdict == "invalid"):
         what = "the first variant differs from itself, or over a quarter of the pairs were dropped"
-        yield f"{stage} at {res}: {what}; run it again"
+        yield f"{stage} at {case}: {what}; run it again"
     yield from disagreements(sums, environment)
 
 
@@ -144,63 +156,61 @@ def _verdict(
     return ("invalid", EnvironmentUnfit.exit_code) if invalid else ("pass", 0)
 
 
-def _missing(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], pairs: int) -> Iterator[str]:
+def _missing(outline: Outline, runs: Sequence[Run], pairs: int) -> Iterator[str]:
     """Names what a finished plan should have given, so that a check which was not made cannot pass."""
     wanted: tuple[Purpose, ...] = ("count", "repeat", "other_seed")
-    for size in sizes:
-        for variant in plan.measured:
-            own = pictures.at(runs, size, variant)
-            place = f"{variant} at {res_label(*size)}"
+    for case in outline.cases:
+        for variant in outline.measured:
+            own = pictures.at(runs, case, variant)
+            place = f"{variant} at {case}"
             purposes = {run.purpose for run in own}
             yield from (f"{place} lacks its {purpose} run" for purpose in wanted if purpose not in purposes)
-            for stage in STAGES:
+            for stage in outline.timed_stages:
                 number = len(latency_by_round(own, stage))
                 if number < pairs:
                     yield f"{place} has {number} of {pairs} latencies of {stage}"
 
 
-def _identity(plan: Plan, sizes: Sequence[Size], runs: Sequence[Run]) -> Iterator[IdentityCheck]:
-    reference, *candidates = plan.measured
-    for size in sizes:
+def _identity(outline: Outline, runs: Sequence[Run]) -> Iterator[IdentityCheck]:
+    reference, *candidates = outline.measured
+    for case in outline.cases:
         for candidate in candidates:
-            check = pictures.identity_check(runs, size, reference, candidate)
+            tolerance = outline.tolerance_of(candidate)
+            check = pictures.identity_check(runs, case, reference, candidate, tolerance)
             if check is not None:
                 yield check
 
 
-def _images(plan: Plan, runs: Sequence[Run]) -> Iterator[Image]:
-    for request in plan.requests:
-        size = (request.width, request.height)
-        for variant in plan.measured:
-            own = [run.picture for run in pictures.at(runs, size, variant) if run.seed == request.seed]
+def _outputs(outline: Outline, runs: Sequence[Run]) -> Iterator[ShownOutput]:
+    for case in outline.cases:
+        for variant in outline.measured:
+            own = [run.output for run in pictures.at(runs, case, variant) if run.seed == outline.seed]
             if own:
                 first = own[0]
                 path = next((each.path for each in own if each.md5 == first.md5 and each.path), None)
-                label = res_label(*size)
-                yield Image(res=label, variant=variant, md5=first.md5, pixels_sha256=first.pixels_sha256, path=path)
+                yield ShownOutput(
+                    case=case, variant=variant, kind=first.kind, md5=first.md5, sha256=first.sha256, path=path
+                )
 
 
-def _cells(
-    plan: Plan, sizes: Sequence[Size], runs: Sequence[Run], trusted: AbstractSet[tuple[Size, str]]
-) -> Iterator[Cell]:
-    for size, request in zip(sizes, plan.requests, strict=True):
-        for stage in STAGES:
-            for variant in plan.measured:
-                own = pictures.at(runs, size, variant)
-                latencies = tuple(latency_by_round(own, stage).values()) if (size, variant) in trusted else ()
-                yield _cell(size, stage, variant, own, latencies, request.steps - 1)
+def _cells(outline: Outline, runs: Sequence[Run], trusted: AbstractSet[tuple[str, str]]) -> Iterator[Cell]:
+    for case in outline.cases:
+        for stage in outline.timed_stages:
+            for variant in outline.measured:
+                own = pictures.at(runs, case, variant)
+                latencies = tuple(latency_by_round(own, stage).values()) if (case, variant) in trusted else ()
+                yield _cell(case, stage, variant, own, latencies, parts_of(stage, outline.stages))
 
 
 def _cell(
-    size: Size, stage: Stage, variant: str, own: Sequence[Run], latencies: tuple[float, ...], num_steps: int
+    case: str, stage: str, variant: str, own: Sequence[Run], latencies: tuple[float, ...], parts: tuple[str, ...]
 ) -> Cell:
-    width, height = size
-    host_syncs, by_slot = _counts(own, stage)
-    parts = STAGES if stage == "e2e" else (stage,)
-    work, loop = work_of(own, stage), work_of(own, stage, in_loop=True)
-    peaks = [each.peak_bytes for run in own for each in run.measurements if each.stage in parts]
+    host_syncs, by_slot = _counts(own, parts)
+    work, loop = work_of(own, parts), work_of(own, parts, in_loop=True)
+    loop_steps = sum(each.loop_steps or 0 for run in own for each in run.measurements if each.stage in parts)
+    peaks = [each.peak_bytes for run in own for each in run.measurements if each.stage in (*parts, stage)]
     return Cell(
-        res=res_label(width, height),
+        case=case,
         stage=stage,
         variant=variant,
         latency_ms=latencies,
@@ -208,25 +218,23 @@ def _cell(
         host_syncs=host_syncs,
         launches=work.launches if work else None,
         peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
-        width=width,
-        height=height,
         syncs_by_slot=by_slot,
         sync_device=next((run.sync_device for run in own if run.purpose == "count"), None),
         work=work,
-        launches_per_step=loop.launches / num_steps if loop else None,
-        allocations=_allocations(own, stage),
-        energy_j=_energy_j(own) if stage == "e2e" else None,
-        gpu_s=statistics.median(latencies) / 1e3 if latencies and stage == "e2e" and work else None,
+        launches_per_step=loop.launches / loop_steps if loop and loop_steps else None,
+        allocations=_allocations(own, parts),
+        energy_j=_energy_j(own) if stage == WHOLE else None,
+        gpu_s=statistics.median(latencies) / 1e3 if latencies and stage == WHOLE and work else None,
     )
 
 
-def _allocations(own: Sequence[Run], stage: Stage) -> int | None:
+def _allocations(own: Sequence[Run], parts: Sequence[str]) -> int | None:
     """Of the device's allocator, in the run that also gives the peak."""
     numbers = [
         measured.allocations
         for run in own
         if run.purpose == "repeat"
-        for part in summed_stages(stage)
+        for part in parts
         if (measured := run.measurement(part)) is not None and measured.allocations is not None
     ]
     return sum(numbers) if numbers else None
@@ -234,22 +242,22 @@ def _allocations(own: Sequence[Run], stage: Stage) -> int | None:
 
 def _energy_j(own: Sequence[Run]) -> float | None:
     """Median of the runs that were timed as a whole; the counter is read just outside of them."""
-    whole = [run.conditions for run in own if run.measurement("e2e") is not None]
+    whole = [run.conditions for run in own if run.measurement(WHOLE) is not None]
     joules = [each.energy_j for each in whole if each is not None and each.energy_j is not None]
     return statistics.median(joules) if joules else None
 
 
-def _counts(own: Sequence[Run], stage: Stage) -> tuple[int | None, dict[str, int] | None]:
-    """Host syncs of a stage in all and by slot; those of ``e2e`` are the sums over ``ar`` and ``dit``."""
+def _counts(own: Sequence[Run], parts: Sequence[str]) -> tuple[int | None, dict[str, int] | None]:
+    """Host syncs of these stages together, in all and by slot."""
     counted = next((run for run in own if run.purpose == "count"), None)
     if counted is None:
         return None, None
-    parts = [counted.measurement(each) for each in summed_stages(stage)]
+    measured = [counted.measurement(each) for each in parts]
     total, by_slot = 0, dict[str, int]()
-    for part in parts:
+    for part in measured:
         if part is None or part.host_syncs is None:
             return None, None
         total += part.host_syncs
         for slot, number in (part.syncs_by_slot or {}).items():
             by_slot[slot] = by_slot.get(slot, 0) + number
-    return total, by_slot if any(part and part.syncs_by_slot is not None for part in parts) else None
+    return total, by_slot if any(part and part.syncs_by_slot is not None for part in measured) else None

@@ -9,16 +9,15 @@ from bagel_perf.analysis.judging import PairedSamples, side_of
 from bagel_perf.analysis.rounds import paired
 from bagel_perf.analysis.stats import PairedChange, paired_change
 from bagel_perf.schema.runs import Run
-from bagel_perf.schema.slots import Stage
 
-Place = tuple[tuple[int, int], Stage]
-"""(width, height), and a stage."""
+Place = tuple[str, str]
+"""A case, and a stage."""
 
 
 def control_samples(runs: Iterable[Run], place: Place, median_clock: float | None) -> PairedSamples | None:
     """The variant that was timed twice a round against itself at one place, None where none was."""
-    size, stage = place
-    own = [run for run in runs if (run.width, run.height) == size]
+    case, stage = place
+    own = [run for run in runs if run.case == case]
     twice = {run.variant for run in own if run.again}
     own = [run for run in own if run.variant in twice]
     return paired(own, own, stage, median_clock, control=True)

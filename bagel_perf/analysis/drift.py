@@ -13,10 +13,9 @@ from bagel_perf.schema.gates import Finding
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Environment, Run
 from bagel_perf.schema.sites import Site
-from bagel_perf.schema.slots import Stage
 from bagel_perf.schema.waits import HINTS
 
-STAGES: tuple[Stage, ...] = ("ar", "dit")
+STAGES = ("ar", "dit")
 STAGE_NAMES = {"ar": "AR", "dit": "DiT"}
 ALL_SYNCS = "host syncs"
 HASH_DIGITS = 16
@@ -33,7 +32,7 @@ ALL_LINES = 6
 
 Key = tuple[str, str, int]
 """Request, variant, number of the pass."""
-Stages = dict[Stage, Counters]
+Stages = dict[str, Counters]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ class Spot:
 class Change:
     """A counter of one run that is not as expected, and where it was counted."""
 
-    stage: Stage
+    stage: str
     name: str
     before: int
     after: int
@@ -65,14 +64,14 @@ class Found:
     """What tier 1 counted: counters without lines, and their lines."""
 
     counters: dict[Key, Stages]
-    spots: dict[Key, dict[Stage, tuple[Spot, ...]]]
+    spots: dict[Key, dict[str, tuple[Spot, ...]]]
 
 
 def request_label(request: Request) -> str:
     """What tells a request from another, in words."""
     guidance = request.guidance
     bounds = f"{guidance.interval[0]:g} to {guidance.interval[1]:g}"
-    return f"{request.task} {request.width}x{request.height}, {request.steps} steps, {guidance.renorm} {bounds}"
+    return f"{request.task} {request.case}, {request.steps} steps, {guidance.renorm} {bounds}"
 
 
 def named(file: str, function: str, what: str) -> str:
@@ -113,17 +112,17 @@ def made_with(environment: Environment) -> dict[str, str]:
 
 def found_in(requests: Sequence[Request], runs: Sequence[Run]) -> Found:
     """The counters of all counted runs."""
-    labels = {(request.width, request.height): request_label(request) for request in requests}
+    labels = {request.case: request_label(request) for request in requests}
     counters: dict[Key, Stages] = {}
-    spots: dict[Key, dict[Stage, tuple[Spot, ...]]] = {}
+    spots: dict[Key, dict[str, tuple[Spot, ...]]] = {}
     for run in (run for run in runs if run.purpose == "count"):
-        key = labels[run.width, run.height], run.variant, run.round or 0
+        key = labels[run.case], run.variant, run.round or 0
         spots[key] = {stage: tuple(_spots(run, stage)) for stage in STAGES}
         counters[key] = {stage: _counters(run, stage, spots[key][stage]) for stage in STAGES}
     return Found(counters=counters, spots=spots)
 
 
-def _spots(run: Run, stage: Stage) -> Iterator[Spot]:
+def _spots(run: Run, stage: str) -> Iterator[Spot]:
     yield from (_spot_of_site(site) for site in run.sites if site.region.split("/")[0] == stage)
     measurement = run.measurement(stage)
     assert measurement is not None
@@ -133,7 +132,7 @@ def _spots(run: Run, stage: Stage) -> Iterator[Spot]:
             yield spot
 
 
-def _counters(run: Run, stage: Stage, spots: Sequence[Spot]) -> Counters:
+def _counters(run: Run, stage: str, spots: Sequence[Spot]) -> Counters:
     found = run.measurement(stage)
     assert found is not None
     bare = {name: count for name, count in (found.counters or {}).items() if not PLACE.search(name)}
@@ -157,16 +156,16 @@ def measured(
 
 
 def _pictures(requests: Sequence[Request], runs: Sequence[Run], reference: str) -> Iterator[ExpectedPicture]:
-    labels = {(request.width, request.height): request_label(request) for request in requests}
+    labels = {request.case: request_label(request) for request in requests}
     for run in runs:
         if (run.purpose, run.variant, run.round) == ("count", reference, 0):
             yield ExpectedPicture(
-                request=labels[run.width, run.height],
-                pixels=run.picture.pixels_sha256[:HASH_DIGITS],
-                latents=(run.picture.latents_sha256 or "")[:HASH_DIGITS],
-                contexts_print=run.picture.contexts_print,
-                latents_print=run.picture.latents_print,
-                pixels_print=run.picture.pixels_print,
+                request=labels[run.case],
+                pixels=run.output.sha256[:HASH_DIGITS],
+                latents=(run.output.latents_sha256 or "")[:HASH_DIGITS],
+                contexts_print=run.output.contexts_print,
+                latents_print=run.output.latents_print,
+                pixels_print=run.output.pixels_print,
             )
 
 
@@ -221,7 +220,7 @@ def drift(expected: Iterable[ExpectedRun], found: Found, *, of_release: bool = T
     for request, variant, number in sorted(ours.keys() - theirs.keys()):
         if number == 0:
             yield Finding(kind="counter", message=f"nothing is expected of {variant} under {request}; {UPDATE}")
-    changes: defaultdict[tuple[Stage, str], list[Change]] = defaultdict(list)
+    changes: defaultdict[tuple[str, str], list[Change]] = defaultdict(list)
     for key in (key for key in ours if key in theirs):
         for change in _changes(key, theirs[key], found):
             if of_release or change.name.rpartition(": ")[2] not in OF_RELEASE:

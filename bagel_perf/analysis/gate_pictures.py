@@ -10,8 +10,7 @@ from bagel_perf.analysis.drift import UPDATE, request_label
 from bagel_perf.schema.expected import Expected, ExpectedPicture
 from bagel_perf.schema.gates import Finding
 from bagel_perf.schema.requests import Request, Task
-from bagel_perf.schema.results import res_label
-from bagel_perf.schema.runs import MIN_SPREAD, Run
+from bagel_perf.schema.runs import Run
 
 PRINTS = ("contexts", "latents", "pixels")
 MAX_OFF: dict[Task, tuple[float, float, float]] = {"i2i": (0.0025, 0.05, 0.004), "t2i": (0.0025, 0.015, 0.001)}
@@ -26,39 +25,39 @@ def picture_findings(requests: Sequence[Request], variants: Sequence[str], runs:
     """Each variant against itself and against the first; one that has no runs is nobody's."""
     for request in requests:
         for variant in variants:
-            if pictures.at(runs, (request.width, request.height), variant):
+            if pictures.at(runs, request.case, variant):
                 yield from _findings(request, variants[0], variant, runs)
 
 
 def _findings(request: Request, reference: str, variant: str, runs: Sequence[Run]) -> Iterator[Finding]:
-    size = (request.width, request.height)
-    for problem in pictures.self_check(runs, size, variant):
+    case = request.case
+    for problem in pictures.self_check(runs, case, variant, is_bagel=True):
         yield Finding(kind="picture", message=problem)
-    for problem in _of_seeds(pictures.at(runs, size, variant), f"{variant} at {res_label(*size)}"):
+    for problem in _of_seeds(pictures.at(runs, case, variant), f"{variant} at {case}"):
         yield Finding(kind="picture", message=problem)
     if variant == reference:
         return
-    check = pictures.identity_check(runs, size, reference, variant)
+    check = pictures.identity_check(runs, case, reference, variant, None)
     if check is None or not check.identical:
         message = f"{variant} gives another picture than {reference} ({request_label(request)})"
         yield Finding(kind="picture", message=f"{message}; what rounds or draws otherwise there?")
-    elif not _latents(runs, size, variant) <= _latents(runs, size, reference):
+    elif not _latents(runs, case, variant) <= _latents(runs, case, reference):
         message = f"{variant} gives other latents than {reference} ({request_label(request)})"
         yield Finding(kind="picture", message=f"{message}, though 8 bits of a picture hide it")
 
 
 def _of_seeds(own: Sequence[Run], place: str) -> Iterator[str]:
     """Where runs of different seeds are alike: before the latents or behind them. Flat pictures are, by nature."""
-    shown = [run for run in own if run.picture.spread >= MIN_SPREAD and run.picture.latents_sha256 is not None]
-    by_seed = {run.seed: run.picture for run in shown}
+    shown = [run for run in own if not run.output.fault and run.output.latents_sha256 is not None]
+    by_seed = {run.seed: run.output for run in shown}
     if len({picture.latents_sha256 for picture in by_seed.values()}) < len(by_seed):
         yield f"{place} gives the same latents for different seeds; does its noise come from its seed?"
-    elif len({picture.pixels_sha256 for picture in by_seed.values()}) < len(by_seed):
+    elif len({picture.sha256 for picture in by_seed.values()}) < len(by_seed):
         yield f"{place} gives the same picture for different latents; is it kept from another request?"
 
 
-def _latents(runs: Sequence[Run], size: tuple[int, int], variant: str) -> set[tuple[int, str | None]]:
-    return {(run.seed, run.picture.latents_sha256) for run in pictures.at(runs, size, variant)}
+def _latents(runs: Sequence[Run], case: str, variant: str) -> set[tuple[int, str | None]]:
+    return {(run.seed, run.output.latents_sha256) for run in pictures.at(runs, case, variant)}
 
 
 def hash_findings(expected: Expected, found: Expected) -> Iterator[Finding]:

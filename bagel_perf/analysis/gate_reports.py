@@ -45,7 +45,7 @@ def report_of(
         findings += cell_findings(cells)
     return GateReport(
         findings=tuple(dict.fromkeys(findings)),
-        checks=_checks(findings, is_judged=not disproved),
+        checks=_checks(findings, f"{sources[0].result.outline.noun}s", is_judged=not disproved),
         notes=(*notes, *_notes(sources)),
         subject=subject,
         cells=cells,
@@ -63,16 +63,16 @@ def _unfinished(source: Source) -> Iterator[Finding]:
 def _without_samples(gated: Sequence[Gated], cells: Sequence[GatedCell]) -> Iterator[Finding]:
     if not gated:
         yield Finding(kind="incomplete", message="no latency was judged")
-    judged = {(cell.res, cell.stage, cell.variant) for cell in cells}
+    judged = {(cell.case, cell.stage, cell.variant) for cell in cells}
     for each in gated:
-        if (each.arms.res, each.stage, each.arms.variant) not in judged:
+        if (each.arms.case, each.stage, each.arms.variant) not in judged:
             yield Finding(kind="incomplete", message=f"{each} has no latency that counts")
 
 
-def _checks(findings: Sequence[Finding], *, is_judged: bool) -> tuple[tuple[str, str], ...]:
+def _checks(findings: Sequence[Finding], nouns: str, *, is_judged: bool) -> tuple[tuple[str, str], ...]:
     kinds = {finding.kind for finding in findings}
     checks = [
-        ("pictures", "failed" if "picture" in kinds else "pass"),
+        (nouns, "failed" if "picture" in kinds else "pass"),
         ("environment", "invalid" if "environment" in kinds else "pass"),
         ("complete", "incomplete" if "incomplete" in kinds else "pass"),
     ]
@@ -91,7 +91,7 @@ def place_text(result: Result) -> str:
     """What was timed where."""
     environment = result.environment
     what = "CPU latency" if environment.device_kind == "cpu" else f"Latency on {environment.device_name}"
-    return f"{what}, {environment.preset} preset"
+    return f"{what}, {result.subject.title}"
 
 
 def named(source: Source) -> str:

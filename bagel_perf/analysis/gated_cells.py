@@ -16,21 +16,20 @@ from bagel_perf.analysis.stats import CONFIDENCE, ByProcess, allowed_error, proc
 from bagel_perf.analysis.unpaired import judge_unpaired
 from bagel_perf.schema.gates import Finding, GatedCell
 from bagel_perf.schema.limits import Limit, Unit, limit_of
-from bagel_perf.schema.results import res_label
 from bagel_perf.schema.runs import Run
-from bagel_perf.schema.slots import STAGES, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arms:
-    """Runs of the reference and of the candidate at one size; ``clocks_mhz`` are the medians that theirs are held to.
+    """Runs of the reference and of the candidate in one case; ``clocks_mhz`` are the medians that theirs are held to.
 
     Only runs that were measured in the same session are paired. ``looks`` are the numbers of processes after which one
     of the measurements would have stopped.
     """
 
     variant: str
-    size: tuple[int, int]
+    case: str
+    stages: tuple[str, ...]
     reference: Sequence[Run]
     candidate: Sequence[Run]
     clocks_mhz: tuple[float | None, float | None]
@@ -41,30 +40,26 @@ class Arms:
         """How often an interval or the joint test of so many processes may err."""
         return allowed_error(num_processes, self.looks)
 
-    @property
-    def res(self) -> int | str:
-        return res_label(*self.size)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gated:
-    """A stage of two arms and the limit that holds for it, which names its resolution."""
+    """A stage of two arms and the limit that holds for it, which names its case."""
 
     arms: Arms
-    stage: Stage
+    stage: str
     limit: Limit
 
     def __str__(self) -> str:
-        return f"{self.arms.variant} at {self.arms.res}: {self.stage}"
+        return f"{self.arms.variant} at {self.arms.case}: {self.stage}"
 
 
 def gated_of(arms: Sequence[Arms], limits: Sequence[Limit]) -> tuple[Gated, ...]:
     """All stages that have a limit."""
     return tuple(
-        Gated(arms=each, stage=stage, limit=replace(limit, res=each.res))
+        Gated(arms=each, stage=stage, limit=replace(limit, case=each.case, stage=stage))
         for each in arms
-        for stage in STAGES
-        if (limit := limit_of(limits, each.res, stage)) is not None
+        for stage in each.stages
+        if (limit := limit_of(limits, each.case, stage)) is not None
     )
 
 
@@ -129,7 +124,7 @@ def _judge_apart(gated: Gated) -> _Judged | None:
     )
 
 
-def _counting(own: Sequence[Run], stage: Stage, clock_mhz: float | None) -> tuple[list[tuple[float, int]], int]:
+def _counting(own: Sequence[Run], stage: str, clock_mhz: float | None) -> tuple[list[tuple[float, int]], int]:
     """Latency in ms and process of each run that counts, and the number of those that do not."""
     found = [(ms, run) for _, ms, run in timed(own, stage)]
     kept = [(ms, run.process) for ms, run in found if drop_reason(run.conditions, clock_mhz) is None]
@@ -139,7 +134,7 @@ def _counting(own: Sequence[Run], stage: Stage, clock_mhz: float | None) -> tupl
 def _cell(judged: _Judged, *, is_shown: bool, num_judged: int) -> GatedCell:
     gated, judgement = judged.gated, joined(judged.judgement, is_shown=is_shown, num_judged=num_judged)
     return GatedCell(
-        res=gated.arms.res,
+        case=gated.arms.case,
         stage=gated.stage,
         variant=gated.arms.variant,
         before_ms=statistics.median(judged.before_ms),
@@ -169,7 +164,7 @@ def cell_findings(cells: Sequence[GatedCell]) -> Iterator[Finding]:
             yield Finding(kind="inconclusive", message=f"{cell_text(cell)}; {cell.reason}")
         if is_invalid(cell.num_dropped, cell.num_pairs + cell.num_dropped):
             what = f"{cell.num_dropped} of {cell.num_pairs + cell.num_dropped} pairs of {cell.stage} were dropped"
-            message = f"{cell.variant} at {cell.res}: {what}, over a quarter; run it again on a quieter machine"
+            message = f"{cell.variant} at {cell.case}: {what}, over a quarter; run it again on a quieter machine"
             yield Finding(kind="environment", message=message)
     yield from _too_few(cells)
 
@@ -185,15 +180,15 @@ def _too_few(cells: Sequence[GatedCell]) -> Iterator[Finding]:
 
 def _is_hidden(cell: GatedCell, cells: Sequence[GatedCell]) -> bool:
     """Whether the whole is gated too, and does not fail."""
-    whole = [each for each in cells if (each.res, each.variant, each.stage) == (cell.res, cell.variant, "e2e")]
+    whole = [each for each in cells if (each.case, each.variant, each.stage) == (cell.case, cell.variant, "e2e")]
     return any(each.verdict != "fail" for each in whole)
 
 
 def cell_text(cell: GatedCell) -> str:
-    """As ``fused at 1024: dit +4.81% (+4.12 to +5.49), limit 3%``."""
+    """As ``fused at 1024x1024: dit +4.81% (+4.12 to +5.49), limit 3%``."""
     interval = f" ({interval_text(cell)})" if cell.interval else ""
     change = number_text(cell.change, cell.limit.unit)
-    return f"{cell.variant} at {cell.res}: {cell.stage} {change}{interval}, limit {limit_text(cell.limit)}"
+    return f"{cell.variant} at {cell.case}: {cell.stage} {change}{interval}, limit {limit_text(cell.limit)}"
 
 
 def number_text(value: float, unit: Unit) -> str:
@@ -217,10 +212,10 @@ def control_findings(
     gated: Sequence[Gated], runs: Sequence[Run], clock_mhz: float | None, where: str
 ) -> Iterator[Finding]:
     """Where the variant that was timed twice a round differs from itself, so that no change is to be believed."""
-    places = dict.fromkeys((each.arms.size, each.stage) for each in gated)
-    for (size, stage), change in broken_controls(runs, places, clock_mhz).items():
+    places = dict.fromkeys((each.arms.case, each.stage) for each in gated)
+    for (case, stage), change in broken_controls(runs, places, clock_mhz).items():
         assert change.ci_pct is not None
-        twice = dict.fromkeys(run.variant for run in runs if run.again and (run.width, run.height) == size)
-        what = f"{', '.join(twice)} differs from itself in {where} at {res_label(*size)}: {stage}"
+        twice = dict.fromkeys(run.variant for run in runs if run.again and run.case == case)
+        what = f"{', '.join(twice)} differs from itself in {where} at {case}: {stage}"
         interval = f"{change.delta_pct:+.2f}% ({change.ci_pct[0]:+.2f} to {change.ci_pct[1]:+.2f})"
         yield Finding(kind="environment", message=f"{what} {interval}, so no change is to be believed")

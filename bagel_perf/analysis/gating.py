@@ -16,35 +16,36 @@ from bagel_perf.analysis.gated_cells import Arms, gated_of
 from bagel_perf.analysis.result_pictures import other_pictures, tolerant_variants, variants, wrong_pictures
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.gates import Finding, GateReport
-from bagel_perf.schema.limits import Limit
-from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.limits import Limit, limits_for
+from bagel_perf.schema.results import Result
 
 APART = (
     "the two were not measured in turns: what else changed between them, clocks, temperature, other load, is in the "
-    "change, and no interval covers it; gate --reference REVISION measures in turns"
+    "change, and no interval covers it; gate revision REV measures in turns"
 )
 
 
 def judge_result(source: Source, limits: Sequence[Limit], variant: str | None = None) -> GateReport:
     """Each candidate of a result, or the one that is named, against the first variant, round by round.
 
-    ``UsageError`` where there is none, or a limit names a resolution that was not measured.
+    ``UsageError`` where there is none, or a limit names a case or a stage that was not measured.
     """
     result, clock = source.result, source.clock_mhz
-    first = result.variants[0]
+    first = result.named[0]
     names = _candidates(result, variant)
-    _check_limits(limits, _requested(result))
+    limits = limits_for(limits, result.cases, result.timed_stages)
     arms = [
         Arms(
             variant=name,
-            size=size,
-            reference=pictures.at(result.runs, size, first),
-            candidate=pictures.at(result.runs, size, name),
+            case=case,
+            stages=result.timed_stages,
+            reference=pictures.at(result.runs, case, first),
+            candidate=pictures.at(result.runs, case, name),
             clocks_mhz=(clock, clock),
             is_paired=True,
             looks=result.looks,
         )
-        for size in _requested(result)
+        for case in result.cases
         for name in names
     ]
     subject = f"{place_text(result)}: {', '.join(names)} against {first} in {named(source)}"
@@ -63,14 +64,14 @@ def judge_against(
     """Each variant of two results, or the one that is named, against itself; as pairs where they were interleaved.
 
     ``unknown`` are fields of the environment that one of the files does not record. ``UsageError`` where the two have
-    nothing in common, or a limit names a resolution that they have not.
+    nothing in common, or a limit names a case or a stage that they have not.
     """
     names = _shared_variants(reference, candidate, variant)
-    shared = [size for size in _requested(candidate.result) if size in _requested(reference.result)]
+    shared = tuple(case for case in candidate.result.cases if case in reference.result.cases)
     if not shared:
-        places = [", ".join(_labels(_requested(each.result))) for each in (candidate, reference)]
-        raise UsageError(f"no resolution of {candidate.name} is in {reference.name}", value=" and ".join(places))
-    _check_limits(limits, shared)
+        places = [", ".join(each.result.cases) for each in (candidate, reference)]
+        raise UsageError(f"no case of {candidate.name} is in {reference.name}", value=" and ".join(places))
+    limits = limits_for(limits, shared, candidate.result.timed_stages)
     is_paired = are_interleaved(reference.result, candidate.result)
     arms = _arms_of(reference, candidate, names, shared, is_paired=is_paired)
     subject = f"{place_text(candidate.result)}: {', '.join(names)} in {named(candidate)} against {named(reference)}"
@@ -80,7 +81,7 @@ def judge_against(
 
 
 def _arms_of(
-    reference: Source, candidate: Source, names: Sequence[str], shared: Sequence[tuple[int, int]], *, is_paired: bool
+    reference: Source, candidate: Source, names: Sequence[str], shared: Sequence[str], *, is_paired: bool
 ) -> list[Arms]:
     clocks = reference.clock_mhz, candidate.clock_mhz
     if is_paired:
@@ -89,14 +90,15 @@ def _arms_of(
     return [
         Arms(
             variant=name,
-            size=size,
-            reference=pictures.at(reference.result.runs, size, name),
-            candidate=pictures.at(candidate.result.runs, size, name),
+            case=case,
+            stages=candidate.result.timed_stages,
+            reference=pictures.at(reference.result.runs, case, name),
+            candidate=pictures.at(candidate.result.runs, case, name),
             clocks_mhz=clocks,
             is_paired=is_paired,
             looks=max(reference.result.looks, candidate.result.looks, key=len),
         )
-        for size in shared
+        for case in shared
         for name in names
     ]
 
@@ -119,8 +121,8 @@ def _notes_against(reference: Source, candidate: Source, unknown: Collection[str
     notes = [] if is_paired else [APART]
     if unknown:
         notes.append(f"not compared, as one of the files does not record it: {', '.join(sorted(unknown))}")
-    left = [name for name in after.variants if name not in variants(before)]
-    left += [label for label in _labels(_requested(after)) if label not in _labels(_requested(before))]
+    left = [name for name in after.named if name not in variants(before)]
+    left += [case for case in after.cases if case not in before.cases]
     if left:
         notes.append(f"not judged, as {reference.name} does not hold it: {', '.join(left)}")
     if before.warmup != after.warmup:
@@ -128,7 +130,7 @@ def _notes_against(reference: Source, candidate: Source, unknown: Collection[str
     proofs = [sum(run.purpose == "count" for run in each.runs) for each in (before, after)]
     if is_paired and proofs[0] != proofs[1] and after.complete:
         notes.append(
-            f"processes did unlike work before they were timed: {proofs[0]} and {proofs[1]} proofs of a picture"
+            f"processes did unlike work before they were timed: {proofs[0]} and {proofs[1]} proofs of an output"
         )
     return notes
 
@@ -140,7 +142,7 @@ def _candidates(result: Result, variant: str | None) -> tuple[str, ...]:
             what = "is the reference itself" if variant == first else "is not in the result"
             raise UsageError(f"--variant {what}", value=variant, allowed=f"it holds {', '.join(others) or 'no other'}")
         return (variant,)
-    names = tuple(name for name in result.variants[1:] if name in others and name not in tolerant_variants(result))
+    names = tuple(name for name in result.named[1:] if name in others and name not in tolerant_variants(result))
     if not names:
         allowed = f"it holds {', '.join((first, *others))}"
         raise UsageError("result has no bitwise candidate", allowed=allowed, remedy="name one with --variant")
@@ -151,26 +153,9 @@ def _shared_variants(reference: Source, candidate: Source, variant: str | None) 
     before, after = reference.result, candidate.result
     shared = [name for name in variants(after) if name in variants(before)]
     tolerant = tolerant_variants(before) | tolerant_variants(after)
-    usual = [name for name in after.variants if name in shared and name not in tolerant]
+    usual = [name for name in after.named if name in shared and name not in tolerant]
     names = usual if variant is None else [name for name in shared if name == variant]
     if not names:
         what = f"no variant to hold {candidate.name} to {reference.name} by"
         raise UsageError(what, value=variant, allowed=f"both hold {', '.join(shared) or 'none'}")
     return tuple(names)
-
-
-def _check_limits(limits: Sequence[Limit], measured: Sequence[tuple[int, int]]) -> None:
-    labels = [res_label(*size) for size in measured]
-    for limit in limits:
-        if limit.res is not None and limit.res not in labels:
-            allowed = f"measured: {', '.join(map(str, labels))}"
-            raise UsageError("limit is of a resolution that was not measured", value=limit, allowed=allowed)
-
-
-def _requested(result: Result) -> list[tuple[int, int]]:
-    """Sizes that were to be measured, whether or not it came to that."""
-    return [(request.width, request.height) for request in result.requests]
-
-
-def _labels(of_sizes: Sequence[tuple[int, int]]) -> list[str]:
-    return [str(res_label(*size)) for size in of_sizes]

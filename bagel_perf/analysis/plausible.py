@@ -13,13 +13,22 @@ from typing import Any, cast
 
 from bagel_perf.analysis.result_pictures import wrong_pictures
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.outlines import WHOLE
+from bagel_perf.schema.results import Result
 
 MAX_NUMBER = 1e15
 MAX_FLOPS = 1e21
 MAX_SEED = 2**64
-LIMITS = {"flops": MAX_FLOPS, "seed": MAX_SEED, "order_seed": MAX_SEED}
-"""By field, where others than ``MAX_NUMBER``: a stage takes more operations, and a seed is any number of 64 bits."""
+LIMITS = {
+    "flops": MAX_FLOPS,
+    "seed": MAX_SEED,
+    "order_seed": MAX_SEED,
+    **dict.fromkeys(("spread", "distance"), math.inf),
+}
+"""By field, where others than ``MAX_NUMBER``: a stage takes more operations, a seed is any number of 64 bits, and an
+output may hold any number."""
+WORDS = frozenset({"details", "asked", "made_with"})
+"""Fields whose values are shown as they are written, in which no number is meant for a drawing."""
 INTERVALS = ("ci_pct", "ci_ms", "price_ms", "predicted_ms", "measured_ci_ms", "interval")
 NOT_NEGATIVE = frozenset(
     {
@@ -36,6 +45,12 @@ NOT_NEGATIVE = frozenset(
         "num_threads",
         "round",
         "process",
+        "num_named",
+        "num_values",
+        "num_differing",
+        "distance",
+        "loop_steps",
+        "shape",
         "pairs",
         "warmup",
         "processes",
@@ -73,7 +88,7 @@ def check_numbers(record: object) -> None:
 
 def _is_odd(value: object, name: str) -> bool:
     """Whether ``odd_fields`` finds something."""
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, str) or name in WORDS:
         return False
     if isinstance(value, (int, float)):
         return not (abs(value) < LIMITS.get(name, MAX_NUMBER) and (value >= 0 or name not in NOT_NEGATIVE))
@@ -91,6 +106,8 @@ def _names(record: Hashable) -> tuple[str, ...]:
 
 def odd_fields(value: object, place: str = "", name: str = "") -> Iterator[tuple[str, object, str]]:
     """Place, value, and what is allowed there; ``name`` is the field that ``value`` belongs to."""
+    if name in WORDS:
+        return
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             inner = f"{place}.{field.name}" if place else field.name
@@ -112,30 +129,28 @@ def odd_fields(value: object, place: str = "", name: str = "") -> Iterator[tuple
 
 
 def _problems(result: Result) -> Iterator[str]:
-    yield from (f"{name} are empty" for name in ("variants", "requests") if not getattr(result, name))
+    yield from (f"{name} are empty" for name in ("variants", "cases", "stages") if not getattr(result, name))
     codes = EXIT_CODES.get(result.verdict)
     if result.exit_code not in codes if codes else result.exit_code in NO_ERROR:
         yield f"exit code {result.exit_code} does not go with the verdict {result.verdict}"
-    yield from _sizes(result)
+    yield from _cases(result)
     for number, cell in enumerate(result.cells):
         if any(each is not None and each <= 0 for each in (*cell.latency_ms, cell.median_ms)):
             yield f"cells[{number}] has a latency that is not positive"
 
 
-def _sizes(result: Result) -> Iterator[str]:
-    """Records of a resolution that none of the requests has."""
-    asked = {res_label(request.width, request.height) for request in result.requests}
-    for name in ("cells", "images", "identity", "deltas", "steps", "noise", "stage_sums", "dropped", "ablations"):
+def _cases(result: Result) -> Iterator[str]:
+    """Records of a case or a stage that the result does not name."""
+    for name in ("cells", "outputs", "identity", "deltas", "steps", "noise", "stage_sums", "dropped", "ablations"):
         for number, each in enumerate(getattr(result, name)):
-            if each.res not in asked:
-                yield f"{name}[{number}].res is of no request: {str(each.res)[:60]}"
-    for number, cell in enumerate(result.cells):
-        if res_label(cell.width, cell.height) != cell.res:
-            yield f"cells[{number}] is {cell.width}x{cell.height}, and its res is {cell.res}"
+            if each.case not in result.cases:
+                yield f"{name}[{number}].case is none of the cases: {each.case[:60]}"
+            if getattr(each, "stage", WHOLE) not in (*result.stages, WHOLE):
+                yield f"{name}[{number}].stage is none of the stages: {each.stage[:60]}"
 
 
 def contradictions(result: Result) -> tuple[str, ...]:
-    """Where a result says two things of its pictures, a sentence each."""
+    """Where a result says two things of its outputs, a sentence each."""
     return tuple(dict.fromkeys(_contradictions(result)))
 
 
@@ -143,11 +158,11 @@ def _contradictions(result: Result) -> Iterator[str]:
     if result.verdict == "pass":
         for finding in wrong_pictures(result):
             yield f"The result says that it passed, and its own runs and checks say otherwise: {finding}."
-    md5 = {(image.res, image.variant): image.md5 for image in result.images}
+    md5 = {(each.case, each.variant): each.md5 for each in result.outputs}
     for check in result.identity:
-        both = [md5.get((check.res, name)) for name in (check.reference, check.candidate)]
+        both = [md5.get((check.case, name)) for name in (check.reference, check.candidate)]
         if check.identical and None not in both and both[0] != both[1]:
             yield (
-                f"The result says that {check.candidate} at {check.res} gave the picture of {check.reference}, "
-                "and the md5 of the two are not the same."
+                f"The result says that {check.candidate} at {check.case} gave the {result.outline.noun} of "
+                f"{check.reference}, and the md5 of the two are not the same."
             )

@@ -14,24 +14,22 @@ from bagel_perf.analysis.planning import expected_half_width, plan_text
 from bagel_perf.analysis.rounds import latency_by_round
 from bagel_perf.analysis.stats import percent
 from bagel_perf.schema.ablations import Ablation, Saving
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.requests import parse_resolution
+from bagel_perf.schema.outlines import Outline
 from bagel_perf.schema.runs import Run
-from bagel_perf.schema.slots import STAGES
 
 
-def is_resolved(plan: Plan, runs: Sequence[Run], half_width_pct: float, looks: Sequence[int]) -> bool:
+def is_resolved(outline: Outline, runs: Sequence[Run], half_width_pct: float, looks: Sequence[int]) -> bool:
     """Whether every interval that the result will show is known within so many percent to either side.
 
     A saving of a slot is held to that share of the reference's latency. What has no interval is not known.
     """
-    return all(width_pct <= half_width_pct for width_pct in _half_widths_pct(plan, runs, tuple(looks)))
+    return all(width_pct <= half_width_pct for width_pct in _half_widths_pct(outline, runs, tuple(looks)))
 
 
-def outlook(plan: Plan, runs: Sequence[Run], half_width_pct: float, looks: Sequence[int], seconds: float) -> str:
+def outlook(outline: Outline, runs: Sequence[Run], half_width_pct: float, looks: Sequence[int], seconds: float) -> str:
     """How many processes and minutes the change that varies most is expected to take; ``seconds``: one process."""
-    changes = _changes(plan, runs, tuple(looks))
-    ratios = [[*each.values()] for each in changes.ratios(_pairs(plan)).values()]
+    changes = _changes(outline, runs, tuple(looks))
+    ratios = [[*each.values()] for each in changes.ratios(_pairs(outline)).values()]
     widths_pct = [
         percent(max((expected_half_width(each, number, looks) for each in ratios), default=math.inf))
         for number in looks
@@ -39,28 +37,29 @@ def outlook(plan: Plan, runs: Sequence[Run], half_width_pct: float, looks: Seque
     return plan_text(widths_pct, half_width_pct, looks, seconds)
 
 
-def _pairs(plan: Plan) -> list[tuple[str, str]]:
-    steps = [*pairwise(plan.variants)] if plan.ladder else []
-    return [*((plan.variants[0], each) for each in plan.measured[1:]), *steps]
+def _pairs(outline: Outline) -> list[tuple[str, str]]:
+    steps = [*pairwise(outline.named)] if outline.ladder else []
+    return [*((outline.named[0], each) for each in outline.measured[1:]), *steps]
 
 
-def _changes(plan: Plan, runs: Sequence[Run], looks: tuple[int, ...]) -> Changes:
-    """As if every picture were right; where one is not, nothing has to be known of it."""
-    sizes = [(request.width, request.height) for request in plan.requests]
-    return Changes.of(runs, sizes, {(size, name) for size in sizes for name in plan.measured}, looks)
+def _changes(outline: Outline, runs: Sequence[Run], looks: tuple[int, ...]) -> Changes:
+    """As if every output were right; where one is not, nothing has to be known of it."""
+    trusted = {(case, name) for case in outline.cases for name in outline.measured}
+    return Changes.of(runs, outline.cases, outline.timed_stages, trusted, looks)
 
 
-def _half_widths_pct(plan: Plan, runs: Sequence[Run], looks: tuple[int, ...]) -> Iterator[float]:
-    changes = _changes(plan, runs, looks)
-    deltas = [*changes.deltas(_pairs(plan))]
-    if len(deltas) < len(plan.requests) * len(_pairs(plan)) * len(STAGES):  # of some every round was left out
+def _half_widths_pct(outline: Outline, runs: Sequence[Run], looks: tuple[int, ...]) -> Iterator[float]:
+    changes = _changes(outline, runs, looks)
+    deltas = [*changes.deltas(_pairs(outline))]
+    if len(deltas) < len(outline.cases) * len(_pairs(outline)) * len(
+        outline.timed_stages
+    ):  # of some every round was left out
         yield math.inf
     for delta in deltas:
         low, high = (math.log1p(end / 100) for end in delta.ci_pct or (0.0, math.inf))
         yield percent((high - low) / 2)
-    for ablation in ablations_of(plan, runs, changes.trusted, looks):
-        size = parse_resolution(str(ablation.res))
-        own = pictures.at(runs, size, ablation.reference)
+    for ablation in ablations_of(outline, runs, changes.trusted, looks):
+        own = pictures.at(runs, ablation.case, ablation.reference)
         whole_ms = statistics.median(latency_by_round(own, ablation.stage).values())
         for saving in _savings(ablation):
             low, high = saving.ci_ms or (0.0, math.inf)

@@ -22,8 +22,7 @@ from bagel_perf.analysis.unfinished import unfinished_result
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError
 from bagel_perf.schema.lines import lines_file
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import Image, Result, Unit, load_json, result_file
+from bagel_perf.schema.results import Result, ShownOutput, Unit, current, load_json, result_file
 
 CONCLUSIONS = (
     "verdict",
@@ -31,7 +30,7 @@ CONCLUSIONS = (
     "complete",
     "findings",
     "cells",
-    "images",
+    "outputs",
     "identity",
     "deltas",
     "steps",
@@ -62,13 +61,6 @@ class Reading:
     environment_fields: frozenset[str]
 
 
-class _StatedPlan(Plan):
-    """The plan that a result states, of this version's variants or of another's."""
-
-    def __post_init__(self) -> None:
-        """Leaves out what a command line has to be held to: a name that is not known any more is no mistake here."""
-
-
 def load_checked(path: Path) -> Result:
     """The result in a file or folder, rebuilt from its runs; see ``read_result``."""
     return read_result(path).result
@@ -84,6 +76,7 @@ def read_result(path: Path) -> Reading:
     with _without_collector():
         data = load_json(file) if lines is None else unfinished_result(lines).to_json()
         try:
+            data = current(data)
             result = checked(data)
         except (UsageError, OverflowError, RecursionError) as problem:
             raise UsageError("result file is not usable", value=file, allowed=str(problem)) from problem
@@ -104,11 +97,10 @@ def _without_collector() -> Iterator[None]:
 
 def checked(data: Any) -> Result:
     """The result of a JSON object, rebuilt from its runs. Raises ``UsageError`` with the first contradiction."""
+    data = current(data)
     stated = Result.from_json(data)
     check_result(stated)
     check_samples(stated)
-    if data.get("request", None) not in (None, data["requests"][0]):
-        raise UsageError("request is not the first of requests")
     by_own_rule = rebuilt(stated, stated.unit)
     for place, said, found in _contradictions(data, by_own_rule):
         if stated.unit == "pair" and OTHER_RULE.match(place):
@@ -120,23 +112,17 @@ def checked(data: Any) -> Result:
 
 def rebuilt(stated: Result, unit: Unit = "process") -> Result:
     """What the runs of a result give, with all that runs do not tell as the result states it."""
-    plan = _StatedPlan(
-        kind="compare",
-        requests=stated.requests,
-        variants=stated.variants,
-        ladder=stated.ladder,
-        ablate=any(run.variant not in stated.variants for run in stated.runs),
-        order_seed=stated.order_seed,
-    )
+    outline = stated.outline
     for number, run in enumerate(stated.runs):
-        if run.variant not in plan.measured:
-            allowed = f"one of {_shown(', '.join(plan.measured))}"
+        if run.variant not in outline.measured:
+            allowed = f"one of {_shown(', '.join(outline.measured))}"
             raise UsageError(f"runs[{number}] is of no variant", value=run.variant[:MAX_SHOWN], allowed=allowed)
     session = Session(
         command=stated.command,
         created=stated.created,
         pairs=stated.pairs,
         warmup=stated.warmup,
+        order_seed=stated.order_seed,
         processes=stated.processes,
         startups_s=stated.startups_s,
         looks=stated.looks,
@@ -144,15 +130,15 @@ def rebuilt(stated: Result, unit: Unit = "process") -> Result:
     )
     try:
         found = build_result(
-            plan, stated.environment, stated.runs, session, error=_error(stated), warnings=stated.warnings
+            outline, stated.environment, stated.runs, session, error=_error(stated), warnings=stated.warnings
         )
     except (ArithmeticError, ValueError, LookupError, AssertionError) as problem:
         raise UsageError("samples give no result", value=f"{type(problem).__name__}: {problem}") from problem
-    kept = {(image.res, image.variant): image for image in stated.images}
-    images = tuple(_with_files(image, kept.get((image.res, image.variant))) for image in found.images)
+    kept = {(each.case, each.variant): each for each in stated.outputs}
+    outputs = tuple(_with_files(each, kept.get((each.case, each.variant))) for each in found.outputs)
     return replace(
         found,
-        images=images,
+        outputs=outputs,
         error=stated.error,
         inputs=stated.inputs,
         ceilings=stated.ceilings,
@@ -160,8 +146,8 @@ def rebuilt(stated: Result, unit: Unit = "process") -> Result:
     )
 
 
-def _with_files(found: Image, stated: Image | None) -> Image:
-    """An image with the files that were kept of it, which an archive names anew."""
+def _with_files(found: ShownOutput, stated: ShownOutput | None) -> ShownOutput:
+    """An output with the files that were kept of it, which an archive names anew."""
     if stated is None:
         return found
     return replace(found, path=stated.path, difference_path=stated.difference_path)

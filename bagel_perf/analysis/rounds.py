@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bagel_perf.analysis.dropping import drop_reason
 from bagel_perf.analysis.judging import PairedSamples
+from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.runs import Run
-from bagel_perf.schema.slots import Stage
 
 
-def latency_by_round(own: Sequence[Run], stage: Stage, *, again: bool = False) -> dict[int, float]:
+def latency_by_round(own: Sequence[Run], stage: str, *, again: bool = False) -> dict[int, float]:
     """Milliseconds of a stage in each timed round, in the order of arrival; ``again``: of the control."""
     return {number: ms for number, ms, _ in timed(own, stage, again=again)}
 
@@ -18,7 +18,7 @@ def latency_by_round(own: Sequence[Run], stage: Stage, *, again: bool = False) -
 def paired(
     reference: Sequence[Run],
     candidate: Sequence[Run],
-    stage: Stage,
+    stage: str,
     median_clock: float | None,
     *,
     control: bool = False,
@@ -46,7 +46,7 @@ def paired(
     )
 
 
-def timed(own: Sequence[Run], stage: Stage, *, again: bool = False) -> Iterator[tuple[int, float, Run]]:
+def timed(own: Sequence[Run], stage: str, *, again: bool = False) -> Iterator[tuple[int, float, Run]]:
     """Round, milliseconds and run of each timed run that has the stage; ``again``: of the control."""
     for run in own:
         measured = run.measurement(stage)
@@ -59,4 +59,5 @@ def timed(own: Sequence[Run], stage: Stage, *, again: bool = False) -> Iterator[
 def e2e_is_apart(runs: Iterable[Run]) -> bool:
     """Whether the whole was timed in other runs than its stages, so that its median is no sum of theirs."""
     stages = [{each.stage for each in run.measurements} for run in runs if run.purpose == "timed"]
-    return any("e2e" in each for each in stages) and all(each == {"e2e"} or "e2e" not in each for each in stages)
+    is_whole = [each == {WHOLE} for each in stages if each]
+    return any(is_whole) and not all(is_whole) and all(each == {WHOLE} or WHOLE not in each for each in stages)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Picture, Run
+from bagel_perf.schema.runs import Run
 
 MIN_MS, MAX_MS = 1e-6, 1e10
 """A nanosecond, and four months: no clock gives less, and nobody waits longer."""
@@ -17,14 +18,13 @@ MAX_NAME = 255
 
 def check_samples(result: Result) -> None:
     """Raises ``UsageError`` with the first run that cannot be."""
-    asked = [(request.width, request.height) for request in result.requests]
-    for name, each in (("variants", result.variants), ("requests", asked)):
+    for name, each in (("variants", result.outline.measured), ("cases", result.cases), ("stages", result.stages)):
         if len(set(each)) != len(each):
             raise UsageError(f"{name} name one twice")
-    sizes = set(asked)
+    _check_outline(result)
     seen: set[tuple[object, ...]] = set()
     for number, run in enumerate(result.runs):
-        for problem in (*_problems(run, sizes, result.pairs), *_again(run, seen)):
+        for problem in (*_problems(run, result), *_again(run, seen)):
             raise UsageError(f"runs[{number}] {problem}")
     for place, path in _paths(result):
         if path is not None and not is_file_name(path):
@@ -39,13 +39,28 @@ def is_file_name(path: str) -> bool:
     return is_plain and path.isprintable() and "\\" not in path and len(path.encode(errors="replace")) <= MAX_NAME
 
 
-def _problems(run: Run, sizes: set[tuple[int, int]], pairs: int) -> Iterator[str]:
-    if (run.width, run.height) not in sizes:
-        yield f"is {run.width}x{run.height}, of no request"
-    if (run.picture.width, run.picture.height) != (run.width, run.height):
-        yield f"is {run.width}x{run.height}, its picture {run.picture.width}x{run.picture.height}"
+def _check_outline(result: Result) -> None:
+    """What names and numbers of a result have to be for anything to be worked out from them."""
+    allowed = f"1 to {len(result.variants)}, as there are variants"
+    if not 1 <= result.num_named <= len(result.variants):
+        raise UsageError("num_named is out of range", value=result.num_named, allowed=allowed)
+    if result.variants[0].tolerance is not None:
+        raise UsageError("the first variant declares a tolerance, and is what others are held to")
+    if WHOLE in result.stages:
+        raise UsageError("a stage has the name of the whole", value=WHOLE)
+
+
+def _problems(run: Run, result: Result) -> Iterator[str]:
+    pairs, stages = result.pairs, {*result.stages, WHOLE}
+    if run.case not in result.cases:
+        yield f"is of {run.case[:60]}, which is no case"
+    if result.subject.kind == "bagel" and size_text(run.output.shape) != run.case:
+        yield f"is {run.case}, its picture {size_text(run.output.shape)}"
     if run.round is not None and not 0 <= run.round < pairs:
         yield f"is of round {run.round + 1}, and there were {pairs}"
+    yield from (
+        f"has a stage {each.stage[:60]}, which is none" for each in run.measurements if each.stage not in stages
+    )
     for each in run.measurements:
         if each.latency_ms is not None and not MIN_MS <= each.latency_ms <= MAX_MS:
             yield f"has a latency of {each.stage} of {each.latency_ms:g} ms; {MIN_MS:g} to {MAX_MS:g} can be"
@@ -58,22 +73,23 @@ def _again(run: Run, seen: set[tuple[object, ...]]) -> Iterator[str]:
     """A stage that was timed twice in a round: only one of the two would count."""
     if run.purpose == "timed":
         for each in run.measurements:
-            place = run.width, run.height, run.variant, run.round, run.again, each.stage
+            place = run.case, run.variant, run.round, run.again, each.stage
             if place in seen:
                 yield f"times {each.stage} of {run.variant} a second time in round {(run.round or 0) + 1}"
             seen.add(place)
 
 
 def _paths(result: Result) -> Iterator[tuple[str, str | None]]:
-    for name, pictures in (("runs", _pictures(result)), ("inputs", result.inputs)):
-        yield from ((f"path of {name}[{number}]", picture.path) for number, picture in enumerate(pictures))
-    for number, image in enumerate(result.images):
-        yield f"images[{number}].path", image.path
-        yield f"images[{number}].difference_path", image.difference_path
+    yield from ((f"path of runs[{number}]", run.output.path) for number, run in enumerate(result.runs))
+    yield from ((f"path of inputs[{number}]", each.output.path) for number, each in enumerate(result.inputs))
+    for number, shown in enumerate(result.outputs):
+        yield f"outputs[{number}].path", shown.path
+        yield f"outputs[{number}].difference_path", shown.difference_path
 
 
-def _pictures(result: Result) -> Iterator[Picture]:
-    return (run.picture for run in result.runs)
+def size_text(shape: Sequence[int]) -> str:
+    """WIDTHxHEIGHT of a picture's shape."""
+    return f"{shape[1]}x{shape[0]}" if len(shape) > 1 else "no picture"
 
 
 def _check_processes(result: Result) -> None:

@@ -19,7 +19,7 @@ def unfinished_result(path: Path) -> Result:
     head, events = read_lines(path)
     started = next((event for event in events if isinstance(event, EnvironmentEvent)), None)
     runs = tuple(event.run for event in events if isinstance(event, RunEvent))
-    if started is None or not runs:
+    if started is None or started.outline is None or not runs:
         raise UsageError("unfinished result has no runs", value=path, remedy="run it again")
     rounds = [run.round + 1 for run in runs if run.round is not None]
     session = Session(
@@ -27,16 +27,17 @@ def unfinished_result(path: Path) -> Result:
         created=head.created,
         pairs=max(started.pairs, *rounds, 0),
         warmup=started.warmup,
+        order_seed=head.plan.order_seed,
         processes=max(started.processes, *(run.process + 1 for run in runs)),
         looks=looks_of(head.plan),
     )
     return build_result(
-        head.plan,
+        started.outline,
         started.environment,
         runs,
         session,
         error=RunFailed("the run did not end", allowed=KILLED),
         warnings=[event.text for event in events if isinstance(event, WarningEvent)],
-        inputs=[event.picture for event in events if isinstance(event, InputEvent)],
+        inputs=[event.input for event in events if isinstance(event, InputEvent)],
         floors=next((event for event in reversed(events) if isinstance(event, FloorsEvent)), None),
     )

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 from bagel_perf.schema.results import Cell
 from bagel_perf.schema.runs import DeviceWork, Run
-from bagel_perf.schema.slots import Stage, summed_stages
 
 
-def work_of(own: Sequence[Run], stage: Stage, *, in_loop: bool = False) -> DeviceWork | None:
-    """The work of a stage, or of its denoise loop; that of ``e2e`` is the sum. None where nothing was profiled."""
+def work_of(own: Sequence[Run], stages: Sequence[str], *, in_loop: bool = False) -> DeviceWork | None:
+    """The work of these stages together, or of their loop. None where nothing was profiled."""
     profiled = next((run for run in own if run.purpose == "profile"), None)
     if profiled is None:
         return None
-    parts = [profiled.measurement(each) for each in summed_stages(stage)]
+    parts = [profiled.measurement(each) for each in stages]
     works = [part.loop_work if in_loop else part.work for part in parts if part is not None]
     return _sum([work for work in works if work is not None])
 

@@ -45,6 +45,14 @@ def parse_pairs(pairs: str | None, resolve: float | None, default_pct: float) ->
     return int(pairs), None
 
 
+def listed(texts: Iterable[str]) -> list[str]:
+    """The members of a list that was given with commas, repeated, or both."""
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    if not all(parts):
+        raise UsageError("a list has an empty member", value=",".join(texts), allowed="one comma between two names")
+    return parts
+
+
 def only_one(resolutions: list[str]) -> str:
     """The resolution that was given; ``UsageError`` for more than one."""
     if len(resolutions) > 1:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
+from bagel_perf.commands.common import check_json_path, listed, stream_for_people, write_json
 from bagel_perf.commands.measuring import measure
 from bagel_perf.commands.report import write_page
 from bagel_perf.recorder import Recorder, make_image_dir
@@ -14,9 +15,10 @@ from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.text import print_result
-from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed
-from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError
+from bagel_perf.schema.plans import MIN_VARIANTS, Plan
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.targets import GRAMMAR, Target, is_target, parse_targets
 
 
 def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command: str, quiet: bool, html: bool) -> None:
@@ -25,7 +27,7 @@ def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command:
     ``command`` is the command line, which the result names.
     """
     check_json_path(json_path)
-    plan = dataclasses.replace(plan, image_dir=make_image_dir(out))
+    plan = replace(plan, image_dir=make_image_dir(out))
     recorder = Recorder(plan=plan, command=command, out=out)
     error: BagelPerfError | None = None
     try:
@@ -47,6 +49,62 @@ def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command:
         print_line(f"page: {page}", stream_for_people(json_path))
     if result.exit_code:
         raise _failure(result, path, error) from error
+
+
+OF_BAGEL = ("--variants", "--res", "--task", "--image", "--prompt", "--steps", "--preset", "--weights", "--attention")
+OF_FILES = ("--case", "--before-env", "--after-env")
+
+
+def named_files(
+    texts: Sequence[str], before_env: Path | None, after_env: Path | None, given: frozenset[str]
+) -> tuple[Target, ...]:
+    """The files that were named to be compared; none where BAGEL's variants are.
+
+    Raises ``UsageError`` for fewer than two, for a mixture of both, and for options that mean nothing to them.
+    """
+    parts = listed(texts)
+    are_files = [is_target(part) for part in parts]
+    if not any(are_files):
+        _refuse(given, OF_FILES, "files", "name two, as before.py after.py")
+        if parts and "--variants" in given:
+            raise UsageError("variants are named twice", value=", ".join(parts), remedy="leave --variants out")
+        return ()
+    if not all(are_files):
+        value = parts[are_files.index(False)]
+        raise UsageError("a variant of BAGEL among files", value=value, remedy=f"a file is named {GRAMMAR}")
+    refuse_options_of_bagel(given)
+    return _with_environments(parse_targets(parts), before_env, after_env)
+
+
+def _with_environments(
+    targets: tuple[Target, ...], before_env: Path | None, after_env: Path | None
+) -> tuple[Target, ...]:
+    """The targets under the Pythons that were named; one file under two of them is two targets."""
+    before, after = (None if each is None else str(each) for each in (before_env, after_env))
+    if len(targets) == 1 and (before or after):
+        targets = (replace(targets[0], label="before"), replace(targets[0], label="after"))
+    if len(targets) < MIN_VARIANTS:
+        allowed = "two or more, as before.py after.py or loop.py:plain loop.py:fast"
+        remedy = "or one file under two environments: --before-env DIR --after-env DIR"
+        raise UsageError(
+            "one target has nothing to be compared with", value=targets[0].place, allowed=allowed, remedy=remedy
+        )
+    environments = [before, *[after] * (len(targets) - 1)]
+    return tuple(
+        target if environment is None else replace(target, environment=environment)
+        for target, environment in zip(targets, environments, strict=True)
+    )
+
+
+def refuse_options_of_bagel(given: frozenset[str]) -> None:
+    """Raises ``UsageError`` for an option that means nothing to files."""
+    _refuse(given, (*OF_BAGEL, "--ablate"), "BAGEL", "leave it out")
+
+
+def _refuse(given: frozenset[str], options: Sequence[str], what: str, remedy: str) -> None:
+    for option in options:
+        if option in given:
+            raise UsageError(f"{option} is for {what}", remedy=remedy)
 
 
 def _failure(result: Result, path: Path, error: BagelPerfError | None) -> BagelPerfError:

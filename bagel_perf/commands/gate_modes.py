@@ -10,11 +10,13 @@ from typing import Literal
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMITS
-from bagel_perf.schema.limits import Limit, parse_limits
+from bagel_perf.schema.limits import Limit, limits_for, parse_limits
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.results import res_label, result_file
+from bagel_perf.schema.results import result_file
 from bagel_perf.schema.variants import parse_variant
+
+BAGEL_STAGES = ("ar", "dit", "e2e")
 
 Mode = Literal["tree", "result", "revision", "self-test"]
 
@@ -44,7 +46,7 @@ def gate_mode(result: Path | None, reference: str | None, *, self_test: bool) ->
     is_file = reference is not None and result_file(Path(reference)).is_file()
     if result is None:
         if is_file:
-            remedy = f"bagel-perf gate RESULT --reference {reference}"
+            remedy = f"bagel-perf gate result RESULT --reference {reference}"
             raise UsageError("a reference file without a result to judge", value=reference, remedy=remedy)
         return "tree" if reference is None else "revision"
     if reference is not None and not is_file:
@@ -64,6 +66,14 @@ def refuse_idle_options(given: frozenset[str], mode: Mode) -> None:
         raise UsageError(f"{option} means nothing to {NAMES[mode]}", allowed=f"it is for {' or '.join(others)}")
 
 
+def checked_reference(reference: Path | None) -> Path | None:
+    """The result that another is held to; ``UsageError`` where it is none."""
+    if reference is not None and not result_file(reference).is_file():
+        remedy = "bagel-perf gate revision REV measures against a revision"
+        raise UsageError("reference is no result file", value=reference, remedy=remedy)
+    return reference
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What is gated: stages with a limit, of all bitwise variants or of the one that is named."""
@@ -73,11 +83,7 @@ class Policy:
 
     def check(self, plan: Plan) -> None:
         """Raises UsageError where a limit or the variant is not in the plan."""
-        labels = [res_label(request.width, request.height) for request in plan.requests]
-        for limit in self.limits:
-            if limit.res is not None and limit.res not in labels:
-                allowed = f"measured: {', '.join(map(str, labels))}"
-                raise UsageError("limit is of a resolution that is not measured", value=limit, allowed=allowed)
+        limits_for(self.limits, [request.case for request in plan.requests], BAGEL_STAGES)
         if self.variant is not None and self.variant not in plan.variants:
             allowed = f"measured: {', '.join(plan.variants)}"
             raise UsageError("--variant is not measured", value=self.variant, allowed=allowed, remedy="see --variants")

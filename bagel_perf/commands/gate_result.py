@@ -1,4 +1,4 @@
-"""``gate RESULT``: what was measured before is judged again, and nothing is run."""
+"""``gate result RESULT``: what was measured before is judged again, and nothing is run."""
 
 from __future__ import annotations
 

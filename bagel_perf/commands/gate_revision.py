@@ -1,4 +1,4 @@
-"""``gate --reference REVISION``: the tree that we stand in, measured in turns with a revision and judged against it."""
+"""``gate revision REV``: the tree that we stand in, measured in turns with a revision and judged against it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, OutputsDi
 from bagel_perf.schema.events import WarningEvent
 from bagel_perf.schema.gates import GateReport
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Environment
 from bagel_perf.schema.store import device_slug, make_out_dir, writing
 
@@ -126,11 +126,10 @@ def _check(reference: Arm, candidate: Arm, plan: Plan) -> None:
 
 
 def _other_pictures(reference: Arm, candidate: Arm, plan: Plan) -> Iterator[str]:
-    for request in plan.requests:
-        size = request.width, request.height
+    for case in (request.case for request in plan.requests):
         for name in bitwise(plan):
-            if are_different(*(pictures.at(arm.recorder.runs, size, name) for arm in (reference, candidate))):
-                yield f"{name} at {res_label(*size)} gives another picture than in {reference.name}"
+            if are_different(*(pictures.at(arm.recorder.runs, case, name) for arm in (reference, candidate))):
+                yield f"{name} at {case} gives another picture than in {reference.name}"
 
 
 def _judge(arms: Sequence[Arm], folder: Folder, policy: Policy, error: BagelPerfError | None) -> GateReport:

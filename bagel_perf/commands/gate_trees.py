@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from bagel_perf.analysis.alike import unlike_environments
 from bagel_perf.recorder import Recorder
 from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent, WarningEvent
-from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.plans import Plan, bagel_outline
 from bagel_perf.schema.runs import Environment
 
 Listener = Callable[[Event], None]
@@ -115,7 +116,8 @@ class Turn:
             _check_tree(arm, event.environment)
             arm.environment = event.environment
             arm.recorder.out = arm.make_folder(event.environment)
-            arm.recorder.on_event(replace(event, pairs=self.plan.pairs, processes=self.plan.pairs))
+            outline = bagel_outline(self.plan, {} if event.outline is None else event.outline.subject.details)
+            arm.recorder.on_event(replace(event, outline=outline, pairs=self.plan.pairs, processes=self.plan.pairs))
             self.view(event)
             return
         changes = unlike_environments(arm.environment, event.environment, but=("dirty",))
@@ -142,4 +144,4 @@ def worker_command(tree: Path) -> tuple[str, ...]:
     paths = os.pathsep.join((str(tree), *filter(None, [os.environ.get("PYTHONPATH")])))
     # Without -P the current folder would be searched first; the tree's own commit outranks one that was handed down.
     settings = ("-u", "BAGEL_PERF_COMMIT", "PYTHONSAFEPATH=1", f"PYTHONPATH={paths}")
-    return ("env", *settings, *launch.WORKER_COMMAND)
+    return ("env", *settings, sys.executable, "-m", "bagel_perf.workload.worker")

@@ -10,21 +10,20 @@ import random
 from collections.abc import Iterator
 
 from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.plans import Plan, bagel_outline
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Environment, Measurement, Picture, Purpose, Run
-from bagel_perf.schema.slots import Stage
+from bagel_perf.schema.runs import Environment, Measurement, Output, Purpose, Run
 
 NAME = "a delay of 5% in one stage, hidden by a gain in the other"
-WORDS = ("sync_free at 1024: dit +", "limit 3%", "which e2e hides")
+WORDS = ("sync_free at 1024x1024: dit +", "limit 3%", "which e2e hides")
 LIMIT_OPTIONS = ("--limit", "ar:3%", "--limit", "dit:3%", "--limit", "e2e:3%")
 
 NUM_ROUNDS = 20
 NOISE = 0.003
 """Standard deviation of a latency, as a share of it."""
 REFERENCE, CANDIDATE = "baseline", "sync_free"
-LATENCIES_MS: dict[str, dict[Stage, float]] = {
+LATENCIES_MS: dict[str, dict[str, float]] = {
     REFERENCE: {"ar": 1000.0, "dit": 8000.0, "e2e": 9000.0},
     CANDIDATE: {"ar": 600.0, "dit": 8400.0, "e2e": 9000.0},
 }
@@ -32,8 +31,6 @@ REQUEST = Request(width=1024, height=1024)
 ENVIRONMENT = Environment(
     device_kind="cuda",
     device_name="a scripted clock",
-    preset="7b",
-    attention="cudnn",
     torch="none",
     python="none",
     cuda=None,
@@ -43,9 +40,6 @@ ENVIRONMENT = Environment(
     platform="none",
     commit=None,
     dirty=None,
-    weights="none",
-    params=1,
-    layers=1,
 )
 
 
@@ -53,9 +47,14 @@ def scripted_result() -> Result:
     """A result as ``compare`` writes it, of runs that nobody made."""
     plan = Plan(kind="compare", requests=(REQUEST,), variants=(REFERENCE, CANDIDATE))
     session = Session(
-        command="bagel-perf gate --self-test", created="", pairs=NUM_ROUNDS, warmup=0, processes=NUM_ROUNDS
+        command="bagel-perf gate --self-test",
+        created="",
+        pairs=NUM_ROUNDS,
+        warmup=0,
+        order_seed=0,
+        processes=NUM_ROUNDS,
     )
-    return build_result(plan, ENVIRONMENT, (*_proofs(), *_timed()), session)
+    return build_result(bagel_outline(plan, {}), ENVIRONMENT, (*_proofs(), *_timed()), session)
 
 
 def _proofs() -> Iterator[Run]:
@@ -66,11 +65,10 @@ def _proofs() -> Iterator[Run]:
             yield Run(
                 purpose=purpose,
                 variant=variant,
-                width=1024,
-                height=1024,
+                case=REQUEST.case,
                 seed=seed,
                 sync_device="simulated" if purpose == "count" else None,
-                picture=_picture(seed),
+                output=_picture(seed),
             )
 
 
@@ -82,8 +80,7 @@ def _timed() -> Iterator[Run]:
             yield Run(
                 purpose="timed",
                 variant=variant,
-                width=1024,
-                height=1024,
+                case=REQUEST.case,
                 seed=REQUEST.seed,
                 round=number,
                 process=number,
@@ -91,12 +88,12 @@ def _timed() -> Iterator[Run]:
                     Measurement(stage=stage, latency_ms=ms * (1 + noise.gauss(0.0, NOISE)))
                     for stage, ms in LATENCIES_MS[variant].items()
                 ),
-                picture=_picture(REQUEST.seed),
+                output=_picture(REQUEST.seed),
                 again=again,
             )
 
 
-def _picture(seed: int) -> Picture:
+def _picture(seed: int) -> Output:
     text = str(seed).encode()
     md5, sha = hashlib.md5(text).hexdigest(), hashlib.sha256(text).hexdigest()
-    return Picture(width=1024, height=1024, md5=md5, pixels_sha256=sha, spread=40.0)
+    return Output(kind="picture", md5=md5, sha256=sha, shape=(1024, 1024, 3), num_values=1024**2, spread=40.0)

@@ -14,6 +14,7 @@ from bagel_perf.schema.blocks import FIRST_LOOK, ROUNDS_PER_PROCESS, blocks
 from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent
 from bagel_perf.schema.plans import Plan
+from bagel_perf.sharing import run_shared
 
 Listener = Callable[[Event], None]
 
@@ -23,7 +24,7 @@ def measure(plan: Plan, recorder: Recorder, view: Listener) -> None:
     numbers = looks_of(plan)
     processes = _Processes(plan=replace(plan, processes=FIRST_LOOK) if numbers else plan, recorder=recorder, view=view)
     processes.run(None)
-    if recorder.started is None:
+    if recorder.started is None or recorder.outline is None:
         raise RunFailed("the worker measured nothing")
     shares = blocks(recorder.started.pairs, recorder.started.processes)
     processes.tell_start_up(len(shares) - 1)
@@ -31,9 +32,9 @@ def measure(plan: Plan, recorder: Recorder, view: Listener) -> None:
         processes.run(share)
     for number in numbers[1:]:
         assert plan.resolve_pct is not None
-        if is_resolved(plan, recorder.runs, plan.resolve_pct, numbers):
+        if is_resolved(recorder.outline, recorder.runs, plan.resolve_pct, numbers):
             return
-        expected = outlook(plan, recorder.runs, plan.resolve_pct, numbers, processes.seconds_each)
+        expected = outlook(recorder.outline, recorder.runs, plan.resolve_pct, numbers, processes.seconds_each)
         processes.tell(f"expected: {expected}")
         processes.run_more(number - recorder.num_processes)
 
@@ -64,7 +65,8 @@ class _Processes:
             if isinstance(event, EnvironmentEvent):
                 recorder.startups_s.append(time.monotonic() - begun)
 
-        launch.run_plan(plan, (on_start, recorder.on_event, self.view))
+        run = run_shared if plan.targets else launch.run_plan
+        run(plan, (on_start, recorder.on_event, self.view))
         if share is not None:
             self.took_s.append(time.monotonic() - begun)
 

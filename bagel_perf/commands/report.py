@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,14 +26,15 @@ VERSION = 1
 
 
 def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet: bool) -> None:
-    """Writes ``report.html`` and ``summary.md`` of the results; the last by date is the subject.
+    """Writes ``report.html`` and ``summary.md`` of what is there; of results the last by date is the subject.
 
-    Profiled runs of ``syncs`` among the paths give the timelines.
+    Reports of ``syncs`` and traces among the paths have sections of their own; profiled runs give the timelines.
     """
     # Imported here: jinja2 and matplotlib are for pages alone.
+    from bagel_perf.report.html.inputs import read_inputs
+    from bagel_perf.report.html.other_page import other_page, other_sections
     from bagel_perf.report.html.page import build_page, page_html
     from bagel_perf.report.html.page_markdown import page_markdown
-    from bagel_perf.report.html.profiles import split_files
     from bagel_perf.report.html.source import load_sources
 
     check_json_path(json_path)
@@ -41,10 +43,15 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
         check_outputs(
             {PAGE_FILE: out / PAGE_FILE, SUMMARY_FILE: out / SUMMARY_FILE, "--json": json_file(json_path)}, paths
         )
-    results, profiles = split_files(paths)
-    sources = load_sources(results)
+    inputs = read_inputs(paths)
+    sources = load_sources(inputs.results) if inputs.results else ()
     with making_page(paths):
-        page = build_page(sources, profiles, beside=SUMMARY_FILE)
+        if sources:
+            counted = tuple(report for report in inputs.syncs if report.profile is None)
+            others = other_sections(counted, inputs.traces)
+            page = build_page(sources, inputs.profiles, beside=SUMMARY_FILE, others=others)
+        else:
+            page = dataclasses.replace(other_page(inputs.syncs, inputs.traces), beside=SUMMARY_FILE)
         texts = {PAGE_FILE: page_html(page), SUMMARY_FILE: page_markdown(page)}
     _write(out, texts)
     warn_of_size(texts[PAGE_FILE], "give fewer profiled runs")
@@ -52,7 +59,8 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
         print_line(f"page: {out / PAGE_FILE}; next: open it in a browser", stream_for_people(json_path))
     files = {"html": str(out / PAGE_FILE), "summary": str(out / SUMMARY_FILE)}
     names = [str(source.folder / RESULT_FILE) for source in sources]
-    write_json(json_path, {"schema": SCHEMA, "version": VERSION, "subject": names[-1], "results": names, **files})
+    subject = names[-1] if names else None
+    write_json(json_path, {"schema": SCHEMA, "version": VERSION, "subject": subject, "results": names, **files})
 
 
 def write_page(result: Result, folder: Path) -> Path:

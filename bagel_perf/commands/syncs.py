@@ -1,4 +1,4 @@
-"""``syncs``: watches a variant, or somebody's program, and prints what waits and what to write instead."""
+"""``syncs``: watches a variant, a program or a target, and prints what waits and what to write instead."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from bagel_perf import launch
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
 from bagel_perf.commands.supervising import run_supervised
+from bagel_perf.pythons import program_arguments
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.sync_tables import print_syncs
-from bagel_perf.schema.errors import RunFailed, UsageError, error_from_json
+from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError, error_from_json
 from bagel_perf.schema.events import Event, SyncsEvent
 from bagel_perf.schema.ledger import shared_ledger
 from bagel_perf.schema.plans import Device, Plan
 from bagel_perf.schema.recovery import process_id, recovered_report, unwatched_processes
-from bagel_perf.schema.scripts import ScriptOrder
-from bagel_perf.schema.syncs import Process, SyncReport
+from bagel_perf.schema.scripts import ScriptOrder, TargetRun
+from bagel_perf.schema.syncs import HEADER, Process, SyncReport
+from bagel_perf.schema.targets import is_target
 
 SCRIPT_MODULE = "bagel_perf.workload.script"
 FLAGS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
@@ -64,20 +67,40 @@ def parse_quiet_ops(texts: Sequence[str]) -> dict[str, str]:
     return quiet
 
 
-OF_PROGRAMS = "quiet-op"
+Subject = Literal["variant", "program", "target"]
+
 OF_VARIANTS = "variant res task image prompt steps seed preset weights attention check-price pairs"
 
 
-def refuse_idle_options(given: frozenset[str], *, is_program: bool, profile: bool) -> None:
+def subject_of(command: Sequence[str] | None, *, has_dashes: bool) -> Subject:
+    """What the arguments of the command line name; what stands behind ``--`` is a program."""
+    if not command:
+        return "variant"
+    return "program" if has_dashes or not (is_target(command[0]) or is_report(command[0])) else "target"
+
+
+def is_report(text: str) -> bool:
+    """Whether an argument names a file that ``syncs --json`` wrote."""
+    return text.endswith(".json")
+
+
+def refuse_idle_options(given: frozenset[str], subject: Subject, *, profile: bool) -> None:
     """Raises ``UsageError`` for an option that would mean nothing beside the others."""
     of_variants = [name for name in OF_VARIANTS.split() if f"--{name}" in given]
-    if is_program and of_variants:
+    if subject == "target" and "seed" in of_variants:
+        of_variants.remove("seed")
+    if subject != "variant" and of_variants:
         raise UsageError(
-            f"--{of_variants[0]} is about BAGEL's variants, not about a program",
-            remedy="drop it, or put it after -- if it is the program's own",
+            f"--{of_variants[0]} is about BAGEL's variants, not about a {subject}",
+            remedy="drop it, or put it after -- if it is the program's own" if subject == "program" else "drop it",
         )
-    if not is_program and f"--{OF_PROGRAMS}" in given:
-        raise UsageError(f"--{OF_PROGRAMS} is about a program", remedy="drop it: all that variants call is judged")
+    if subject == "variant" and "--quiet-op" in given:
+        raise UsageError("--quiet-op is about a program", remedy="drop it: all that variants call is judged")
+    if subject == "variant" and "--against" in given:
+        remedy = "name one: syncs FILE.py --against OTHER.py"
+        raise UsageError("--against compares a program or a target", remedy=remedy)
+    if "--case" in given and subject != "target" and "--against" not in given:
+        raise UsageError(f"--case is about files, not about a {subject}", remedy="drop it, or name a FILE.py")
     for option, is_idle, remedy in (
         ("--pairs", "--check-price" not in given, "add --check-price"),
         ("--check-price", not profile, "leave --no-profile out"),
@@ -96,7 +119,7 @@ def watch_variant(plan: Plan, output: Output) -> None:
     reports = [event.report for event in events if isinstance(event, SyncsEvent)]
     if not reports:
         raise RunFailed("the worker watched nothing")
-    _deliver(reports[0], output)
+    deliver(reports[:1], output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,53 +160,77 @@ def parse_command(command: Sequence[str]) -> Program:
     return Program(interpreter=interpreter, flags=tuple(flags), is_module=is_module, target=tuple(target))
 
 
-def watch_program(
-    command: Sequence[str],
-    device: Device,
-    budgets: dict[str, int],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watching:
+    """How a program or a target is watched; ``trace_path`` is where the profile's trace is kept."""
+
+    device: Device = "auto"
+    budgets: dict[str, int] = field(default_factory=dict)
+    quiet_ops: dict[str, str] = field(default_factory=dict)
+    profile: bool = True
+    trace_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """What was seen of a process, its exit code, and the error that a target ended in."""
+
+    report: SyncReport
+    exit_code: int
+    error: BagelPerfError | None = None
+
+
+def watch_program(command: Sequence[str], watching: Watching, output: Output) -> Ended:
+    """Runs the command and watches it."""
+    program = parse_command(command)
+    start = (program.interpreter, *program.flags, *program_arguments(SCRIPT_MODULE))
+    return watch_process(start, program.target, watching, output, is_module=program.is_module)
+
+
+def watch_process(
+    start: Sequence[str],
+    target: Sequence[str],
+    watching: Watching,
     output: Output,
     *,
-    quiet_ops: dict[str, str],
-    profile: bool,
-    trace_path: str | None,
-) -> int:
-    """Runs the command and watches it; gives its own exit code, or raises where a budget was not kept."""
-    check_json_path(output.json_path)
-    program = parse_command(command)
-    subject = " ".join(program.target)
+    is_module: bool = False,
+    run: TargetRun | None = None,
+    subject: str = "",
+) -> Ended:
+    """Starts a process that watches a program, or a run of a target, and reads what it leaves however it ends."""
+    subject = subject or " ".join(target)
     with tempfile.TemporaryDirectory(prefix="bagel_perf_") as folder, shared_ledger() as (ledger, descriptor):
         report_path = Path(folder, "report.json")
         order = ScriptOrder(
             report_path=str(report_path),
             subject=subject,
-            is_module=program.is_module,
-            device=device,
-            profile=profile,
-            trace_path=trace_path,
-            budgets=budgets,
-            quiet_ops=quiet_ops,
+            is_module=is_module,
+            run=run,
+            device=watching.device,
+            profile=watching.profile,
+            trace_path=watching.trace_path,
+            budgets=watching.budgets,
+            quiet_ops=watching.quiet_ops,
             ledger=descriptor,
         )
-        ended = _run(program, order, output)
-        report = _read_report(report_path) or recovered_report(ledger, subject)
-        main = Process(name="main", pid=process_id(ledger), argv=program.target, watched=True)
+        ended = _run([*start, json.dumps(order.to_json()), *([] if run else target)], descriptor, output)
+        report, error = _read_report(report_path)
+        report = report or recovered_report(ledger, subject)
+        main = Process(name="main", pid=process_id(ledger), argv=tuple(target), watched=True)
         others = unwatched_processes(ledger)
     if report is None:
         raise _vanished(ended)
-    _deliver(as_it_ended(report, ended, main, others), output)
-    return code_of(ended)
+    return Ended(report=as_it_ended(report, ended, main, others), exit_code=code_of(ended), error=error)
 
 
-def _run(program: Program, order: ScriptOrder, output: Output) -> int:
+def _run(arguments: Sequence[str], descriptor: int, output: Output) -> int:
     """Runs the program on this terminal, its stdout on stderr where the JSON has stdout for itself."""
-    arguments = [program.interpreter, *program.flags, "-m", SCRIPT_MODULE, json.dumps(order.to_json())]
     stdout = sys.stderr if output.json_path == "-" else None
-    descriptors = () if order.ledger is None else (order.ledger,)
     try:
-        return run_supervised([*arguments, *program.target], stdout, descriptors)
+        return run_supervised(arguments, stdout, (descriptor,))
     except OSError as problem:
         reason = problem.strerror or str(problem)
-        raise UsageError("interpreter cannot be started", value=program.interpreter, allowed=reason) from problem
+        raise UsageError("interpreter cannot be started", value=arguments[0], allowed=reason) from problem
 
 
 def code_of(ended: int) -> int:
@@ -191,14 +238,18 @@ def code_of(ended: int) -> int:
     return ended if ended >= 0 else 128 - ended
 
 
-def _read_report(path: Path) -> SyncReport | None:
-    """The report that the program left, None without one; raises the error that kept it from being watched."""
+def _read_report(path: Path) -> tuple[SyncReport | None, BagelPerfError | None]:
+    """The report that the process left, None without one, and the error that its target ended in.
+
+    Raises the error that kept it from being watched.
+    """
     if not path.exists():
-        return None
+        return None, None
     outcome = json.loads(path.read_text(encoding="utf-8"))
-    if "error" in outcome:
-        raise error_from_json(outcome["error"])
-    return SyncReport.from_json(outcome["report"])
+    error = error_from_json(outcome["error"]) if "error" in outcome else None
+    if error is not None and "report" not in outcome:
+        raise error
+    return SyncReport.from_json(outcome["report"]), error
 
 
 def _vanished(ended: int) -> RunFailed:
@@ -217,22 +268,25 @@ def as_it_ended(report: SyncReport, ended: int, main: Process, others: Sequence[
     return replace(report, exit_code=code, signal=name, processes=(main, *others))
 
 
-def _deliver(report: SyncReport, output: Output) -> None:
-    """Prints and writes the report; raises for a budget that was not kept, or cannot be judged."""
-    lost = _write(output.json_path, report)
+def deliver(reports: Sequence[SyncReport], output: Output) -> None:
+    """Prints and writes reports; raises for the first budget that was not kept, or cannot be judged."""
+    data = reports[0].to_json() if len(reports) == 1 else {**HEADER, "reports": [each.to_json() for each in reports]}
+    lost = write_finally(output.json_path, data)
     if not output.quiet:
-        print_syncs(report, stream_for_people(output.json_path), top=output.top)
+        for report in reports:
+            print_syncs(report, stream_for_people(output.json_path), top=output.top)
     if lost is not None:
         raise lost
-    error = report.budget_error()
-    if error is not None:
-        raise error
+    for report in reports:
+        error = report.budget_error()
+        if error is not None:
+            raise error
 
 
-def _write(json_path: str | None, report: SyncReport) -> RunFailed | None:
-    """Writes the report; gives the error of a file that could be written before the program ran and no longer can."""
+def write_finally(json_path: str | None, data: dict[str, Any]) -> RunFailed | None:
+    """Writes a report; gives the error of a file that could be written before the program ran and no longer can."""
     try:
-        write_json(json_path, report.to_json())
+        write_json(json_path, data)
     except UsageError as problem:
         return RunFailed("the report could not be written", value=json_path, remedy=f"its table was printed; {problem}")
     return None

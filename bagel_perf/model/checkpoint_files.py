@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from bagel_perf.model.needs import needed
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.strict_json import parse_json
 
@@ -62,19 +61,20 @@ def decoder_files(directory: Path) -> tuple[Path, ...]:
 @contextmanager
 def reading(path: Path, device: str = "cpu") -> Iterator[Any]:
     """An open safetensors file whose tensors go straight to ``device``. Raises ``UsageError`` for a broken one."""
-    with _open(path, device) as file:
+    library = needed("safetensors")
+    with _open(library, path, device) as file:
         try:
             yield file
-        except SafetensorError as error:
+        except library.SafetensorError as error:
             raise _corrupt(path, error) from error
 
 
-def _open(path: Path, device: str) -> Any:
+def _open(library: Any, path: Path, device: str) -> Any:
     """Of two equal keys in a header safetensors takes one in silence."""
     _check_header(path)
     try:
-        return safe_open(path, framework="pt", device=device)
-    except SafetensorError as error:
+        return library.safe_open(path, framework="pt", device=device)
+    except library.SafetensorError as error:
         raise _corrupt(path, error) from error
     except FileNotFoundError as error:
         raise UsageError(f"{path.name} is missing", value=str(path.parent), remedy=_REMEDY) from error
@@ -99,7 +99,7 @@ def _check_header(path: Path) -> None:
             raise UsageError(what, value=str(path.parent), allowed=str(error), remedy=remedy) from error
 
 
-def _corrupt(path: Path, error: SafetensorError) -> UsageError:
+def _corrupt(path: Path, error: Exception) -> UsageError:
     what = f"{path.name} is truncated, corrupt or no safetensors file: {error}"
     return UsageError(what, value=str(path.parent), remedy="download it again")
 

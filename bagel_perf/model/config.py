@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bagel_perf.model.checkpoint_files import AE_FILE, Json, decoder_files, read_json, tensor_shapes
+from bagel_perf.model.needs import needed
 from bagel_perf.schema.errors import UsageError
 
 GROUP_NORM_GROUPS = 32
@@ -182,14 +183,13 @@ def config_from_directory(path: Path) -> BagelConfig:
 
 
 def _llm_config(path: Path) -> LlmConfig:
-    from transformers import Qwen2Config  # seconds to import, and presets do without
-
+    transformers = needed("transformers")  # seconds to import, and presets do without
     data = read_json(path)
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
     hidden, num_layers, num_heads, num_kv_heads = _positive_ints(path.name, data, names)
     intermediate, vocab = _positive_ints(path.name, data, ("intermediate_size", "vocab_size"))
     with _foreign(path):
-        parsed = Qwen2Config(**data)
+        parsed = transformers.Qwen2Config(**data)
         # transformers 5 moved the field into a dictionary.
         parameters = getattr(parsed, "rope_parameters", None)
         rope_theta = float(parameters["rope_theta"] if parameters else parsed.rope_theta)
@@ -207,14 +207,13 @@ def _llm_config(path: Path) -> LlmConfig:
 
 
 def _vit_config(path: Path) -> VitConfig:
-    from transformers import SiglipVisionConfig  # as above
-
+    transformers = needed("transformers")
     data = read_json(path)
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     hidden, num_layers, num_heads, intermediate = _positive_ints(path.name, data, names)
     patch, image_size = _positive_ints(path.name, data, ("patch_size", "image_size"))
     with _foreign(path):
-        parsed = SiglipVisionConfig(**data)
+        parsed = transformers.SiglipVisionConfig(**data)
         channels, layer_norm_eps = int(parsed.num_channels), float(parsed.layer_norm_eps)
     return VitConfig(
         hidden=hidden,

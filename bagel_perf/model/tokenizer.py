@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 from bagel_perf.model.config import BagelConfig
+from bagel_perf.model.needs import needed
 from bagel_perf.schema.errors import UsageError
 
 FILES = "tokenizer.json, or vocab.json and merges.txt"
@@ -44,10 +45,9 @@ def _has_files(directory: Path) -> bool:
 
 
 def _qwen_ids(prompt: str, directory: Path) -> list[int]:
-    from transformers import Qwen2Tokenizer  # seconds to import, and random weights do without
-
+    transformers = needed("transformers")  # seconds to import, and random weights do without
     try:
-        tokenizer = Qwen2Tokenizer.from_pretrained(str(directory), local_files_only=True)
+        tokenizer = transformers.Qwen2Tokenizer.from_pretrained(str(directory), local_files_only=True)
         ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     except Exception as error:  # the tokenizers library raises bare Exception
         raise UsageError(f"cannot read the tokenizer: {error}", value=str(directory), allowed=FILES) from error

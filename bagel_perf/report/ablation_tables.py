@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bagel_perf.analysis.ablation import NEGLIGIBLE_REST, additivity
 from bagel_perf.report.captions import coverage_text, place_text, rounds_text
-from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
+from bagel_perf.report.table import NONE, Column, Table, counted, stage_text
 from bagel_perf.schema.ablations import Ablation, Saving, SlotSaving
 from bagel_perf.schema.results import Result
 
@@ -16,20 +16,20 @@ UNCORRECTED = "not corrected for their number"
 
 def ablation_tables(result: Result) -> Iterator[Table]:
     """One a resolution, a row per stage and slot; none unless slots were taken apart."""
-    for res in dict.fromkeys(each.res for each in result.ablations):
-        yield _ablation_table(result, [each for each in result.ablations if each.res == res])
+    for case in dict.fromkeys(each.case for each in result.ablations):
+        yield _ablation_table(result, [each for each in result.ablations if each.case == case])
 
 
 def _ablation_table(result: Result, ablations: Sequence[Ablation]) -> Table:
     first = ablations[0]
     rows: list[tuple[str, ...]] = []
     for ablation in ablations:
-        label = STAGE_LABELS[ablation.stage]
+        label = stage_text(ablation.stage)
         rows += [(label, _name(slot), *_saving(slot.alone), *_saving(slot.last)) for slot in ablation.slots]
         rows.append((label, "all together", *_saving(ablation.total), NONE, NONE))
         rows.append((label, "rest", *_saving(ablation.rest), NONE, NONE))
     return Table(
-        title=f"{place_text(result)}: slots of {first.variant} at {res_text(first.res)}",
+        title=f"{place_text(result)}: slots of {first.variant} at {first.case}",
         columns=(
             Column(header="stage"),
             Column(header="slot"),
@@ -66,7 +66,7 @@ def _savings(ablation: Ablation) -> list[Saving]:
 def ablation_lines(result: Result) -> Iterator[str]:
     """Whether the slots add up, stage by stage; what interacts where they do not."""
     for ablation in result.ablations:
-        place = f"{res_text(ablation.res)} {STAGE_LABELS[ablation.stage]}, slots of {ablation.variant}"
+        place = f"{ablation.case} {stage_text(ablation.stage)}, slots of {ablation.variant}"
         yield f"- {place}: {_sum_text(ablation)}"
 
 

@@ -21,7 +21,8 @@ from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.pixels import amplified_difference, decoded, small
 from bagel_perf.report.provenance import utc_date
 from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import RESULT_FILE, Result, result_file
+from bagel_perf.schema.results import RESULT_FILE, Result, ShownOutput, result_file
+from bagel_perf.schema.runs import Output
 from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
 
 MAX_COMMITTED_BYTES = 2_000_000
@@ -74,9 +75,9 @@ def _check_picture(folder: Path, name: str) -> None:
 
 def _pictures(result: Result) -> set[str]:
     """Of all that is shown, and of all runs, among them those that should have been identical."""
-    names = {image.path for image in result.images} | {run.picture.path for run in result.runs}
-    names |= {picture.path for picture in result.inputs}
-    return {name for name in names if name is not None}
+    found: list[ShownOutput | Output] = [*result.outputs, *(run.output for run in result.runs)]
+    found += [each.output for each in result.inputs]
+    return {each.path for each in found if each.path is not None and each.kind == "picture"}
 
 
 def _make_folder(result: Result, into: Path) -> Path:
@@ -123,39 +124,40 @@ def _preview(picture: Path) -> str:
 
 
 def _renamed(result: Result, new_names: dict[str, str]) -> Result:
-    """The result with pictures under their new names, and a warning for each that became a preview."""
+    """The result with pictures under their new names, and a warning for each that became a preview.
 
-    def new(name: str | None) -> str | None:
-        return None if name is None else new_names.get(name, name)
+    Outputs of other kinds are not kept, and name no file.
+    """
+    outputs = tuple(dataclasses.replace(each, path=new_names.get(each.path or "")) for each in result.outputs)
 
-    images = tuple(dataclasses.replace(image, path=new(image.path)) for image in result.images)
-    runs = tuple(
-        dataclasses.replace(run, picture=dataclasses.replace(run.picture, path=new(run.picture.path)))
-        for run in result.runs
-    )
-    inputs = tuple(dataclasses.replace(picture, path=new(picture.path)) for picture in result.inputs)
+    def moved(output: Output) -> Output:
+        return dataclasses.replace(output, path=new_names.get(output.path or ""))
+
+    runs = tuple(dataclasses.replace(run, output=moved(run.output)) for run in result.runs)
+    inputs = tuple(dataclasses.replace(each, output=moved(each.output)) for each in result.inputs)
     previews = sorted(to for name, to in new_names.items() if to != name)
     command = without_folder(result.command)
     warnings = tuple(f"{name} is a preview; the hashes are those of the picture measured" for name in previews)
     return dataclasses.replace(
-        result, images=images, runs=runs, inputs=inputs, command=command, warnings=result.warnings + warnings
+        result, outputs=outputs, runs=runs, inputs=inputs, command=command, warnings=result.warnings + warnings
     )
 
 
 def _with_differences(archived: Result, measured: Result, source: Path, folder: Path) -> Result:
     """The result with the difference of each picture from the first variant's, where one of the two is a preview."""
-    reference = {image.res: image for image in measured.images if image.variant == measured.variants[0]}
+    reference = {image.case: image for image in measured.outputs if image.variant == measured.named[0]}
     images = []
-    for image, was in zip(archived.images, measured.images, strict=True):
-        first = reference.get(was.res)
-        if first is None or first.path is None or was.path is None or first.md5 == was.md5 or image.path == was.path:
+    for image, was in zip(archived.outputs, measured.outputs, strict=True):
+        first = reference.get(was.case)
+        is_itself = first is None or first.md5 == was.md5 or image.path in (None, was.path)
+        if is_itself or first is None or first.path is None or was.path is None:
             images.append(image)
             continue
         name = f"{Path(was.path).stem}.difference.jpg"
         if not (folder / name).exists():
             _save_difference(source / first.path, source / was.path, folder / name)
         images.append(dataclasses.replace(image, difference_path=name))
-    return dataclasses.replace(archived, images=tuple(images))
+    return dataclasses.replace(archived, outputs=tuple(images))
 
 
 def _save_difference(before: Path, after: Path, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from bagel_perf.analysis.rounds import e2e_is_apart
 from bagel_perf.analysis.stats import coverage, stopped_coverage
-from bagel_perf.report.table import STAGE_LABELS, counted
+from bagel_perf.report.table import counted, stage_text
 from bagel_perf.schema.results import Result
 
 UNSHOWN = "?"
@@ -19,7 +19,7 @@ def place_text(result: Result) -> str:
     place = f"Latency on {environment.device_name}"
     if environment.device_kind == "cpu":
         place = "CPU latency (predicts nothing about a GPU)"
-    return f"{place}, {environment.preset} preset"
+    return f"{place}, {result.subject.title}"
 
 
 def changes_caption(
@@ -27,15 +27,15 @@ def changes_caption(
     variants: Sequence[str],
     rows: Iterable[Sequence[str]],
     *more: str,
-    res: int | str | None = None,
+    case: str | None = None,
 ) -> str:
     """How the medians and changes of these variants came about, then ``more``, then what the mark in ``rows`` means.
 
     Counts the rounds that were run, which after an early end are fewer than were planned.
     """
-    cells = [cell for cell in result.cells if cell.variant in variants and res in (None, cell.res)]
+    cells = [cell for cell in result.cells if cell.variant in variants and case in (None, cell.case)]
     deltas = [
-        each for each in (*result.deltas, *result.steps) if each.candidate in variants and res in (None, each.res)
+        each for each in (*result.deltas, *result.steps) if each.candidate in variants and case in (None, each.case)
     ]
     is_marked = any(f"%{UNSHOWN} " in text for row in rows for text in row)
     parts = (
@@ -45,19 +45,19 @@ def changes_caption(
         coverage_text({delta.num_processes for delta in deltas if delta.ci_pct is not None}, result.looks),
         joint_text(result),
         "e2e: runs of its own" if e2e_is_apart(result.runs) else "",
-        noise_text(result, res),
+        noise_text(result, case),
         *more,
         f"{UNSHOWN}: no difference shown" if is_marked else "",
     )
     return "; ".join(part for part in parts if part)
 
 
-def noise_text(result: Result, res: int | str | None = None) -> str:
-    """What noise means; with ``res``, for a table that has no column of it, its figures too."""
-    found = [each for each in result.noise if each.res == res and each.floor_pct is not None]
-    figures = ", ".join(f"{STAGE_LABELS[each.stage]} {each.floor_pct:.1f}%" for each in found)
+def noise_text(result: Result, case: str | None = None) -> str:
+    """What noise means; with ``case``, for a table that has no column of it, its figures too."""
+    found = [each for each in result.noise if each.case == case and each.floor_pct is not None]
+    figures = ", ".join(f"{stage_text(each.stage)} {each.floor_pct:.1f}%" for each in found)
     head = f"noise {figures}" if figures else "noise"
-    what = f"{result.variants[0]} against itself in the same processes, half its interval"
+    what = f"{result.named[0]} against itself in the same processes, half its interval"
     return f"{head}: {what}" if result.noise else ""
 
 

@@ -6,42 +6,32 @@ from collections.abc import Iterable
 
 from bagel_perf.report.captions import UNSHOWN
 from bagel_perf.report.table import NONE, Column, counted, ms_text
-from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Cell, Delta, Result
-from bagel_perf.schema.slots import Stage
-from bagel_perf.schema.variants import parse_variant
 
 
-def resolutions(result: Result) -> tuple[int | str, ...]:
+def resolutions(result: Result) -> tuple[str, ...]:
     """In the order of the result."""
-    return tuple(dict.fromkeys(cell.res for cell in result.cells))
+    return tuple(dict.fromkeys(cell.case for cell in result.cells))
 
 
 def tolerant_variants(result: Result) -> tuple[str, ...]:
     """Of the named variants after the first, those that declare a tolerance, whether or not they came to run."""
-    return tuple(variant for variant in result.variants[1:] if _declares_tolerance(result, variant))
+    return tuple(each.name for each in result.variants[1 : result.num_named] if each.tolerance is not None)
 
 
 def bitwise_variants(result: Result) -> tuple[str, ...]:
-    """The first of the named variants, and those whose picture has to be the same to the bit."""
+    """The first of the named variants, and those whose output has to be the same to the bit."""
     apart = tolerant_variants(result)
-    return tuple(variant for variant in result.variants if variant not in apart)
+    return tuple(variant for variant in result.named if variant not in apart)
 
 
-def _declares_tolerance(result: Result, variant: str) -> bool:
-    try:
-        return parse_variant(variant).min_psnr_db is not None
-    except UsageError:  # a name of another version means what was recorded with it
-        return any(check.min_psnr_db is not None for check in result.identity if check.candidate == variant)
-
-
-def cell_of(result: Result, res: int | str, stage: Stage, variant: str) -> Cell | None:
-    found = (c for c in result.cells if (c.res, c.stage, c.variant) == (res, stage, variant))
+def cell_of(result: Result, case: str, stage: str, variant: str) -> Cell | None:
+    found = (c for c in result.cells if (c.case, c.stage, c.variant) == (case, stage, variant))
     return next(found, None)
 
 
-def delta_of(deltas: Iterable[Delta], res: int | str, stage: Stage, candidate: str) -> Delta | None:
-    found = (d for d in deltas if (d.res, d.stage, d.candidate) == (res, stage, candidate))
+def delta_of(deltas: Iterable[Delta], case: str, stage: str, candidate: str) -> Delta | None:
+    found = (d for d in deltas if (d.case, d.stage, d.candidate) == (case, stage, candidate))
     return next(found, None)
 
 
@@ -72,9 +62,9 @@ def change_text(delta: Delta | None) -> str:
     return f"{delta.delta_pct:+.1f}%{mark} ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
 
 
-def noise_floor_of(result: Result, res: int | str, stage: Stage) -> float | None:
+def noise_floor_of(result: Result, case: str, stage: str) -> float | None:
     """Half the interval of the first variant against itself, in percent."""
-    found = (each.floor_pct for each in result.noise if (each.res, each.stage) == (res, stage))
+    found = (each.floor_pct for each in result.noise if (each.case, each.stage) == (case, stage))
     return next(found, None)
 
 
@@ -83,9 +73,9 @@ def noise_columns(result: Result) -> tuple[Column, ...]:
     return (Column(header="noise (%)", numeric=True),) if result.noise else ()
 
 
-def noise_texts(result: Result, res: int | str, stage: Stage) -> tuple[str, ...]:
+def noise_texts(result: Result, case: str, stage: str) -> tuple[str, ...]:
     """Half the interval of the first variant against itself, for each of ``noise_columns``."""
-    floor_pct = noise_floor_of(result, res, stage)
+    floor_pct = noise_floor_of(result, case, stage)
     text = NONE if floor_pct is None else f"{floor_pct:.1f}"
     return (text,) * len(noise_columns(result))
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.report.table import NONE, Column, Table, res_text
+from bagel_perf.report.table import NONE, Column, Table
 from bagel_perf.schema.conditions import Conditions
-from bagel_perf.schema.results import Cell, Result, res_label
+from bagel_perf.schema.results import Cell, Result
 
 
 def condition_tables(result: Result) -> Iterator[Table]:
     """One, where a GPU was read while it was timed."""
-    cells = [cell for cell in result.cells if cell.stage == "e2e" and cell.variant in result.variants]
+    cells = [cell for cell in result.cells if cell.stage == "e2e" and cell.variant in result.named]
     if any(each.num_samples for cell in cells for each in _conditions(result, cell)):
-        headers = ("J a picture", "GPU-s a picture", "power (W)", "SM clock (MHz)", "hottest (C)", "CPU load (%)")
+        what = "picture" if result.outline.is_bagel else "run"
+        headers = (f"J a {what}", f"GPU-s a {what}", "power (W)", "SM clock (MHz)", "hottest (C)", "CPU load (%)")
         yield Table(
             title="Energy and conditions",
             columns=(
-                Column(header="resolution"),
+                Column(header="case"),
                 Column(header="variant"),
                 *(Column(header=header, numeric=True) for header in headers),
                 Column(header="throttled by"),
             ),
-            rows=tuple((res_text(cell.res), cell.variant, *_texts(cell, _conditions(result, cell))) for cell in cells),
+            rows=tuple((cell.case, cell.variant, *_texts(cell, _conditions(result, cell))) for cell in cells),
             caption="medians of the timed runs; J: by the GPU's own counter; CPU load: of all cores of the host",
         )
 
@@ -32,7 +33,7 @@ def _conditions(result: Result, cell: Cell) -> list[Conditions]:
     return [
         run.conditions
         for run in result.runs
-        if run.conditions is not None and (res_label(run.width, run.height), run.variant) == (cell.res, cell.variant)
+        if run.conditions is not None and (run.case, run.variant) == (cell.case, cell.variant)
     ]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bagel_perf.analysis.floors import against_floor
-from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, res_text
+from bagel_perf.report.table import NONE, Column, Table, stage_text
 from bagel_perf.schema.floors import Ceilings, StageFloor
-from bagel_perf.schema.results import Cell, Result, res_label
+from bagel_perf.schema.results import Cell, Result
 
 
 def floor_tables(result: Result) -> tuple[Table, ...]:
@@ -18,7 +18,7 @@ def floor_tables(result: Result) -> tuple[Table, ...]:
 def _component_table(floors: tuple[StageFloor, ...], ceilings: Ceilings) -> Table:
     rows = []
     for floor in floors:
-        place = (res_text(res_label(floor.width, floor.height)), STAGE_LABELS[floor.stage])
+        place = (floor.case, stage_text(floor.stage))
         rows += [
             (*place, part.name, _in(1e12, part.flops), _in(1e9, part.bytes), f"{part.floor_ms:.1f}")
             for part in floor.components
@@ -29,7 +29,7 @@ def _component_table(floors: tuple[StageFloor, ...], ceilings: Ceilings) -> Tabl
     return Table(
         title="Floors",
         columns=(
-            Column(header="resolution"),
+            Column(header="case"),
             Column(header="stage"),
             Column(header="component"),
             Column(header="TFLOP", numeric=True),
@@ -50,17 +50,17 @@ def _in(unit: float, amount: float | None) -> str:
 
 
 def _ratio_table(result: Result) -> Table:
-    floors = {(res_label(floor.width, floor.height), floor.stage): floor for floor in result.floors}
+    floors = {(floor.case, floor.stage): floor for floor in result.floors}
     rows = [
-        (res_text(cell.res), STAGE_LABELS[cell.stage], cell.variant, *_ratio_texts(cell, floors[cell.res, cell.stage]))
+        (cell.case, stage_text(cell.stage), cell.variant, *_ratio_texts(cell, floors[cell.case, cell.stage]))
         for cell in result.cells
-        if (cell.res, cell.stage) in floors and cell.variant in result.variants
+        if (cell.case, cell.stage) in floors and cell.variant in result.named
     ]
     headers = ("time (ms)", "floor (ms)", "times floor", "TFLOP/s", "GB/s")
     return Table(
         title="Against the floor",
         columns=(
-            Column(header="resolution"),
+            Column(header="case"),
             Column(header="stage"),
             Column(header="variant"),
             *(Column(header=header, numeric=True) for header in headers),

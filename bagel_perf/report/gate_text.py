@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bagel_perf.analysis.gated_cells import interval_text, limit_text, number_text
 from bagel_perf.report.inert import markdown, workflow_data, workflow_property
-from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
+from bagel_perf.report.table import NONE, Column, Table, counted, stage_text
 from bagel_perf.schema.gates import VERDICTS, CellState, GatedCell, GateReport
 from bagel_perf.schema.plain_text import one_line
 
@@ -39,7 +39,7 @@ def cell_table(report: GateReport, cells: Sequence[GatedCell]) -> Table:
     return Table(
         title=one_line(report.subject),
         columns=(
-            *(Column(header=header) for header in ("resolution", "stage", "variant")),
+            *(Column(header=header) for header in ("case", "stage", "variant")),
             *(Column(header=header, numeric=True) for header in headers),
             Column(header="verdict"),
         ),
@@ -51,7 +51,7 @@ def cell_table(report: GateReport, cells: Sequence[GatedCell]) -> Table:
 def _row(cell: GatedCell) -> tuple[str, ...]:
     medians = (f"{cell.before_ms:.1f}", f"{cell.after_ms:.1f}")
     change = number_text(cell.change, cell.limit.unit), interval_text(cell) or NONE, limit_text(cell.limit)
-    return (res_text(cell.res), STAGE_LABELS[cell.stage], one_line(cell.variant), *medians, *change, cell.verdict)
+    return (cell.case, stage_text(cell.stage), one_line(cell.variant), *medians, *change, cell.verdict)
 
 
 def _caption(cells: Sequence[GatedCell]) -> str:

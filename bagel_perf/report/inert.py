@@ -65,6 +65,11 @@ def markdown_code(text: str) -> str:
     return f"{fence}{edge}{text}{edge}{fence}"
 
 
+def markdown_verbatim(text: str) -> str:
+    """A line of a block of code, in which nothing can be escaped."""
+    return terminal(text).replace(OLD_COMMAND, "# #[")
+
+
 def workflow_data(text: str) -> str:
     """The message of a workflow command."""
     kept = "\n".join(terminal(line) for line in re.split(r"\r\n|\r|\n", text))

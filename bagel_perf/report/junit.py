@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from bagel_perf.analysis.gated_cells import cell_text, interval_text, limit_text
 from bagel_perf.report.inert import clean_xml
-from bagel_perf.report.table import STAGE_LABELS, res_text
+from bagel_perf.report.table import stage_text
 from bagel_perf.schema.gates import VERDICTS, CellState, GatedCell, GateReport
 
 OUTCOMES = {
@@ -44,7 +44,7 @@ def junit_xml(report: GateReport) -> str:
 
 
 def _add_cell(suite: ElementTree.Element, cell: GatedCell) -> None:
-    name = f"{res_text(cell.res)} {STAGE_LABELS[cell.stage]} {cell.variant}"
+    name = f"{cell.case} {stage_text(cell.stage)} {cell.variant}"
     case = ElementTree.SubElement(suite, "testcase", classname="bagel_perf.gate.latency", name=name)
     properties = ElementTree.SubElement(case, "properties")
     for key, value in _properties(cell).items():

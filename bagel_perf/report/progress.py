@@ -56,6 +56,9 @@ class _BarView:
             self._bar.stop()
 
 
+ON_CPU = "; latencies of a CPU say nothing about a GPU, counts and outputs do"
+
+
 class ProgressView(_BarView):
     """Shows progress events and warnings of one plan; with ``quiet`` it shows nothing."""
 
@@ -83,8 +86,9 @@ class ProgressView(_BarView):
         if isinstance(event, ProgressEvent):
             self._show(event)
         elif isinstance(event, EnvironmentEvent):
-            environment = event.environment
-            self._line(f"{environment.device_name}, {environment.preset} preset, {environment.attention} attention")
+            title = "" if event.outline is None else f", {event.outline.subject.title}"
+            is_cpu = event.outline is not None and event.environment.device_kind == "cpu"
+            self._line(f"{event.environment.device_name}{title}{ON_CPU * is_cpu}")
         elif isinstance(event, WarningEvent):
             self._line(f"warning: {event.text}")
         elif isinstance(event, NoteEvent):

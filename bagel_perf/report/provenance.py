@@ -12,9 +12,10 @@ from bagel_perf.schema.runs import Environment
 
 def provenance_line(result: Result) -> str:
     """All that a repetition needs, in one line of Markdown."""
-    request = result.requests[0]
-    asked = f"{request.task}, {request.steps} steps, seed {request.seed}"
-    where = markdown(f"Measured on {source_text(result)}; weights: {result.environment.weights}; {asked}")
+    subject = result.subject
+    weights = f"weights: {subject.details['weights']}" if "weights" in subject.details else ""
+    parts = f"Measured on {source_text(result)}", weights, subject.summary, f"seed {result.seed}"
+    where = markdown("; ".join(filter(None, parts[:2])) + "; " + ", ".join(filter(None, parts[2:])))
     return f"{where}; {markdown_code(result.command)}"
 
 

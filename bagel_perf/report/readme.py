@@ -74,7 +74,7 @@ def section(result: Result, folder: Path, readme_folder: Path) -> str:
 
 
 def _pictures_text(result: Result) -> str:
-    """What was found of the pictures that have to be identical; nothing where there were none to compare."""
+    """What was found of the outputs that have to be identical; nothing where there were none to compare."""
     apart = tolerant_variants(result)
     checks = [check for check in result.identity if check.candidate not in apart]
     if not checks:
@@ -82,7 +82,8 @@ def _pictures_text(result: Result) -> str:
     same = "md5-identical" if all(check.identical for check in checks) else "NOT identical"
     num_runs = sum(check.num_runs for check in checks)
     runs = "the one run" if num_runs == 1 else f"all {num_runs} runs"
-    return f"Pictures: {same} in {runs} against {markdown(result.variants[0])}. "
+    what = f"{result.outline.noun}s".capitalize()
+    return f"{what}: {same} in {runs} against {markdown(result.named[0])}. "
 
 
 def replace_section(text: str, content: str) -> str:

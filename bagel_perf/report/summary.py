@@ -9,7 +9,7 @@ from pathlib import Path
 from bagel_perf.analysis.stats import MIN_PROCESSES
 from bagel_perf.report.ablation_tables import ablation_lines
 from bagel_perf.report.cells import tolerant_variants
-from bagel_perf.report.table import STAGE_LABELS, counted, res_text
+from bagel_perf.report.table import counted, listed, stage_text
 from bagel_perf.report.tolerance_tables import tolerance_lines
 from bagel_perf.schema.results import Delta, Result
 from bagel_perf.schema.verification import Verification
@@ -17,10 +17,10 @@ from bagel_perf.schema.verification import Verification
 
 def verdict_lines(result: Result) -> tuple[str, ...]:
     """The verdict with its exit code, then each finding, warning and the error, a line each."""
-    number = len({image.variant for image in result.images} - set(tolerant_variants(result)))
+    number = len({image.variant for image in result.outputs} - set(tolerant_variants(result)))
     head = f"verdict: {result.verdict} (exit code {result.exit_code})"
     if result.verdict == "pass" and number > 1:
-        head += f", the pictures of {number} variants are identical in every run"
+        head += f", the {result.outline.noun}s of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
     lines += [*hidden_lines(result), *stage_sum_lines(result), *dropped_lines(result)]
     lines += [*tolerance_lines(result), *ablation_lines(result), *capture_lines(result)]
@@ -32,32 +32,33 @@ def verdict_lines(result: Result) -> tuple[str, ...]:
 
 def hidden_lines(result: Result) -> Iterator[str]:
     """Stages that regressed though the whole did not."""
-    by_cell: defaultdict[tuple[int | str, str], list[Delta]] = defaultdict(list)
+    by_cell: defaultdict[tuple[str, str], list[Delta]] = defaultdict(list)
     for delta in result.deltas:
-        by_cell[delta.res, delta.candidate].append(delta)
-    for (res, candidate), deltas in by_cell.items():
+        by_cell[delta.case, delta.candidate].append(delta)
+    for (case, candidate), deltas in by_cell.items():
         whole = next((delta.verdict for delta in deltas if delta.stage == "e2e"), None)
         for delta in deltas:
             if delta.verdict == "regressed" and whole != "regressed":
-                place = f"{candidate} at {res_text(res)}"
-                yield f"- {place}: {STAGE_LABELS[delta.stage]} regressed, {delta.delta_pct:+.1f}%, which e2e hides"
+                place = f"{candidate} at {case}"
+                yield f"- {place}: {stage_text(delta.stage)} regressed, {delta.delta_pct:+.1f}%, which e2e hides"
 
 
 def stage_sum_lines(result: Result) -> Iterator[str]:
     """Where whole and stages of a variant disagree on a CPU; elsewhere that is a finding."""
     if result.environment.device_kind != "cpu":
         return
+    stages = listed([stage_text(stage) for stage in result.stages])
     for each in result.stage_sums:
         if each.state == "disagree" and each.ci_pct is not None:
             interval = f"{each.ci_pct[0]:+.1f} to {each.ci_pct[1]:+.1f}"
-            what = f"e2e takes {each.apart_pct:+.1f}% ({interval}) against AR and DiT together, as it may on a CPU"
-            yield f"- {each.variant} at {res_text(each.res)}: {what}"
+            what = f"e2e takes {each.apart_pct:+.1f}% ({interval}) against {stages} together, as it may on a CPU"
+            yield f"- {each.variant} at {each.case}: {what}"
 
 
 def dropped_lines(result: Result) -> Iterator[str]:
     """Each timed run whose pairs do not count, and the rule."""
     for each in result.dropped:
-        place = f"{each.variant} at {res_text(each.res)}, round {each.round + 1}"
+        place = f"{each.variant} at {each.case}, round {each.round + 1}"
         yield f"- dropped: {place}: {each.reason}"
 
 
@@ -65,12 +66,12 @@ def capture_lines(result: Result) -> Iterator[str]:
     """How long each variant took to record its graphs, which is in no latency."""
     told = set()
     for run in result.runs:
-        place = run.variant, run.width, run.height
-        if run.captures_ms and run.variant in result.variants and place not in told:
+        place = run.variant, run.case
+        if run.captures_ms and run.variant in result.named and place not in told:
             told.add(place)  # each process records anew
             graphs = counted(len(run.captures_ms), "graph")
             took = f"{graphs} recorded in {sum(run.captures_ms):.0f} ms, once a shape; in no latency"
-            yield f"- {run.variant} at {run.width}x{run.height}: {took}"
+            yield f"- {run.variant} at {run.case}: {took}"
 
 
 def last_line(result: Result, path: Path) -> str:
@@ -94,9 +95,9 @@ def verification_lines(verification: Verification) -> tuple[str, ...]:
 
 def _next_step(result: Result, path: Path) -> str:
     if result.verdict == "outputs differ":
-        return f"look at the pictures in {path.parent}"
+        return f"look at the {result.outline.noun}s in {path.parent}"
     if result.verdict == "incomplete":
         return "mend the cause and run it again; what was measured is kept"
     if result.processes < MIN_PROCESSES:
         return f"--processes {MIN_PROCESSES} --pairs {2 * MIN_PROCESSES} for intervals and verdicts"
-    return f"open the pictures in {path.parent}"
+    return f"open the {result.outline.noun}s in {path.parent}"

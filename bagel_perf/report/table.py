@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bagel_perf.schema.slots import Stage
-
-STAGE_LABELS: dict[Stage, str] = {"ar": "AR", "dit": "DiT", "e2e": "e2e"}
+LABELS = {"ar": "AR", "dit": "DiT"}
+"""Of stages whose names are abbreviations."""
 NONE = "-"
 
 
@@ -28,15 +28,20 @@ class Table:
     caption: str = ""
 
 
-def res_text(res: int | str) -> str:
-    """A resolution as width x height."""
-    return f"{res}x{res}" if isinstance(res, int) else res
+def stage_text(stage: str) -> str:
+    """The name of a stage as tables show it."""
+    return LABELS.get(stage, stage)
 
 
 def counted(number: int, noun: str) -> str:
     """``1 round``, ``2 rounds``, ``2 processes``."""
     plural = "es" if noun.endswith("s") else "s"
     return f"{number} {noun}{plural * (number != 1)}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), *words[-1:]])
 
 
 def ms_text(value: float | None) -> str:

@@ -19,7 +19,6 @@ from bagel_perf.report.cells import (
     noise_columns,
     noise_texts,
     peak_text,
-    resolutions,
     syncs_text,
     tolerant_variants,
     verdict_text,
@@ -27,17 +26,17 @@ from bagel_perf.report.cells import (
 from bagel_perf.report.condition_tables import condition_tables
 from bagel_perf.report.floor_tables import floor_tables
 from bagel_perf.report.ladder_tables import ladder_tables
-from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
+from bagel_perf.report.table import NONE, Column, Table, counted, stage_text
 from bagel_perf.report.tolerance_tables import tolerance_tables
+from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Result
-from bagel_perf.schema.slots import STAGES, Stage
 from bagel_perf.schema.verification import Verification
 
 SYNC_CAPTIONS = {"cuda": "counted by CUDA callbacks", "simulated": "counted on a simulated device", None: "not counted"}
 
 
 def result_tables(result: Result) -> tuple[Table, ...]:
-    """Latency of each candidate against the first variant or as a ladder, counts, floors, identity of the pictures."""
+    """Latency of each candidate against the first variant or as a ladder, counts, floors, identity of the outputs."""
     ladder = tuple(ladder_tables(result))
     latency = ladder or tuple(latency_table(result, candidate) for candidate in bitwise_variants(result)[1:])
     work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
@@ -49,17 +48,17 @@ def headline_table(result: Result) -> Table:
     """All bitwise variants: median latency and change of each candidate, and the host syncs of all."""
     reference, *candidates = variants = bitwise_variants(result)
     rows = []
-    for res in resolutions(result):
-        for stage in STAGES:
-            cells = [cell_of(result, res, stage, variant) for variant in variants]
-            row = [res_text(res), STAGE_LABELS[stage], median_text(cells[0])]
+    for case in result.cases:
+        for stage in result.timed_stages:
+            cells = [cell_of(result, case, stage, variant) for variant in variants]
+            row = [case, stage_text(stage), median_text(cells[0])]
             for candidate, cell in zip(candidates, cells[1:], strict=True):
-                row += [median_text(cell), change_text(delta_of(result.deltas, res, stage, candidate))]
-            rows.append((*row, *noise_texts(result, res, stage), " / ".join(map(syncs_text, cells))))
+                row += [median_text(cell), change_text(delta_of(result.deltas, case, stage, candidate))]
+            rows.append((*row, *noise_texts(result, case, stage), " / ".join(map(syncs_text, cells))))
     return Table(
         title=place_text(result),
         columns=(
-            Column(header="resolution"),
+            Column(header="case"),
             Column(header="stage"),
             Column(header=f"{reference} (ms)", numeric=True),
             *(
@@ -79,15 +78,15 @@ def headline_table(result: Result) -> Table:
 
 def latency_table(result: Result, candidate: str) -> Table:
     """Before and after as medians, the change as the median of paired ratios with its interval."""
-    reference = result.variants[0]
+    reference = result.named[0]
     rows = [
-        (res_text(res), STAGE_LABELS[stage], *change_cells(result, res, stage, candidate))
-        for res in resolutions(result)
-        for stage in STAGES
+        (case, stage_text(stage), *change_cells(result, case, stage, candidate))
+        for case in result.cases
+        for stage in result.timed_stages
     ]
     return Table(
         title=f"{place_text(result)}: {reference} -> {candidate}",
-        columns=(Column(header="resolution"), Column(header="stage"), *change_columns(result)),
+        columns=(Column(header="case"), Column(header="stage"), *change_columns(result)),
         rows=tuple(rows),
         caption=changes_caption(result, (reference, candidate), rows),
     )
@@ -100,30 +99,30 @@ def change_columns(result: Result) -> tuple[Column, ...]:
     return (*numbers, *noise_columns(result), Column(header="verdict"))
 
 
-def change_cells(result: Result, res: int | str, stage: Stage, candidate: str) -> tuple[str, ...]:
+def change_cells(result: Result, case: str, stage: str, candidate: str) -> tuple[str, ...]:
     """Medians of the first variant and of a candidate, the change between them, the noise and the verdict."""
-    medians = (median_text(cell_of(result, res, stage, name)) for name in (result.variants[0], candidate))
-    delta = delta_of(result.deltas, res, stage, candidate)
-    return (*medians, *_delta_texts(delta), *noise_texts(result, res, stage), verdict_text(delta))
+    medians = (median_text(cell_of(result, case, stage, name)) for name in (result.named[0], candidate))
+    delta = delta_of(result.deltas, case, stage, candidate)
+    return (*medians, *_delta_texts(delta), *noise_texts(result, case, stage), verdict_text(delta))
 
 
 def sync_table(result: Result) -> Table:
     """Host syncs by resolution and stage, a column per variant."""
     rows = tuple(
         (
-            res_text(res),
-            STAGE_LABELS[stage],
-            *(syncs_text(cell_of(result, res, stage, variant)) for variant in result.variants),
+            case,
+            stage_text(stage),
+            *(syncs_text(cell_of(result, case, stage, variant)) for variant in result.named),
         )
-        for res in resolutions(result)
-        for stage in STAGES
+        for case in result.cases
+        for stage in result.timed_stages
     )
     return Table(
         title="Host syncs",
         columns=(
-            Column(header="resolution"),
+            Column(header="case"),
             Column(header="stage"),
-            *(Column(header=variant, numeric=True) for variant in result.variants),
+            *(Column(header=variant, numeric=True) for variant in result.named),
         ),
         rows=rows,
         caption=_sync_caption(result),
@@ -133,15 +132,16 @@ def sync_table(result: Result) -> Table:
 def work_table(result: Result) -> Table:
     """What each variant has the GPU do in a stage: launches, kernels, the share of its time, and memory."""
     rows = [
-        (res_text(cell.res), STAGE_LABELS[cell.stage], cell.variant, *_work_texts(cell))
+        (cell.case, stage_text(cell.stage), cell.variant, *_work_texts(cell))
         for cell in result.cells
-        if cell.work is not None and cell.stage != "e2e" and cell.variant in result.variants
+        if cell.work is not None and cell.variant in result.named
+        if cell.stage in (result.stages if len(result.stages) > 1 else (WHOLE,))
     ]
     headers = ("launches", "a step", "kernels", "GPU busy (ms)", "busy (%)", "peak (GiB)")
     return Table(
         title="GPU work",
         columns=(
-            Column(header="resolution"),
+            Column(header="case"),
             Column(header="stage"),
             Column(header="variant"),
             *(Column(header=header, numeric=True) for header in headers),
@@ -160,37 +160,39 @@ def _work_texts(cell: Cell) -> tuple[str, ...]:
 
 
 def identity_table(result: Result) -> Table:
-    """The picture of each variant, and whether every run gave the reference's."""
-    checks = {(check.res, check.candidate): check for check in result.identity}
+    """The output of each variant, and whether every run gave the reference's."""
+    checks = {(check.case, check.candidate): check for check in result.identity}
     apart = tolerant_variants(result)
-    has_pixels = any(check.differing_pixels for check in result.identity if check.candidate not in apart)
+    has_pixels = any(check.num_differing for check in result.identity if check.candidate not in apart)
+    differing, hashes = "differing values", "md5 of the bytes, sha256 of dtype, shape and values"
+    if result.outline.is_bagel:
+        differing, hashes = "differing pixels", "md5 of the PNG and sha256 of the pixels"
     rows = []
-    for image in (each for each in result.images if each.variant not in apart):
-        check = checks.get((image.res, image.variant))
-        same = "reference" if image.variant == result.variants[0] else NONE
+    for image in (each for each in result.outputs if each.variant not in apart):
+        check = checks.get((image.case, image.variant))
+        same = "reference" if image.variant == result.named[0] else NONE
         if check is not None:
             same = "yes" if check.identical else "NO"
         pixels = (_differing_text(check),) if has_pixels else ()
         runs = str(check.num_runs) if check else NONE
-        rows.append((res_text(image.res), image.variant, image.md5[:12], same, *pixels, runs))
+        rows.append((image.case, image.variant, image.md5[:12], same, *pixels, runs))
     return Table(
-        title="Pictures",
+        title=f"{result.outline.noun}s".capitalize(),
         columns=(
-            Column(header="resolution"),
+            Column(header="case"),
             Column(header="variant"),
             Column(header="md5"),
             Column(header="identical"),
-            *([Column(header="differing pixels", numeric=True)] if has_pixels else []),
+            *([Column(header=differing, numeric=True)] if has_pixels else []),
             Column(header="runs compared", numeric=True),
         ),
         rows=tuple(rows),
-        caption="md5 of the PNG and sha256 of the pixels, on every run of the same seed"
-        + ("; differing pixels: in any of them at most" if has_pixels else ""),
+        caption=f"{hashes}, on every run of the same seed" + f"; {differing}: in any of them at most" * has_pixels,
     )
 
 
 def _differing_text(check: IdentityCheck | None) -> str:
-    return NONE if check is None or check.differing_pixels is None else f"{check.differing_pixels:,}"
+    return NONE if check is None or check.num_differing is None else f"{check.num_differing:,}"
 
 
 def verification_table(verification: Verification, variant: str) -> Table:

@@ -1,16 +1,15 @@
-"""What lies beyond the ladder by a declared tolerance, and how far its pictures are from the first variant's."""
+"""What lies beyond the ladder by a declared tolerance, and how far its outputs are from the first variant's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.report.captions import changes_caption, place_text
-from bagel_perf.report.cells import cell_of, change_text, delta_of, median_text, resolutions, tolerant_variants
+from bagel_perf.report.cells import cell_of, change_text, delta_of, median_text, tolerant_variants
 from bagel_perf.report.ladder_tables import STEPS_CAPTION, change_headers
-from bagel_perf.report.table import NONE, STAGE_LABELS, Column, Table, counted, res_text
+from bagel_perf.report.table import NONE, Column, Table, counted, stage_text
 from bagel_perf.schema.results import IdentityCheck, Result
-from bagel_perf.schema.slots import STAGES
+from bagel_perf.schema.tolerances import NAMES
 
 
 def tolerance_tables(result: Result) -> Iterator[Table]:
@@ -21,52 +20,66 @@ def tolerance_tables(result: Result) -> Iterator[Table]:
 
 
 def tolerance_table(result: Result, variants: Sequence[str]) -> Table:
-    """A row per resolution, stage and variant: the change, also from the variant before it, and the worst PSNR."""
-    checks = {(check.res, check.candidate): check for check in result.identity}
+    """A row per resolution, stage and variant: the change, also from the variant before it, and the worst distance."""
+    checks = {(check.case, check.candidate): check for check in result.identity}
     rows = []
-    for res in resolutions(result):
-        for stage in STAGES:
+    for case in result.cases:
+        for stage in result.timed_stages:
             for variant in variants:
-                cell, check = cell_of(result, res, stage, variant), checks.get((res, variant))
-                step, change = (delta_of(deltas, res, stage, variant) for deltas in (result.steps, result.deltas))
-                place = res_text(res), STAGE_LABELS[stage], variant
-                rows.append((*place, median_text(cell), change_text(step), change_text(change), _psnr_cell(check)))
-    psnr = f"PSNR: worst of all runs against {result.variants[0]}, rounded down"
+                cell, check = cell_of(result, case, stage, variant), checks.get((case, variant))
+                step, change = (delta_of(deltas, case, stage, variant) for deltas in (result.steps, result.deltas))
+                place = case, stage_text(stage), variant
+                rows.append((*place, median_text(cell), change_text(step), change_text(change), _distance_cell(check)))
+    worst = f"distance: worst of all runs against {result.named[0]}, rounded to the far side"
     return Table(
         title=f"{place_text(result)}: declared tolerance",
         columns=(
-            Column(header="resolution"),
+            Column(header="case"),
             Column(header="stage"),
             Column(header="variant"),
-            *(Column(header=header, numeric=True) for header in ("ms", *change_headers(result), "PSNR (dB)")),
+            *(Column(header=header, numeric=True) for header in ("ms", *change_headers(result), "distance")),
         ),
         rows=tuple(rows),
-        caption=changes_caption(result, variants, rows, "step: from the variant before", STEPS_CAPTION, psnr),
+        caption=changes_caption(result, variants, rows, "step: from the variant before", STEPS_CAPTION, worst),
     )
 
 
 def tolerance_lines(result: Result) -> Iterator[str]:
-    """How far each variant with a tolerance is from the first's picture."""
+    """How far each variant with a tolerance is from the first's output."""
     for check in result.identity:
-        if check.min_psnr_db is not None:
-            asked = f"{check.min_psnr_db:g} dB asked for, {counted(check.num_runs, 'run')}"
-            yield f"- {check.candidate} at {res_text(check.res)}: {_distance_text(check)}; {asked}"
+        if check.tolerance is not None:
+            limit = f"{check.tolerance.limit:g}{check.tolerance.unit}"
+            asked = f"{limit} asked for, {counted(check.num_runs, 'run')}"
+            yield f"- {check.candidate} at {check.case}: {_distance_text(check, result.outline.noun)}; {asked}"
 
 
-def _psnr_cell(check: IdentityCheck | None) -> str:
-    """The worst PSNR, with the limit where it is under that."""
+def distance_text(check: IdentityCheck) -> str:
+    """How far the worst run was, as ``PSNR 50.8 dB``; nothing where all had the reference's values."""
+    tolerance = check.tolerance
+    if tolerance is None or check.distance is None:
+        return ""
+    return f"{NAMES[tolerance.kind]} {tolerance.text(check.distance)}{tolerance.unit}"
+
+
+def _distance_cell(check: IdentityCheck | None) -> str:
+    """The worst distance, with the limit where it is beyond that."""
     if check is None:
         return NONE
-    if check.psnr_db is None or check.min_psnr_db is None:
-        return "identical" if check.identical else "same pixels"
-    text = psnr_text(check.psnr_db, check.min_psnr_db)
-    return text if check.is_ok else f"{text} (under {check.min_psnr_db:g})"
+    tolerance = check.tolerance
+    if check.distance is None or tolerance is None:
+        return "identical" if check.identical else "same values"
+    side = "under" if tolerance.kind == "psnr" else "over"
+    return distance_text(check) if check.is_ok else f"{distance_text(check)} ({side} {tolerance.limit:g})"
 
 
-def _distance_text(check: IdentityCheck) -> str:
-    if check.psnr_db is None or check.min_psnr_db is None:
-        same = f"picture identical to {check.reference}'s"
-        return same if check.identical else f"same pixels as {check.reference}'s picture, other bytes of the PNG"
-    psnr = f"PSNR against {check.reference} at least {psnr_text(check.psnr_db, check.min_psnr_db)} dB"
-    pixels = check.differing_pixels
-    return psnr if pixels is None else f"{psnr}, at most {counted(pixels, 'differing pixel')}"
+def _distance_text(check: IdentityCheck, noun: str) -> str:
+    text = distance_text(check)
+    if not text:
+        same = f"{noun} identical to {check.reference}'s"
+        return same if check.identical else f"same values as {check.reference}'s {noun}, in other bytes"
+    assert check.tolerance is not None
+    name = NAMES[check.tolerance.kind]
+    bound = "at least" if check.tolerance.kind == "psnr" else "at most"
+    head = f"{name} against {check.reference} {bound} {text.removeprefix(name).strip()}"
+    what = "differing pixel" if noun == "picture" else "differing value"
+    return head if check.num_differing is None else f"{head}, at most {counted(check.num_differing, what)}"

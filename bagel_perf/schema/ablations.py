@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.slots import SLOTS, Stage
+from bagel_perf.schema.slots import SLOTS
 from bagel_perf.schema.variants import LADDER, Variant, parse_variant
 
 
@@ -52,13 +52,13 @@ class SlotSaving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ablation:
-    """One stage at one resolution: what the whole rung saves, and ``rest``: that less what its slots save alone.
+    """One stage of one case: what the whole rung saves, and ``rest``: that less what its slots save alone.
 
     Slots that are swallowed are not in the sum. ``rest`` is None where a slot could not be left in alone.
     """
 
-    res: int | str
-    stage: Stage
+    case: str
+    stage: str
     reference: str
     variant: str
     total: Saving

@@ -96,3 +96,11 @@ def error_from_json(data: object) -> BagelPerfError:
     for note in data.get("notes") or []:
         error.add_note(str(note))
     return error
+
+
+class ProgramEnded(Exception):
+    """A program that was watched has ended, in whatever way; its exit code is ours."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code

@@ -9,18 +9,22 @@ from typing import TypeAlias
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError, UsageError, error_from_json, error_to_json
 from bagel_perf.schema.floors import Ceilings, StageFloor
-from bagel_perf.schema.runs import Environment, Picture, Run, TensorCheck
+from bagel_perf.schema.outlines import Outline
+from bagel_perf.schema.results import CaseInput
+from bagel_perf.schema.runs import Environment, Run, TensorCheck
 from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.version1 import upgraded_event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentEvent:
     """The first event: where the plan runs, and how many rounds, warm-ups and processes it takes in all.
 
-    ``notes`` are what limits counts there.
+    ``outline`` is what a comparison compares; ``notes`` are what limits counts there.
     """
 
     environment: Environment
+    outline: Outline | None = None
     pairs: int
     warmup: int
     processes: int = 1
@@ -37,10 +41,17 @@ class ProgressEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InputEvent:
-    """A picture that is to be edited, as the autoencoder takes it; its size is that of the request."""
+class WaitingEvent:
+    """A process that shares a comparison waits for its turn at this step of the common schedule."""
 
-    picture: Picture
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputEvent:
+    """What a case brings along, as a picture that is to be edited, in the form in which the subject takes it."""
+
+    input: CaseInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +120,7 @@ class DoneEvent:
 Event: TypeAlias = (
     EnvironmentEvent
     | ProgressEvent
+    | WaitingEvent
     | InputEvent
     | RunEvent
     | TensorEvent
@@ -124,6 +136,7 @@ Event: TypeAlias = (
 _CLASS_BY_NAME: dict[str, type[Event]] = {
     "environment": EnvironmentEvent,
     "progress": ProgressEvent,
+    "waiting": WaitingEvent,
     "input": InputEvent,
     "run": RunEvent,
     "tensor": TensorEvent,
@@ -162,4 +175,4 @@ def parse_event(line: str) -> Event:
         return ErrorEvent(error=error_from_json(data.get("error")))
     if name == "failed":
         return FailedEvent(variant=str(data.get("variant")), error=error_from_json(data.get("error")))
-    return codec.from_json(_CLASS_BY_NAME[name], data)
+    return codec.from_json(_CLASS_BY_NAME[name], upgraded_event(data))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.slots import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +39,10 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageFloor:
-    """The components of a stage at one resolution, one after another."""
+    """The components of a stage in one case, one after another."""
 
-    width: int
-    height: int
-    stage: Stage
+    case: str
+    stage: str
     components: tuple[Component, ...]
 
     @property

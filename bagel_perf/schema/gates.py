@@ -21,7 +21,6 @@ from bagel_perf.schema.errors import (
 )
 from bagel_perf.schema.limits import Limit
 from bagel_perf.schema.requests import Guidance, Request
-from bagel_perf.schema.slots import STAGES, Stage
 from bagel_perf.schema.variants import LADDER
 
 REQUESTS = (
@@ -37,7 +36,7 @@ NUM_PASSES = 3
 EXPECTED_FILE = Path("reports/expected/tiny.toml")
 
 DEFAULT_LIMIT_PCT = 5.0
-DEFAULT_LIMITS = tuple(Limit(stage=stage, percent=DEFAULT_LIMIT_PCT) for stage in STAGES)
+DEFAULT_LIMITS = (Limit(percent=DEFAULT_LIMIT_PCT),)
 """Of tier 2: each stage, since the whole hides what one stage loses and another wins."""
 
 SCHEMA = "bagel-perf.gate"
@@ -83,11 +82,11 @@ class GatedCell:
     The interval is for the cell by itself, with the given ``confidence``; it is None where ``num_processes`` are too
     few. ``num_pairs`` were measured in the same rounds; where ``is_paired`` is false they are the samples of the arm
     that has fewer. ``num_dropped`` more do not count for the conditions that they ran under. A ``verdict`` of fail
-    holds for all cells of the gate together. ``limit`` names its resolution.
+    holds for all cells of the gate together. ``limit`` names its case and stage.
     """
 
-    res: int | str
-    stage: Stage
+    case: str
+    stage: str
     variant: str
     before_ms: float
     after_ms: float

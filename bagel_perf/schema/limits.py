@@ -1,7 +1,7 @@
 """Limits of a change of latency: how much slower a stage may be, as people write it.
 
-The grammar is ``[RES/]STAGE:[+]N(%|ms)``: ``dit:3%``, ``e2e:+20ms``, ``1024/dit:2.5%``. A limit that names a resolution
-outranks one that does not.
+The grammar is ``[CASE/]STAGE:[+]N(%|ms)``: ``dit:3%``, ``e2e:+20ms``, ``1024/dit:2.5%``. A limit that names a case
+outranks one that does not; ``1024`` stands for ``1024x1024``, too.
 """
 
 from __future__ import annotations
@@ -9,31 +9,28 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.requests import parse_resolution
-from bagel_perf.schema.results import res_label
-from bagel_perf.schema.slots import STAGES, Stage, as_stage
 
-GRAMMAR = "[RES/]STAGE:N% or [RES/]STAGE:+Nms, as dit:3%, e2e:+20ms or 1024/dit:2.5%"
+GRAMMAR = "[CASE/]STAGE:N% or [CASE/]STAGE:+Nms, as dit:3%, e2e:+20ms or 1024/dit:2.5%"
 
 Unit = Literal["%", "ms"]
 
-_PARTS = re.compile(r"(?:(?P<res>[^/:]+)/)?(?P<stage>[^/:]+):(?P<number>[-+]?[0-9.]*)(?P<unit>[^0-9]*)")
+_PARTS = re.compile(r"(?:(?P<case>[^:]+)/)?(?P<stage>[^/:]+):(?P<number>[-+]?[0-9.]*)(?P<unit>[^0-9]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """How much slower a stage may be, in percent or in ms, one of the two; ``res`` of None stands for every one.
+    """How much slower a stage may be, in percent or in ms, one of the two; no ``case`` or ``stage`` stands for each.
 
-    ``res`` is written as in a result: the side of a square, else ``WIDTHxHEIGHT``. Raises ``UsageError``.
+    Raises ``UsageError``.
     """
 
-    stage: Stage
-    res: int | str | None = None
+    stage: str | None = None
+    case: str | None = None
     percent: float | None = None
     ms: float | None = None
 
@@ -41,9 +38,6 @@ class Limit:
         if (self.percent is None) == (self.ms is None):
             raise UsageError("a limit is in percent or in ms", value=f"{self.percent}, {self.ms}", allowed=GRAMMAR)
         _check_amount(self.amount, self.amount)
-        _parse_stage(self.stage, self.stage)
-        if self.res is not None and res_label(*parse_resolution(str(self.res))) != self.res:
-            raise UsageError("resolution of a limit is not as in a result", value=self.res, allowed="1024, '768x1024'")
 
     @property
     def amount(self) -> float:
@@ -58,7 +52,8 @@ class Limit:
 
     def __str__(self) -> str:
         """The limit as ``parse_limit`` reads it."""
-        place = self.stage if self.res is None else f"{self.res}/{self.stage}"
+        stage = self.stage or "each stage"
+        place = stage if self.case is None else f"{self.case}/{stage}"
         sign = "" if self.unit == "%" else "+"
         # Shortest digits that give the same number, and no exponent, which the grammar has not.
         digits = f"{Decimal(repr(self.amount)):f}".removesuffix(".0")
@@ -67,24 +62,17 @@ class Limit:
 
 def parse_limit(text: str) -> Limit:
     """The limit that ``text`` writes; ``UsageError`` when it is none, or none that can be held."""
-    match = _PARTS.fullmatch(text.strip().lower())
+    match = _PARTS.fullmatch(text.strip())
     if match is None:
         raise UsageError("limit is not understood", value=f"'{text}'", allowed=GRAMMAR)
-    stage = _parse_stage(text, match["stage"])
+    stage, case, unit = match["stage"].strip(), match["case"], match["unit"].lower()
     amount = _parse_amount(text, match["number"])
-    if match["unit"] not in ("%", "ms"):
+    if unit not in ("%", "ms"):
         remedy = f"write {stage}:3% or {stage}:+20ms"
         raise UsageError("unknown unit of a limit", value=text, allowed="% or ms", remedy=remedy)
-    res = None if match["res"] is None else res_label(*parse_resolution(match["res"]))
-    if match["unit"] == "ms":
-        return Limit(stage=stage, res=res, ms=amount)
-    return Limit(stage=stage, res=res, percent=amount)
-
-
-def _parse_stage(text: str, name: str) -> Stage:
-    if name not in STAGES:
-        raise UsageError("unknown stage of a limit", value=text, allowed="allowed: " + ", ".join(STAGES))
-    return as_stage(name)
+    if unit == "ms":
+        return Limit(stage=stage, case=case, ms=amount)
+    return Limit(stage=stage, case=case, percent=amount)
 
 
 def _parse_amount(text: str, number: str) -> float:
@@ -103,17 +91,44 @@ def _check_amount(given: object, amount: float) -> None:
 
 
 def parse_limits(texts: Iterable[str]) -> tuple[Limit, ...]:
-    """The limits of several texts, in their order; ``UsageError`` when two hold for the same cell."""
-    limits: dict[tuple[int | str | None, Stage], Limit] = {}
-    for limit in map(parse_limit, texts):
-        first = limits.setdefault((limit.res, limit.stage), limit)
+    """The limits of several texts, in their order."""
+    return tuple(map(parse_limit, texts))
+
+
+def limits_for(limits: Iterable[Limit], cases: Sequence[str], stages: Sequence[str]) -> tuple[Limit, ...]:
+    """Limits with the names of cases and stages as they were measured.
+
+    Raises ``UsageError`` where a limit names another, or two hold for the same.
+    """
+    found: dict[tuple[str | None, str | None], Limit] = {}
+    for limit in limits:
+        case = None if limit.case is None else case_named(limit.case, cases)
+        stage = None if limit.stage is None else _named(limit.stage, stages)
+        if case == "":
+            allowed = f"measured: {', '.join(cases)}"
+            raise UsageError("limit is of a case that was not measured", value=limit, allowed=allowed)
+        if stage == "":
+            raise UsageError("unknown stage of a limit", value=limit, allowed="measured: " + ", ".join(stages))
+        first = found.setdefault((case, stage), limit)
         if first is not limit:
-            allowed, remedy = "one limit for a stage at a resolution", f"leave {first} or {limit} out"
+            allowed, remedy = "one limit for a stage of a case", f"leave {first} or {limit} out"
             raise UsageError("limit is given twice", value=f"{first}, {limit}", allowed=allowed, remedy=remedy)
-    return tuple(limits.values())
+    return tuple(replace(limit, case=case, stage=stage) for (case, stage), limit in found.items())
 
 
-def limit_of(limits: Sequence[Limit], res: int | str, stage: Stage) -> Limit | None:
-    """The limit that holds for a stage at a resolution: the one that names it, else the one for every resolution."""
-    own = [limit for limit in limits if limit.stage == stage and limit.res in (res, None)]
-    return min(own, key=lambda limit: limit.res is None, default=None)
+def case_named(text: str, cases: Sequence[str]) -> str:
+    """The case of this name, or the square of this side, as ``1024x1024`` is of ``1024``; "" where there is none."""
+    return _named(text, cases) or _named(f"{text.strip()}x{text.strip()}", cases)
+
+
+def _named(text: str, names: Sequence[str]) -> str:
+    """The name that ``text`` is, or is but for its case; "" where there is none."""
+    text = text.strip()
+    alike = [name for name in names if name.casefold() == text.casefold()]
+    return text if text in alike else next(iter(alike), "")
+
+
+def limit_of(limits: Sequence[Limit], case: str, stage: str) -> Limit | None:
+    """The limit that holds for a stage of a case: the one that names both, else the case, else the stage, else any."""
+    own = [limit for limit in limits if limit.stage in (stage, None) and limit.case in (case, None)]
+    return min(own, key=lambda limit: (limit.case is None, limit.stage is None), default=None)

@@ -18,7 +18,7 @@ from bagel_perf.schema.results import LINES_FILE, result_file
 from bagel_perf.schema.strict_json import parse_json
 
 SCHEMA = "bagel-perf.runs"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -9,8 +10,12 @@ from bagel_perf.schema import codec
 from bagel_perf.schema.ablations import SlotMixtures, slot_mixtures
 from bagel_perf.schema.blocks import FIRST_LOOK
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.requests import Request
+from bagel_perf.schema.outlines import Outline, Scalar, SubjectInfo, VariantInfo
+from bagel_perf.schema.requests import MAX_SEED, Request
+from bagel_perf.schema.targets import Target
+from bagel_perf.schema.tolerances import Tolerance
 from bagel_perf.schema.variants import LADDER, parse_variant, parse_variants
+from bagel_perf.schema.version1 import flat
 
 SCHEMA = "bagel-perf.plan"
 VERSION = 1
@@ -30,8 +35,12 @@ _Choice = TypeVar("_Choice")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run: ``compare`` measures requests under variants, ``verify`` checks a golden directory, ``syncs``
-    watches one request under one variant.
+    """What to run: ``compare`` measures requests under variants, or files of the user's, ``verify`` checks a golden
+    directory, ``syncs`` watches one request under one variant.
+
+    ``targets`` are functions of files, by the names of ``variants``, to be measured on ``cases``, none of which means
+    all that the files have. ``own`` are the variants of this process, where processes take turns; none where it has
+    all.
 
     ``pairs``, ``processes`` and ``warmup`` of None mean the default of the device; the worker reports what it took. The
     first process (0) proves the pictures; ``rounds`` are those of one process (first, and one past the last), None for
@@ -46,6 +55,10 @@ class Plan:
     kind: Literal["compare", "verify", "syncs", "gate"]
     requests: tuple[Request, ...] = ()
     variants: tuple[str, ...]
+    targets: tuple[Target, ...] = ()
+    cases: tuple[str, ...] = ()
+    seed: int = 42
+    own: tuple[str, ...] = ()
     preset: Preset = "auto"
     weights: str | None = None
     golden: str | None = None
@@ -67,7 +80,10 @@ class Plan:
     ablate: bool = False
 
     def __post_init__(self) -> None:
-        parse_variants(",".join(self.variants))
+        if not self.targets:
+            parse_variants(",".join(self.variants))
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UsageError("seed is out of range", value=self.seed, allowed=f"0 to {MAX_SEED}")
         one_of("preset", self.preset, PRESETS)
         one_of("device", self.device, DEVICES)
         one_of("attention", self.attention, ATTENTIONS)
@@ -106,6 +122,8 @@ class Plan:
         if len(self.variants) < MIN_VARIANTS:
             allowed = f"at least {MIN_VARIANTS}, as baseline,sync_free"
             raise UsageError("too few variants to compare", value=", ".join(self.variants), allowed=allowed)
+        if self.targets:
+            return
         self._check_reference()
         sizes = [(request.width, request.height) for request in self.requests]
         if not sizes:
@@ -135,6 +153,11 @@ class Plan:
             raise UsageError("these variants cannot be taken apart", value=given, allowed=allowed, remedy=remedy)
 
     @property
+    def is_first(self) -> bool:
+        """Whether this process has the reference; it holds the GPU for those that share the comparison with it."""
+        return not self.own or self.variants[0] in self.own
+
+    @property
     def ablated(self) -> str:
         """The last variant whose picture is the baseline's to the bit: the one that ``ablate`` takes apart."""
         bitwise = [name for name in self.variants if parse_variant(name).min_psnr_db is None]
@@ -159,6 +182,34 @@ class Plan:
     def from_json(cls, data: object) -> Plan:
         """The plan of a JSON object; ``UsageError`` when it is none."""
         return codec.from_json(cls, codec.check_header(data, SCHEMA, VERSION))
+
+
+def bagel_outline(plan: Plan, details: Mapping[str, Scalar]) -> Outline:
+    """The outline of a comparison of BAGEL's variants; ``details`` are what its worker says of the model."""
+    first = plan.requests[0]
+    return Outline(
+        subject=SubjectInfo(
+            kind="bagel",
+            title=f"{details.get('preset')} preset",
+            summary=f"{first.task}, {first.steps} steps",
+            details=dict(details),
+            asked={request.case: flat(codec.to_json(request)) for request in plan.requests},
+        ),
+        cases=tuple(request.case for request in plan.requests),
+        stages=("ar", "dit"),
+        variants=tuple(
+            VariantInfo(name=name, target=name, tolerance=_tolerance(parse_variant(name).min_psnr_db))
+            for name in plan.measured
+        ),
+        num_named=len(plan.variants),
+        seed=first.seed,
+        ladder=plan.ladder,
+        mixtures=plan.mixtures,
+    )
+
+
+def _tolerance(min_psnr_db: float | None) -> Tolerance | None:
+    return None if min_psnr_db is None else Tolerance(kind="psnr", limit=min_psnr_db)
 
 
 def one_of(what: str, value: str, allowed: tuple[_Choice, ...]) -> _Choice:

@@ -62,6 +62,11 @@ class Request:
             raise UsageError("t2i takes no picture", value=self.image, remedy="leave --image out, or use --task i2i")
 
     @property
+    def case(self) -> str:
+        """The name of the case that asks for it."""
+        return f"{self.width}x{self.height}"
+
+    @property
     def num_latent_tokens(self) -> int:
         """Tokens of the latent grid, one per 16 x 16 pixels."""
         return (self.height // LATENT_PIXELS) * (self.width // LATENT_PIXELS)

@@ -1,29 +1,32 @@
 """The result file: what ``compare`` found, with every raw run.
 
-History of the format: version 1, the first.
+History of the format: 1 knew BAGEL alone, and ``version1`` reads it; 2 names cases, stages and variants as their
+subject does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bagel_perf.schema import codec
-from bagel_perf.schema.ablations import Ablation
+from bagel_perf.schema.ablations import Ablation, SlotMixtures
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.floors import Ceilings, StageFloor
-from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import DeviceWork, Environment, Picture, Run, SyncDevice
-from bagel_perf.schema.slots import Stage
+from bagel_perf.schema.outlines import Outline, SubjectInfo, VariantInfo, timed_stages
+from bagel_perf.schema.runs import DeviceWork, Environment, Output, OutputKind, Run, SyncDevice
 from bagel_perf.schema.store import GZIP_MAGIC
 from bagel_perf.schema.strict_json import parse_json
+from bagel_perf.schema.tolerances import Tolerance
+from bagel_perf.schema.version1 import upgraded
 
 SCHEMA = "bagel-perf.result"
 RESULT_FILE = "result.json"
 LINES_FILE = "runs.jsonl"
 """Beside it, and in its place, while the run has not ended; see ``lines``."""
-VERSION = 1
+VERSION = 2
 
 DeltaVerdict = Literal["improved", "regressed", "no difference shown", "inconclusive", "invalid", "too few pairs"]
 """``too few pairs`` stands in older files for what is inconclusive now."""
@@ -37,22 +40,20 @@ Unit = Literal["pair", "process"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A stage of a variant at one resolution: raw latencies in order, and exact counts; None where not measured.
+    """A stage of a variant in one case: raw latencies in order, and exact counts; None where not measured.
 
-    ``launches`` is ``work.launches``, and ``launches_per_step`` the mean over the steps of the denoise loop.
+    ``launches`` is ``work.launches``, and ``launches_per_step`` the mean over the steps of its loop.
     ``energy_j`` and ``gpu_s`` are medians of what a run took of the GPU: joules by its own counter, and seconds.
     """
 
-    res: int | str
-    stage: Stage
+    case: str
+    stage: str
     variant: str
     latency_ms: tuple[float, ...]
     median_ms: float | None
     host_syncs: int | None
     launches: int | None
     peak_bytes: int | None
-    width: int
-    height: int
     syncs_by_slot: dict[str, int] | None
     sync_device: SyncDevice | None
     work: DeviceWork | None = None
@@ -67,44 +68,44 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """The picture of a variant at one resolution; ``path`` is relative to the result file.
+class ShownOutput:
+    """The output of a variant in one case; ``path`` is relative to the result file.
 
     ``difference_path`` is a small picture of the amplified difference from the first variant's, where what was kept of
     the two are previews, which no longer show it.
     """
 
-    res: int | str
+    case: str
     variant: str
+    kind: OutputKind
     md5: str
-    pixels_sha256: str
+    sha256: str
     path: str | None
     difference_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityCheck:
-    """Whether the candidate gave the reference's picture in each of its ``num_runs`` runs with the same seed.
+    """Whether the candidate gave the reference's output in each of its ``num_runs`` runs with the same seed.
 
-    Where a tolerance is declared, ``psnr_db`` is the worst of those runs; None there means that all had its pixels,
-    though perhaps in other bytes of the PNG. ``differing_pixels`` is the largest number in any of those runs, None
-    where it was not counted, as in files from before 2026-11-28.
+    Where a tolerance is declared, ``distance`` is the worst of those runs in its unit; None there means that all had
+    its values, though perhaps in other bytes. ``num_differing`` is the largest number of pixels or elements in any of
+    those runs, None where it was not counted, as in files from before 2026-11-28.
     """
 
-    res: int | str
+    case: str
     reference: str
     candidate: str
     identical: bool
     num_runs: int
-    min_psnr_db: float | None = None
-    psnr_db: float | None = None
-    differing_pixels: int | None = None
+    tolerance: Tolerance | None = None
+    distance: float | None = None
+    num_differing: int | None = None
 
     @property
     def is_ok(self) -> bool:
-        """Identical, or within the declared tolerance, as the same pixels are."""
-        limit = self.min_psnr_db
-        return self.identical or (limit is not None and (self.psnr_db is None or self.psnr_db >= limit))
+        """Identical, or within the declared tolerance, as the same values are."""
+        return self.identical or (self.tolerance is not None and self.tolerance.holds(self.distance))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +116,8 @@ class Delta:
     the table together. ``num_dropped`` further pairs were left out for the conditions that they ran under.
     """
 
-    res: int | str
-    stage: Stage
+    case: str
+    stage: str
     reference: str
     candidate: str
     delta_pct: float
@@ -135,8 +136,8 @@ class Noise:
     Both arms share their process, so what luck a process has is not in it.
     """
 
-    res: int | str
-    stage: Stage
+    case: str
+    stage: str
     delta_pct: float
     ci_pct: tuple[float, float] | None
     floor_pct: float | None
@@ -151,10 +152,10 @@ SumState = Literal["agree", "disagree", "too few processes"]
 class StageSum:
     """By how many percent the whole of a variant takes longer than its stages together, with its interval.
 
-    They disagree where that is beyond noise and 1%, judged for all variants and resolutions together.
+    They disagree where that is beyond noise and 1%, judged for all variants and cases together.
     """
 
-    res: int | str
+    case: str
     variant: str
     apart_pct: float
     ci_pct: tuple[float, float] | None
@@ -163,10 +164,18 @@ class StageSum:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaseInput:
+    """What a case brings along, as a picture to edit."""
+
+    case: str
+    output: Output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
     """A timed run whose pairs do not count, and the rule that says so."""
 
-    res: int | str
+    case: str
     round: int
     variant: str
     reason: str
@@ -176,20 +185,24 @@ class Dropped:
 class Result:
     """One comparison. ``findings`` says in words why it did not pass, ``error`` what ended it early.
 
-    ``variants`` are those that were named; cells, images and deltas hold the mixtures of ``ablations`` as well.
-    ``deltas`` are against the first variant, ``steps`` of each named variant against the one before it; ``ladder`` says
-    that they are to be shown. ``noise`` is the first variant against itself, ``stage_sums`` say whether the stages
-    account for the whole, ``dropped`` which runs do not count. ``processes`` shared the rounds, and took
-    ``startups_s`` seconds each before their first run. ``looks`` are the numbers of processes after which the run would
-    have stopped, none where their number was fixed. ``inputs`` are the pictures to edit, as the autoencoder takes them,
-    with paths relative to the result file.
+    The first ``num_named`` of ``variants`` are those that were named; the others are the ``mixtures`` of an ablation,
+    of which there are cells, outputs and deltas as well. ``deltas`` are against the first variant, ``steps`` of each
+    named variant against the one before it; ``ladder`` says that they are to be shown. ``noise`` is the first variant
+    against itself, ``stage_sums`` say whether the stages account for the whole, ``dropped`` which runs do not count.
+    ``processes`` shared the rounds, and took ``startups_s`` seconds each before their first run. ``looks`` are the
+    numbers of processes after which the run would have stopped, none where their number was fixed. ``inputs`` are what
+    the cases bring along, as pictures to edit, with paths relative to the result file.
     """
 
     environment: Environment
-    requests: tuple[Request, ...]
-    variants: tuple[str, ...]
+    subject: SubjectInfo
+    cases: tuple[str, ...]
+    stages: tuple[str, ...]
+    variants: tuple[VariantInfo, ...]
+    num_named: int
+    seed: int
     cells: tuple[Cell, ...]
-    images: tuple[Image, ...]
+    outputs: tuple[ShownOutput, ...]
     identity: tuple[IdentityCheck, ...]
     deltas: tuple[Delta, ...]
     verdict: Verdict
@@ -208,6 +221,7 @@ class Result:
     floors: tuple[StageFloor, ...] = ()
     ladder: bool = False
     steps: tuple[Delta, ...] = ()
+    mixtures: tuple[SlotMixtures, ...] = ()
     ablations: tuple[Ablation, ...] = ()
     noise: tuple[Noise, ...] = ()
     stage_sums: tuple[StageSum, ...] = ()
@@ -216,23 +230,46 @@ class Result:
     startups_s: tuple[float, ...] = ()
     looks: tuple[int, ...] = ()
     unit: Unit = "pair"
-    inputs: tuple[Picture, ...] = ()
+    inputs: tuple[CaseInput, ...] = ()
+
+    @property
+    def outline(self) -> Outline:
+        """What was compared."""
+        return Outline(
+            subject=self.subject,
+            cases=self.cases,
+            stages=self.stages,
+            variants=self.variants,
+            num_named=self.num_named,
+            seed=self.seed,
+            ladder=self.ladder,
+            mixtures=self.mixtures,
+        )
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names of the variants that were named, the reference first."""
+        return tuple(each.name for each in self.variants[: self.num_named])
+
+    @property
+    def timed_stages(self) -> tuple[str, ...]:
+        """All that was timed and judged, in order."""
+        return timed_stages(self.stages)
 
     def to_json(self) -> dict[str, Any]:
-        """The result as a JSON object; ``request`` is the first of ``requests``, which differ in their size alone."""
-        fields = codec.to_json(self)
-        head = {"schema": SCHEMA, "version": VERSION, "environment": fields.pop("environment")}
-        return {**head, "request": fields["requests"][0], **fields}
+        """The result as a JSON object."""
+        return {"schema": SCHEMA, "version": VERSION, **codec.to_json(self)}
 
     @classmethod
     def from_json(cls, data: object) -> Result:
-        """The result of a JSON object; ``UsageError`` when it is none, or of a newer version."""
-        return codec.from_json(cls, codec.check_header(data, SCHEMA, VERSION))
+        """The result of a JSON object of this version; ``UsageError`` when it is none."""
+        return codec.from_json(cls, data)
 
 
-def res_label(width: int, height: int) -> int | str:
-    """How a resolution is written in JSON: the side of a square, else ``WIDTHxHEIGHT``."""
-    return width if width == height else f"{width}x{height}"
+def current(data: object) -> Mapping[str, Any]:
+    """A result's JSON object in the form of this version; ``UsageError`` where it is no result, or of a newer one."""
+    found = codec.check_header(data, SCHEMA, VERSION)
+    return upgraded(found) if found["version"] == 1 else found
 
 
 def result_file(path: Path) -> Path:
@@ -279,7 +316,7 @@ def load(path: Path) -> Result:
     """The result in a file as it stands there; see ``load_json``."""
     data = load_json(path)
     try:
-        return Result.from_json(data)
+        return Result.from_json(current(data))
     except (UsageError, OverflowError, RecursionError) as problem:
         raise UsageError("result file is not usable", value=path, allowed=str(problem)) from problem
 

@@ -9,10 +9,11 @@ from typing import Literal
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.sites import Site
-from bagel_perf.schema.slots import Stage
 
 Purpose = Literal["count", "repeat", "other_seed", "profile", "warmup", "timed"]
 SyncDevice = Literal["cuda", "simulated"]
+
+OutputKind = Literal["picture", "tensor", "text", "bytes", "number", "nest"]
 
 MIN_SPREAD = 1.0
 """Grey levels; a picture that spreads less shows nothing, and a wrong kernel would pass for a right one."""
@@ -43,17 +44,18 @@ class Measurement:
     """One stage of one run: wall time in ms, host syncs, peak device memory in bytes; None where not measured.
 
     ``syncs_by_slot`` says how many of ``host_syncs`` fell into which slot; the others fell outside of any.
-    ``loop_work`` is the part of ``work`` that the denoise loop did. ``counters`` are further exact numbers of a
-    counted run, by name; ``allocations`` those of the device's allocator.
+    ``loop_work`` is the part of ``work`` that the subject's loop of ``loop_steps`` steps did. ``counters`` are further
+    exact numbers of a counted run, by name; ``allocations`` those of the device's allocator.
     """
 
-    stage: Stage
+    stage: str
     latency_ms: float | None = None
     host_syncs: int | None = None
     peak_bytes: int | None = None
     syncs_by_slot: dict[str, int] | None = None
     work: DeviceWork | None = None
     loop_work: DeviceWork | None = None
+    loop_steps: int | None = None
     counters: dict[str, int] | None = None
     allocations: int | None = None
 
@@ -68,53 +70,75 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """Identity of a picture: md5 of the PNG bytes and sha256 of the pixels.
+class Output:
+    """Identity of what a run gave: md5 of its bytes, sha256 of its values with their dtypes and shapes.
 
-    ``spread`` is the standard deviation of its grey levels; ``path`` is where the PNG lies, if it was written.
-    ``latents_sha256`` is of the latents that it was decoded from, where they were asked for, and so are
+    The bytes of a picture are a PNG's. ``shape`` is that of a tensor, and (height, width, channels) of a picture;
+    ``num_values`` are its pixels or elements. ``spread`` is the standard deviation of its values, grey levels of a
+    picture; None where it has none, as a text. ``is_flat`` and ``is_finite`` say whether all its numbers are the same,
+    and whether none of them is NaN or infinite. ``path`` is where it lies, if it was written.
+    ``latents_sha256`` is of the latents that a picture was decoded from, where they were asked for, and so are
     fingerprints of keys and values, latents and pixels, which other machines' rounding does not change by much.
     """
 
-    width: int
-    height: int
+    kind: OutputKind
     md5: str
-    pixels_sha256: str
-    spread: float
+    sha256: str
+    shape: tuple[int, ...] = ()
+    num_values: int = 0
+    spread: float | None = None
+    is_flat: bool = False
+    is_finite: bool = True
     path: str | None = None
     latents_sha256: str | None = None
     contexts_print: tuple[float, ...] = ()
     latents_print: tuple[float, ...] = ()
     pixels_print: tuple[float, ...] = ()
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What two equal outputs share."""
+        return self.kind, self.md5, self.sha256, self.shape
+
+    @property
+    def fault(self) -> str:
+        """Why it shows nothing, in words; "" where it may show something."""
+        if self.kind == "picture" and not (self.spread is not None and self.spread >= MIN_SPREAD):
+            spread = "nan" if self.spread is None else f"{self.spread:.2g}"
+            return f"a flat picture (spread {spread} grey levels)"
+        if not self.is_finite:
+            return "an output that is not finite (NaN or infinity)"
+        return "an output in which all numbers are equal" if self.is_flat else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One request under one variant. A counted run has no latency, a timed run has latency and no counts.
+    """One case under one variant. A counted run has no latency, a timed run has latency and no counts.
+
+    The counts of a counted run are None where an operation could not be judged.
 
     ``count`` counts host syncs, ``repeat`` and ``other_seed`` are the self-checks, ``profile`` counts the work of a
     GPU, ``warmup`` and ``timed`` are the measurement; ``round`` numbers timed runs, ``sync_device`` says what counted.
-    ``captures_ms`` is how long each graph took that was recorded in the run; a timed run records none. ``mse`` is the
-    mean squared difference of grey levels (0 to 255) from the first variant's picture of the same seed, where one of
-    the two declares a tolerance; ``differing_pixels`` counts those of which any color differs from it, None where there
-    was no such picture. ``sites`` are where a counted run waited. A timed run has the ``conditions`` that it
-    ran under and the number of its worker ``process``; ``again`` says that it is the first variant's second of its
-    round, which shows what a difference between equals looks like.
+    ``captures_ms`` is how long each graph took that was recorded in the run; a timed run records none. ``distance`` is
+    that from the first variant's output of the same seed, where one of the two declares a tolerance: the mean squared
+    difference of grey levels (0 to 255), or as the tolerance has it; ``num_differing`` counts the pixels or elements
+    that are not the same, None where there was no such output. ``sites`` are where a counted run waited. A timed run
+    has the ``conditions`` that it ran under and the number of its worker ``process``; ``again`` says that it is the
+    first variant's second of its round, which shows what a difference between equals looks like.
     Raises ``UsageError``.
     """
 
     purpose: Purpose
     variant: str
-    width: int
-    height: int
+    case: str
     seed: int
     round: int | None = None
     sync_device: SyncDevice | None = None
     measurements: tuple[Measurement, ...] = ()
-    picture: Picture
+    output: Output
     captures_ms: tuple[float, ...] = ()
-    mse: float | None = None
-    differing_pixels: int | None = None
+    distance: float | None = None
+    num_differing: int | None = None
     sites: tuple[Site, ...] = ()
     again: bool = False
     process: int = 0
@@ -123,11 +147,11 @@ class Run:
     def __post_init__(self) -> None:
         if self.captures_ms and self.purpose == "timed":
             raise UsageError("a timed run recorded a graph", value=self.variant)
-        if self.mse is not None and not self.mse >= 0:
-            raise UsageError("a mean squared difference is not 0 or more", value=self.mse)
-        if self.differing_pixels is not None and not 0 <= self.differing_pixels <= self.width * self.height:
-            allowed = f"0 to {self.width * self.height}"
-            raise UsageError("more pixels differ than there are", value=self.differing_pixels, allowed=allowed)
+        if self.distance is not None and not self.distance >= 0:
+            raise UsageError("a distance is not 0 or more", value=self.distance)
+        if self.num_differing is not None and not 0 <= self.num_differing <= self.output.num_values:
+            allowed = f"0 to {self.output.num_values}"
+            raise UsageError("more values differ than there are", value=self.num_differing, allowed=allowed)
         stages = [measurement.stage for measurement in self.measurements]
         if len(set(stages)) != len(stages):
             raise UsageError("a stage is measured twice in one run", value=", ".join(stages))
@@ -146,26 +170,27 @@ class Run:
         timed, counted = measurement.latency_ms is not None, measurement.host_syncs is not None
         if self.purpose == "timed" and not timed:
             raise UsageError("a timed run lacks a latency", value=measurement.stage)
-        if self.purpose == "count" and (timed or not counted):
-            raise UsageError("a counted run has counts and no latency", value=measurement.stage)
+        if self.purpose == "count" and timed:
+            raise UsageError("a counted run has no latency", value=measurement.stage)
         if self.purpose != "count" and counted:
             raise UsageError(f"a run of purpose {self.purpose} has no counts", value=measurement.stage)
         if (measurement.work is not None) != (self.purpose == "profile"):
             raise UsageError("a profiled run, and only such, has a GPU's work", value=f"{self.purpose}")
 
-    def measurement(self, stage: Stage) -> Measurement | None:
+    def measurement(self, stage: str) -> Measurement | None:
         """The measurement of a stage, None if this run has none."""
         return next((each for each in self.measurements if each.stage == stage), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """Where runs were made; runs from unlike environments are not compared."""
+    """Where runs were made; runs from unlike environments are not compared.
+
+    ``commit`` and ``dirty`` are those of the code that was measured.
+    """
 
     device_kind: Literal["cuda", "cpu"]
     device_name: str
-    preset: str
-    attention: str
     torch: str
     python: str
     cuda: str | None
@@ -175,9 +200,6 @@ class Environment:
     platform: str
     commit: str | None
     dirty: bool | None
-    weights: str
-    params: int
-    layers: int
     host_cpu: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""An order to run somebody's Python program and watch it, in one JSON object."""
+"""An order to run somebody's Python program, or a target, and watch it, in one JSON object."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bagel_perf.schema import codec
+from bagel_perf.schema.targets import Target
 
 SCHEMA = "bagel-perf.script"
 VERSION = 1
+
+
+DEFAULT_SEED = 42
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRun:
+    """One run of a target: its case, None for the first one, and seed."""
+
+    target: Target
+    case: str | None = None
+    seed: int = DEFAULT_SEED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,12 +30,13 @@ class ScriptOrder:
 
     ``is_module`` says that the target is a module's name, as after ``python -m``. On ``cuda`` the program runs on the
     GPU, on ``cpu`` on the simulated device, on ``auto`` on a GPU if there is one. ``ledger`` is the descriptor of a
-    ledger for what is counted meanwhile.
+    ledger for what is counted meanwhile. ``run`` is what is watched in place of a program.
     """
 
     report_path: str
     subject: str
-    is_module: bool
+    is_module: bool = False
+    run: TargetRun | None = None
     device: Literal["auto", "cuda", "cpu"] = "auto"
     profile: bool = True
     trace_path: str | None = None

@@ -24,6 +24,11 @@ def device_slug(device_name: str) -> str:
     return "-".join(words[:2]) or "device"
 
 
+def slug(text: str) -> str:
+    """A name as part of a file's name: letters, digits and ``._+-`` stay, 60 at most."""
+    return re.sub(r"[^\w.+-]", "_", text)[:60] or "_"
+
+
 def make_out_dir(base: Path, device: str, commit: str, date: str) -> Path:
     """Makes ``base/<date>_<device>_<commit>``, with -2, -3... where that exists; returns its path."""
     name = f"{date}_{device}_{commit}"

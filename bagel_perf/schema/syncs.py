@@ -17,6 +17,7 @@ from bagel_perf.schema.waits import HELD
 
 SCHEMA = "bagel-perf.syncs"
 VERSION = 1
+HEADER = {"schema": SCHEMA, "version": VERSION}
 MAX_NAMES = 3
 UNJUDGED_REMEDY = "run it on a GPU, leave these operators out, or say why they do not wait: --quiet-op, quiet_ops"
 HELD_REMEDY = "copy into pinned and dense memory, or let a GPU's clock tell"
@@ -225,7 +226,7 @@ class SyncReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
-        return {"schema": SCHEMA, "version": VERSION, **codec.to_json(self)}
+        return {**HEADER, **codec.to_json(self)}
 
     @classmethod
     def from_json(cls, data: object) -> SyncReport:

@@ -1,13 +1,13 @@
-"""Counts the host syncs of a request, on CUDA by callbacks and elsewhere on the simulated device."""
+"""Counts the host syncs of a subject, on CUDA by callbacks and elsewhere on the simulated device."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,70 +21,71 @@ from bagel_perf.harness.syncs import count_host_syncs
 from bagel_perf.harness.syncs.frames import Folders
 from bagel_perf.harness.syncs.sites import Counted, Place
 from bagel_perf.harness.tally import Tally, tallying
-from bagel_perf.model.bagel import Bagel
-from bagel_perf.model.parameters import map_tensors
 from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.runs import Measurement, SyncDevice
-from bagel_perf.schema.sites import Site
-from bagel_perf.schema.slots import SLOTS, Stage, as_stage
+from bagel_perf.schema.runs import Measurement, Output, SyncDevice
 from bagel_perf.schema.waits import Kind
+from bagel_perf.workload.bench import Counts
 
 ELSEWHERE = ""
-"""Key of the waits that happen outside every slot."""
+"""Key of the waits that happen outside of every part."""
 
-MakeSubject = Callable[[Bagel], Subject]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """Output of a counted run, its host syncs and further counters per stage, and where it waited."""
-
-    output: bytes
-    device: SyncDevice
-    measurements: tuple[Measurement, ...]
-    sites: tuple[Site, ...]
+Describe = Callable[[Any], Output]
 
 
-def count_stages(model: Bagel, make_subject: MakeSubject) -> Counts:
-    """Counts one run of the subject that ``make_subject`` makes of the model, whose slots must be in regions.
+def count_on(device: torch.device, subject: Subject, describe: Describe, parts: Collection[str] = ()) -> Counts:
+    """Counts one run of a subject on a CUDA device; ``parts`` are the regions by which waits are told apart."""
+    return _counted(subject, device, "cuda", describe, tallying, parts)
 
-    Raises RunFailed where the simulated device met an operation that it cannot judge.
-    """
-    if model.device.type == "cuda":
-        return _counted(make_subject(model), model.device, "cuda", tallying)
-    with SimulatedCuda() as simulated:  # with torch.cuda, so that synchronizations, events and streams are there
-        subject = make_subject(map_tensors(model, simulated.wrap))
-        counts = _counted(subject, simulated.device, "simulated", partial(tallying, simulated))
+
+def count_simulated(
+    subject: Subject, simulated: SimulatedCuda, describe: Describe, parts: Collection[str] = ()
+) -> Counts:
+    """Counts one run on a simulated device that is open."""
+    return _counted(subject, simulated.device, "simulated", describe, partial(tallying, simulated), parts)
+
+
+def refuse_unjudged(simulated: SimulatedCuda) -> None:
+    """Raises RunFailed where the simulated device met an operation that it cannot judge."""
     if simulated.unjudged:
         raise RunFailed(
             "the simulated device cannot judge an operation",
             value=", ".join(sorted(simulated.unjudged)),
             remedy="count on a GPU, or teach the simulated device the operation",
         )
-    return counts
 
 
-def count_by_line(subject: Subject, simulated: SimulatedDevice, watched: Watched) -> Counts:
+def count_by_line(
+    subject: Subject, simulated: SimulatedDevice, watched: Watched, describe: Describe, parts: Collection[str]
+) -> Counts:
     """Counts one run on an open device, whose operators are counters by line, and so is what it cannot judge.
 
     ``watched`` looks at each operator.
     """
-    return _counted(subject, simulated.device, "simulated", partial(tallying, simulated, by_line=True, watched=watched))
+    open_tally = partial(tallying, simulated, by_line=True, watched=watched)
+    return _counted(subject, simulated.device, "simulated", describe, open_tally, parts)
 
 
 def _counted(
     subject: Subject,
     device: torch.device,
     name: SyncDevice,
+    describe: Describe,
     open_tally: Callable[[], AbstractContextManager[Tally]],
+    parts: Collection[str],
 ) -> Counts:
     with count_host_syncs(device) as collector, open_tally() as tally:
         astray = _Astray(subject, tally)
         collector.on_wait = (astray.hear,)
-        output = run_stages(subject, astray.entering)
+        value = run_stages(subject, astray.entering)
     counted = [each for number in collector.counted() for each in astray.placed(number)]
-    measurements = tuple(_measurement(as_stage(stage.name), counted, tally) for stage in subject.stages)
-    return Counts(output=output, device=name, measurements=measurements, sites=collector.sites_of(counted))
+    measurements = tuple(_measurement(stage.name, counted, tally, parts) for stage in subject.stages)
+    return Counts(
+        output=describe(value),
+        value=value,
+        device=name,
+        measurements=measurements,
+        sites=collector.sites_of(counted),
+    )
 
 
 class _Astray:
@@ -140,17 +141,20 @@ class _Astray:
             yield replace(counted, place=place, count=self._counts[key], instructions=instructions)
 
 
-def _measurement(stage: Stage, counted: Sequence[Counted], tally: Tally) -> Measurement:
+def _measurement(stage: str, counted: Sequence[Counted], tally: Tally, parts: Collection[str]) -> Measurement:
     by_slot: Counter[str] = Counter()
     for each in counted:
         if each.place.region[:1] == (stage,):
-            by_slot[slot_of(each.place.region)] += each.count
+            by_slot[part_of(each.place.region[1:], parts)] += each.count
     counters = dict(sorted(tally.by_stage.get(stage, Counter()).items()))
     return Measurement(
         stage=stage, host_syncs=by_slot.total(), syncs_by_slot=dict(sorted(by_slot.items())), counters=counters
     )
 
 
-def slot_of(region: tuple[str, ...]) -> str:
-    """The innermost slot of a region path; the loop's own slot encloses those that it calls."""
-    return next((name for name in reversed(region) if name in SLOTS), ELSEWHERE)
+def part_of(region: tuple[str, ...], parts: Collection[str]) -> str:
+    """The innermost of these parts in a region path, as a loop's own encloses those that it calls.
+
+    Where none are named, the innermost region.
+    """
+    return next((name for name in reversed(region) if not parts or name in parts), ELSEWHERE)

@@ -24,7 +24,6 @@ from bagel_perf.model.schedule import round_to_fp32, timesteps
 from bagel_perf.model.vit import encode_image
 from bagel_perf.schema.floors import Ceilings, Component, StageFloor
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.slots import as_stage
 from bagel_perf.workload.edit import RequestInputs
 from bagel_perf.workload.pictures import encode_png
 from bagel_perf.workload.work import Attend, Gemm, Pointwise, Work, prefill_work, step_work
@@ -100,7 +99,7 @@ def measure_floors(
 
 
 def _floor(request: Request, stage: str, components: Sequence[Component]) -> StageFloor:
-    return StageFloor(width=request.width, height=request.height, stage=as_stage(stage), components=tuple(components))
+    return StageFloor(case=request.case, stage=stage, components=tuple(components))
 
 
 def _components(rates: Rates, work: Iterable[Work]) -> Iterator[Component]:

@@ -31,8 +31,10 @@ from bagel_perf.schema.gates import NUM_PASSES
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.runs import Measurement, Purpose, Run
+from bagel_perf.schema.slots import SLOTS
+from bagel_perf.workload.bench import Counts
 from bagel_perf.workload.bind import bind, with_regions
-from bagel_perf.workload.counting import Counts, count_by_line
+from bagel_perf.workload.counting import count_by_line
 from bagel_perf.workload.edit import RequestInputs, edit_subject, request_inputs
 from bagel_perf.workload.loading import Loaded
 from bagel_perf.workload.pictures import describe_picture
@@ -55,7 +57,7 @@ class _Case:
 
     @property
     def label(self) -> str:
-        return f"{self.request.task} {self.request.width}x{self.request.height} {self.variant}"
+        return f"{self.request.task} {self.request.case} {self.variant}"
 
     @classmethod
     def of(cls, request: Request, variant: str, config: BagelConfig) -> _Case:
@@ -173,11 +175,11 @@ def _counted(model: Bagel, simulated: SimulatedCuda, watched: Watched, case: _Ca
     """The first pass and the second are of the same request, the third of another one."""
     inputs = case.other if number == NUM_PASSES - 1 else case.asked
     tapped = Tapped(with_regions(bind(case.variant)))
-    counts = count_by_line(edit_subject(model, inputs, tapped.slots), simulated, watched)
+    counts = count_by_line(edit_subject(model, inputs, tapped.slots), simulated, watched, describe_picture, SLOTS)
     if tapped.num_not_finite:
         counts = replace(counts, measurements=tuple(_with_not_finite(each, tapped) for each in counts.measurements))
     seed = case.request.seed + (2 if inputs is case.other else 0)
-    return replace(_run("count", case, seed, counts.output, tapped, counts), round=number)
+    return replace(_run("count", case, seed, counts.value, tapped, counts), round=number)
 
 
 def _with_not_finite(measurement: Measurement, tapped: Tapped) -> Measurement:
@@ -197,11 +199,10 @@ def _run(purpose: Purpose, case: _Case, seed: int, png: bytes, tapped: Tapped, c
     return Run(
         purpose=purpose,
         variant=case.variant,
-        width=case.request.width,
-        height=case.request.height,
+        case=case.request.case,
         seed=seed,
         sync_device=counts.device if counts else None,
         measurements=counts.measurements if counts else (),
         sites=counts.sites if counts else (),
-        picture=tapped.described(describe_picture(png), png),
+        output=tapped.described(describe_picture(png), png),
     )

@@ -9,15 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bagel_perf.harness.environment import describe_machine, git_revision
 from bagel_perf.model.attention import Attention, Backend, default_backend
 from bagel_perf.model.bagel import Bagel, build_bagel
 from bagel_perf.model.config import BagelConfig, config_from_directory, preset
 from bagel_perf.model.parameters import map_tensors
 from bagel_perf.model.weights import RandomSource, open_checkpoint
-from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.outlines import Scalar
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Environment
+from bagel_perf.workload.devices import environment_of, resolve_device
 
 WEIGHT_SEED = 0
 
@@ -27,23 +28,11 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model on its device, and what it was made from."""
+    """A model on its device, where that is, and what the model was made from."""
 
     model: Bagel
     environment: Environment
-
-
-def resolve_device(choice: str) -> torch.device:
-    """The device of ``auto``, ``cuda`` or ``cpu``; EnvironmentUnfit where CUDA is asked for and absent."""
-    available = torch.cuda.is_available()
-    if choice == "cuda" and not available:
-        raise EnvironmentUnfit(
-            "no CUDA device is available",
-            value=f"--device cuda, torch {torch.__version__}",
-            allowed="this machine has a CPU only, or torch has no CUDA build",
-            remedy="use --device cpu, or install a CUDA build of torch",
-        )
-    return torch.device("cuda" if choice != "cpu" and available else "cpu")
+    details: dict[str, Scalar]
 
 
 def resolve_attention(choice: str, device: torch.device) -> Attention:
@@ -69,7 +58,8 @@ def load(plan: Plan, report: Report, warn: Callable[[str], None] = lambda text: 
     if directory is None and name == "7b" and device.type == "cpu":
         warn("the 7b preset on a CPU takes 29 GB and is slow on a CPU; --preset tiny is made for it")
     model = _build(config, directory, device, attention, report)
-    return Loaded(model=model, environment=_environment(model, device, directory, name))
+    environment = environment_of(device, Path(__file__).parent)
+    return Loaded(model=model, environment=environment, details=_details(model, directory, name))
 
 
 def _build(
@@ -84,18 +74,14 @@ def _build(
         return build_bagel(*sources, config, attention)
 
 
-def _environment(model: Bagel, device: torch.device, directory: Path | None, preset_name: str) -> Environment:
-    commit, dirty = git_revision(Path(__file__).parent)
-    return Environment(
-        **describe_machine(device),
-        preset="checkpoint" if directory else preset_name,
-        attention=model.attention.backend,
-        commit=commit,
-        dirty=dirty,
-        weights=directory.resolve().name if directory else f"random seed {WEIGHT_SEED}",
-        params=count_parameters(model),
-        layers=model.config.llm.num_layers,
-    )
+def _details(model: Bagel, directory: Path | None, preset_name: str) -> dict[str, Scalar]:
+    return {
+        "preset": "checkpoint" if directory else preset_name,
+        "attention": model.attention.backend,
+        "weights": directory.resolve().name if directory else f"random seed {WEIGHT_SEED}",
+        "params": count_parameters(model),
+        "layers": model.config.llm.num_layers,
+    }
 
 
 def count_parameters(model: Bagel) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from bagel_perf.schema.runs import Picture
+from bagel_perf.schema.runs import Output
+from bagel_perf.subjects.outputs import Distance
 
 
 def encode_png(pixels_HW3: Tensor) -> bytes:
@@ -21,15 +21,17 @@ def encode_png(pixels_HW3: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def describe_picture(png: bytes) -> Picture:
-    """Hashes and spread (standard deviation in grey levels) of a PNG."""
+def describe_picture(png: bytes) -> Output:
+    """Describes a PNG: hashes, size, and spread (standard deviation in grey levels)."""
     pixels = read_pixels(png)
-    return Picture(
-        width=pixels.shape[1],
-        height=pixels.shape[0],
+    return Output(
+        kind="picture",
         md5=hashlib.md5(png).hexdigest(),
-        pixels_sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
+        sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
+        shape=pixels.shape,
+        num_values=pixels.shape[0] * pixels.shape[1],
         spread=float(pixels.std()),
+        is_flat=bool((pixels == pixels[0, 0]).all()),
     )
 
 
@@ -38,17 +40,7 @@ def read_pixels(png: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distance:
-    """Mean squared difference of grey levels, and the number of pixels of which any color differs."""
-
-    mse: float
-    differing_pixels: int
-
-
 def distance(png: bytes, reference: bytes) -> Distance:
     """Of two PNGs of one size."""
     ours, theirs = (read_pixels(each).astype(np.float64) for each in (png, reference))
-    return Distance(
-        mse=float(np.square(ours - theirs).mean()), differing_pixels=int((ours != theirs).any(axis=-1).sum())
-    )
+    return Distance(raw=float(np.square(ours - theirs).mean()), num_differing=int((ours != theirs).any(axis=-1).sum()))

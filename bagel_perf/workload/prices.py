@@ -14,7 +14,7 @@ from bagel_perf.schema.sites import Site
 from bagel_perf.schema.slots import SLOTS
 from bagel_perf.schema.syncs import Instrument, PriceCheck, SyncReport
 from bagel_perf.schema.variants import parse_variant
-from bagel_perf.workload.counting import slot_of
+from bagel_perf.workload.counting import part_of
 
 if TYPE_CHECKING:
     from bagel_perf.workload.syncs import Watched
@@ -50,8 +50,8 @@ def check_price(watched: Watched, watch: SyncWatch, report: SyncReport) -> SyncR
         note = "no price to test: no slot of the best rung would remove the top sites"
         return replace(report, notes=(*report.notes, note))
     slot, stage = top
-    sites = [site for site in report.sites if slot_of(tuple(site.region.split("/"))) == slot]
-    price_ms = watch.price_ms(lambda site: slot_of(tuple(site.region.split("/"))) == slot)
+    sites = [site for site in report.sites if _slot_of(site) == slot]
+    price_ms = watch.price_ms(lambda site: _slot_of(site) == slot)
     predicted_ms = without_instrument(price_ms, sum(site.count for site in sites), report.instrument)
     if predicted_ms is None:
         return report
@@ -82,7 +82,7 @@ def overlap(predicted_ms: Price, measured_ci_ms: Price | None) -> bool | None:
 def _top_slot(report: SyncReport, variant: str) -> tuple[str, str] | None:
     """Slot and stage of the site that lost most GPU time and that a mixture can do without."""
     for site in report.sites:
-        slot = slot_of(tuple(site.region.split("/")))
+        slot = _slot_of(site)
         if site.allowed is None and slot in SLOTS and _can_mix(f"{variant}+{slot}"):
             return slot, site.region.split("/")[0]
     return None
@@ -112,3 +112,7 @@ def _savings_ms(watched: Watched, mixture: str, stage: str) -> Sequence[float]:
 def priced(sites: Sequence[Site], instrument: Instrument) -> tuple[Site, ...]:
     """Sites of a profiled run with the prices of a plain one."""
     return tuple(replace(site, price_ms=without_instrument(site.price_ms, site.count, instrument)) for site in sites)
+
+
+def _slot_of(site: Site) -> str:
+    return part_of(tuple(site.region.split("/")), SLOTS)

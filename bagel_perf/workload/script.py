@@ -1,9 +1,9 @@
-"""Runs somebody's Python program and watches it, on a GPU or on the simulated device.
+"""Runs somebody's Python program, or a target, and watches it, on a GPU or on the simulated device.
 
-Started as ``python -m bagel_perf.workload.script ORDER TARGET ARGS...``, where ORDER is a ``ScriptOrder`` as JSON. The
-program keeps its streams, its arguments and its exit code; the report, or the error that kept it from being watched,
+Started by ``start`` with ORDER TARGET ARGS..., where ORDER is a ``ScriptOrder`` as JSON (see ``pythons``). The program
+keeps its streams, its arguments and its exit code; the report, or the error that kept it from being watched,
 goes to the file that the order names. CUDA is in use before the program begins, so CUDA_VISIBLE_DEVICES has to be set
-outside of it.
+outside of it. Of a target the stages are watched; what its ``setup`` waited for is told and not counted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
@@ -32,6 +33,7 @@ from bagel_perf.schema.store import write_json_atomic
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.workload.prices import priced
 from bagel_perf.workload.program import run_program
+from bagel_perf.workload.target import Prepared, prepare
 
 
 def main() -> int:
@@ -42,13 +44,15 @@ def main() -> int:
     codes: list[int] = []
     try:
         # Never closed: daemon threads of the program end with the process, and not before.
-        report = run_order(order, ExitStack(), ledger, codes.append)
-        _write(order, {"report": report.to_json()})
+        _write(order, run_order(order, ExitStack(), ledger, codes.append))
     except BagelPerfError as problem:
         if not codes:
             _write(order, {"error": error_to_json(problem)})
             return problem.exit_code
         ledger.slot({"failed": str(problem)})
+    except KeyboardInterrupt:  # while a target was set up
+        if not codes:
+            return INTERRUPTED
     except Exception as problem:  # the program may have left anything behind: what was counted is in the ledger
         if not codes:
             raise
@@ -60,10 +64,11 @@ def _write(order: ScriptOrder, outcome: dict[str, Any]) -> None:
     write_json_atomic(Path(order.report_path), outcome)
 
 
-def run_order(order: ScriptOrder, device: ExitStack, ledger: Ledger, end: Callable[[int], None]) -> SyncReport:
-    """What was seen of the program; ``end`` is told its exit code. ``EnvironmentUnfit`` where it cannot run as ordered.
+def run_order(order: ScriptOrder, device: ExitStack, ledger: Ledger, end: Callable[[int], None]) -> dict[str, Any]:
+    """What was seen of the program, and the error of a target, as JSON; ``end`` is told the exit code.
 
-    The simulated device is opened in ``device``, for as long as threads of the program may run.
+    The simulated device is opened in ``device``, for as long as threads of the program may run. Raises
+    ``EnvironmentUnfit`` where it cannot run as ordered.
     """
     has_gpu = torch.cuda.is_available()
     if order.device == "cuda" and not has_gpu:
@@ -73,22 +78,29 @@ def run_order(order: ScriptOrder, device: ExitStack, ledger: Ledger, end: Callab
         raise EnvironmentUnfit("the simulated device has no trace to keep", remedy="drop --keep-trace, or use a GPU")
     if not uses_gpu:
         device.enter_context(SimulatedCuda())
-    report = watched(order, ledger, end, profile=order.profile and uses_gpu)
+    prepared = None if order.run is None else prepare(order.run)
+    report = watched(order, ledger, end, prepared, profile=order.profile and uses_gpu)
+    if prepared is not None:
+        report = prepared.told(report)
     if uses_gpu and report.exit_code != INTERRUPTED:
         report = with_instrument(report, profile=order.profile)
-    return report
+    error = None if prepared is None else prepared.error
+    return {"report": report.to_json(), **({} if error is None else {"error": error_to_json(error)})}
 
 
-def watched(order: ScriptOrder, ledger: Ledger, end: Callable[[int], None], *, profile: bool) -> SyncReport:
-    """What was seen of the program; one that fails is reported as far as it came."""
+def watched(
+    order: ScriptOrder, ledger: Ledger, end: Callable[[int], None], prepared: Prepared | None, *, profile: bool
+) -> SyncReport:
+    """What was seen of the program, or of what was prepared; one that fails is reported as far as it came."""
     code, owner = 0, os.getpid()
+    run = partial(run_program, sys.argv[0], is_module=order.is_module) if prepared is None else prepared.run
     keep = None if order.trace_path is None else Path(order.trace_path)
     with (
         suppress(SyncBudgetExceeded, Inconclusive),
         watching(order.budgets, order.quiet_ops, profile=profile, keep_trace=keep, ledger=ledger) as watch,
         nullcontext() if profile else _reporting_at_once(order, watch),
     ):
-        code = run_program(sys.argv[0], is_module=order.is_module)
+        code = run()
         if os.getpid() != owner:  # a fork that ran to the end of the program
             end_at_once(code)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on there is a report to finish
@@ -153,5 +165,6 @@ def end_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Runs the order of the command line, and ends the process."""
     _end(main())

@@ -1,142 +1,146 @@
-"""A comparison under way: what it runs on, what it has shown, and each request as a case of it."""
+"""A comparison under way: what it runs on, what it has shown, and each case of it."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from bagel_perf.harness.measure import Subject
-from bagel_perf.model.bagel import Bagel
-from bagel_perf.model.preprocess import picture_of
 from bagel_perf.schema.conditions import Conditions
-from bagel_perf.schema.events import Event, InputEvent, ProgressEvent, RunEvent
+from bagel_perf.schema.events import Event, ProgressEvent, RunEvent
+from bagel_perf.schema.outlines import Outline
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Measurement, Picture, Purpose, Run, SyncDevice
+from bagel_perf.schema.runs import Measurement, Output, Purpose, Run, SyncDevice
 from bagel_perf.schema.sites import Site
-from bagel_perf.schema.store import writing
-from bagel_perf.schema.variants import parse_variant
-from bagel_perf.workload.bind import bind, with_regions
-from bagel_perf.workload.edit import RequestInputs, edit_subject, request_inputs
-from bagel_perf.workload.pictures import Distance, describe_picture, distance, encode_png
-from kernels_optimized.captured.loop import CapturedLoop
+from bagel_perf.schema.store import slug, writing
+from bagel_perf.schema.tolerances import Tolerance
+from bagel_perf.subjects.outputs import Distance
+from bagel_perf.workload.bench import Bench
+from bagel_perf.workload.turns import Turns
 
 Emit = Callable[[Event], None]
 
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One plan under way. ``paths`` maps the md5 of each picture already written to its file.
+    """One plan under way. ``paths`` maps the md5 of each output already written to its file.
 
-    ``references`` holds the first variant's first picture of each width, height and seed.
+    ``references`` holds the first variant's first value of each case and seed, where a tolerance needs it.
     """
 
     plan: Plan
-    model: Bagel
+    bench: Bench
     emit: Emit
     rounds: range
     num_warmups: int
+    turns: Turns
     paths: dict[str, str] = field(default_factory=dict)
-    references: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    references: dict[tuple[str, int], Any] = field(default_factory=dict)
     num_runs: int = field(init=False)
     num_done: int = 0
 
     def __post_init__(self) -> None:
-        variants, proves = self.plan.measured, self.plan.process == 0
-        num_proofs = sum(3 + self.on_cuda + (recorded_loop(variant) is not None) for variant in variants)
-        num_timed = sum(map(self.num_warmups_of, variants)) + 2 * len(self.rounds) * (len(variants) + 1)
-        self.num_runs = len(self.plan.requests) * (num_proofs * proves + num_timed) + self.on_cuda * proves
+        own, proves = self.own, self.plan.process == 0
+        has_control = self.outline.measured[0] in own
+        num_proofs = sum(3 + self.on_cuda + self.bench.records(variant) for variant in own)
+        num_timings = min(len(self.outline.stages), 2)
+        num_timed = sum(map(self.num_warmups_of, own)) + num_timings * len(self.rounds) * (len(own) + has_control)
+        floors = self.on_cuda * proves * self.outline.is_bagel
+        self.num_runs = len(self.outline.cases) * (num_proofs * proves + num_timed) + floors
+
+    @property
+    def outline(self) -> Outline:
+        return self.bench.outline
 
     @property
     def on_cuda(self) -> bool:
-        return self.model.device.type == "cuda"
+        return self.bench.device.type == "cuda"
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The variants that run in this process, in the order of the outline."""
+        return tuple(name for name in self.outline.measured if self.turns.is_own(name))
 
     def num_warmups_of(self, variant: str) -> int:
         """Runs before those that are timed: at least one in which a variant records its steps, or is held to later."""
-        is_held_to = self.has_tolerance and variant == self.plan.variants[0]
-        return max(self.num_warmups, is_held_to or recorded_loop(variant) is not None)
+        is_held_to = self.has_tolerance and variant == self.outline.measured[0]
+        return max(self.num_warmups, is_held_to or self.bench.records(variant))
 
     @property
     def has_tolerance(self) -> bool:
-        """Whether any variant is held to the first by the distance of their pictures."""
-        return any(parse_variant(name).min_psnr_db is not None for name in self.plan.measured)
+        """Whether any variant is held to the first by the distance of their outputs."""
+        return any(each.tolerance is not None for each in self.outline.variants)
 
     def progress(self, text: str) -> None:
         """Announces the next run, of all that the plan holds."""
         self.emit(ProgressEvent(text=text, done=self.num_done, total=self.num_runs))
         self.num_done += 1
 
-    def keep(self, png: bytes, variant: str) -> Picture:
-        """Describes a picture, and writes the first of each md5 into the plan's folder."""
-        picture = describe_picture(png)
-        if picture.md5 not in self.paths:
-            path = Path(self.plan.image_dir) / f"{picture.width}x{picture.height}_{variant}_{picture.md5[:8]}.png"
+    def keep(self, value: Any, output: Output, case: str, what: str) -> Output:
+        """Writes the first value of each md5 into the plan's folder; gives the output with its file."""
+        if value is not None and output.md5 not in self.paths:
+            content, suffix = self.bench.encode(value)
+            path = Path(self.plan.image_dir) / f"{slug(case)}_{slug(what)}_{output.md5[:8]}{suffix}"
             with writing(path):
-                path.write_bytes(png)
-            self.paths[picture.md5] = path.name
-        return replace(picture, path=self.paths[picture.md5])
+                path.write_bytes(content)
+            self.paths[output.md5] = path.name
+        return replace(output, path=self.paths.get(output.md5))
 
-    def distance(self, png: bytes, variant: str, place: tuple[int, int, int]) -> Distance | None:
-        """Of a picture from the reference's of the same (width, height, seed); None where there is none yet."""
-        if variant == self.plan.variants[0]:
-            self.references.setdefault(place, png)
+    def distance(
+        self, value: Any, variant: str, place: tuple[str, int], tolerance: Tolerance | None
+    ) -> Distance | None:
+        """Of a value from the reference's of the same (case, seed); None where there is none yet, or nobody asks."""
+        if tolerance is None and self.outline.is_bagel:
+            tolerance = OF_PICTURES
+        elif not self.has_tolerance:
+            return None
+        if variant == self.outline.measured[0] and place not in self.references:
+            self.references[place] = value
+            self._lend(value, place)
         reference = self.references.get(place)
         if reference is None:
+            reference = self._borrowed(place)
+        if reference is None or value is None or tolerance is None:
             return None
-        return Distance(mse=0.0, differing_pixels=0) if png == reference else distance(png, reference)
+        return self.bench.distance(value, reference, tolerance)
+
+    def _lend(self, value: Any, place: tuple[str, int]) -> None:
+        """Leaves a reference where the processes that share the comparison find it."""
+        if self.turns.own is not None and self.has_tolerance and value is not None:
+            content, suffix = self.bench.encode(value)
+            Path(self.plan.image_dir, f"{_lent_name(place)}{suffix}").write_bytes(content)
+
+    def _borrowed(self, place: tuple[str, int]) -> Any:
+        if self.turns.own is None:
+            return None
+        found = sorted(Path(self.plan.image_dir).glob(f"{_lent_name(place)}.*"))
+        return self.bench.decode(found[0].read_bytes(), found[0].suffix) if found else None
+
+
+def _lent_name(place: tuple[str, int]) -> str:
+    return f"reference-{slug(place[0])}-{place[1]}"
+
+
+OF_PICTURES = Tolerance(kind="psnr", limit=1.0)
+"""How pictures are held to each other where nothing but the number of pixels that differ is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One request of a session; host inputs are made once for each seed."""
+    """One case of a session."""
 
     session: Session
-    request: Request
-    inputs_of: Callable[[int], RequestInputs]
-
-    @classmethod
-    def of(cls, session: Session, request: Request, weights: Path | None) -> Case:
-        """UsageError where the checkpoint does not serve the request."""
-        inputs_of = functools.lru_cache(maxsize=2)(
-            lambda seed: request_inputs(request, session.model.config, weights, seed)
-        )
-        inputs_of(request.seed)
-        return cls(session=session, request=request, inputs_of=inputs_of)
-
-    @property
-    def label(self) -> str:
-        return f"{self.request.width}x{self.request.height}"
-
-    @property
-    def inputs(self) -> RequestInputs:
-        """Those of the request's own seed."""
-        return self.inputs_of(self.request.seed)
-
-    def send_input(self) -> None:
-        """The picture to edit, where there is one."""
-        picture = self.inputs.picture
-        if picture is not None:
-            png = encode_png(picture_of(picture.vae_pixels))
-            self.session.emit(InputEvent(picture=self.session.keep(png, "input")))
-
-    def subject(self, variant: str, seed: int | None = None) -> Subject:
-        """The request under a variant, with its own seed or another."""
-        inputs = self.inputs_of(self.request.seed if seed is None else seed)
-        return edit_subject(self.session.model, inputs, bind(variant))
-
-    def marked_subject(self, model: Bagel, variant: str) -> Subject:
-        """The subject with a region around each slot, on this model or another copy of its tensors."""
-        return edit_subject(model, self.inputs, with_regions(bind(variant)))
+    name: str
 
     def record(
         self,
         purpose: Purpose,
         variant: str,
-        png: bytes,
-        measurements: tuple[Measurement, ...] = (),
+        value: Any,
+        measurements: Sequence[Measurement] = (),
         *,
+        output: Output | None = None,
         seed: int | None = None,
         round: int | None = None,
         sync_device: SyncDevice | None = None,
@@ -145,34 +149,28 @@ class Case:
         again: bool = False,
         conditions: Conditions | None = None,
     ) -> Run:
-        """Sends off one run, of the request's own seed unless another is named."""
-        width, height = self.request.width, self.request.height
-        seed = self.request.seed if seed is None else seed
-        apart = self.session.distance(png, variant, (width, height, seed))
-        is_held = apart is not None and parse_variant(variant).min_psnr_db is not None
+        """Sends off one run, of the outline's seed unless another is named; ``output`` describes it already."""
+        session = self.session
+        seed = session.outline.seed if seed is None else seed
+        tolerance = session.outline.tolerance_of(variant)
+        found = session.bench.describe(value) if output is None else output
+        apart = session.distance(value, variant, (self.name, seed), tolerance)
         run = Run(
             purpose=purpose,
             variant=variant,
-            width=width,
-            height=height,
+            case=self.name,
             seed=seed,
             round=round,
             sync_device=sync_device,
-            measurements=measurements,
-            picture=self.session.keep(png, variant),
+            measurements=tuple(measurements),
+            output=session.keep(value if seed == session.outline.seed else None, found, self.name, variant),
             captures_ms=captures_ms,
             sites=sites,
             again=again,
-            process=self.session.plan.process,
+            process=session.plan.process,
             conditions=conditions,
-            mse=apart.mse if apart is not None and is_held else None,
-            differing_pixels=None if apart is None else apart.differing_pixels,
+            distance=apart.raw if apart is not None and tolerance is not None else None,
+            num_differing=None if apart is None else apart.num_differing,
         )
-        self.session.emit(RunEvent(run=run))
+        session.emit(RunEvent(run=run))
         return run
-
-
-def recorded_loop(variant: str) -> CapturedLoop | None:
-    """The slot of a variant that records its steps, if it does."""
-    loop = bind(variant).denoise_loop
-    return loop if isinstance(loop, CapturedLoop) else None

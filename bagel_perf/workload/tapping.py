@@ -17,7 +17,7 @@ from torch import Tensor
 from bagel_perf.harness.simulated.tensor import hidden, to_plain
 from bagel_perf.model.contracts import Denoising, Slots
 from bagel_perf.model.denoise import DenoiseState
-from bagel_perf.schema.runs import Picture
+from bagel_perf.schema.runs import Output
 from bagel_perf.workload.pictures import read_pixels
 
 NUM_PROJECTIONS = 16
@@ -48,7 +48,7 @@ class Tapped:
         self.latents_print = latents_print(values_NC)
         return latents_NC
 
-    def described(self, picture: Picture, png: bytes) -> Picture:
+    def described(self, picture: Output, png: bytes) -> Output:
         """The picture with what is known of its latents, and with all fingerprints."""
         return replace(
             picture,

@@ -10,8 +10,7 @@ from bagel_perf.harness.telemetry import Telemetry
 from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.events import WarningEvent
 from bagel_perf.schema.runs import Measurement
-from bagel_perf.schema.slots import as_stage
-from bagel_perf.workload.session import Case, recorded_loop
+from bagel_perf.workload.session import Case
 
 NUM_PROOF_SEEDS = 2
 TEXTS = {time_stages: "stages", time_whole: "end to end"}
@@ -37,7 +36,7 @@ class Timed:
 def time_all(cases: Sequence[Case]) -> None:
     """Times each case in turn."""
     session = cases[0].session
-    with Telemetry(session.model.device) as telemetry:
+    with Telemetry(session.bench.device) as telemetry:
         for number, case in enumerate(cases):
             time_variants(case, telemetry, session.plan.order_seed + number)
     if telemetry.warning is not None:
@@ -46,36 +45,44 @@ def time_all(cases: Sequence[Case]) -> None:
 
 def time_variants(case: Case, telemetry: Telemetry, order_seed: int) -> None:
     """Warms up, then times every arm once a round, in random order, all with the seeds of the round."""
-    session, plan = case.session, case.session.plan
-    for variant in plan.measured:
+    session = case.session
+    measured = session.outline.measured
+    for variant in measured:
         for _ in range(session.num_warmups_of(variant)):
-            warm_up(case, variant, "warm-up")
-    arms = (*(Arm(variant=variant) for variant in plan.measured), Arm(variant=plan.variants[0], again=True))
+            if session.turns.take(variant):
+                warm_up(case, variant, "warm-up")
+    arms = (*(Arm(variant=variant) for variant in measured), Arm(variant=measured[0], again=True))
     found: list[Timed] = []
+    num_timed = 0
     for number, arm in shuffled_rounds(arms, session.rounds.stop, order_seed):
         if number in session.rounds:
-            found += _time_arm(case, arm, number, telemetry)
-            if len(found) == 2 * len(arms):
+            if session.turns.take(arm.variant):
+                found += _time_arm(case, arm, number, telemetry)
+            num_timed += 1
+            if num_timed % len(arms) == 0:
                 _record(case, found, number)
                 found = []
 
 
 def warm_up(case: Case, variant: str, what: str) -> None:
     """An untimed run, in which a variant that records its steps does so, so that no other pays for it."""
-    case.session.progress(f"{case.label} {variant}: {what}")
-    png, loop = run_stages(case.subject(variant)), recorded_loop(variant)
-    case.record("warmup", variant, png, captures_ms=() if loop is None else loop.take_captures())
+    case.session.progress(f"{case.name} {variant}: {what}")
+    bench = case.session.bench
+    value = run_stages(bench.subject(variant, case.name, case.session.outline.seed))
+    case.record("warmup", variant, value, captures_ms=bench.take_recordings_ms(variant))
 
 
 def _time_arm(case: Case, arm: Arm, number: int, telemetry: Telemetry) -> list[Timed]:
     session = case.session
-    clock = WallClock(device=session.model.device)
+    clock = WallClock(device=session.bench.device)
     found = []
-    for timing, seed in zip((time_stages, time_whole), seeds_of(case.request.seed, number), strict=True):
-        session.progress(f"{case.label} {arm.variant}: round {number + 1}, {TEXTS[timing]}")
-        outcome = timing(case.subject(arm.variant, seed), clock, telemetry)
+    for timing, seed in zip((time_stages, time_whole), seeds_of(session.outline.seed, number), strict=True):
+        if timing is time_stages and len(session.outline.stages) < 2:
+            continue  # a single stage is the whole
+        session.progress(f"{case.name} {arm.variant}: round {number + 1}, {TEXTS[timing]}")
+        outcome = timing(session.bench.subject(arm.variant, case.name, seed), clock, telemetry)
         found.append(Timed(arm=arm, seed=seed, outcome=outcome))
-        _refuse_recording(arm.variant)
+        _refuse_recording(case, arm.variant)
     return found
 
 
@@ -89,28 +96,31 @@ def seeds_of(first: int, number: int) -> tuple[int, int]:
 
 
 def _record(case: Case, found: Sequence[Timed], number: int) -> None:
-    """Sends off a round, the first variant's runs before the others, which may be held to their pictures."""
-    first = case.session.plan.variants[0]
-    for timed in sorted(found, key=lambda each: each.arm.variant != first):
-        latencies = tuple(
-            Measurement(stage=as_stage(name), latency_ms=ms) for name, ms in timed.outcome.latency_ms.items()
-        )
-        case.record(
-            "timed",
-            timed.arm.variant,
-            timed.outcome.output,
-            latencies,
-            seed=timed.seed,
-            round=number,
-            again=timed.arm.again,
-            conditions=timed.outcome.reading,
-        )
+    """Sends off a round, the first variant's runs before the others, which may be held to its outputs."""
+    session = case.session
+    for variant in session.outline.measured:
+        if session.turns.take(variant):
+            for timed in (each for each in found if each.arm.variant == variant):
+                _record_one(case, timed, number)
 
 
-def _refuse_recording(variant: str) -> None:
+def _record_one(case: Case, timed: Timed, number: int) -> None:
+    latencies = [Measurement(stage=name, latency_ms=ms) for name, ms in timed.outcome.latency_ms.items()]
+    case.record(
+        "timed",
+        timed.arm.variant,
+        timed.outcome.output,
+        latencies,
+        seed=timed.seed,
+        round=number,
+        again=timed.arm.again,
+        conditions=timed.outcome.reading,
+    )
+
+
+def _refuse_recording(case: Case, variant: str) -> None:
     """A run that recorded a graph has a latency that no later run has: it ends the comparison."""
-    loop = recorded_loop(variant)
-    if loop is not None and loop.take_captures():
+    if case.session.bench.take_recordings_ms(variant):
         raise RunFailed(
             "a timed run recorded a graph",
             value=variant,

@@ -7,13 +7,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TextIO
 
 from bagel_perf.harness.gpu_lock import gpu_lock
 from bagel_perf.schema.errors import BagelPerfError, RunFailed
 from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, ProgressEvent, WarningEvent, to_line
 from bagel_perf.schema.plans import Plan
-from bagel_perf.workload.gate_process import run_gate_process
 
 Emit = Callable[[Event], None]
 
@@ -44,15 +44,29 @@ def main() -> int:
 
 def _run(plan: Plan, emit: Emit) -> None:
     if plan.kind == "gate":
+        from bagel_perf.workload.gate_process import run_gate_process
+
         run_gate_process(plan, emit, as_failure)
         return
     _run_measurement(plan, emit)
 
 
 def _run_measurement(plan: Plan, emit: Emit) -> None:
-    # Not on top of the file: what the gate counts it imports once its device is open.
+    # Not on top of the file: what the gate counts it imports once its device is open, and files know no BAGEL.
     from bagel_perf.workload.compare import run_compare
-    from bagel_perf.workload.loading import load, resolve_device
+    from bagel_perf.workload.devices import resolve_device
+    from bagel_perf.workload.turns import Turns
+
+    turns = Turns(emit=emit, own=plan.own or None, permits=sys.stdin)
+    if plan.targets:
+        from bagel_perf.workload.files import FileBench
+
+        device = resolve_device(plan.device)
+        with gpu_lock(device) if plan.is_first else nullcontext():
+            run_compare(plan, FileBench(plan=plan, device=device), turns, emit)
+        return
+    from bagel_perf.workload.bagel import BagelBench
+    from bagel_perf.workload.loading import load
     from bagel_perf.workload.syncs import run_syncs
     from bagel_perf.workload.verify import run_verify
 
@@ -68,7 +82,7 @@ def _run_measurement(plan: Plan, emit: Emit) -> None:
         if plan.kind == "syncs":
             run_syncs(plan, loaded, emit)
         else:
-            run_compare(plan, loaded, emit)
+            run_compare(plan, BagelBench(plan=plan, loaded=loaded), turns, emit)
 
 
 def _claim_stdout() -> TextIO:
@@ -91,5 +105,10 @@ def as_failure(error: Exception) -> RunFailed:
     return failure
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Ends the process with the code of ``main``."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    start()

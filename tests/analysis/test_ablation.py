@@ -16,7 +16,7 @@ from bagel_perf.schema.ablations import Ablation, Saving
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 RUNG = "pr3987"
 SAVES = {
@@ -62,10 +62,12 @@ def measured(
     everything = replace(PLAN, variants=PLAN.measured, ablate=False)
     runs = [timed(run) for run in make_runs(everything, pairs)]
     runs = [
-        replace(run, picture=replace(run.picture, md5="0")) if wrong and run.variant == wrong else run for run in runs
+        replace(run, output=replace(run.output, md5="0")) if wrong and run.variant == wrong else run for run in runs
     ]
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=pairs, warmup=1, processes=pairs)
-    return build_result(PLAN, ENVIRONMENT, runs, session)
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=pairs, warmup=1, order_seed=0, processes=pairs
+    )
+    return build_result(make_outline(PLAN), ENVIRONMENT, runs, session)
 
 
 def adding_up(slots: frozenset[str]) -> float:
@@ -189,8 +191,10 @@ def test_a_mixture_with_a_wrong_picture_saves_nothing_and_fails_the_comparison()
 def test_a_missing_mixture_is_incomplete() -> None:
     full = measured(adding_up)
     runs = [run for run in full.runs if run.variant != PLAN.measured[-1]]
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
-    result = build_result(PLAN, ENVIRONMENT, runs, session)
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, order_seed=0, processes=6
+    )
+    result = build_result(make_outline(PLAN), ENVIRONMENT, runs, session)
     assert (result.verdict, result.exit_code) == ("incomplete", 6)
 
 
@@ -215,8 +219,10 @@ def test_mixtures_stand_in_the_tables_of_slots_and_pictures_alone() -> None:
 
 def test_steps_are_from_each_variant_to_the_next() -> None:
     plan = replace(make_plan(variants=("baseline", "pr3987", "sync_free")), ladder=True)
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
-    result = build_result(plan, ENVIRONMENT, list(make_runs(plan, 6)), session)
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, order_seed=0, processes=6
+    )
+    result = build_result(make_outline(plan), ENVIRONMENT, list(make_runs(plan, 6)), session)
     steps = {(step.reference, step.candidate): step.delta_pct for step in result.steps if step.stage == "dit"}
     assert steps == pytest.approx({("baseline", "pr3987"): -10.0, ("pr3987", "sync_free"): -100 / 3})
     row = next(table for table in result_tables(result) if "ladder" in table.title).rows[5]

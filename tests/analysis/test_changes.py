@@ -15,7 +15,7 @@ from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.results import Delta, Result
 from bagel_perf.schema.runs import Measurement, Run
 from bagel_perf.schema.slots import STAGES, Stage
-from scripted import ENVIRONMENT, make_plan, make_run, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
 PLAN = make_plan(variants=("baseline", "sync_free"))
 COOL = Conditions(window_ms=1.0, num_samples=4, sm_clock_mhz=1900.0, energy_j=900.0, power_w=600.0)
@@ -40,22 +40,27 @@ def result_of(latency: Latency, num_rounds: int = 8, hot: Sequence[int] = (), ho
             is_hot = number in hot and variant == hot_variant and not again
             runs.append(timed(number, variant, latency, again=again, conditions=heated if is_hot else COOL))
     session = Session(
-        command="bagel-perf", created="2026-11-27T00:00:00+00:00", pairs=num_rounds, warmup=1, processes=num_rounds
+        command="bagel-perf",
+        created="2026-11-27T00:00:00+00:00",
+        pairs=num_rounds,
+        warmup=1,
+        order_seed=0,
+        processes=num_rounds,
     )
-    return build_result(PLAN, ENVIRONMENT, runs, session)
+    return build_result(make_outline(PLAN), ENVIRONMENT, runs, session)
 
 
 def wobble(number: int) -> float:
     return 1 + 0.002 * ((7 * number) % 5 - 2)
 
 
-def faster(variant: str, number: int, stage: Stage, again: bool) -> float:
+def faster(variant: str, number: int, stage: str, again: bool) -> float:
     """The control wobbles about the first; ar takes 100 ms, dit 1000, e2e both."""
     base = {"ar": 100.0, "dit": 1000.0, "e2e": 1100.0}[stage]
     return base * (0.9 if variant == "sync_free" else 1.0) * (wobble(number + 2) if again else wobble(number))
 
 
-def delta(result: Result, stage: Stage) -> Delta:
+def delta(result: Result, stage: str) -> Delta:
     return next(each for each in result.deltas if each.stage == stage)
 
 
@@ -76,7 +81,7 @@ def test_a_first_variant_that_differs_from_itself_voids_every_verdict() -> None:
     result = result_of(lambda v, n, s, again: faster(v, n, s, again) * (1.05 if again else 1.0), num_rounds=10)
     assert {each.verdict for each in result.deltas} == {"invalid"}
     assert (result.verdict, result.exit_code) == ("invalid", 5)
-    assert any("dit at 256: the first variant differs from itself" in line for line in verdict_lines(result))
+    assert any("dit at 256x256: the first variant differs from itself" in line for line in verdict_lines(result))
 
 
 def test_a_pair_is_dropped_by_its_conditions_and_never_by_its_latency() -> None:
@@ -98,7 +103,7 @@ def test_over_a_quarter_dropped_is_invalid(hot: tuple[int, ...], verdict: str) -
 def test_verdicts_of_one_table_hold_together() -> None:
     """Six processes of one sign, one of them nearly 0, beside a stage that is noisier: by itself it would be shown."""
 
-    def close(variant: str, number: int, stage: Stage, again: bool) -> float:
+    def close(variant: str, number: int, stage: str, again: bool) -> float:
         change = {"ar": (1e-5, 0.03, 0.02, 0.04, 0.01, 0.05)[number], "dit": 0.3 * (-1) ** number, "e2e": 0.0}[stage]
         return faster("baseline", number, stage, again) * (1 + float(change) * (variant == "sync_free"))
 
@@ -112,10 +117,10 @@ def test_verdicts_of_one_table_hold_together() -> None:
 
 def test_older_results_take_every_round_for_itself_and_judge_by_the_interval_alone() -> None:
     runs = [replace(run, process=0) for run in result_of(faster).runs]
-    session = Session(command="", created="", pairs=8, warmup=1, unit="pair")
-    old = build_result(PLAN, ENVIRONMENT, runs, session)
+    session = Session(command="", created="", pairs=8, warmup=1, order_seed=0, unit="pair")
+    old = build_result(make_outline(PLAN), ENVIRONMENT, runs, session)
     assert (delta(old, "dit").num_processes, delta(old, "dit").verdict) == (8, "improved")
-    new = build_result(PLAN, ENVIRONMENT, runs, replace(session, unit="process"))
+    new = build_result(make_outline(PLAN), ENVIRONMENT, runs, replace(session, unit="process"))
     assert (delta(new, "dit").num_processes, delta(new, "dit").verdict) == (1, "inconclusive")
 
 
@@ -126,7 +131,7 @@ def test_fewer_than_six_processes_give_no_verdict() -> None:
 
 
 def test_what_one_stage_loses_and_the_other_gains_is_told() -> None:
-    def hidden(variant: str, number: int, stage: Stage, again: bool) -> float:
+    def hidden(variant: str, number: int, stage: str, again: bool) -> float:
         change = {"ar": -50.0, "dit": +50.0, "e2e": 0.0}[stage] if variant == "sync_free" else 0.0
         return faster("baseline", number, stage, again) + change
 
@@ -140,7 +145,7 @@ def test_what_one_stage_loses_and_the_other_gains_is_told() -> None:
 def test_a_whole_that_takes_another_time_than_its_stages_makes_the_run_invalid(more_ms: float) -> None:
     """As where the whole finds a prefill that its stages have left in a cache."""
 
-    def apart(variant: str, number: int, stage: Stage, again: bool) -> float:
+    def apart(variant: str, number: int, stage: str, again: bool) -> float:
         more = more_ms if variant == "sync_free" and stage == "e2e" else 0.0
         return faster("baseline", number, stage, again) + more
 
@@ -152,7 +157,7 @@ def test_a_whole_that_takes_another_time_than_its_stages_makes_the_run_invalid(m
 
 def test_a_disagreement_within_noise_or_of_one_percent_is_none_and_on_a_cpu_it_is_told_only() -> None:
     def apart(share: float) -> Latency:
-        def latency(variant: str, number: int, stage: Stage, again: bool) -> float:
+        def latency(variant: str, number: int, stage: str, again: bool) -> float:
             return faster("baseline", number, stage, again) * (1 + share * (stage == "e2e"))
 
         return latency
@@ -162,8 +167,8 @@ def test_a_disagreement_within_noise_or_of_one_percent_is_none_and_on_a_cpu_it_i
     assert {each.state for each in noisy.stage_sums} == {"agree"}
     gpu = result_of(apart(0.03))
     assert (gpu.verdict, gpu.exit_code) == ("invalid", 5)
-    session = Session(command="", created="", pairs=8, warmup=1, processes=8)
-    on_cpu = build_result(PLAN, replace(ENVIRONMENT, device_kind="cpu"), gpu.runs, session)
+    session = Session(command="", created="", pairs=8, warmup=1, order_seed=0, processes=8)
+    on_cpu = build_result(make_outline(PLAN), replace(ENVIRONMENT, device_kind="cpu"), gpu.runs, session)
     assert (on_cpu.verdict, on_cpu.exit_code) == ("pass", 0)
     assert any("as it may on a CPU" in line for line in verdict_lines(on_cpu))
 

@@ -22,8 +22,8 @@ PURPOSES: tuple[Purpose, ...] = ("repeat", "other_seed")
 def run(purpose: Purpose, variant: str = "baseline", *, latents: str = "", picture: str = "") -> Run:
     """A run whose latents and picture follow from its seed, unless they are given."""
     made = make_run(purpose, variant, REQUEST)
-    shown = replace(made.picture, latents_sha256=latents or f"latents of {made.seed}")
-    return replace(made, picture=replace(shown, md5=picture, pixels_sha256=picture) if picture else shown)
+    shown = replace(made.output, latents_sha256=latents or f"latents of {made.seed}")
+    return replace(made, output=replace(shown, md5=picture, sha256=picture) if picture else shown)
 
 
 def messages(*runs: Run) -> list[str]:
@@ -48,7 +48,7 @@ def test_alike_pictures_of_different_seeds_are_placed_before_or_behind_the_laten
 
 def test_of_flat_pictures_no_more_is_said_than_that_they_are_flat() -> None:
     runs = [run(purpose, latents="nothing", picture="flat") for purpose in PURPOSES]
-    flat = [replace(each, picture=replace(each.picture, spread=0.0)) for each in runs]
+    flat = [replace(each, output=replace(each.output, spread=0.0)) for each in runs]
     assert [message.partition(" (")[0] for message in messages(*flat)] == [
         "baseline at 48x64 gives the same picture for different seeds",
         "baseline at 48x64 gives a flat picture",

@@ -53,7 +53,7 @@ def test_a_change_is_held_to_its_limit(change: float, verdict: str, code: int) -
     report = judged(make_result({"sync_free": {"dit": change}}))
     assert (report.verdict, report.exit_code) == (verdict, code)
     (cell,) = report.cells
-    assert (cell.res, cell.stage, cell.variant, cell.num_pairs) == (256, "dit", "sync_free", 10)
+    assert (cell.case, cell.stage, cell.variant, cell.num_pairs) == ("256x256", "dit", "sync_free", 10)
     assert cell.change == pytest.approx(change, abs=0.1)
     assert GateReport.from_json(report.to_json()) == report
 
@@ -63,7 +63,7 @@ def test_a_limit_in_ms_is_held_in_ms() -> None:
     assert judged(result, parse_limits(["e2e:+30ms"])).verdict == "pass"
     report = judged(result, parse_limits(["e2e:+15ms"]))
     assert report.verdict == "regressed"
-    assert "sync_free at 256: e2e +22.3 ms (" in report.findings[0].message
+    assert "sync_free at 256x256: e2e +22.3 ms (" in report.findings[0].message
 
 
 def test_a_stage_cannot_hide_behind_another() -> None:
@@ -71,7 +71,7 @@ def test_a_stage_cannot_hide_behind_another() -> None:
     report = judged(make_result({"sync_free": {"ar": -50.0, "dit": 5.0, "e2e": 0.0}}), EACH)
     assert report.exit_code == 1
     (finding,) = report.findings
-    assert finding.message.startswith("sync_free at 256: dit +5.") and finding.message.endswith("which e2e hides")
+    assert finding.message.startswith("sync_free at 256x256: dit +5.") and finding.message.endswith("which e2e hides")
     assert [cell.verdict for cell in report.cells] == ["pass", "fail", "pass"]
 
 
@@ -130,7 +130,7 @@ def test_one_variant_alone_is_judged_where_it_is_named() -> None:
     [
         (["dit:3%"], "baseline", "--variant is the reference itself (baseline); it holds sync_free"),
         (["dit:3%"], "fused", "--variant is not in the result (fused); it holds sync_free"),
-        (["512/dit:3%"], None, "limit is of a resolution that was not measured (512/dit:3%); measured: 256"),
+        (["512/dit:3%"], None, "limit is of a case that was not measured (512/dit:3%); measured: 256x256"),
     ],
 )
 def test_what_could_never_fail_is_refused(limits: list[str], variant: str | None, message: str) -> None:
@@ -148,7 +148,7 @@ def test_a_wrong_picture_outranks_every_latency(states: bool) -> None:
         result = replace(result, verdict="pass", exit_code=0, findings=(), identity=fine)
     report = judged(result)
     assert (report.exit_code, report.cells) == (3, ())
-    assert [finding.message for finding in report.findings] == ["sync_free at 256 differs from baseline"]
+    assert [finding.message for finding in report.findings] == ["sync_free at 256x256 differs from baseline"]
     assert report.checks[-1] == ("latencies", "not judged")
 
 
@@ -160,12 +160,12 @@ def test_a_result_that_ended_early_is_judged_and_does_not_pass() -> None:
     assert ("complete", "incomplete") in report.checks and len(report.cells) == 1
 
 
-def test_a_resolution_that_was_asked_for_and_never_ran_does_not_pass() -> None:
+def test_a_case_that_was_asked_for_and_never_ran_does_not_pass() -> None:
     result = make_result({"sync_free": {}}, sizes=((256, 256), (512, 512)), error=RunFailed("out of memory"))
-    half = replace(result, runs=tuple(run for run in result.runs if run.width == 256))
+    half = replace(result, runs=tuple(run for run in result.runs if run.case == "256x256"))
     report = judged(half)
     assert report.exit_code == 6
-    assert "sync_free at 512: dit has no latency that counts" in [finding.message for finding in report.findings]
+    assert "sync_free at 512x512: dit has no latency that counts" in [finding.message for finding in report.findings]
 
 
 def test_what_differs_from_itself_voids_the_verdict() -> None:
@@ -180,7 +180,8 @@ def test_what_differs_from_itself_voids_the_verdict() -> None:
     report = judged(again(2.0))
     assert report.exit_code == 5
     assert report.findings[0].message == (
-        "baseline differs from itself in now.json at 256: dit +2.00% (+2.00 to +2.00), so no change is to be believed"
+        "baseline differs from itself in now.json at 256x256: dit +2.00% (+2.00 to +2.00), "
+        "so no change is to be believed"
     )
 
 
@@ -210,8 +211,8 @@ def test_pairs_that_ran_under_other_conditions_do_not_count(num_dropped: int, co
 def test_every_committed_result_can_be_judged(path: Path) -> None:
     result = load(path)
     assert judged(result).exit_code in (0, 4)
-    best, res = result.variants[-1], result.requests[-1].width
-    report = judged(result, parse_limits([f"{res}/e2e:5%"]), best)
+    best, case = result.named[-1], result.cases[-1]
+    report = judged(result, parse_limits([f"{case}/e2e:5%"]), best)
     has_verdicts = result.processes >= MIN_PROCESSES
     assert (report.verdict, len(report.cells)) == ("pass" if has_verdicts else "inconclusive", 1)
     assert has_verdicts or "6 are needed" in report.findings[0].message
@@ -261,10 +262,11 @@ def test_unlike_machines_are_not_compared_and_each_field_is_named() -> None:
 
 def test_unlike_requests_are_not_compared() -> None:
     before = make_result({"sync_free": {}})
-    now = replace(before, requests=tuple(replace(each, steps=50) for each in before.requests))
+    asked = {case: {**each, "steps": 50} for case, each in before.subject.asked.items()}
+    now = replace(before, subject=replace(before.subject, asked=asked))
     report = judged_against(before, now)
     assert report.exit_code == 5
-    assert "at 256 steps 15 and 50" in report.findings[0].message
+    assert "at 256x256 steps 15 and 50" in report.findings[0].message
 
 
 def test_a_field_that_one_file_does_not_record_is_skipped_and_said() -> None:
@@ -281,8 +283,8 @@ def test_another_picture_than_before_outranks_every_latency() -> None:
     report = judged_against(make_result({"sync_free": {}}), make_result({"sync_free": {"dit": 9.0}}, edit=all_others))
     assert report.exit_code == 3
     assert [finding.message for finding in report.findings] == [
-        "baseline at 256 gives another picture than in before.json",
-        "sync_free at 256 gives another picture than in before.json",
+        "baseline at 256x256 gives another picture than in before.json",
+        "sync_free at 256x256 gives another picture than in before.json",
     ]
 
 
@@ -293,7 +295,7 @@ def all_others(run: Run) -> Run:
 
 def test_what_is_held_to_a_tolerance_may_show_another_picture_than_before() -> None:
     def rounded(run: Run) -> Run:
-        return replace(with_picture(run, "close"), mse=0.1 if run.variant == "close" else None)
+        return replace(with_picture(run, "close"), distance=0.1 if run.variant == "close" else None)
 
     before, now = make_result({"close": {}}, load=FLAT), make_result({"close": {}}, load=FLAT, edit=rounded)
     source = Source(result=before, name="before.json"), Source(result=now, name="now.json")
@@ -324,7 +326,7 @@ def test_what_only_one_file_holds_is_not_judged_and_said() -> None:
 
 def test_files_without_anything_in_common_are_a_usage_error() -> None:
     before = make_result({"sync_free": {}})
-    with pytest.raises(UsageError, match=r"^no resolution of now\.json is in before\.json \(64 and 256\)$"):
+    with pytest.raises(UsageError, match=r"^no case of now\.json is in before\.json \(64x64 and 256x256\)$"):
         judged_against(before, make_result({"sync_free": {}}, sizes=((64, 64),)))
     with pytest.raises(UsageError, match=r"\(fused\); both hold baseline, sync_free$"):
         judge_against(Source(result=before, name="a"), Source(result=before, name="b"), DIT, "fused")
@@ -336,7 +338,7 @@ def test_an_unfit_machine_is_told_from_a_run_that_failed() -> None:
 
 def test_a_cpu_says_that_it_predicts_nothing() -> None:
     report = judged(make_result({"sync_free": {}}, environment=CPU))
-    assert report.subject.startswith("CPU latency, tiny preset") and ON_CPU in report.notes
+    assert report.subject.startswith("CPU latency, 7b preset") and ON_CPU in report.notes
 
 
 def test_what_an_older_version_did_not_tell_makes_no_machine_unlike() -> None:

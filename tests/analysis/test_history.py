@@ -13,7 +13,7 @@ def points(*intervals: tuple[float, float] | None) -> list[Point]:
         Point(
             number=number,
             delta=Delta(
-                res=256,
+                case="256x256",
                 stage="dit",
                 reference="baseline",
                 candidate="fused",

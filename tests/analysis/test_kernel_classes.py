@@ -22,8 +22,7 @@ def component(name: str, flops: float | None, num_bytes: float | None, floor_ms:
 
 FLOORS = [
     StageFloor(
-        width=256,
-        height=256,
+        case="256x256",
         stage=stage,
         components=(
             component("gen GEMMs", 1e12, 1e9, 2.0),

@@ -12,7 +12,7 @@ from bagel_perf.analysis.work import busy_share
 from bagel_perf.schema.floors import Component, StageFloor
 from bagel_perf.schema.results import Cell
 from bagel_perf.schema.runs import DeviceWork
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 WORK = DeviceWork(launches=1, graph_launches=0, kernels=1, copies={}, busy_ms=50.0)
 
@@ -20,13 +20,15 @@ WORK = DeviceWork(launches=1, graph_launches=0, kernels=1, copies={}, busy_ms=50
 def cell() -> Cell:
     """A stage of 200 ms."""
     plan = make_plan()
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, processes=5)
-    return build_result(plan, ENVIRONMENT, list(make_runs(plan)), session).cells[0]
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, order_seed=0, processes=5
+    )
+    return build_result(make_outline(plan), ENVIRONMENT, list(make_runs(plan)), session).cells[0]
 
 
 def test_rates_are_those_of_the_floors_work_in_the_measured_time() -> None:
     parts = tuple(Component(name=name, flops=7e12, bytes=2e9, floor_ms=20.0) for name in ("a", "b"))
-    against = against_floor(200.0, StageFloor(width=256, height=256, stage="ar", components=parts))
+    against = against_floor(200.0, StageFloor(case="256x256", stage="ar", components=parts))
     assert (against.times_floor, against.tflops, against.gbps) == pytest.approx((5.0, 70.0, 20.0))
 
 

@@ -69,7 +69,7 @@ def run(pipe: Any, inputs: dict[str, Any], device: str) -> Any:
     generator = torch.Generator(device).manual_seed(0)
     options = {"height": SIZE, "width": SIZE, "num_inference_steps": NUM_STEPS, "output_type": "pt"}
     result = pipe(**placed, **options, generator=generator)
-    return result.frames if hasattr(result, "frames") else result.images
+    return result.frames if hasattr(result, "frames") else result.outputs
 
 
 def _placed(value: Any, device: str) -> Any:

@@ -18,7 +18,7 @@ from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Picture
+from bagel_perf.schema.runs import Output
 from bagel_perf.schema.store import write_json_atomic, writing
 from bagel_perf.workload.bind import bind
 from bagel_perf.workload.edit import edit_subject, request_inputs
@@ -40,7 +40,7 @@ class Bench:
     begun_s: float
     found: Json
 
-    def draw(self, rung: str, request: Request) -> Picture:
+    def draw(self, rung: str, request: Request) -> Output:
         inputs = request_inputs(request, self.model.config, self.options.weights, request.seed)
         png: bytes = run_stages(edit_subject(self.model, inputs, bind(rung)))
         return describe_picture(png)

@@ -13,7 +13,7 @@ import time
 from bagel_perf.schema.requests import Guidance, Request, Task, parse_resolution
 from bagel_perf.schema.runs import MIN_SPREAD
 from bagel_perf.schema.variants import parse_variants
-from bagel_perf.workload.session import recorded_loop
+from bagel_perf.workload.bagel import recorded_loop
 from rung_bench import Bench, Json, common_parser, prepare, run
 
 SIZES = ("256", "512", "768x1024", "1024")
@@ -44,7 +44,7 @@ def run_case(bench: Bench, request: Request) -> Json:
     num_runs, differ = run_rungs(bench, request, picture.md5, ("first", "replay"))
     guidance, res = request.guidance, f"{request.width}x{request.height}"
     asked = {"res": res, "task": request.task, "renorm": guidance.renorm, "interval": [*guidance.interval]}
-    got = {"md5": picture.md5, "spread": round(picture.spread, 2), "num_runs": num_runs, "differ": differ}
+    got = {"md5": picture.md5, "spread": round(picture.spread or 0.0, 2), "num_runs": num_runs, "differ": differ}
     return {**asked, "seed": request.seed, **got, "wall_s": round(time.perf_counter() - begun_s, 2)}
 
 

@@ -39,14 +39,14 @@ def test_a_comparison_prints_tables_and_keeps_result_and_one_picture_per_md5(
     path = only_result(tmp_path)
     assert path.parent.name.endswith("_cpu_abc1234")
     assert sorted(each.name for each in path.parent.iterdir()) == [
-        "256_baseline.png",
+        "256x256_baseline.png",
         "768x1024_baseline.png",
         "result.json",
         "summary.md",
     ]
     result = load(path)
     assert result.complete
-    assert {image.path for image in result.images} == {"256_baseline.png", "768x1024_baseline.png"}
+    assert {image.path for image in result.outputs} == {"256x256_baseline.png", "768x1024_baseline.png"}
     assert not [name for name in os.listdir("reports") if name.startswith(".")]
     out, err = capsys.readouterr()
     assert "CPU latency" in out
@@ -110,7 +110,7 @@ def test_out_is_the_folder_of_the_result_and_has_to_be_empty(use_worker: UseWork
     use_worker("good")
     assert main([*COMPARE, "--out", "a/b"]) == 0
     before = sorted(os.listdir("a/b"))
-    assert before == ["256_baseline.png", "result.json", "summary.md"]
+    assert before == ["256x256_baseline.png", "result.json", "summary.md"]
     assert main([*COMPARE, "--out", "a/b"]) == 2
     assert "not an empty folder (a/b)" in capsys.readouterr().err
     assert sorted(os.listdir("a/b")) == before
@@ -120,9 +120,9 @@ def test_a_wrong_picture_exits_with_3_and_is_kept(use_worker: UseWorker, tmp_pat
     use_worker("differ")
     assert main(COMPARE) == 3
     path = only_result(tmp_path)
-    assert {"256_baseline.png", "256_sync_free.png"} <= set(os.listdir(path.parent))
+    assert {"256x256_baseline.png", "256x256_sync_free.png"} <= set(os.listdir(path.parent))
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("error: outputs differ (sync_free at 256 differs from baseline)")
+    assert last.startswith("error: outputs differ (sync_free at 256x256 differs from baseline)")
 
 
 @pytest.mark.parametrize("behaviour", ["kill", "exit", "garbage"])
@@ -170,7 +170,6 @@ def test_a_job_that_is_stopped_keeps_what_was_measured(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "Missing command"),
         (["paint"], "paint"),
         (["compare", "--bogus"], "--bogus"),
         (["compare", "--steps", "many"], "--steps"),
@@ -317,3 +316,19 @@ def test_an_unwritable_json_is_refused_before_anything_runs(use_worker: UseWorke
     assert main([*COMPARE, "--json", path]) == 2
     assert "choose another --json" in capsys.readouterr().err
     assert not Path("reports").exists()
+
+
+def test_a_bare_call_shows_the_help_with_examples(capsys: Capture) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert "Commands:" in out and "bagel-perf compare loop.py:plain loop.py:fast" in out
+    assert main(["--version"]) == 0 and capsys.readouterr().out.startswith("bagel-perf 0.")
+    assert main(["compare", "--nothing"]) == 2 and "see bagel-perf compare --help" in capsys.readouterr().err
+
+
+def test_who_calls_the_command_line_has_its_own_signal_handlers_again() -> None:
+    """One that stayed would be inherited by every pool of processes, and hold up its end."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    assert main(["show", "nowhere"]) == 2
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+    assert before[0] is not signal.default_int_handler

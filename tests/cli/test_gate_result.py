@@ -15,7 +15,7 @@ from bagel_perf.cli import main
 from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.store import write_json_atomic
-from gated_results import make_result, with_picture
+from gated_results import make_result, with_names, with_picture
 from scripted import ENVIRONMENT
 
 Capture = pytest.CaptureFixture[str]
@@ -69,7 +69,7 @@ def test_data_is_alone_on_stdout(capsys: Capture) -> None:
         "regressed",
         ["fail", "fail"],
     )
-    assert "::error title=bagel-perf%3A regressed::sync_free at 256: dit +5.0" in err
+    assert "::error title=bagel-perf%3A regressed::sync_free at 256x256: dit +5.0" in err
 
 
 def test_a_reference_file_of_the_same_machine_is_a_reference(capsys: Capture) -> None:
@@ -105,7 +105,7 @@ def test_a_field_that_an_older_version_did_not_write_is_skipped_and_said(capsys:
     [
         (["none.json"], "result file cannot be read (none.json)"),
         (["text.json"], "result file is no JSON (text.json)"),
-        (["result.json", "--limit", "dit"], "limit is not understood ('dit'); [RES/]STAGE:N%"),
+        (["result.json", "--limit", "dit"], "limit is not understood ('dit'); [CASE/]STAGE:N%"),
         (["result.json", "--limit", "dit:3%", "--limit", "dit:4%"], "limit is given twice"),
         (["result.json", "--reference", "HEAD"], "reference is no result file (HEAD); with a result it has to be"),
         (["--reference", "result.json"], "a reference file without a result to judge (result.json)"),
@@ -145,15 +145,15 @@ def test_what_cannot_be_judged_is_one_line(arguments: list[str], message: str, c
 
 def test_a_name_of_a_variant_that_is_not_known_any_more_is_judged_too(capsys: Capture) -> None:
     renamed = [replace(run, variant="turbo") if run.variant == "sync_free" else run for run in SLOWER.runs]
-    keep("result.json", rebuilt(replace(SLOWER, variants=("baseline", "turbo"), runs=tuple(renamed))))
+    keep("result.json", rebuilt(replace(SLOWER, variants=with_names("baseline", "turbo"), runs=tuple(renamed))))
     assert main(["gate", "result.json", "--limit", "dit:3%"]) == 1
-    assert "regressed: turbo at 256: dit" in capsys.readouterr().out
+    assert "regressed: turbo at 256x256: dit" in capsys.readouterr().out
 
 
 def test_a_hostile_name_stays_text(capsys: Capture) -> None:
     name = "a|b<script>\n::error::x"
     renamed = [replace(run, variant=name) if run.variant == "sync_free" else run for run in SLOWER.runs]
-    odd = rebuilt(replace(SLOWER, variants=("baseline", name), runs=tuple(renamed)))
+    odd = rebuilt(replace(SLOWER, variants=with_names("baseline", name), runs=tuple(renamed)))
     keep("result.json", replace(odd, environment=replace(ENVIRONMENT, device_name="[x](y)")))
     assert main(["gate", "result.json", "--limit", "dit:3%", "--summary", "s.md", "--github"]) == 1
     markdown = Path("s.md").read_text()

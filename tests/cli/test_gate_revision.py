@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bagel_perf.analysis.reading import load_checked
 from bagel_perf.cli import main
 from bagel_perf.commands.gate_trees import orders
 from bagel_perf.commands.gate_worktree import Repository
@@ -25,24 +26,40 @@ from dataclasses import replace
 from pathlib import Path
 from bagel_perf.schema.events import DoneEvent, EnvironmentEvent, ErrorEvent, RunEvent, to_line
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.plans import Plan
-from scripted import CPU, make_runs
+from bagel_perf.schema.plans import Plan, bagel_outline
+from scripted import CPU, DETAILS, make_runs
 
 TREE = Path(__file__).resolve().parents[2]
 SAYS = {"scale": {}, "torch": "2.11.0", "sha": "", "interrupt": None, "refuse": "", "proves": False, "commit": None}
+SAYS["version"] = 2
 SAYS |= json.loads((TREE / "says.json").read_text())
 
 
 def send(event):
-    print(to_line(event), flush=True)
+    line = to_line(event)
+    print(line if SAYS["version"] == 2 else as_version_1(json.loads(line)), flush=True)
+
+
+def as_version_1(data):
+    # As a worker sent it that knew pictures of BAGEL alone.
+    if data["event"] == "environment":
+        data["environment"].update(data.pop("outline")["subject"]["details"])
+    if data["event"] == "run":
+        run = data["run"]
+        width, height = map(int, run.pop("case").split("x"))
+        output = run.pop("output")
+        run["picture"] = {"width": width, "height": height, "md5": output["md5"], "spread": output["spread"]}
+        run["picture"].update(pixels_sha256=output["sha256"], path=None)
+        run.update(width=width, height=height, mse=run.pop("distance"), differing_pixels=run.pop("num_differing"))
+    return json.dumps(data)
 
 
 def run_of(run):
     ms = [(each, each.latency_ms) for each in run.measurements]
     jitter = 1 + 0.001 * (plan.process % 3)
     measured = [replace(m, latency_ms=t and t * jitter * SAYS["scale"].get(m.stage, 1.0)) for m, t in ms]
-    picture = replace(run.picture, pixels_sha256=SAYS["sha"] + run.picture.pixels_sha256)
-    return replace(run, measurements=tuple(measured), picture=picture)
+    output = replace(run.output, sha256=SAYS["sha"] + run.output.sha256)
+    return replace(run, measurements=tuple(measured), output=output)
 
 
 plan = Plan.from_json(json.loads(sys.stdin.readline()))
@@ -54,7 +71,8 @@ if SAYS["interrupt"] == plan.process:
     time.sleep(60)
 hash = subprocess.run(["git", "-C", TREE, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True).stdout
 environment = replace(CPU, commit=SAYS["commit"] or hash.strip(), torch=SAYS["torch"])
-send(EnvironmentEvent(environment=environment, pairs=1, warmup=plan.warmup))
+outline = bagel_outline(plan, {**DETAILS, "preset": "tiny"})
+send(EnvironmentEvent(environment=environment, outline=outline, pairs=1, warmup=plan.warmup))
 for run in make_runs(plan, 1):
     if plan.process == 0 or SAYS["proves"] or run.purpose == "timed":
         send(RunEvent(run=run_of(run)))
@@ -125,9 +143,9 @@ def test_a_stage_that_is_slower_fails_though_the_whole_is_not(checkout: Checkout
     assert gate(*limits, *files) == 1
     out, err = capsys.readouterr()
     assert out.startswith("CPU latency, tiny preset: baseline, sync_free in the working tree (")
-    assert "regressed: sync_free at 64: dit +5.00% (+5.00 to +5.00), limit 3%, which e2e hides" in out
+    assert "regressed: sync_free at 64x64: dit +5.00% (+5.00 to +5.00), limit 3%, which e2e hides" in out
     assert "pair 6 of 6, the working tree" not in err, "a worker says nothing of its progress here"
-    assert err.splitlines()[-1].startswith("error: regressed (baseline at 64: dit +5.00%")
+    assert err.splitlines()[-1].startswith("error: regressed (baseline at 64x64: dit +5.00%")
     assert json.loads(Path("gate.json").read_text())["exit_code"] == 1
     suite = ElementTree.parse("junit.xml").getroot()
     assert [suite.get(name) for name in ("tests", "failures", "skipped")] == ["9", "2", "0"]
@@ -148,6 +166,16 @@ def test_both_results_stay_and_are_judged_again_as_pairs(checkout: Checkout, cap
     assert "6 processes; change is the median over processes" in capsys.readouterr().out
 
 
+def test_a_revision_whose_worker_knew_bagel_alone_is_measured_too(checkout: Checkout, capsys: Capture) -> None:
+    checkout.commit(version=1)
+    checkout.says(version=2)
+    assert gate("--limit", "e2e:5%", "--variant", "sync_free") == 0
+    (folder,) = Path("reports").iterdir()
+    results = [load_checked(folder / part) for part in ("reference", "candidate")]
+    assert results[0].subject == results[1].subject and results[0].cases == ("64x64",)
+    assert "64x64" in capsys.readouterr().out
+
+
 def test_an_unchanged_tree_passes_and_is_kept_under_both_commits(checkout: Checkout, capsys: Capture) -> None:
     assert gate("--limit", "e2e:5%", "--variant", "sync_free") == 0
     commit = checkout.git("rev-parse", "--short=7", "HEAD")
@@ -163,7 +191,7 @@ def test_another_picture_ends_it_after_the_first_pair(checkout: Checkout, capsys
     checkout.says(sha="f", scale={"dit": 2.0})
     assert gate("--out", "kept") == 3
     out = capsys.readouterr().out
-    assert "outputs differ: baseline at 64 gives another picture than in main" in out and "%" not in out
+    assert "outputs differ: baseline at 64x64 gives another picture than in main" in out and "%" not in out
     assert [len({run.round for run in each.runs if run.purpose == "timed"}) for each in results("kept")] == [1, 1]
 
 
@@ -240,7 +268,7 @@ def test_a_worker_that_knows_no_processes_is_said_to_do_unlike_work(checkout: Ch
     checkout.commit(proves=True)
     checkout.says()
     assert gate("--limit", "e2e:5%", "--variant", "sync_free") == 0
-    note = "note: processes did unlike work before they were timed: 12 and 2 proofs of a picture"
+    note = "note: processes did unlike work before they were timed: 12 and 2 proofs of an output"
     assert note in capsys.readouterr().out
 
 
@@ -249,7 +277,7 @@ def test_a_worker_that_knows_no_processes_is_said_to_do_unlike_work(checkout: Ch
     [
         (["--reference", "nowhere"], "unknown reference (nowhere); neither a result file nor a revision"),
         (["--reference", "--help-me"], "unknown reference (--help-me)"),
-        (["--reference", "main", "--limit", "512/dit:3%"], "limit is of a resolution that is not measured"),
+        (["--reference", "main", "--limit", "512/dit:3%"], "limit is of a case that was not measured"),
         (["--reference", "main", "--variant", "fused"], "--variant is not measured (fused); measured: baseline"),
         (["--reference", "main", "--out", "."], "--out is not an empty folder (.)"),
         (["--reference", "main", "--update", "x"], "--update means nothing to a measurement against a revision"),

@@ -20,14 +20,14 @@ from bagel_perf.schema.errors import RunFailed, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, RunEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import LINES_FILE
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 
 def recorded(folder: Path, plan: Plan, number: int) -> Recorder:
     """As many runs of a plan as were made before a kill."""
     folder.mkdir(exist_ok=True)
     recorder = Recorder(plan=plan, command="bagel-perf compare", out=folder)
-    recorder.on_event(EnvironmentEvent(environment=ENVIRONMENT, pairs=5, warmup=1))
+    recorder.on_event(EnvironmentEvent(environment=ENVIRONMENT, outline=make_outline(recorder.plan), pairs=5, warmup=1))
     recorder.on_event(WarningEvent(text="few"))
     for run in list(make_runs(plan))[:number]:
         recorder.on_event(RunEvent(run=run))
@@ -84,7 +84,7 @@ def test_a_result_that_is_written_needs_no_lines(tmp_path: Path, error: RunFaile
 def test_a_run_without_a_result_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recorder = Recorder(plan=make_plan(), command="bagel-perf compare", out=None)
-    recorder.on_event(EnvironmentEvent(environment=ENVIRONMENT, pairs=5, warmup=1))
+    recorder.on_event(EnvironmentEvent(environment=ENVIRONMENT, outline=make_outline(recorder.plan), pairs=5, warmup=1))
     recorder.finish(RunFailed("out of memory"))
     assert not list((tmp_path / "reports").iterdir())
 

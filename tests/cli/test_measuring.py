@@ -20,7 +20,7 @@ from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Environment, Measurement, Purpose
-from scripted import ENVIRONMENT, make_plan, make_run
+from scripted import ENVIRONMENT, make_outline, make_plan, make_run
 
 Noise = Callable[[int], float]
 PROOFS: tuple[Purpose, ...] = ("count", "repeat", "other_seed")
@@ -58,7 +58,13 @@ class Worker:
         pairs = plan.pairs or 6
         number = plan.processes or 3
         events: list[Event] = [
-            EnvironmentEvent(environment=self.environment(plan.process), pairs=pairs, warmup=1, processes=number)
+            EnvironmentEvent(
+                environment=self.environment(plan.process),
+                outline=make_outline(plan),
+                pairs=pairs,
+                warmup=1,
+                processes=number,
+            )
         ]
         start, stop = plan.rounds or blocks(pairs, number)[0]
         (request,) = plan.requests
@@ -146,7 +152,7 @@ def test_a_slot_that_is_not_known_well_enough_takes_more_processes(
     """The two that are compared are; what the ablation shows is held to it as well."""
     plan = make_plan(variants=("baseline", "sync_free"))
     runs = [make_run("timed", variant, plan.requests[0], number) for variant in plan.variants for number in range(6)]
-    assert is_resolved(plan, runs, 1.0, (6, 12))
+    assert is_resolved(make_outline(plan), runs, 1.0, (6, 12))
     ablating = replace(plan, ablate=True)
     left_in = next(name for name in ablating.measured if name not in plan.variants)
     noisy = [replace(make_run("timed", left_in, plan.requests[0], n), variant=left_in) for n in range(6)]
@@ -159,7 +165,7 @@ def test_a_slot_that_is_not_known_well_enough_takes_more_processes(
         )
         for n, run in enumerate(noisy)
     ]
-    assert not is_resolved(ablating, [*runs, *scaled], 1.0, (6, 12))
+    assert not is_resolved(make_outline(ablating), [*runs, *scaled], 1.0, (6, 12))
 
 
 def test_an_environment_that_changes_between_processes_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

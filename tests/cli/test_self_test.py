@@ -183,7 +183,7 @@ def test_a_false_alarm_is_an_error_that_says_how_often(use_gate: UseGate, monkey
     caught = replace(
         PASSED,
         exit_code=1,
-        findings=(Finding(kind="regression", message="sync_free at 1024: dit +5%, limit 3%, which e2e hides"),),
+        findings=(Finding(kind="regression", message="sync_free at 1024x1024: dit +5%, limit 3%, which e2e hides"),),
     )
     alarm = replace(PASSED, exit_code=7, worst="counter", error="counters drifted (uploads)")
     use_gate(lambda number, arguments: caught if arguments else alarm if number == 5 else PASSED)

@@ -167,7 +167,7 @@ def test_a_program_that_waits_for_nothing_is_told_so(script: Any, capfd: Capture
 @pytest.mark.usefixtures("real_interpreter")
 def test_a_program_that_vanishes_before_it_is_watched_leaves_a_reason(script: Any, capfd: Capture) -> None:
     Path("sitecustomize.py").write_text(
-        "import os, sys\nif 'bagel_perf.workload.script' in sys.orig_argv: os._exit(5)\n"
+        "import os, sys\nif any('bagel_perf.workload.script' in each for each in sys.orig_argv): os._exit(5)\n"
     )
     os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(ROOT)])
     assert syncs("--quiet", "--", "python", script(QUIET)) == 6

@@ -19,10 +19,11 @@ import pytest
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.config import preset
 from bagel_perf.model.tokenizer import tokenize
+from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Cell, Result, load
 from bagel_perf.schema.variants import LADDER
+from bagel_perf.workload.bagel import count_stages
 from bagel_perf.workload.bind import bind, with_regions
-from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.edit import edit_subject, request_inputs
 from cheap_model import cheap_model
 from wait_formulas import FORMULAS, Sizes, nonzero, sizes_of_edit
@@ -32,11 +33,21 @@ RESULTS = [
     load(REPORTS / name / "result.json")
     for name in ("2026-11-23_h200_252761e", "2026-11-26_h200_5841467", "2026-11-26_h200_5841467-2")
 ]
+
+
+def edit_of(result: Result, case: str) -> Request:
+    """The request that a case of a result stands for; all of these have the default prompt and picture."""
+    width, height = map(int, case.split("x"))
+    asked = result.subject.asked[case]
+    assert asked["task"] == "i2i" and asked["image"] is None
+    return Request(width=width, height=height, prompt=str(asked["prompt"]), steps=int(str(asked["steps"])))
+
+
 CASES = {
-    (variant, edit.width): (edit, result)
+    (variant, int(case.partition("x")[0])): (edit_of(result, case), result)
     for result in RESULTS
-    for edit in result.requests
-    for variant in result.variants
+    for case in result.cases
+    for variant in result.named
 }
 NUM_LAYERS = 28
 SIMULATED = 256
@@ -57,13 +68,15 @@ def test_the_rungs_that_wait_in_layers_are_those_whose_formula_goes_by_their_num
 
 
 def cell_of(result: Result, res: int, stage: str, variant: str) -> Cell:
-    (cell,) = (cell for cell in result.cells if (cell.res, cell.stage, cell.variant) == (res, stage, variant))
+    (cell,) = (
+        cell for cell in result.cells if (cell.case, cell.stage, cell.variant) == (f"{res}x{res}", stage, variant)
+    )
     return cell
 
 
 def test_the_results_are_a_gpus_with_the_released_number_of_layers_and_cover_every_bitwise_rung() -> None:
     for result in RESULTS:
-        assert result.environment.device_name == "NVIDIA H200" and result.environment.layers == NUM_LAYERS
+        assert result.environment.device_name == "NVIDIA H200" and result.subject.details["layers"] == NUM_LAYERS
         assert {cell.sync_device for cell in result.cells} == {"cuda"}
     assert set(CASES) == {(rung, res) for rung in BITWISE for res in (256, 1024)}
 

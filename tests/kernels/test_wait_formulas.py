@@ -9,8 +9,8 @@ import pytest
 
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.schema.requests import Request
+from bagel_perf.workload.bagel import count_stages
 from bagel_perf.workload.bind import bind, with_regions
-from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.edit import edit_subject, request_inputs
 from cheap_model import cheap_model
 from wait_formulas import FORMULAS, Counts, Sizes, baseline, nonzero, sizes_of_edit

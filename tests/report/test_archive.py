@@ -13,22 +13,24 @@ from bagel_perf.analysis.reading import rebuilt
 from bagel_perf.report import archive
 from bagel_perf.report.archive import without_folder
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import Result, load
+from bagel_perf.schema.results import CaseInput, Result, load
 from bagel_perf.schema.store import write_json_atomic
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 
 def write_result(folder: Path, picture_sides: dict[str, int]) -> Result:
     """A result whose pictures are noise, which does not compress."""
     folder.mkdir()
     plan = make_plan()
-    session = Session(command="bagel-perf compare", created="2026-01-02T03:04:05+00:00", pairs=5, warmup=1, processes=5)
-    result = build_result(plan, ENVIRONMENT, list(make_runs(plan)), session)
+    session = Session(
+        command="bagel-perf compare", created="2026-01-02T03:04:05+00:00", pairs=5, warmup=1, order_seed=0, processes=5
+    )
+    result = build_result(make_outline(plan), ENVIRONMENT, list(make_runs(plan)), session)
     for name, side in picture_sides.items():
         Image.effect_noise((side, side), 90).convert("RGB").save(folder / name, compress_level=0)
     names = iter(picture_sides)
-    images = tuple(dataclasses.replace(image, path=next(names, None)) for image in result.images)
-    result = dataclasses.replace(result, images=images)
+    images = tuple(dataclasses.replace(image, path=next(names, None)) for image in result.outputs)
+    result = dataclasses.replace(result, outputs=images)
     write_json_atomic(folder / "result.json", result.to_json())
     return result
 
@@ -45,8 +47,8 @@ def test_only_the_largest_picture_becomes_a_preview_and_keeps_its_hash(tmp_path:
     folder = archive.archive(tmp_path / "out" / "result.json", tmp_path / "reports")
     archived = load(folder / "result.json")
     assert sum(path.stat().st_size for path in folder.iterdir()) < archive.MAX_COMMITTED_BYTES
-    assert [image.path for image in archived.images][:2] == ["small.png", "large.preview.jpg"]
-    assert [image.md5 for image in archived.images] == [image.md5 for image in result.images]
+    assert [image.path for image in archived.outputs][:2] == ["small.png", "large.preview.jpg"]
+    assert [image.md5 for image in archived.outputs] == [image.md5 for image in result.outputs]
     assert archived.warnings == ("large.preview.jpg is a preview; the hashes are those of the picture measured",)
     assert sorted(path.name for path in folder.iterdir()) == [
         "large.preview.jpg",
@@ -58,9 +60,9 @@ def test_only_the_largest_picture_becomes_a_preview_and_keeps_its_hash(tmp_path:
 
 def test_what_differs_keeps_its_difference_when_it_becomes_a_preview(tmp_path: Path) -> None:
     result = write_result(tmp_path / "out", {"large.png": 1024, "other.png": 1024})
-    other = result.images[1].variant
+    other = result.outputs[1].variant
     runs = [
-        dataclasses.replace(run, picture=dataclasses.replace(run.picture, md5=run.picture.md5[::-1]))
+        dataclasses.replace(run, output=dataclasses.replace(run.output, md5=run.output.md5[::-1]))
         if run.variant == other
         else run
         for run in result.runs
@@ -68,7 +70,7 @@ def test_what_differs_keeps_its_difference_when_it_becomes_a_preview(tmp_path: P
     result = rebuilt(dataclasses.replace(result, runs=tuple(runs)))
     write_json_atomic(tmp_path / "out" / "result.json", result.to_json())
     folder = archive.archive(tmp_path / "out", tmp_path / "reports")
-    images = load(folder / "result.json").images
+    images = load(folder / "result.json").outputs
     assert [image.difference_path for image in images[:2]] == [None, "other.difference.jpg"]
     with Image.open(folder / "other.difference.jpg") as difference:
         assert difference.size == (512, 512)
@@ -77,8 +79,8 @@ def test_what_differs_keeps_its_difference_when_it_becomes_a_preview(tmp_path: P
 
 def test_the_input_is_archived_too(tmp_path: Path) -> None:
     result = write_result(tmp_path / "out", {"256_baseline.png": 64})
-    picture = dataclasses.replace(result.runs[0].picture, path="256_input.png")
-    result = dataclasses.replace(result, inputs=(picture,))
+    picture = dataclasses.replace(result.runs[0].output, path="256_input.png")
+    result = dataclasses.replace(result, inputs=(CaseInput(case="256x256", output=picture),))
     write_json_atomic(tmp_path / "out" / "result.json", result.to_json())
     Image.new("RGB", (64, 64)).save(tmp_path / "out" / "256_input.png")
     folder = archive.archive(tmp_path / "out", tmp_path / "reports")
@@ -96,7 +98,7 @@ def with_picture_of_a_run(folder: Path, name: str) -> Result:
     """A result whose last run gave a picture of its own, which no image shows."""
     result = load(folder / "result.json")
     *others, last = result.runs
-    last = dataclasses.replace(last, picture=dataclasses.replace(last.picture, path=name))
+    last = dataclasses.replace(last, output=dataclasses.replace(last.output, path=name))
     result = dataclasses.replace(result, runs=(*others, last))
     write_json_atomic(folder / "result.json", result.to_json())
     return result
@@ -194,8 +196,8 @@ def test_what_lies_elsewhere_or_is_no_picture_is_not_committed(tmp_path: Path, k
         picture.write_text("a key")
     else:
         path = "../secret.png" if kind == "above" else str(secret)
-        images = (dataclasses.replace(result.images[0], path=path), *result.images[1:])
-        write_json_atomic(tmp_path / "out" / "result.json", dataclasses.replace(result, images=images).to_json())
+        images = (dataclasses.replace(result.outputs[0], path=path), *result.outputs[1:])
+        write_json_atomic(tmp_path / "out" / "result.json", dataclasses.replace(result, outputs=images).to_json())
     with pytest.raises(UsageError, match=r"elsewhere|is none"):
         archive.archive(tmp_path / "out", tmp_path / "reports")
     assert not (tmp_path / "reports").exists()

@@ -15,14 +15,16 @@ from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 PLAN = replace(make_plan(variants=("baseline", "pr3987", "sync_free")), ladder=True)
 
 
 def result_of(runs: Iterable[Run], *, pairs: int = 6, plan: Plan = PLAN) -> Result:
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=pairs, warmup=1, processes=pairs)
-    return build_result(plan, ENVIRONMENT, list(runs), session, error=RunFailed("interrupted"))
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=pairs, warmup=1, order_seed=0, processes=pairs
+    )
+    return build_result(make_outline(plan), ENVIRONMENT, list(runs), session, error=RunFailed("interrupted"))
 
 
 def interrupted() -> Result:
@@ -75,7 +77,7 @@ def test_after_an_interruption_no_caption_claims_all_rounds() -> None:
 
 def test_a_caption_counts_the_rounds_of_its_own_table() -> None:
     plan = replace(make_plan(((256, 256), (1024, 1024))), ladder=True)
-    runs = (run for run in make_runs(plan, 6) if run.width == 256 or (run.round or 0) < 4)
+    runs = (run for run in make_runs(plan, 6) if run.case == "256x256" or (run.round or 0) < 4)
     captions = [table.caption for table in result_tables(result_of(runs, plan=plan)) if "ladder" in table.title]
     assert [caption.split(";")[0] for caption in captions] == ["medians of 6 rounds", "medians of 4 of 6 rounds"]
 

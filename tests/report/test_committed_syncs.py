@@ -24,7 +24,9 @@ def report_of(name: str) -> SyncReport:
 @pytest.mark.parametrize("rung", ["baseline", "pr3987", "sync_free"])
 def test_a_rung_waits_as_often_as_in_compare_and_every_wait_is_explained(rung: str) -> None:
     report = report_of(f"{rung}-256")
-    cells = [cell for cell in RESULT.cells if (cell.variant, cell.res) == (rung, 256) and cell.stage in ("ar", "dit")]
+    cells = [
+        cell for cell in RESULT.cells if (cell.variant, cell.case) == (rung, "256x256") and cell.stage in ("ar", "dit")
+    ]
     assert sum(cell.host_syncs or 0 for cell in cells) == report.host_syncs
     seen = report.witnesses
     assert {seen.callbacks, seen.debug_mode, seen.cupti} == {report.host_syncs}

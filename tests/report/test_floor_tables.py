@@ -12,7 +12,7 @@ from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.events import FloorsEvent, parse_event, to_line
 from bagel_perf.schema.floors import Ceilings, Component, StageFloor
 from bagel_perf.schema.results import Result
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 PARTS = (
     Component(name="gen GEMMs", flops=7e12, bytes=2e9, floor_ms=30.0),
@@ -20,14 +20,16 @@ PARTS = (
 )
 EVENT = FloorsEvent(
     ceilings=Ceilings(gemm_tflops=701.2, attention_tflops=512.0, copy_tbps=4.281, launch_us=5.04),
-    floors=(StageFloor(width=256, height=256, stage="ar", components=PARTS),),
+    floors=(StageFloor(case="256x256", stage="ar", components=PARTS),),
 )
 
 
 def result() -> Result:
     plan = make_plan()
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, processes=5)
-    built = build_result(plan, ENVIRONMENT, list(make_runs(plan)), session)
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, order_seed=0, processes=5
+    )
+    built = build_result(make_outline(plan), ENVIRONMENT, list(make_runs(plan)), session)
     return replace(built, ceilings=EVENT.ceilings, floors=EVENT.floors)
 
 

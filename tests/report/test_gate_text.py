@@ -81,7 +81,7 @@ def test_a_check_is_a_test_case(outcome: str, tag: str | None) -> None:
 
 def make_cell(variant: str, verdict: CellState, *, interval: tuple[float, float] | None = (4.0, 5.0)) -> GatedCell:
     return GatedCell(
-        res=1024,
+        case="1024x1024",
         stage="dit",
         variant=variant,
         before_ms=8000.0,
@@ -89,7 +89,7 @@ def make_cell(variant: str, verdict: CellState, *, interval: tuple[float, float]
         change=4.5,
         interval=interval,
         num_processes=6,
-        limit=Limit(stage="dit", res=1024, percent=3.0),
+        limit=Limit(stage="dit", case="1024x1024", percent=3.0),
         verdict=verdict,
         reason="why",
         num_pairs=10,

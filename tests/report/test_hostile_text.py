@@ -38,8 +38,8 @@ from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.events import EnvironmentEvent, ProgressEvent, WarningEvent
 from bagel_perf.schema.gates import Finding, GatedCell, GateReport
 from bagel_perf.schema.limits import Limit
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Picture, Run, TensorCheck
+from bagel_perf.schema.results import CaseInput, Result
+from bagel_perf.schema.runs import Output, Run, TensorCheck
 from bagel_perf.schema.sabotages import SelfTest, Trial, Untouched
 from bagel_perf.schema.sites import Site, UnjudgedSite
 from bagel_perf.schema.syncs import BudgetCheck, Process, SyncReport
@@ -58,6 +58,7 @@ from hostile import (
     spoiled,
     xml_shape,
 )
+from other_subjects import make_result as make_other_result
 from rank_scenes import four_ranks
 from scripted import ENVIRONMENT
 from trace_stories import trace_of
@@ -85,13 +86,15 @@ def with_site(run: Run) -> Run:
 
 def make_record() -> Result:
     result = make_result({"pr3987": {"e2e": 5.0}, "sync_free": {"dit": -50.0}}, num_pairs=6, edit=with_site)
-    picture = Picture(width=256, height=256, md5="a", pixels_sha256="b", spread=9.0, path="256_input.png")
+    picture = Output(
+        kind="picture", md5="a", sha256="b", shape=(256, 256, 3), num_values=256 * 256, spread=9.0, path="256_input.png"
+    )
     return replace(
         result,
-        findings=("sync_free at 256 differs",),
+        findings=("sync_free at 256x256 differs",),
         warnings=("few",),
         error="out of memory",
-        inputs=(picture,),
+        inputs=(CaseInput(case="256x256", output=picture),),
         verdict="incomplete",
         exit_code=6,
         complete=False,
@@ -99,8 +102,8 @@ def make_record() -> Result:
 
 
 CELL = GatedCell(
-    res="1024x768", stage="dit", variant="fused", before_ms=8000.0, after_ms=8360.0, change=4.5, interval=(4.0, 5.0),
-    limit=Limit(stage="dit", res=1024, percent=3.0), verdict="fail", reason="why", num_pairs=10,
+    case="1024x768", stage="dit", variant="fused", before_ms=8000.0, after_ms=8360.0, change=4.5, interval=(4.0, 5.0),
+    limit=Limit(stage="dit", case="1024x1024", percent=3.0), verdict="fail", reason="why", num_pairs=10,
     num_processes=6, confidence=0.975,
 )  # fmt: skip
 GATE = GateReport(
@@ -134,6 +137,7 @@ SELF_TEST = SelfTest(
     untouched=(Untouched(exit_code=7, message="drifted", seconds=3.0),),
 )
 RESULT = make_record()
+OTHER = make_other_result()
 TRACES = Path(__file__).parents[1] / "data" / "traces"
 
 
@@ -239,12 +243,17 @@ def test_an_error_is_one_line(text: str) -> None:
 MARKDOWN: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (RESULT, summary_markdown),
     (RESULT, lambda record: section(record, Path("reports/a"), Path())),
+    (OTHER, summary_markdown),
+    (OTHER, lambda record: page_markdown(build_page((source_of(record, Path()),)))),
     (GATE, gate_markdown),
     (GATE, lambda record: page_markdown(gate_page(record))),
 )
 
 
-@pytest.mark.parametrize(("record", "render"), MARKDOWN, ids=["summary", "readme", "step summary", "page of a gate"])
+IDS = ("summary", "readme", "summary of a file", "page of a file", "step summary", "page of a gate")
+
+
+@pytest.mark.parametrize(("record", "render"), MARKDOWN, ids=IDS)
 @FEW
 @given(text=TEXTS)
 def test_markdown_has_the_shape_of_a_harmless_one(record: Any, render: Callable[[Any], str], text: str) -> None:
@@ -283,9 +292,20 @@ def test_json_on_stdout_is_the_same_value_and_no_command(text: str) -> None:
 
 
 @FEWER
+@example(text="\r##[add-mask]pass")
 @given(text=TEXTS)
 def test_a_page_has_the_shape_of_a_harmless_one(text: str) -> None:
-    hostile, harmless = (build_page((source_of(spoiled(RESULT, consistent(each)), Path()),)) for each in (text, "a "))
+    check_pages(RESULT, text)
+
+
+@FEWER
+@given(text=TEXTS)
+def test_a_page_of_a_file_has_the_shape_of_a_harmless_one(text: str) -> None:
+    check_pages(OTHER, text)
+
+
+def check_pages(record: Result, text: str) -> None:
+    hostile, harmless = (build_page((source_of(spoiled(record, consistent(each)), Path()),)) for each in (text, "a "))
     assert html_shape(page_html(hostile)) == html_shape(page_html(harmless))
     assert markdown_shape(page_markdown(hostile)) == markdown_shape(page_markdown(harmless))
 

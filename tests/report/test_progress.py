@@ -8,12 +8,13 @@ import pytest
 
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, WarningEvent
-from scripted import CPU
+from bagel_perf.schema.runs import Environment
+from scripted import CPU, ENVIRONMENT, make_outline, make_plan
 
 EVENTS: tuple[Event, ...] = (
     ProgressEvent(text="reading weights", done=500_000, total=1_000_000),
     ProgressEvent(text="reading weights", done=600_000, total=1_000_000),
-    EnvironmentEvent(environment=CPU, pairs=1, warmup=0),
+    EnvironmentEvent(environment=CPU, outline=make_outline(make_plan()), pairs=1, warmup=0),
     ProgressEvent(text="round 1", done=0, total=2),
     WarningEvent(text="[hot]"),
     ProgressEvent(text="round 2", done=1, total=2),
@@ -38,11 +39,18 @@ def test_a_log_has_one_line_per_phase() -> None:
     lines = [line.split(" s  ")[1] for line in shown(io.StringIO()).splitlines()]
     assert lines == [
         "[50%] reading weights",
-        "2 cores, tiny preset, cudnn attention",
+        "2 cores, 7b preset; latencies of a CPU say nothing about a GPU, counts and outputs do",
         "[1/2] round 1",
         "warning: [hot]",
         "[2/2] round 2",
     ]
+
+
+@pytest.mark.parametrize(("environment", "line"), [(CPU, "2 cores"), (ENVIRONMENT, "NVIDIA H200")])
+def test_a_worker_that_tells_no_outline_tells_its_device(environment: Environment, line: str) -> None:
+    stream = io.StringIO()
+    ProgressView(stream).on_event(EnvironmentEvent(environment=environment, pairs=1, warmup=0))
+    assert stream.getvalue().split(" s  ")[1] == f"{line}\n"
 
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,15 @@ from bagel_perf.report.markdown import summary_markdown
 from bagel_perf.report.provenance import commit_text, provenance_line, utc_date
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Result
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 
 def result_at(created: str) -> Result:
     plan = make_plan()
-    session = Session(command="bagel-perf compare --res 256", created=created, pairs=5, warmup=1, processes=5)
-    return build_result(plan, ENVIRONMENT, list(make_runs(plan)), session)
+    session = Session(
+        command="bagel-perf compare --res 256", created=created, pairs=5, warmup=1, order_seed=0, processes=5
+    )
+    return build_result(make_outline(plan), ENVIRONMENT, list(make_runs(plan)), session)
 
 
 def test_a_summary_ends_with_its_provenance() -> None:

@@ -11,14 +11,16 @@ from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.report.readme import BEGIN, END, main, update
 from bagel_perf.schema.results import load
 from bagel_perf.schema.store import write_json_atomic
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     plan = make_plan()
-    session = Session(command="bagel-perf compare", created="2026-01-31T12:00:00+00:00", pairs=5, warmup=1, processes=5)
-    result = build_result(plan, ENVIRONMENT, list(make_runs(plan)), session)
+    session = Session(
+        command="bagel-perf compare", created="2026-01-31T12:00:00+00:00", pairs=5, warmup=1, order_seed=0, processes=5
+    )
+    result = build_result(make_outline(plan), ENVIRONMENT, list(make_runs(plan)), session)
     folder = tmp_path / "reports" / "2026-01-31_h200_abc1234"
     folder.mkdir(parents=True)
     write_json_atomic(folder / "result.json", result.to_json())

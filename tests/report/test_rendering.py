@@ -17,7 +17,7 @@ from bagel_perf.schema.errors import BagelPerfError, RunFailed
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Environment, Run, TensorCheck
 from bagel_perf.schema.verification import Verification
-from scripted import CPU, ENVIRONMENT, make_plan, make_runs
+from scripted import CPU, ENVIRONMENT, make_outline, make_plan, make_runs
 
 PLAN = make_plan(((256, 256), (1024, 1024)))
 
@@ -29,9 +29,11 @@ def make_result(
     change: Callable[[Run], Run] = lambda run: run,
     error: BagelPerfError | None = None,
 ) -> Result:
-    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, processes=pairs)
+    session = Session(
+        command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, order_seed=0, processes=pairs
+    )
     runs = [change(run) for run in make_runs(PLAN, pairs)]
-    return build_result(PLAN, environment, runs, session, error=error)
+    return build_result(make_outline(PLAN), environment, runs, session, error=error)
 
 
 def text_of(result: Result) -> str:
@@ -59,7 +61,7 @@ def test_the_latency_table_reads_as_in_the_pull_request() -> None:
     ]
     assert "Latency on NVIDIA H200, 7b preset: baseline -> pr3987" in text
     assert "Latency on NVIDIA H200, 7b preset: baseline -> sync_free" in text
-    assert re.search(r"resolution +stage +before \(ms\) +after \(ms\) +delta \(%\) +interval \(%\)", text)
+    assert re.search(r"case +stage +before \(ms\) +after \(ms\) +delta \(%\) +interval \(%\)", text)
 
 
 def test_six_pairs_show_their_interval() -> None:
@@ -69,15 +71,15 @@ def test_six_pairs_show_their_interval() -> None:
 def test_the_sync_table_has_a_column_per_variant() -> None:
     text = text_of(make_result())
     below = text[text.index("Host syncs") :]
-    assert row(below, "resolution", "stage") == ["resolution", "stage", "baseline", "pr3987", "sync_free"]
+    assert row(below, "case", "stage") == ["case", "stage", "baseline", "pr3987", "sync_free"]
     assert row(below, "256x256", "DiT") == ["256x256", "DiT", "6000", "4000", "1"]
     assert "counted on a simulated device" in text
 
 
 def test_the_identity_table_says_yes_and_no() -> None:
     def wrong(run: Run) -> Run:
-        bad = run.variant == "sync_free" and run.width == 1024
-        return replace(run, picture=replace(run.picture, md5=run.picture.md5[::-1])) if bad else run
+        bad = run.variant == "sync_free" and run.case == "1024x1024"
+        return replace(run, output=replace(run.output, md5=run.output.md5[::-1])) if bad else run
 
     text = text_of(make_result(change=wrong))
     below = text[text.index("Pictures") :]
@@ -85,12 +87,12 @@ def test_the_identity_table_says_yes_and_no() -> None:
     assert row(below, "1024x1024", "sync_free")[3:] == ["NO", "8"]
     assert row(text[text.index("-> sync_free") :], "1024x1024", "DiT")[3:] == ["-", "-", "-", "not judged"]
     assert "verdict: outputs differ (exit code 3)" in text
-    assert "- sync_free at 1024 differs from baseline" in text
+    assert "- sync_free at 1024x1024 differs from baseline" in text
 
 
 def test_a_cpu_says_that_it_predicts_nothing() -> None:
     text = text_of(make_result(environment=CPU))
-    assert "CPU latency (predicts nothing about a GPU), tiny preset: baseline -> pr3987" in text
+    assert "CPU latency (predicts nothing about a GPU), 7b preset: baseline -> pr3987" in text
 
 
 def test_the_last_line_says_where_and_what_next() -> None:

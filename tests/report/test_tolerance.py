@@ -20,7 +20,7 @@ from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.variants import LADDER
 from bagel_perf.workload.pictures import distance, encode_png
-from scripted import ENVIRONMENT, make_plan, make_run, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
 TOLERANT = [rung.name for rung in LADDER if rung.min_psnr_db is not None]
 PLAN = make_plan(variants=("baseline", "fused", "close"))
@@ -32,11 +32,13 @@ def result_with(mse: float | None, plan: Plan = PLAN) -> Result:
     def drawn(run: Run) -> Run:
         if run.variant != "close":
             return run
-        picture = replace(run.picture, md5=run.picture.md5[::-1], pixels_sha256=run.picture.pixels_sha256[::-1])
-        return replace(run, picture=picture, mse=mse)
+        picture = replace(run.output, md5=run.output.md5[::-1], sha256=run.output.sha256[::-1])
+        return replace(run, output=picture, distance=mse)
 
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
-    return build_result(plan, ENVIRONMENT, [drawn(run) for run in make_runs(plan, 6)], session)
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, order_seed=0, processes=6
+    )
+    return build_result(make_outline(plan), ENVIRONMENT, [drawn(run) for run in make_runs(plan, 6)], session)
 
 
 def test_another_picture_within_the_tolerance_passes_and_is_timed() -> None:
@@ -44,7 +46,7 @@ def test_another_picture_within_the_tolerance_passes_and_is_timed() -> None:
     assert (result.verdict, result.exit_code) == ("pass", 0)
     check = next(check for check in result.identity if check.candidate == "close")
     assert not check.identical and check.is_ok
-    assert check.psnr_db == pytest.approx(10 * math.log10(255**2 / 0.5))
+    assert check.distance == pytest.approx(10 * math.log10(255**2 / 0.5))
     assert any(delta.candidate == "close" for delta in result.deltas)
     assert Result.from_json(result.to_json()) == result
 
@@ -53,7 +55,9 @@ def test_another_picture_within_the_tolerance_passes_and_is_timed() -> None:
 def test_a_picture_beyond_the_tolerance_or_not_held_to_it_has_no_latency(mse: float | None) -> None:
     result = result_with(mse)
     assert result.exit_code == 3
-    assert result.findings[0].startswith("close at 256 is ") and result.findings[0].endswith(" from baseline, under 40")
+    assert result.findings[0].startswith("close at 256x256 is ") and result.findings[0].endswith(
+        " from baseline, under 40"
+    )
     assert not any(cell.latency_ms for cell in result.cells if cell.variant == "close")
 
 
@@ -64,7 +68,7 @@ def test_a_tolerance_is_never_in_a_table_of_identical_pictures() -> None:
     assert not [title for title in tables if title.endswith("-> close")]
     apart = next(table for title, table in tables.items() if title.endswith("declared tolerance"))
     assert [(row[1], row[2], row[6]) for row in apart.rows] == [
-        (stage, "close", "51.1") for stage in ("AR", "DiT", "e2e")
+        (stage, "close", "PSNR 51.1 dB") for stage in ("AR", "DiT", "e2e")
     ]
     head, line, *_ = verdict_lines(result)
     assert head.endswith("the pictures of 2 variants are identical in every run")
@@ -76,13 +80,15 @@ def test_the_readme_counts_identical_runs_of_bitwise_variants_alone(tmp_path: ob
 
     text = section(result_with(0.5), Path("reports/a"), Path())
     assert "Pictures: md5-identical in all 9 runs against baseline." in text
-    assert "declared tolerance" in text and "| 51.1 |" in text
+    assert "declared tolerance" in text and "| PSNR 51.1 dB |" in text
 
 
 def test_the_same_picture_within_a_tolerance_is_called_identical() -> None:
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
-    runs = [replace(run, mse=0.0) if run.variant == "close" else run for run in make_runs(PLAN, 6)]
-    lines = [*tolerance_lines(build_result(PLAN, ENVIRONMENT, runs, session))]
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, order_seed=0, processes=6
+    )
+    runs = [replace(run, distance=0.0) if run.variant == "close" else run for run in make_runs(PLAN, 6)]
+    lines = [*tolerance_lines(build_result(make_outline(PLAN), ENVIRONMENT, runs, session))]
     assert lines == ["- close at 256x256: picture identical to baseline's; 40 dB asked for, 9 runs"]
 
 
@@ -90,8 +96,8 @@ def test_the_mean_squared_error_is_of_grey_levels() -> None:
     black = torch.zeros(4, 5, 3, dtype=torch.uint8)
     other = black.clone()
     other[0, 0, 0] = 60
-    assert distance(encode_png(other), encode_png(black)).mse == 60**2 / 60
-    assert distance(encode_png(black), encode_png(black)).mse == 0.0
+    assert distance(encode_png(other), encode_png(black)).raw == 60**2 / 60
+    assert distance(encode_png(black), encode_png(black)).raw == 0.0
 
 
 def test_a_pixel_differs_if_any_of_its_colors_does() -> None:
@@ -99,29 +105,31 @@ def test_a_pixel_differs_if_any_of_its_colors_does() -> None:
     other = black.clone()
     other[0, 0] = torch.tensor([60, 1, 0])
     other[3, 4, 2] = 1
-    assert distance(encode_png(other), encode_png(black)).differing_pixels == 2
+    assert distance(encode_png(other), encode_png(black)).num_differing == 2
 
 
 def test_the_worst_run_says_how_many_pixels_differ() -> None:
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, order_seed=0, processes=6
+    )
     close = iter(range(100))
     runs = [
-        replace(run, mse=0.5, differing_pixels=next(close)) if run.variant == "close" else run
+        replace(run, distance=0.5, num_differing=next(close)) if run.variant == "close" else run
         for run in make_runs(PLAN, 6)
     ]
-    (line,) = tolerance_lines(build_result(PLAN, ENVIRONMENT, runs, session))
+    (line,) = tolerance_lines(build_result(make_outline(PLAN), ENVIRONMENT, runs, session))
     number = next(close) - 1
     assert line.endswith(f"at least 51.1 dB, at most {number} differing pixels; 40 dB asked for, 9 runs")
 
 
 def test_no_more_pixels_differ_than_there_are() -> None:
     run = make_run("repeat", "close", PLAN.requests[0])
-    for number in (-1, run.width * run.height + 1):
-        with pytest.raises(UsageError, match="more pixels differ"):
-            replace(run, differing_pixels=number)
+    for number in (-1, run.output.num_values + 1):
+        with pytest.raises(UsageError, match="more values differ"):
+            replace(run, num_differing=number)
 
 
 def test_a_run_has_no_negative_and_no_undefined_difference() -> None:
     for mse in (-1.0, np.nan):
-        with pytest.raises(UsageError, match="mean squared difference"):
-            replace(make_run("repeat", "close", PLAN.requests[0]), mse=mse)
+        with pytest.raises(UsageError, match="a distance is not 0 or more"):
+            replace(make_run("repeat", "close", PLAN.requests[0]), distance=mse)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.report.readme import section
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.tables import result_tables
@@ -17,7 +16,10 @@ from bagel_perf.report.tolerance_tables import tolerance_lines
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
-from scripted import ENVIRONMENT, make_plan, make_runs
+from bagel_perf.schema.tolerances import Tolerance
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
+
+PSNR_40 = Tolerance(kind="psnr", limit=40.0)
 
 
 def result_of(variants: Sequence[str], mse: float, *, others: str = "") -> Result:
@@ -26,11 +28,13 @@ def result_of(variants: Sequence[str], mse: float, *, others: str = "") -> Resul
     def drawn(run: Run) -> Run:
         if run.variant != "close":
             return run
-        return replace(run, mse=mse, picture=replace(run.picture, md5=others or run.picture.md5))
+        return replace(run, distance=mse, output=replace(run.output, md5=others or run.output.md5))
 
     plan = make_plan(variants=variants)
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, processes=6)
-    return build_result(plan, ENVIRONMENT, [drawn(run) for run in make_runs(plan, 6)], session)
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=6, warmup=1, order_seed=0, processes=6
+    )
+    return build_result(make_outline(plan), ENVIRONMENT, [drawn(run) for run in make_runs(plan, 6)], session)
 
 
 def mse_of(psnr_db: float) -> float:
@@ -56,16 +60,16 @@ def test_any_bitwise_variant_is_a_reference() -> None:
 def test_the_same_pixels_in_another_png_are_within_a_tolerance() -> None:
     result = result_of(("baseline", "close"), 0.0, others="0" * 32)
     check = result.identity[0]
-    assert (check.identical, check.psnr_db, check.is_ok) == (False, None, True)
+    assert (check.identical, check.distance, check.is_ok) == (False, None, True)
     assert result.exit_code == 0
-    assert [row[-1] for row in tolerance_rows(result)] == ["same pixels"] * 3
-    line = "- close at 256x256: same pixels as baseline's picture, other bytes of the PNG; 40 dB asked for, 9 runs"
+    assert [row[-1] for row in tolerance_rows(result)] == ["same values"] * 3
+    line = "- close at 256x256: same values as baseline's picture, in other bytes; 40 dB asked for, 9 runs"
     assert [*tolerance_lines(result)] == [line]
 
 
 def test_the_same_pixels_in_another_png_are_not_bitwise() -> None:
     check = result_of(("baseline", "close"), 0.0, others="0" * 32).identity[0]
-    assert not replace(check, min_psnr_db=None).is_ok
+    assert not replace(check, tolerance=None).is_ok
 
 
 def tolerance_rows(result: Result) -> tuple[tuple[str, ...], ...]:
@@ -85,14 +89,14 @@ def tolerance_rows(result: Result) -> tuple[tuple[str, ...], ...]:
     ],
 )
 def test_digits_agree_with_the_verdict(psnr_db: float, text: str) -> None:
-    assert psnr_text(psnr_db, 40.0) == text
+    assert PSNR_40.text(psnr_db) == text
     assert (float(text) >= 40.0) == (psnr_db >= 40.0)
 
 
 def test_a_picture_just_under_the_limit_reads_as_one() -> None:
     result = result_of(("baseline", "close"), mse_of(39.9601), others="0" * 32)
-    assert result.findings[0] == "close at 256 is 39.96 dB from baseline, under 40"
-    assert tolerance_rows(result)[0][-1] == "39.96 (under 40)"
+    assert result.findings[0] == "close at 256x256 is 39.96 dB from baseline, under 40"
+    assert tolerance_rows(result)[0][-1] == "PSNR 39.96 dB (under 40)"
     assert [*tolerance_lines(result)] == [
         "- close at 256x256: PSNR against baseline at least 39.96 dB; 40 dB asked for, 9 runs"
     ]
@@ -100,8 +104,12 @@ def test_a_picture_just_under_the_limit_reads_as_one() -> None:
 
 def test_a_tolerance_is_that_of_the_name_although_the_variant_never_ran() -> None:
     plan = make_plan(variants=("baseline", "fused", "close"))
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, processes=5)
-    result = build_result(plan, ENVIRONMENT, [run for run in make_runs(plan) if run.variant != "close"], session)
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, order_seed=0, processes=5
+    )
+    result = build_result(
+        make_outline(plan), ENVIRONMENT, [run for run in make_runs(plan) if run.variant != "close"], session
+    )
     titles = [table.title for table in result_tables(result)]
     assert not [title for title in titles if title.endswith("-> close")]
     assert [row[2:4] for row in tolerance_rows(result)] == [("close", "-")] * 3
@@ -110,7 +118,9 @@ def test_a_tolerance_is_that_of_the_name_although_the_variant_never_ran() -> Non
 def test_a_rung_of_another_version_is_what_was_recorded_with_it() -> None:
     result = result_of(("baseline", "close"), 0.5, others="0" * 32)
     identity = tuple(replace(check, candidate="rough") for check in result.identity)
-    renamed = replace(result, variants=("baseline", "rough"), identity=identity)
+    renamed = replace(
+        result, variants=(result.variants[0], replace(result.variants[1], name="rough")), identity=identity
+    )
     assert [row[2] for row in tolerance_rows(renamed)] == ["rough"] * 3
 
 

@@ -22,7 +22,7 @@ from bagel_perf.report.widths import column_widths
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.variants import LADDER
 from committed_results import committed
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 SIZES = ((256, 256), (1024, 1024))
 RUNGS = tuple(rung.name for rung in LADDER)
@@ -33,16 +33,20 @@ LONG = 50
 def scripted(pairs: int) -> Result:
     """All rungs without the ladder."""
     plan = make_plan(SIZES, RUNGS)
-    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, processes=pairs)
-    return build_result(plan, ENVIRONMENT, list(make_runs(plan, pairs)), session)
+    session = Session(
+        command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, order_seed=0, processes=pairs
+    )
+    return build_result(make_outline(plan), ENVIRONMENT, list(make_runs(plan, pairs)), session)
 
 
 def taken_apart(pairs: int) -> Result:
     """A rung of five slots, whose mixtures have long names."""
     plan = replace(make_plan(SIZES, ("baseline", "pr3987")), ablate=True)
     everything = replace(plan, variants=plan.measured, ablate=False)
-    session = Session(command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, processes=pairs)
-    return build_result(plan, ENVIRONMENT, list(make_runs(everything, pairs)), session)
+    session = Session(
+        command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, order_seed=0, processes=pairs
+    )
+    return build_result(make_outline(plan), ENVIRONMENT, list(make_runs(everything, pairs)), session)
 
 
 RESULTS: Mapping[str, Callable[[], Result]] = {

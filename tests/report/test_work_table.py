@@ -11,31 +11,35 @@ from bagel_perf.report.tables import result_tables
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import DeviceWork, Measurement, Run
-from scripted import ENVIRONMENT, make_plan, make_run, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
 AR = DeviceWork(launches=100, graph_launches=0, kernels=100, copies={"HtoD": 3}, busy_ms=50.0)
 LOOP = DeviceWork(launches=42, graph_launches=14, kernels=900, copies={"DtoD": 28}, busy_ms=80.0)
 DIT = DeviceWork(launches=60, graph_launches=14, kernels=950, copies={"DtoD": 30, "DtoH": 1}, busy_ms=90.0)
+NUM_STEPS = 14
 
 
 def result_with(*profiled: Measurement) -> Result:
     plan = make_plan(variants=("baseline", "captured"))
     run = replace(make_run("repeat", "captured", plan.requests[0]), purpose="profile", measurements=profiled)
     runs = [*make_runs(plan), *([run] if profiled else [])]
-    session = Session(command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, processes=5)
-    return build_result(plan, ENVIRONMENT, runs, session)
+    session = Session(
+        command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, order_seed=0, processes=5
+    )
+    return build_result(make_outline(plan), ENVIRONMENT, runs, session)
 
 
 def profiled_result() -> Result:
-    return result_with(Measurement(stage="ar", work=AR), Measurement(stage="dit", work=DIT, loop_work=LOOP))
+    return result_with(
+        Measurement(stage="ar", work=AR), Measurement(stage="dit", work=DIT, loop_work=LOOP, loop_steps=NUM_STEPS)
+    )
 
 
 def test_a_cell_counts_launches_of_its_stage_and_per_step() -> None:
     result = profiled_result()
-    cells = {cell.stage: cell for cell in result.cells if cell.variant == "captured" and cell.res == 256}
+    cells = {cell.stage: cell for cell in result.cells if cell.variant == "captured" and cell.case == "256x256"}
     assert {stage: cell.launches for stage, cell in cells.items()} == {"ar": 100, "dit": 60, "e2e": 160}
-    num_steps = result.requests[0].steps - 1
-    assert cells["dit"].launches_per_step == 42 / num_steps
+    assert cells["dit"].launches_per_step == 42 / NUM_STEPS
     assert cells["ar"].launches_per_step is None
     assert cells["e2e"].work is not None
     assert cells["e2e"].work.copies == {"DtoD": 30, "DtoH": 1, "HtoD": 3}

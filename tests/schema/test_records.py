@@ -149,7 +149,6 @@ def test_a_resolution_given_twice_is_refused() -> None:
     ("purpose", "measurement", "number", "sync_device"),
     [
         ("count", Measurement(stage="ar", latency_ms=1.0, host_syncs=1), None, "cuda"),
-        ("count", Measurement(stage="ar"), None, "cuda"),
         ("count", Measurement(stage="ar", host_syncs=1), None, None),
         ("timed", Measurement(stage="ar", latency_ms=1.0, host_syncs=1), 0, None),
         ("timed", Measurement(stage="ar"), 0, None),
@@ -165,14 +164,18 @@ def test_counting_and_timing_never_share_a_run(
         Run(
             purpose=purpose,
             variant="baseline",
-            width=16,
-            height=16,
+            case="16x16",
             seed=1,
             round=number,
             sync_device=sync_device,
             measurements=(measurement,),
-            picture=make_picture(16, 16, 1),
+            output=make_picture(16, 16, 1),
         )
+
+
+def test_a_counted_run_leaves_open_what_could_not_be_judged() -> None:
+    run = next(run for run in make_runs(make_plan()) if run.purpose == "count")
+    assert replace(run, measurements=(Measurement(stage="ar"),)).measurements[0].host_syncs is None
 
 
 def test_a_stage_is_measured_once_a_run() -> None:

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.requests import Request
-from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Image, Result, load, res_label, result_file
+from bagel_perf.schema.outlines import SubjectInfo, VariantInfo
+from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Result, ShownOutput, load, result_file
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.store import write_json_atomic
-from scripted import ENVIRONMENT, make_picture
+from bagel_perf.schema.tolerances import Tolerance
+from scripted import DETAILS, ENVIRONMENT, make_picture
 
-RUN = Run(purpose="repeat", variant="baseline", width=768, height=1024, seed=42, picture=make_picture(768, 1024, 42))
+RUN = Run(purpose="repeat", variant="baseline", case="768x1024", seed=42, output=make_picture(768, 1024, 42))
 CELL = Cell(
-    res="768x1024",
+    case="768x1024",
     stage="ar",
     variant="baseline",
     latency_ms=(1.0, 3.0, 2.0),
@@ -25,21 +26,30 @@ CELL = Cell(
     host_syncs=7,
     launches=None,
     peak_bytes=None,
-    width=768,
-    height=1024,
     syncs_by_slot={"merge_kv": 7},
     sync_device="cuda",
 )
 RESULT = Result(
     environment=ENVIRONMENT,
-    requests=(Request(width=768, height=1024), Request(width=256, height=256)),
-    variants=("baseline", "sync_free"),
+    subject=SubjectInfo(kind="bagel", title="7b preset", details=DETAILS, asked={"256x256": {"steps": 24}}),
+    cases=("768x1024", "256x256"),
+    stages=("ar", "dit"),
+    variants=(
+        VariantInfo(name="baseline", target="baseline"),
+        VariantInfo(name="sync_free", target="sync_free", tolerance=Tolerance(kind="psnr", limit=40.0)),
+    ),
+    num_named=2,
+    seed=42,
     cells=(CELL,),
-    images=(Image(res=256, variant="baseline", md5="a", pixels_sha256="b", path="256_baseline.png"),),
-    identity=(IdentityCheck(res=256, reference="baseline", candidate="sync_free", identical=True, num_runs=8),),
+    outputs=(
+        ShownOutput(
+            case="256x256", variant="baseline", kind="picture", md5="a", sha256="b", path="256x256_baseline.png"
+        ),
+    ),
+    identity=(IdentityCheck(case="256x256", reference="baseline", candidate="sync_free", identical=True, num_runs=8),),
     deltas=(
         Delta(
-            res=256,
+            case="256x256",
             stage="dit",
             reference="baseline",
             candidate="sync_free",
@@ -65,25 +75,31 @@ CONTRACT = {
         "schema",
         "version",
         "environment",
-        "request",
+        "subject",
+        "cases",
+        "stages",
+        "variants",
+        "num_named",
+        "seed",
         "cells",
-        "images",
+        "outputs",
         "identity",
         "deltas",
         "verdict",
         "exit_code",
     },
-    "cells": {"res", "stage", "variant", "latency_ms", "median_ms", "host_syncs", "launches", "peak_bytes"},
-    "images": {"res", "variant", "md5", "pixels_sha256", "path"},
-    "identity": {"res", "reference", "candidate", "identical"},
-    "deltas": {"res", "stage", "reference", "candidate", "delta_pct", "ci_pct", "verdict"},
+    "variants": {"name", "target", "tolerance", "made_with"},
+    "cells": {"case", "stage", "variant", "latency_ms", "median_ms", "host_syncs", "launches", "peak_bytes"},
+    "outputs": {"case", "variant", "kind", "md5", "sha256", "path"},
+    "identity": {"case", "reference", "candidate", "identical", "tolerance", "distance", "num_differing"},
+    "deltas": {"case", "stage", "reference", "candidate", "delta_pct", "ci_pct", "verdict"},
 }
 
 
 def test_the_file_has_every_key_of_the_contract() -> None:
     data = RESULT.to_json()
-    assert (data["schema"], data["version"]) == ("bagel-perf.result", 1)
-    assert data["request"]["prompt"] == "Change the color to blue"
+    assert (data["schema"], data["version"]) == ("bagel-perf.result", 2)
+    assert data["subject"]["details"]["preset"] == "7b"
     for place, keys in CONTRACT.items():
         record = data if not place else data[place][0]
         assert keys <= record.keys(), place
@@ -95,17 +111,14 @@ def test_a_result_survives_its_file(tmp_path: Path) -> None:
     assert load(path) == RESULT
 
 
-def test_a_square_is_written_as_its_side() -> None:
-    assert (res_label(256, 256), res_label(768, 1024)) == (256, "768x1024")
-
-
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         ("", "no JSON"),
         ("[]", "bagel-perf.result"),
         ('{"schema": "bagel-perf.trace", "version": 1}', "bagel-perf.trace"),
-        ('{"schema": "bagel-perf.result", "version": 2}', "version"),
+        ('{"schema": "bagel-perf.result", "version": 3}', "version"),
+        ('{"schema": "bagel-perf.result", "version": 2}', "environment"),
         ('{"schema": "bagel-perf.result", "version": 1}', "environment"),
     ],
 )

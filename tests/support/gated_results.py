@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.schema.errors import BagelPerfError
+from bagel_perf.schema.outlines import VariantInfo
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Environment, Measurement, Run
-from bagel_perf.schema.slots import Stage
-from scripted import ENVIRONMENT, make_plan, make_runs
+from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
-BASE_MS: dict[Stage, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1100.0}
+BASE_MS: dict[str, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1100.0}
 LOAD = (1.0, 3.0, 1.5, 2.0, 1.2, 4.0, 1.1, 2.5, 1.7, 1.3)
 """Of the machine, round by round: what pairs share, and what two files do not."""
 JITTER_PCT = (0.1, -0.2, 0.3, 0.0, -0.3, 0.2, -0.1, 0.15, -0.15, 0.05)
 
-Changes = Mapping[str, Mapping[Stage, float]]
+Changes = Mapping[str, Mapping[str, float]]
 
 
 def make_result(
@@ -40,19 +40,24 @@ def make_result(
     whole = {variant: _with_whole(own) for variant, own in changes.items()}
     runs = [edit(_timed(run, whole.get(run.variant, {}), load)) for run in make_runs(plan, num_pairs)]
     session = Session(
-        command=command, created="2026-01-31T12:00:00+00:00", pairs=num_pairs, warmup=1, processes=num_pairs
+        command=command,
+        created="2026-01-31T12:00:00+00:00",
+        pairs=num_pairs,
+        warmup=1,
+        order_seed=0,
+        processes=num_pairs,
     )
-    return build_result(plan, environment, runs, session, error=error)
+    return build_result(make_outline(plan), environment, runs, session, error=error)
 
 
-def _with_whole(changes: Mapping[Stage, float]) -> Mapping[Stage, float]:
+def _with_whole(changes: Mapping[str, float]) -> Mapping[str, float]:
     if set(changes) == {"e2e"}:
         return dict.fromkeys(BASE_MS, changes["e2e"])
     parts_ms = sum(BASE_MS[stage] * changes.get(stage, 0.0) for stage in ("ar", "dit"))
     return {"e2e": parts_ms / BASE_MS["e2e"], **changes}
 
 
-def _timed(run: Run, changes: Mapping[Stage, float], load: Sequence[float]) -> Run:
+def _timed(run: Run, changes: Mapping[str, float], load: Sequence[float]) -> Run:
     if run.purpose != "timed" or run.round is None:
         return run
     number = run.round % len(LOAD)
@@ -68,4 +73,9 @@ def with_picture(run: Run, variant: str) -> Run:
     """The run with another picture, if it is of this variant."""
     if run.variant != variant:
         return run
-    return replace(run, picture=replace(run.picture, md5=run.picture.md5[::-1]))
+    return replace(run, output=replace(run.output, md5=run.output.md5[::-1]))
+
+
+def with_names(*names: str) -> tuple[VariantInfo, ...]:
+    """Variants of these names, all bitwise."""
+    return tuple(VariantInfo(name=name, target=name) for name in names)

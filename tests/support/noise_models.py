@@ -120,7 +120,7 @@ def recorded_series(side: int) -> tuple[Floats, ...]:
                 (run.variant, np.log(each.latency_ms))
                 for run in runs
                 for each in run.measurements
-                if run.width == run.height == side and each.stage == stage and each.latency_ms is not None
+                if run.case == f"{side}x{side}" and each.stage == stage and each.latency_ms is not None
             ]
             if own:
                 level = {each: np.median([x for other, x in own if other == each]) for each in RECORDED_VARIANTS}

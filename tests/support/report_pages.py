@@ -119,15 +119,16 @@ def _hostile_page(folder: Path) -> Path:
 
 
 def _spoil(data: dict[str, Any]) -> None:
-    for request in (data["request"], *data["requests"]):
-        request.update(prompt=SHOWN["prompt"], image=REMOTE)
+    for asked in data["subject"]["asked"].values():
+        asked.update(prompt=SHOWN["prompt"], image=REMOTE)
+    data["subject"]["details"].update(weights=FORMULA, attention=IMAGE)
     texts = {"device_name": SHOWN["device_name"], "torch": TEMPLATE, "driver": CDATA, "platform": ENDS_STYLE}
-    data["environment"].update(texts, commit=LINK, weights=FORMULA, attention=IMAGE, python=ENTITY, cuda=MARKDOWN)
+    data["environment"].update(texts, commit=LINK, python=ENTITY, cuda=MARKDOWN)
     data.update(command=SHOWN["command"], warnings=[SHOWN["warning"]], findings=[SHOWN["finding"]])
-    for number, image in enumerate(data["images"]):
+    for number, image in enumerate(data["outputs"]):
         image["path"] = (IMAGE, LINK, REMOTE, SCRIPT, "../../etc/passwd", "/etc/passwd")[number % 6]
     for run in data["runs"]:
-        run["picture"]["path"] = REMOTE
+        run["output"]["path"] = REMOTE
         if run["purpose"] == "count":
             run["sites"] = [_site(run["measurements"][0]["stage"])]
 

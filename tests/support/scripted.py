@@ -6,16 +6,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.outlines import Outline, Scalar
+from bagel_perf.schema.plans import Plan, bagel_outline
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Environment, Measurement, Picture, Purpose, Run
-from bagel_perf.schema.slots import Stage
+from bagel_perf.schema.runs import Environment, Measurement, Output, Purpose, Run
 
 ENVIRONMENT = Environment(
     device_kind="cuda",
     device_name="NVIDIA H200",
-    preset="7b",
-    attention="cudnn",
     torch="2.11.0",
     python="3.12.1",
     cuda="13.0",
@@ -25,11 +23,16 @@ ENVIRONMENT = Environment(
     platform="Linux",
     commit="abc1234",
     dirty=False,
-    weights="random seed 0",
-    params=14_000_000_000,
-    layers=28,
 )
-CPU = replace(ENVIRONMENT, device_kind="cpu", device_name="2 cores", preset="tiny", cuda=None, cudnn=None, driver=None)
+CPU = replace(ENVIRONMENT, device_kind="cpu", device_name="2 cores", cuda=None, cudnn=None, driver=None)
+
+DETAILS: dict[str, Scalar] = {
+    "preset": "7b",
+    "attention": "cudnn",
+    "weights": "random seed 0",
+    "params": 14_000_000_000,
+    "layers": 28,
+}
 
 SPEED = {"baseline": 1.0, "pr3987": 0.9, "sync_free": 0.6}
 SYNCS: dict[str, tuple[int, int]] = {"baseline": (1006, 6000), "pr3987": (900, 4000), "sync_free": (0, 1)}
@@ -45,11 +48,24 @@ def make_plan(
     return Plan(kind="compare", requests=requests, variants=tuple(variants), image_dir=image_dir)
 
 
-def make_picture(width: int, height: int, seed: int, *, path: str | None = None) -> Picture:
+def make_outline(plan: Plan) -> Outline:
+    """The outline that the worker sends of such a plan."""
+    return bagel_outline(plan, DETAILS)
+
+
+def make_picture(width: int, height: int, seed: int, *, path: str | None = None) -> Output:
     """A picture whose hashes follow from its size and seed alone, as those of equal variants do."""
     text = f"{width} {height} {seed}".encode()
     md5, sha = hashlib.md5(text).hexdigest(), hashlib.sha256(text).hexdigest()
-    return Picture(width=width, height=height, md5=md5, pixels_sha256=sha, spread=40.0, path=path)
+    return Output(
+        kind="picture",
+        md5=md5,
+        sha256=sha,
+        shape=(height, width, 3),
+        num_values=width * height,
+        spread=40.0,
+        path=path,
+    )
 
 
 def make_run(purpose: Purpose, variant: str, request: Request, number: int | None = None) -> Run:
@@ -67,19 +83,18 @@ def make_run(purpose: Purpose, variant: str, request: Request, number: int | Non
         measurements = (Measurement(stage="ar", peak_bytes=100), Measurement(stage="dit", peak_bytes=300))
     if purpose == "timed":
         scale = SPEED.get(variant, 1.0) * (1 + 0.5 * (number or 0))
-        stages: dict[Stage, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1101.0}
+        stages: dict[str, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1101.0}
         measurements = tuple(Measurement(stage=stage, latency_ms=ms * scale) for stage, ms in stages.items())
     return Run(
         purpose=purpose,
         variant=variant,
-        width=request.width,
-        height=request.height,
+        case=request.case,
         seed=seed,
         round=number,
         process=number or 0,
         sync_device="simulated" if purpose == "count" else None,
         measurements=measurements,
-        picture=make_picture(request.width, request.height, seed),
+        output=make_picture(request.width, request.height, seed),
     )
 
 

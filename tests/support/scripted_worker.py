@@ -24,7 +24,7 @@ from bagel_perf.schema.events import (
 )
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Run, TensorCheck
-from scripted import CPU, make_runs
+from scripted import CPU, make_outline, make_runs
 
 PAIRS = 5
 
@@ -36,7 +36,8 @@ def main() -> None:
         send(ErrorEvent(error=UsageError("picture cannot be read", value="x.png")))
         return
     send(ProgressEvent(text="making weights", done=0, total=1))
-    send(EnvironmentEvent(environment=CPU, pairs=PAIRS, warmup=1))
+    outline = make_outline(plan) if plan.requests else None
+    send(EnvironmentEvent(environment=CPU, outline=outline, pairs=PAIRS, warmup=1))
     events = verify_events(plan, behaviour) if plan.kind == "verify" else compare_events(plan, behaviour)
     for index, event in enumerate(events):
         if index == 20:
@@ -58,10 +59,10 @@ def compare_events(plan: Plan, behaviour: str) -> Iterator[Event]:
 
 def draw(run: Run, plan: Plan, *, differs: bool) -> Run:
     """The run with its picture written into the plan's folder."""
-    md5 = run.picture.md5[::-1] if differs else run.picture.md5
+    md5 = run.output.md5[::-1] if differs else run.output.md5
     path = Path(plan.image_dir, f"{md5}.png")
     path.write_text(md5)
-    return replace(run, picture=replace(run.picture, md5=md5, path=path.name))
+    return replace(run, output=replace(run.output, md5=md5, path=path.name))
 
 
 def verify_events(plan: Plan, behaviour: str) -> Iterator[Event]:

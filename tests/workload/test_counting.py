@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bagel_perf.model.contracts import Denoising, Slots
 from bagel_perf.schema.requests import Request
+from bagel_perf.workload.bagel import count_stages
 from bagel_perf.workload.bind import bind, with_regions
-from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.edit import edit_subject, request_inputs
 from cheap_model import cheap_model
 

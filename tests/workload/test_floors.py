@@ -36,7 +36,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(floors, "launch_us", lambda device: 5.0)
 
 
-def floors_of(model: Bagel, *requests: Request) -> dict[tuple[int, str], StageFloor]:
+def floors_of(model: Bagel, *requests: Request) -> dict[tuple[str, str], StageFloor]:
     """Without the PNG, whose time is that of this machine."""
     proven = []
     for request in requests:
@@ -44,7 +44,7 @@ def floors_of(model: Bagel, *requests: Request) -> dict[tuple[int, str], StageFl
         proven.append((request, inputs, run_stages(edit_subject(model, inputs, bind("baseline")))))
     _, found = floors.measure_floors(model, proven)
     return {
-        (floor.width, floor.stage): replace(
+        (floor.case, floor.stage): replace(
             floor, components=tuple(part for part in floor.components if part.name != "PNG (host)")
         )
         for floor in found
@@ -53,7 +53,7 @@ def floors_of(model: Bagel, *requests: Request) -> dict[tuple[int, str], StageFl
 
 def test_the_order_of_requests_changes_no_floor(model: Bagel) -> None:
     there, back = floors_of(model, SMALL, LARGE), floors_of(model, LARGE, SMALL)
-    assert there.keys() == {(48, "ar"), (48, "dit"), (96, "ar"), (96, "dit")}
+    assert there.keys() == {(case, stage) for case in ("48x48", "96x96") for stage in ("ar", "dit")}
     for place, floor in there.items():
         for ours, theirs in zip(floor.components, back[place].components, strict=True):
             assert ours.name == theirs.name
@@ -71,6 +71,6 @@ def test_convolutions_are_priced_at_one_rate_in_both_stages(model: Bagel) -> Non
 
 
 def test_what_was_not_counted_is_not_nought(model: Bagel) -> None:
-    parts = {part.name: part for part in floors_of(model, SMALL)[48, "dit"].components}
+    parts = {part.name: part for part in floors_of(model, SMALL)["48x48", "dit"].components}
     assert parts["attention"].bytes is None and parts["attention"].flops
     assert parts["pointwise"].flops is None and parts["pointwise"].bytes

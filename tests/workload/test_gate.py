@@ -163,8 +163,8 @@ def test_each_request_runs_as_the_first_again_as_another_and_bare(
         ("repeat", None, 42),
         ("other_seed", None, 43),
     ]
-    assert len({run.picture.latents_sha256 for run in runs}) == 3
-    assert runs[0].picture == runs[1].picture == runs[3].picture
+    assert len({run.output.latents_sha256 for run in runs}) == 3
+    assert runs[0].output == runs[1].output == runs[3].output
 
 
 def test_a_wait_of_a_later_request_is_heard(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from bagel_perf.schema.events import EnvironmentEvent, Event, SyncsEvent, parse_
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.syncs import Instrument, SyncReport, is_within
+from bagel_perf.workload.bagel import count_stages
 from bagel_perf.workload.bind import RUNGS, bind, with_regions
-from bagel_perf.workload.counting import count_stages
 from bagel_perf.workload.edit import edit_subject, request_inputs
 from bagel_perf.workload.loading import Loaded, load
 from bagel_perf.workload.prices import overlap, without_instrument

@@ -34,10 +34,12 @@ from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Result, load
 from bagel_perf.schema.variants import LADDER
 from bagel_perf.workload import compare, counting
-from bagel_perf.workload.loading import Loaded, resolve_attention, resolve_device
+from bagel_perf.workload.bagel import BagelBench, recorded_loop
+from bagel_perf.workload.devices import resolve_device
+from bagel_perf.workload.loading import Loaded, resolve_attention
 from bagel_perf.workload.loading import load as load_model
 from bagel_perf.workload.pictures import encode_png
-from bagel_perf.workload.session import recorded_loop
+from bagel_perf.workload.turns import Turns
 from bagel_perf.workload.verify import run_verify
 from kernels_optimized.captured.loop import CapturedLoop
 from wait_formulas import FORMULAS, Counts, Sizes
@@ -66,9 +68,13 @@ def loaded() -> Loaded:
     return replace(loaded, model=build_bagel(source, source, config, loaded.model.attention))
 
 
+def run_compare(plan: Plan, loaded: Loaded, emit: Callable[[Event], None]) -> None:
+    compare.run_compare(plan, BagelBench(plan=plan, loaded=loaded), Turns(emit=emit), emit)
+
+
 def runs_of(plan: Plan, loaded: Loaded) -> list[RunEvent]:
     events: list[Event] = []
-    compare.run_compare(plan, loaded, events.append)
+    run_compare(plan, loaded, events.append)
     return [event for event in events if isinstance(event, RunEvent)]
 
 
@@ -78,10 +84,10 @@ def test_the_command_measures_every_rung_in_a_worker_of_its_own(tmp_path: Path) 
     result = load(tmp_path / "r" / "result.json")
     assert result.complete
     assert result.verdict == "pass"
-    assert set(result.variants) == {rung.name for rung in LADDER if rung.is_bitwise}
-    assert {image.md5 for image in result.images} == {result.images[0].md5}
+    assert set(result.named) == {rung.name for rung in LADDER if rung.is_bitwise}
+    assert {image.md5 for image in result.outputs} == {result.outputs[0].md5}
     assert host_syncs(result, "sync_free") == host_syncs(result, "fused") == {"ar": 0, "dit": 1, "e2e": 1}
-    text = len(tokenize(result.requests[0].prompt, preset("tiny"), None))
+    text = len(tokenize(prompt_of(result), preset("tiny"), None))
     sizes = Sizes(latents=12, positions=2 * text, guided=1, pictures=0, texts=2)
     assert host_syncs(result, "baseline") == in_all(FORMULAS["baseline"](sizes))
 
@@ -96,7 +102,7 @@ def test_an_edit_is_counted_and_its_picture_kept_as_the_autoencoder_takes_it(
             for listener in listeners:
                 listener(event)
 
-        compare.run_compare(plan, loaded, emit)
+        run_compare(plan, loaded, emit)
 
     monkeypatch.setattr(launch, "run_plan", run_plan)
     drawn = draw_default_picture(100, 80)
@@ -107,13 +113,18 @@ def test_an_edit_is_counted_and_its_picture_kept_as_the_autoencoder_takes_it(
     result = load(tmp_path / "r" / "result.json")
     assert (result.complete, result.verdict) == (True, "pass")
     assert host_syncs(result, "sync_free") == {"ar": 0, "dit": 1, "e2e": 1}
-    latents, patches, text = 12, 25, len(tokenize(result.requests[0].prompt, loaded.model.config, None))
+    latents, patches, text = 12, 25, len(tokenize(prompt_of(result), loaded.model.config, None))
     sizes = Sizes(latents=latents, positions=2 * (latents + 2 + patches + 2) + 2 * text, guided=1)
     assert host_syncs(result, "baseline") == in_all(FORMULAS["baseline"](sizes))
-    (picture,) = result.inputs
+    (given,) = result.inputs
+    picture = given.output
     assert picture.path == "64x48_input.png"
     with Image.open(tmp_path / "r" / picture.path) as kept:
         assert kept.tobytes() == drawn.resize((64, 48), Image.Resampling.BICUBIC).tobytes()
+
+
+def prompt_of(result: Result) -> str:
+    return str(result.subject.asked[result.cases[0]]["prompt"])
 
 
 def in_all(waits: Counts) -> dict[str, int | None]:
@@ -133,10 +144,12 @@ def test_a_variant_is_counted_and_proved_before_anything_is_timed(tmp_path: Path
 
 def test_every_run_of_the_same_seed_gives_the_same_picture_written_once(tmp_path: Path, loaded: Loaded) -> None:
     runs = [event.run for event in runs_of(compare_plan(tmp_path), loaded)]
-    by_seed = {seed: {run.picture.md5 for run in runs if run.seed == seed} for seed in (42, 43)}
+    by_seed = {seed: {run.output.md5 for run in runs if run.seed == seed} for seed in (42, 43)}
     assert [len(md5s) for md5s in by_seed.values()] == [1, 1]
     assert by_seed[42] != by_seed[43]
-    assert {path.name for path in tmp_path.glob("*baseline*")} == {run.picture.path for run in runs}
+    assert {path.name for path in tmp_path.glob("*.png") if "input" not in path.name} == {
+        run.output.path for run in runs if run.seed == 42
+    }
 
 
 def test_a_cached_picture_is_refused_before_it_is_timed(
@@ -179,7 +192,7 @@ def test_a_timed_run_that_records_a_graph_ends_the_comparison(
     monkeypatch.setattr(CapturedLoop, "take_captures", lambda loop: (40.0,))
     events: list[Event] = []
     with pytest.raises(RunFailed, match=r"a timed run recorded a graph \(captured\)"):
-        compare.run_compare(plan, loaded, events.append)
+        run_compare(plan, loaded, events.append)
     assert not [each for each in events if isinstance(each, RunEvent) and each.run.round and each.run.captures_ms]
 
 
@@ -206,7 +219,7 @@ def test_an_ablation_measures_each_slot_left_in_and_left_out(tmp_path: Path, loa
     runs = [event.run for event in runs_of(plan, loaded)]
     assert {run.variant for run in runs if run.purpose == "timed"} == set(plan.measured)
     assert len(plan.measured) == 2 + 2 * 5
-    assert len({run.picture.md5 for run in runs if run.seed == SMALL.seed}) == 1
+    assert len({run.output.md5 for run in runs if run.seed == SMALL.seed}) == 1
 
 
 def test_a_disk_without_room_ends_the_run_in_one_line(
@@ -233,7 +246,7 @@ def test_what_a_library_prints_does_not_reach_the_protocol() -> None:
 def test_text_to_image_runs_without_a_picture(tmp_path: Path, loaded: Loaded) -> None:
     plan = compare_plan(tmp_path, requests=(replace(SMALL, task="t2i"),), pairs=1, warmup=0)
     runs = [event.run for event in runs_of(plan, loaded)]
-    assert len({run.picture.md5 for run in runs if run.seed == 42}) == 1
+    assert len({run.output.md5 for run in runs if run.seed == 42}) == 1
     assert not [*tmp_path.glob("*input*")]
 
 

@@ -11,8 +11,13 @@ import torch
 
 from bagel_perf.harness.syncs.ownership import ELSEWHERE, INSTALLED, OWN, FileNames, Ownership
 
-_HARNESS = str(Path(__file__).parents[1])
-INNER_FOLDERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{_HARNESS}{os.sep}")
+_PACKAGE = Path(__file__).parents[2]
+INNER_FOLDERS = (
+    f"{Path(torch.__file__).parent}{os.sep}",
+    *(f"{_PACKAGE / name}{os.sep}" for name in ("harness", "subjects")),
+)
+_BOTTOM = str(_PACKAGE / "workload" / "target.py")
+"""Calls the stages of a target; below it there is nobody's program."""
 
 
 class Folders:
@@ -25,7 +30,7 @@ class Folders:
         self._ownership = Ownership()
 
     def user_frame(self, frame: FrameType | None) -> FrameType | None:
-        """The innermost frame outside torch and this package's harness."""
+        """The innermost frame outside torch, this package's harness, and what calls a user's stages."""
         while frame is not None:
             code = frame.f_code
             found = self._inner.get(id(code))
@@ -33,7 +38,7 @@ class Folders:
                 name = code.co_filename
                 found = self._inner[id(code)] = (code, name.startswith(INNER_FOLDERS) or name.startswith("<frozen "))
             if not found[1]:
-                return frame
+                return None if code.co_filename == _BOTTOM else frame
             frame = frame.f_back
         return None
 
@@ -46,6 +51,8 @@ class Folders:
                 return frame
             if owner == ELSEWHERE and elsewhere is None:
                 elsewhere = frame
+            if owner == INSTALLED and frame.f_code.co_filename == _BOTTOM:
+                break
             frame = frame.f_back
         return elsewhere
 

@@ -30,10 +30,17 @@ OWN, ELSEWHERE, INSTALLED = range(3)
 
 _PACKAGE = Path(__file__).parents[2]
 _RUNNERS = (
-    f"{_PACKAGE / 'harness'}{os.sep}",
+    *(f"{_PACKAGE / name}{os.sep}" for name in ("harness", "subjects")),
     *(
         str(_PACKAGE / name)
-        for name in ("workload/script.py", "workload/program.py", "pytest_plugin.py", "__main__.py")
+        for name in (
+            "workload/script.py",
+            "workload/target.py",
+            "workload/program.py",
+            "pytest_plugin.py",
+            "pytest_counts.py",
+            "__main__.py",
+        )
     ),
 )
 _STANDARD = tuple(

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bagel_perf.report.captions import changes_caption, place_text
-from bagel_perf.report.cells import bitwise_variants, cell_of, change_text, delta_of, resolutions, syncs_text
+from bagel_perf.report.cells import bitwise_variants, cell_of, change_text, delta_of, syncs_text
 from bagel_perf.report.html import published, svg
 from bagel_perf.report.html.content import Plot, Section, TableBlock, Text, tables
-from bagel_perf.report.table import STAGE_LABELS, Column, Table, res_text
+from bagel_perf.report.table import Column, Table, stage_text
 from bagel_perf.report.tables import change_cells, change_columns, sync_table
 from bagel_perf.report.tolerance_tables import tolerance_tables
 from bagel_perf.schema.results import Delta, Noise, Result
-from bagel_perf.schema.slots import STAGES, Stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,17 +20,26 @@ if TYPE_CHECKING:
 
 ROW_IN = 0.24
 NO_FLOOR = "noise floor not measured"
-TERMS = (
-    "AR: inputs on the host to KV cache ready. DiT: noise to PNG bytes. e2e: the whole request. "
-    "Host sync: the CPU waits for the GPU."
-)
+SYNC = "Host sync: the CPU waits for the GPU."
+TERMS = f"AR: inputs on the host to KV cache ready. DiT: noise to PNG bytes. e2e: the whole request. {SYNC}"
+"""Of BAGEL."""
 
 
 def changes_section(result: Result) -> Section:
     """One table of all bitwise candidates; those with a declared tolerance apart."""
     apart = tables(*tolerance_tables(result))
     blocks = (TableBlock(table=change_table(result)), *apart, *tables(sync_table(result)))
-    return Section(anchor="changes", title="Before and after", blocks=(Text(text=TERMS, style="note"), *blocks))
+    return Section(
+        anchor="changes", title="Before and after", blocks=(Text(text=_terms(result), style="note"), *blocks)
+    )
+
+
+def _terms(result: Result) -> str:
+    if result.outline.is_bagel:
+        return TERMS
+    is_single = len(result.stages) == 1
+    whole = f"e2e: all of a run, in one stage ({result.stages[0]})." if is_single else "e2e: all stages of a run."
+    return f"{whole} {SYNC}"
 
 
 def change_table(result: Result) -> Table:
@@ -39,20 +47,20 @@ def change_table(result: Result) -> Table:
     first, *candidates = variants = bitwise_variants(result)
     rows = [
         (
-            res_text(res),
-            STAGE_LABELS[stage],
+            case,
+            stage_text(stage),
             candidate,
-            *change_cells(result, res, stage, candidate),
-            *(syncs_text(cell_of(result, res, stage, name)) for name in (first, candidate)),
+            *change_cells(result, case, stage, candidate),
+            *(syncs_text(cell_of(result, case, stage, name)) for name in (first, candidate)),
         )
-        for res in resolutions(result)
-        for stage in STAGES
+        for case in result.cases
+        for stage in result.timed_stages
         for candidate in candidates
     ]
     return Table(
         title=f"{place_text(result)}: against {first}",
         columns=(
-            *(Column(header=header) for header in ("resolution", "stage", "variant")),
+            *(Column(header=header) for header in ("case", "stage", "variant")),
             *change_columns(result),
             *(Column(header=f"host syncs {when}", numeric=True) for when in ("before", "after")),
         ),
@@ -70,24 +78,26 @@ def forest_section(result: Result) -> Section:
 
 
 def _forests(result: Result) -> Iterator[Plot]:
-    for index, res in enumerate(resolutions(result)):
+    for index, case in enumerate(result.cases):
         rows = [
             delta
-            for stage in STAGES
-            for name in result.variants[1:]
-            if (delta := delta_of(result.deltas, res, stage, name)) is not None
+            for stage in result.timed_stages
+            for name in result.named[1:]
+            if (delta := delta_of(result.deltas, case, stage, name)) is not None
             and svg.is_plain(delta.delta_pct, *(delta.ci_pct or ()))
         ]
         if rows:
-            yield _forest(result, f"forest{index}", res, rows)
+            yield _forest(result, f"forest{index}", case, rows)
 
 
-def _forest(result: Result, key: str, res: int | str, rows: list[Delta]) -> Plot:
-    noise = {each.stage: each for each in result.noise if each.res == res}
+def _forest(result: Result, key: str, case: str, rows: list[Delta]) -> Plot:
+    noise = {each.stage: each for each in result.noise if each.case == case}
     marks = {
-        index: published.DELTAS_PCT[delta.res, delta.stage]
+        index: published.DELTAS_PCT[delta.case, delta.stage]
         for index, delta in enumerate(rows)
-        if delta.candidate == published.VARIANT and (delta.res, delta.stage) in published.DELTAS_PCT
+        if result.outline.is_bagel
+        and delta.candidate == published.VARIANT
+        and (delta.case, delta.stage) in published.DELTAS_PCT
     }
 
     def paint(figure: Figure) -> None:
@@ -99,11 +109,11 @@ def _forest(result: Result, key: str, res: int | str, rows: list[Delta]) -> Plot
         axes.scatter(
             list(marks.values()), list(marks), marker="D", s=34, facecolors="none", edgecolors=svg.SERIES[3], zorder=4
         )
-        axes.set_yticks(range(len(rows)), [f"{STAGE_LABELS[each.stage]}  {svg.short(each.candidate)}" for each in rows])
+        axes.set_yticks(range(len(rows)), [f"{stage_text(each.stage)}  {svg.short(each.candidate)}" for each in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         ends = [end for each in rows for end in each.ci_pct or ()]
         axes.set_xlim(svg.limits([*(each.delta_pct for each in rows), *marks.values()], ends))
-        axes.set_xlabel(f"change of latency from {svg.short(result.variants[0])} (%); left is faster")
+        axes.set_xlabel(f"change of latency from {svg.short(result.named[0])} (%); left is faster")
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
 
@@ -111,14 +121,14 @@ def _forest(result: Result, key: str, res: int | str, rows: list[Delta]) -> Plot
     has_floor = any(each.floor_pct is not None for each in noise.values())
     parts += ["shaded: noise floor, what one pair may show without any effect" if has_floor else NO_FLOOR]
     parts += ["what goes beyond the edge is cut there"]
-    told = ", ".join(f"{STAGE_LABELS[rows[index].stage]} {value:+.1f}%" for index, value in marks.items())
+    told = ", ".join(f"{stage_text(rows[index].stage)} {value:+.1f}%" for index, value in marks.items())
     parts += [f"diamond: published at this resolution ({told}), {published.SOURCE}"] if marks else []
-    label = f"Changes of latency at {res_text(res)} with their intervals"
+    label = f"Changes of latency at {case} with their intervals"
     drawing = svg.draw(key, 0.75 + ROW_IN * len(rows), paint)
     return Plot(svg=drawing, label=label, caption=f"{label}; {'; '.join(parts)}.")
 
 
-def _paint_noise(axes: Axes, rows: list[Delta], noise: dict[Stage, Noise]) -> None:
+def _paint_noise(axes: Axes, rows: list[Delta], noise: dict[str, Noise]) -> None:
     for y, delta in enumerate(rows):
         floor = noise[delta.stage].floor_pct if delta.stage in noise else None
         if floor is not None and svg.is_plain(floor):

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from bagel_perf.report.html.profiled import of_result, size_of, variant_of
 from bagel_perf.report.html.sites import place_text
 from bagel_perf.report.setup_rows import split_setup
-from bagel_perf.report.table import counted, res_text
-from bagel_perf.schema.results import Result, res_label
+from bagel_perf.report.table import counted
+from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import SyncReport
@@ -17,10 +17,10 @@ from bagel_perf.schema.waits import HINTS
 
 def culprit_lines(result: Result, reports: Sequence[SyncReport]) -> Iterator[str]:
     """Where the first variant waits most often at its largest resolution, and what lost its GPU most where profiled."""
-    first = result.variants[0]
+    first = result.named[0]
     runs = [run for run in result.runs if run.purpose == "count" and run.variant == first and split_setup(run.sites)[0]]
     if runs:
-        yield _most_frequent(max(runs, key=lambda run: run.width * run.height))
+        yield _most_frequent(runs[-1])
     for report in of_result(reports, result):
         costly = max(split_setup(report.sites)[0], key=lambda site: site.lost_gpu_ms or 0.0, default=None)
         if variant_of(report) == first and costly is not None and costly.lost_gpu_ms:
@@ -30,7 +30,7 @@ def culprit_lines(result: Result, reports: Sequence[SyncReport]) -> Iterator[str
 def _most_frequent(run: Run) -> str:
     total = sum(site.count for site in run.sites)
     top = max(split_setup(run.sites)[0], key=lambda site: site.count)
-    where = f"{run.variant} at {res_text(res_label(run.width, run.height))}"
+    where = f"{run.variant} at {run.case}"
     return f"{where} waits {counted(total, 'time')}, most often ({top.count}) at {_named(top)}."
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from bagel_perf.analysis.alike import unlike_environments
+from bagel_perf.analysis.alike import unlike_makings
 from bagel_perf.report.html.content import Block, Code, Heading, Section, TableBlock, Text
 from bagel_perf.report.html.source import Source
 from bagel_perf.report.provenance import commit_text
@@ -39,19 +39,38 @@ def _environment_table(result: Result) -> Table:
     environment = result.environment
     fields = [field.name for field in dataclasses.fields(environment) if field.name not in ("commit", "dirty")]
     rows = [(UNITS.get(name, name.replace("_", " ")), _text(getattr(environment, name))) for name in fields]
-    request = result.requests[0]
+    rows += [(UNITS.get(name, name), _text(value)) for name, value in result.subject.details.items()]
     rows += [
         ("code", commit_text(environment)),
         ("made", result.created),
-        ("task", request.task),
-        ("prompt", request.prompt),
-        ("input picture", request.image or ("none" if request.task == "t2i" else "drawn by the package")),
-        ("steps", str(request.steps)),
+        *_asked(result),
         ("rounds, and rounds before them", f"{result.pairs}, {result.warmup}"),
         ("processes", str(result.processes)),
     ]
     columns = Column(header="field"), Column(header="value")
-    return Table(title="Environment and request", columns=columns, rows=tuple(rows))
+    return Table(title="Environment and cases", columns=columns, rows=tuple(rows))
+
+
+def _asked(result: Result) -> Iterator[tuple[str, str]]:
+    """What the cases ask for: once, where it is the same in all."""
+    asked: Mapping[str, Mapping[str, object]] = result.subject.asked
+    if result.outline.is_bagel:
+        asked = {case: _with_input(each) for case, each in asked.items()}
+    for key in dict.fromkeys(key for each in asked.values() for key in each):
+        by_case = {case: _text(each.get(key)) for case, each in asked.items()}
+        if len(set(by_case.values())) == 1:
+            yield key, next(iter(by_case.values()))
+        else:
+            yield from ((f"{key} of {case}", text) for case, text in by_case.items())
+
+
+def _with_input(asked: Mapping[str, object]) -> dict[str, object]:
+    """What a request of BAGEL's asks for, with its picture in words where it names none."""
+    drawn = "none" if asked.get("task") == "t2i" else "drawn by the package"
+    return {
+        ("input picture" if key == "image" else key): (value or drawn if key == "image" else value)
+        for key, value in asked.items()
+    }
 
 
 def _text(value: object) -> str:
@@ -65,7 +84,7 @@ def _recipe(result: Result) -> str:
         f"git checkout {commit}" if re.fullmatch("[0-9a-f]{7,40}", commit) else "# no commit was recorded",
         result.command,
         f"# torch {result.environment.torch}, python {result.environment.python}",
-        f"# seed of the request {result.requests[0].seed}; of the order of the runs {result.order_seed}, drawn anew",
+        f"# seed of the cases {result.seed}; of the order of the runs {result.order_seed}, drawn anew",
     ]
     return "\n".join(lines)
 
@@ -74,7 +93,7 @@ def _differences(sources: Sequence[Source]) -> TableBlock:
     subject = sources[-1]
     rows = []
     for source in sources[:-1]:
-        fields = unlike_environments(source.result.environment, subject.result.environment, ())
+        fields = unlike_makings(source.result, subject.result, ())
         rows.append((source.name, "; ".join(fields) or "nothing"))
     return TableBlock(
         table=Table(

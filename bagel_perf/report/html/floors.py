@@ -13,10 +13,10 @@ from bagel_perf.report.floor_tables import floor_tables
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Plot, Section, TableBlock, Text, tables
 from bagel_perf.report.html.kernels import Profiled, kernel_blocks, profiled_classes
-from bagel_perf.report.table import STAGE_LABELS, res_text
+from bagel_perf.report.table import stage_text
 from bagel_perf.report.tables import work_table
 from bagel_perf.schema.floors import Ceilings, StageFloor
-from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _plots(result: Result, runs: Sequence[Profiled]) -> Iterator[Plot]:
 
 
 def _place(floor: StageFloor) -> str:
-    return f"{STAGE_LABELS[floor.stage]} at {res_text(res_label(floor.width, floor.height))}"
+    return f"{stage_text(floor.stage)} at {floor.case}"
 
 
 def _parts_plot(result: Result, floors: list[StageFloor]) -> Plot:
@@ -76,9 +76,9 @@ def _paint_parts(axes: Axes, result: Result, floor: StageFloor) -> None:
             0, part.floor_ms, left=left, height=0.5, color=colour, edgecolor=svg.PAPER, label=svg.short(part.name)
         )
         left += part.floor_ms
-    res = res_label(floor.width, floor.height)
-    for index, variant in enumerate(result.variants):
-        cell = cell_of(result, res, floor.stage, variant)
+    case = floor.case
+    for index, variant in enumerate(result.named):
+        cell = cell_of(result, case, floor.stage, variant)
         if cell is not None and cell.median_ms is not None and svg.is_plain(cell.median_ms):
             axes.plot([cell.median_ms], [0.75], marker="v", color=svg.INK, markersize=5, linestyle="none")
             height = 1.05 + 0.45 * (index % 3)
@@ -98,12 +98,12 @@ def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings, runs
         axes = figure.add_subplot()
         axes.set_xscale("log")
         axes.set_yscale("log")
-        for index, variant in enumerate(result.variants):
+        for index, variant in enumerate(result.named):
             points = list(_points(result, floors, variant))
             if points:
                 style = svg.style_of(index)
                 axes.plot(*zip(*points, strict=True), label=svg.short(variant), markersize=6, linestyle="none", **style)
-        kernels = list(_paint_kernels(axes, runs, result.variants))
+        kernels = list(_paint_kernels(axes, runs, result.named))
         _paint_ceilings(axes, ceilings, [*(floor.flops / floor.bytes for floor in floors if floor.bytes), *kernels])
         _paint_places(axes, floors)
         for axis in (axes.xaxis, axes.yaxis):
@@ -122,7 +122,7 @@ def _roofline(result: Result, floors: list[StageFloor], ceilings: Ceilings, runs
 
 def _points(result: Result, floors: list[StageFloor], variant: str) -> Iterator[tuple[float, float]]:
     for floor in floors:
-        cell = cell_of(result, res_label(floor.width, floor.height), floor.stage, variant)
+        cell = cell_of(result, floor.case, floor.stage, variant)
         if cell is not None and cell.median_ms is not None and floor.bytes and floor.flops:
             yield floor.flops / floor.bytes, against_floor(cell.median_ms, floor).tflops
 

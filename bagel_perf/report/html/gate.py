@@ -10,7 +10,7 @@ from bagel_perf.schema.gates import VERDICTS, Finding, FindingKind, GateReport
 
 PASSED = "The gate passes."
 ADVICE: dict[FindingKind, str] = {
-    "picture": "A variant shows another picture: bagel-perf verify DIR finds the first tensor that differs.",
+    "picture": "A variant gives another output than it has to: look at what it does otherwise.",
     "environment": "Machines, versions or settings differ, so figures cannot be compared: make them the same.",
     "counter": "If the new numbers are meant, record them with bagel-perf gate --update REASON; if not, see the lines.",
     "incomplete": "Part of what should be judged is missing: run it again.",
@@ -18,9 +18,10 @@ ADVICE: dict[FindingKind, str] = {
     "inconclusive": "The noise is larger than the limit, or pairs are too few: measure more, or on a quieter machine.",
 }
 """What to do next, by the kind of the worst finding."""
+OF_BAGEL = "A variant shows another picture: bagel-perf verify DIR finds the first tensor that differs."
 
 
-def gate_section(report: GateReport) -> Section:
+def gate_section(report: GateReport, *, is_bagel: bool = True) -> Section:
     """A sentence, what to do next, and then in tables what was judged and what was found."""
     report = GateReport.from_json(cleaned(report.to_json()))
     worst = report.worst
@@ -28,7 +29,8 @@ def gate_section(report: GateReport) -> Section:
     lead = PASSED if worst is None else f"The gate does not pass: {report.verdict} ({number})."
     blocks: list[Block] = [Text(text=lead, style="lead")]
     blocks += [Text(text=report.subject)] if report.subject and not report.cells else []
-    blocks += [Text(text=ADVICE[worst])] if worst is not None else []
+    if worst is not None:
+        blocks.append(Text(text=OF_BAGEL if worst == "picture" and is_bagel else ADVICE[worst]))
     blocks += [TableBlock(table=_finding_table(report), code_columns=("source line",))] if report.findings else []
     blocks += tables(*gate_tables(report), _check_table(report))
     blocks += [Bullets(items=report.notes)] if report.notes else []

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bagel_perf.analysis.alike import unlike_environments
+from bagel_perf.analysis.alike import unlike_makings
 from bagel_perf.analysis.history import Point, change_points
 from bagel_perf.report.cells import change_text
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Fold, Plot, Section, TableBlock, Text
 from bagel_perf.report.html.source import Source
-from bagel_perf.report.table import STAGE_LABELS, Column, Table, res_text
+from bagel_perf.report.table import Column, Table, stage_text
+from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.results import Delta
-from bagel_perf.schema.slots import STAGES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +31,8 @@ NOTE = (
 def history_section(sources: Sequence[Source]) -> Section:
     """A drawing and a table for each resolution, those of the last result first."""
     newest_first = (source.result.deltas for source in reversed(sources))
-    found = dict.fromkeys(delta.res for deltas in newest_first for delta in deltas)
-    blocks = [block for index, res in enumerate(found) for block in _blocks(sources, index, res)]
+    found = dict.fromkeys(delta.case for deltas in newest_first for delta in deltas)
+    blocks = [block for index, case in enumerate(found) for block in _blocks(sources, index, case)]
     names = TableBlock(table=_name_table(sources))
     return Section(anchor="history", title="History", blocks=(names, *(blocks or [Text(text="No change to follow.")])))
 
@@ -43,22 +43,22 @@ def _name_table(sources: Sequence[Source]) -> Table:
     return Table(title="Results, oldest first", columns=columns, rows=rows)
 
 
-def _blocks(sources: Sequence[Source], index: int, res: int | str) -> Iterator[Block]:
-    series = _series(sources, res)
+def _blocks(sources: Sequence[Source], index: int, case: str) -> Iterator[Block]:
+    series = _series(sources, case)
     if series:
-        label = f"Changes at {res_text(res)} over the results"
+        label = f"Changes at {case} over the results"
         caption = f"{label}. Bars are intervals by themselves, rings change points; numbers: the table of results."
         drawing = svg.draw(f"history{index}", 2.6, lambda figure: _paint(figure, series, sources))
         yield Plot(svg=drawing, label=label, caption=caption)
         yield Fold(summary=label, blocks=(TableBlock(table=_table(sources, label, series)),))
 
 
-def _series(sources: Sequence[Source], res: int | str) -> Series:
+def _series(sources: Sequence[Source], case: str) -> Series:
     """Of each named candidate, against the reference that it has in the newest result which holds it."""
     found: Series = {}
     for source in reversed(sources):
         for last in source.result.deltas:
-            if last.res == res and last.candidate in source.result.variants:
+            if last.case == case and last.candidate in source.result.named:
                 found.setdefault((last.stage, last.candidate), _points(sources, last))
     return found
 
@@ -73,21 +73,22 @@ def _points(sources: Sequence[Source], last: Delta) -> list[Point]:
 
 
 def _cell(delta: Delta) -> tuple[object, ...]:
-    return delta.res, delta.stage, delta.reference, delta.candidate
+    return delta.case, delta.stage, delta.reference, delta.candidate
 
 
 def _paint(figure: Figure, series: Series, sources: Sequence[Source]) -> None:
     number = len(sources)
     # The same in every drawing, so that a variant keeps its colour.
-    variants = list(dict.fromkeys(name for source in reversed(sources) for name in source.result.variants))
-    grid = figure.subplots(1, len(STAGES), squeeze=False)
-    for column, stage in enumerate(STAGES):
+    variants = list(dict.fromkeys(name for source in reversed(sources) for name in source.result.named))
+    stages = list(dict.fromkeys(stage for stage, _ in sorted(series, key=lambda each: each[0] == WHOLE)))
+    grid = figure.subplots(1, len(stages), squeeze=False)
+    for column, stage in enumerate(stages):
         axes = grid[0][column]
         for index, name in enumerate(variants):
             if (stage, name) in series:
                 _paint_series(axes, series[stage, name], index, len(variants), name)
         axes.axhline(0, color=svg.INK, linewidth=0.8)
-        axes.set_title(f"{STAGE_LABELS[stage]} (%)", loc="left")
+        axes.set_title(f"{stage_text(stage)} (%)", loc="left")
         every = range(0, number, 1 + (number - 1) // MAX_TICKS)
         axes.set_xticks(every, [str(each + 1) for each in every])
         points = [each.delta for (name, _), found in series.items() if name == stage for each in found]
@@ -102,23 +103,23 @@ def _paint(figure: Figure, series: Series, sources: Sequence[Source]) -> None:
 
 def _paint_series(axes: Axes, points: list[Point], index: int, number: int, name: str) -> None:
     shift = (index - (number - 1) / 2) * 0.1
-    colour, marker = svg.SERIES[index % 6], svg.MARKERS[index % 6]
+    style = svg.style_of(index)
     plain = [each for each in points if svg.is_plain(each.delta.delta_pct, *(each.delta.ci_pct or ()))]
     changed = {each.number for each, has_moved in zip(points, change_points(points), strict=True) if has_moved}
     xs, ys = [each.number + shift for each in plain], [each.delta.delta_pct for each in plain]
-    axes.plot(xs, ys, color=colour, marker=marker, markersize=4.5, label=svg.short(name))
+    axes.plot(xs, ys, markersize=4.5, label=svg.short(name), **style)
     for x, y, point in zip(xs, ys, plain, strict=True):
         if point.delta.ci_pct is not None:
-            axes.plot((x, x), point.delta.ci_pct, color=colour, linewidth=1.3)
+            axes.plot((x, x), point.delta.ci_pct, color=style["color"], linewidth=1.3)
         if point.number in changed:
-            axes.plot([x], [y], marker="o", markersize=11, markerfacecolor="none", color=colour)
+            axes.plot([x], [y], marker="o", markersize=11, markerfacecolor="none", color=style["color"])
 
 
 def _table(sources: Sequence[Source], title: str, series: Series) -> Table:
     rows = []
     for (_, candidate), points in series.items():
         for before, point, has_moved in zip((None, *points), points, change_points(points), strict=False):
-            label = STAGE_LABELS[point.delta.stage]
+            label = stage_text(point.delta.stage)
             note = _note(sources, before, point, has_moved)
             rows.append((label, candidate, str(point.number + 1), change_text(point.delta), note))
     headers = ("stage", "candidate", "result", "delta (interval)", "change point")
@@ -129,7 +130,7 @@ def _table(sources: Sequence[Source], title: str, series: Series) -> Table:
 def _note(sources: Sequence[Source], before: Point | None, point: Point, has_moved: bool | None) -> str:
     if before is None:
         return "first"
-    ours, theirs = (sources[each.number].result.environment for each in (point, before))
-    other = ", environment differs" if unlike_environments(theirs, ours) else ""
+    ours, theirs = (sources[each.number].result for each in (point, before))
+    other = ", environment differs" if unlike_makings(theirs, ours) else ""
     state = {True: "changed", False: "no change shown", None: "no interval"}[has_moved]
     return state + other

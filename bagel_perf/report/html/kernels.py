@@ -10,9 +10,9 @@ from bagel_perf.analysis.kernel_classes import CLASSES, ClassTime, class_times
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Plot, TableBlock
 from bagel_perf.report.html.profiled import size_of, variant_of
-from bagel_perf.report.table import NONE, Column, Table, res_text
+from bagel_perf.report.table import NONE, Column, Table
 from bagel_perf.schema.floors import StageFloor
-from bagel_perf.schema.results import Result, res_label
+from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def kernel_blocks(runs: Sequence[Profiled]) -> Iterator[Block]:
 
 
 def _floors(result: Result, size: str) -> list[StageFloor]:
-    return [floor for floor in result.floors if res_text(res_label(floor.width, floor.height)) == size]
+    return [floor for floor in result.floors if floor.case == size]
 
 
 def _plot(key: str, size: str, runs: Sequence[Profiled]) -> Plot:
@@ -103,7 +103,7 @@ def _table(runs: Sequence[Profiled]) -> Table:
     return Table(
         title="Kernels by class",
         columns=(
-            *(Column(header=header) for header in ("resolution", "variant", "class")),
+            *(Column(header=header) for header in ("case", "variant", "class")),
             *(Column(header=header, numeric=True) for header in headers),
         ),
         rows=tuple(rows),

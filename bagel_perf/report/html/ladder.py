@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from bagel_perf.report.ablation_tables import ablation_tables
 from bagel_perf.report.captions import UNSHOWN
-from bagel_perf.report.cells import bitwise_variants, cell_of, delta_of, resolutions
+from bagel_perf.report.cells import bitwise_variants, cell_of, delta_of
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Heading, Plot, Section, Text, tables
 from bagel_perf.report.html.slots_plot import slot_plots
 from bagel_perf.report.ladder_tables import every_ladder_table
-from bagel_perf.report.table import STAGE_LABELS, res_text
+from bagel_perf.report.table import stage_text
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.slots import STAGES, Stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,39 +44,39 @@ def ladder_section(result: Result) -> Section:
 
 def _waterfalls(result: Result) -> Iterator[Plot]:
     variants = bitwise_variants(result)
-    for index, res in enumerate(resolutions(result)):
+    for index, case in enumerate(result.cases):
 
-        def paint(figure: Figure, res: int | str = res) -> None:
-            grid = figure.subplots(2, len(STAGES), squeeze=False)
-            for column, stage in enumerate(STAGES):
-                times, counts = _medians(result, res, stage, variants), _syncs(result, res, stage, variants)
-                notes = [_step_text(result, res, stage, variant) for variant in variants]
-                grid[0][column].set_title(f"{STAGE_LABELS[stage]}: latency (ms)", loc="left")
-                grid[1][column].set_title(f"{STAGE_LABELS[stage]}: host syncs", loc="left")
+        def paint(figure: Figure, case: str = case) -> None:
+            grid = figure.subplots(2, len(result.timed_stages), squeeze=False)
+            for column, stage in enumerate(result.timed_stages):
+                times, counts = _medians(result, case, stage, variants), _syncs(result, case, stage, variants)
+                notes = [_step_text(result, case, stage, variant) for variant in variants]
+                grid[0][column].set_title(f"{stage_text(stage)}: latency (ms)", loc="left")
+                grid[1][column].set_title(f"{stage_text(stage)}: host syncs", loc="left")
                 _fall(grid[0][column], times, notes, "{:.1f}")
                 _fall(grid[1][column], counts, [""] * len(variants), "{:.0f}")
                 for row in range(2):
                     names = [svg.short(name) for name in variants] if column == 0 else []
                     grid[row][column].set_yticks(range(len(variants)), names or [""] * len(variants))
 
-        label = f"From {variants[0]} to {variants[-1]} at {res_text(res)}"
+        label = f"From {variants[0]} to {variants[-1]} at {case}"
         drawing = svg.draw(f"ladder{index}", 0.9 + 0.5 * len(variants), paint)
         caption = f"{label}. {HOW}"
         yield Plot(svg=drawing, label=label, caption=caption)
 
 
-def _medians(result: Result, res: int | str, stage: Stage, variants: tuple[str, ...]) -> list[float | None]:
-    cells = [cell_of(result, res, stage, variant) for variant in variants]
+def _medians(result: Result, case: str, stage: str, variants: tuple[str, ...]) -> list[float | None]:
+    cells = [cell_of(result, case, stage, variant) for variant in variants]
     return [None if cell is None else cell.median_ms for cell in cells]
 
 
-def _syncs(result: Result, res: int | str, stage: Stage, variants: tuple[str, ...]) -> list[float | None]:
-    cells = [cell_of(result, res, stage, variant) for variant in variants]
+def _syncs(result: Result, case: str, stage: str, variants: tuple[str, ...]) -> list[float | None]:
+    cells = [cell_of(result, case, stage, variant) for variant in variants]
     return [None if cell is None else cell.host_syncs for cell in cells]
 
 
-def _step_text(result: Result, res: int | str, stage: Stage, variant: str) -> str:
-    step = delta_of(result.steps, res, stage, variant)
+def _step_text(result: Result, case: str, stage: str, variant: str) -> str:
+    step = delta_of(result.steps, case, stage, variant)
     if step is None:
         return ""
     return f"{step.delta_pct:+.1f}%{UNSHOWN * (step.verdict not in ('improved', 'regressed'))}"

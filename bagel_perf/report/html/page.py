@@ -11,7 +11,7 @@ from typing import Any
 
 from bagel_perf.report.html.bounds import MAX_ROWS, bounded, shortened
 from bagel_perf.report.html.changes import changes_section, forest_section
-from bagel_perf.report.html.content import Page
+from bagel_perf.report.html.content import Page, Section
 from bagel_perf.report.html.environment import environment_section
 from bagel_perf.report.html.floors import floors_section
 from bagel_perf.report.html.gate import gate_section
@@ -52,7 +52,18 @@ DATA_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 TREE = "Counts and pictures of every variant on the simulated device, against the expected ones; no latency"
 MAX_SAMPLES = 20_000
 """Latencies and dropped runs that the data of a page hold; where there are more, the result alone has them."""
-DATA_FIELDS = ("created", "environment", "requests", "variants", "cells", "deltas", "noise", "identity", "dropped")
+DATA_FIELDS = (
+    "created",
+    "environment",
+    "subject",
+    "cases",
+    "variants",
+    "cells",
+    "deltas",
+    "noise",
+    "identity",
+    "dropped",
+)
 
 
 def build_page(
@@ -61,20 +72,22 @@ def build_page(
     gate: GateReport | None = None,
     *,
     beside: str = "",
+    others: Sequence[Section] = (),
 ) -> Page:
     """Of results, oldest first: the last is the subject, all of them are the history; ``profiles`` are timelines.
 
-    What a ``gate`` said of them comes first. ``beside`` names the file that has the page as Markdown.
+    What a ``gate`` said of them comes first. ``beside`` names the file that has the page as Markdown; ``others`` are
+    sections of what else was given.
     """
     subject = sources[-1]
     result = subject.result
     profiles = ordered(profiles, result)
     history = (history_section(sources),) if len(sources) > 1 else ()
     return Page(
-        title=shortened(f"{result.variants[0]} against {', '.join(result.variants[1:]) or 'nothing'}"),
-        subtitle=f"{source_text(result)}; {result.environment.preset} preset, weights {result.environment.weights}",
+        title=shortened(f"{result.named[0]} against {', '.join(result.named[1:]) or 'nothing'}"),
+        subtitle=f"{source_text(result)}; {_subject_text(result)}",
         sections=bounded(
-            *([gate_section(gate)] if gate else []),
+            *([gate_section(gate, is_bagel=result.outline.is_bagel)] if gate else []),
             verdict_section(result, profiles),
             changes_section(result),
             forest_section(result),
@@ -85,6 +98,7 @@ def build_page(
             floors_section(result, profiles),
             samples_section(result),
             *history,
+            *others,
             environment_section(sources),
         ),
         data_json=data_text(result),
@@ -148,3 +162,8 @@ def glyph(header: str, text: str) -> tuple[str, str] | None:
 def _resource(name: str) -> str:
     found: Any = importlib.resources.files(__package__ or "").joinpath(name)
     return str(found.read_text(encoding="utf-8"))
+
+
+def _subject_text(result: Result) -> str:
+    weights = result.subject.details.get("weights")
+    return result.subject.title if weights is None else f"{result.subject.title}, weights {weights}"

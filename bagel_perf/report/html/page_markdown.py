@@ -16,7 +16,7 @@ from bagel_perf.report.html.content import (
     TableBlock,
     Text,
 )
-from bagel_perf.report.inert import markdown_line, terminal
+from bagel_perf.report.inert import markdown_line, markdown_verbatim
 from bagel_perf.report.markdown import table_markdown
 
 
@@ -47,7 +47,7 @@ def _block(block: Block) -> str:
         case Bullets():
             return "\n".join(f"- {_line(item)}" for item in block.items)
         case Code():
-            return "\n".join(f"    {terminal(line)}" for line in block.text.splitlines())
+            return "\n".join(f"    {markdown_verbatim(line)}" for line in block.text.splitlines())
         case Links():
             return "\n".join(f"- {_line(link.text)}{_target(link)}: {_line(link.note)}" for link in block.links)
         case TableBlock():

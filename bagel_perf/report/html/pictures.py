@@ -1,4 +1,7 @@
-"""The pictures of a result, each once, small enough for a page; where two differ, also their difference, amplified."""
+"""The outputs of a result, each once: pictures small enough for a page, of all others what they are.
+
+Where two pictures differ, also their difference, amplified.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bagel_perf.analysis.tolerances import psnr_text
 from bagel_perf.report.html.content import Block, Bullets, Heading, Photo, Photos, Section, Text, tables
 from bagel_perf.report.pixels import AMPLIFIED, MAX_SIDE, amplified_difference, decoded, small
-from bagel_perf.report.table import res_text
+from bagel_perf.report.table import counted
 from bagel_perf.report.tables import identity_table
-from bagel_perf.report.tolerance_tables import tolerance_lines
-from bagel_perf.schema.results import Image, Result, res_label
+from bagel_perf.report.tolerance_tables import distance_text, tolerance_lines
+from bagel_perf.schema.results import Result, ShownOutput
+from bagel_perf.schema.runs import Output
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
@@ -79,44 +82,76 @@ def _encoded(pixels: Pixels) -> tuple[str, bytes]:
 
 
 def pictures_section(result: Result, folder: Path) -> Section:
-    """Each distinct picture of each resolution, and the table of their hashes."""
+    """Each distinct picture of each case, what other outputs are, and the table of their hashes."""
     album = Album(folder=folder)
     blocks = [*_photo_blocks(result, album)]
-    notes: list[Block] = [Text(text=SMALLER, style="note")] if blocks else []
+    has_photos = any(isinstance(block, Photos) for block in blocks)
+    notes: list[Block] = [Text(text=SMALLER, style="note")] if has_photos else []
     notes += [Bullets(items=tuple(dict.fromkeys(album.missing)))] if album.missing else []
     apart = tuple(line.removeprefix("- ") for line in tolerance_lines(result))
     table: list[Block] = [*tables(identity_table(result)), *([Bullets(items=apart)] if apart else [])]
-    return Section(anchor="pictures", title="Pictures", blocks=(*blocks, *notes, *table))
+    title = f"{result.outline.noun}s".capitalize()
+    return Section(anchor="pictures", title=title, blocks=(*blocks, *notes, *table))
 
 
 def _photo_blocks(result: Result, album: Album) -> Iterator[Block]:
-    for res in dict.fromkeys(image.res for image in result.images):
-        inputs = tuple(_input_photos(result, res, album))
-        groups: dict[str, list[Image]] = {}
-        for image in (each for each in result.images if each.res == res):
+    for case in dict.fromkeys(image.case for image in result.outputs):
+        inputs = tuple(_input_photos(result, case, album))
+        groups: dict[str, list[ShownOutput]] = {}
+        for image in (each for each in result.outputs if each.case == case):
             groups.setdefault(image.md5, []).append(image)
-        photos = (*inputs, *_photos(result, res, list(groups.values()), album))
+        shown = [group for group in groups.values() if group[0].kind == "picture"]
+        photos = (*inputs, *_photos(result, case, shown, album))
+        told = (*_input_texts(result, case), *_texts(result, case, [*groups.values()]))
+        if photos or told:
+            yield Heading(text=case)
         if photos:
-            yield Heading(text=res_text(res))
             yield Photos(photos=photos)
+        if told:
+            yield Bullets(items=told)
 
 
-def _input_photos(result: Result, res: int | str, album: Album) -> Iterator[Photo]:
+def _input_texts(result: Result, case: str) -> Iterator[str]:
+    for each in result.inputs:
+        if each.case == case and each.output.kind != "picture":
+            yield f"input: {_described(each.output)}, md5 {each.output.md5}"
+
+
+def _texts(result: Result, case: str, groups: list[list[ShownOutput]]) -> Iterator[str]:
+    """What each output is that is no picture."""
+    known = {(run.output.kind, run.output.md5): run.output for run in result.runs if run.case == case}
+    for group in groups:
+        first = group[0]
+        if first.kind != "picture":
+            output = known.get((first.kind, first.md5))
+            what = first.kind if output is None else _described(output)
+            names = ", ".join(each.variant for each in group)
+            yield f"{names}: {what}, md5 {first.md5}{_distance(result, group)}"
+
+
+def _described(output: Output) -> str:
+    """Kind and shape, as ``tensor of shape 2 x 3``."""
+    if output.shape:
+        return f"{output.kind} of shape {' x '.join(map(str, output.shape))}"
+    return f"{output.kind} of {counted(output.num_values, 'value')}" if output.kind == "nest" else output.kind
+
+
+def _input_photos(result: Result, case: str, album: Album) -> Iterator[Photo]:
     """The picture to edit, which files from before 2026-11-28 do not have."""
-    for picture in result.inputs:
-        if res_label(picture.width, picture.height) == res:
-            alt = f"Input at {res_text(res)}"
+    for picture in (each.output for each in result.inputs if each.case == case):
+        if picture.kind == "picture":
+            alt = f"Input at {case}"
             pixels = album.opened(picture.path, alt)
             photo = None if pixels is None else album.photo(pixels, alt, f"input: md5 {picture.md5}")
             if photo is not None:
                 yield photo
 
 
-def _photos(result: Result, res: int | str, groups: list[list[Image]], album: Album) -> Iterator[Photo]:
+def _photos(result: Result, case: str, groups: list[list[ShownOutput]], album: Album) -> Iterator[Photo]:
     reference: Shown | None = None
     for group in groups:
         names = ", ".join(image.variant for image in group)
-        alt = f"Picture of {names} at {res_text(res)}"
+        alt = f"Picture of {names} at {case}"
         path = next((image.path for image in group if image.path), None)
         pixels = album.opened(path, alt)
         if pixels is None:
@@ -156,21 +191,23 @@ def _difference(reference: Shown, other: Shown, album: Album) -> Iterator[Photo]
         yield photo
 
 
-def _distance(result: Result, group: list[Image]) -> str:
+def _distance(result: Result, group: list[ShownOutput]) -> str:
     """What the result says of the first variant of a group."""
     first = group[0]
-    check = next((each for each in result.identity if (each.res, each.candidate) == (first.res, first.variant)), None)
+    check = next((each for each in result.identity if (each.case, each.candidate) == (first.case, first.variant)), None)
     if check is None:
-        return "" if first.variant != result.variants[0] else ", the reference"
+        return "" if first.variant != result.named[0] else ", the reference"
     if check.identical:
         return ", identical"
-    pixels = "" if check.differing_pixels is None else f", {_pixels_text(result, check.res, check.differing_pixels)}"
-    if check.psnr_db is None or check.min_psnr_db is None:
-        return ", same pixels in other bytes" if check.is_ok else f", differs{pixels}"
-    return f"{pixels}, PSNR {psnr_text(check.psnr_db, check.min_psnr_db)} dB at worst"
+    values = "" if check.num_differing is None else f", {_differing_text(result, check.case, check.num_differing)}"
+    distance = distance_text(check)
+    if not distance:
+        return ", same values in other bytes" if check.is_ok else f", differs{values}"
+    return f"{values}, {distance} at worst"
 
 
-def _pixels_text(result: Result, res: int | str, number: int) -> str:
-    """Of all pixels, how many differ in the run in which most do."""
-    total = next(run.width * run.height for run in result.runs if res_label(run.width, run.height) == res)
-    return f"at most {number:,} of {total:,} pixels differ ({100 * number / total:.1f}%)"
+def _differing_text(result: Result, case: str, number: int) -> str:
+    """Of all pixels or elements, how many differ in the run in which most do."""
+    first = next(run.output for run in result.runs if run.case == case)
+    total, what = first.num_values, "pixels" if first.kind == "picture" else "values"
+    return f"at most {number:,} of {total:,} {what} differ ({100 * number / max(total, 1):.1f}%)"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bagel_perf.report.cells import resolutions
-from bagel_perf.report.table import res_text
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.syncs import SyncReport
 
@@ -31,7 +29,7 @@ def devices_of(report: SyncReport) -> set[str]:
 
 def places_of(result: Result) -> set[tuple[str, str]]:
     """Variant and resolution of all that a profile of this result may be of."""
-    return {(name, res_text(res)) for name in result.variants for res in resolutions(result)}
+    return {(name, case) for name in result.named for case in result.cases}
 
 
 def of_result(reports: Sequence[SyncReport], result: Result) -> list[SyncReport]:
@@ -46,8 +44,8 @@ def of_result(reports: Sequence[SyncReport], result: Result) -> list[SyncReport]
 
 def ordered(reports: Sequence[SyncReport], result: Result) -> list[SyncReport]:
     """By resolution, and as the result orders the variants; others keep their order."""
-    sizes, variants = [size_of(report) for report in reports], list(result.variants)
-    known = [size for size in map(res_text, resolutions(result)) if size in sizes]
+    sizes, variants = [size_of(report) for report in reports], list(result.named)
+    known = [size for size in result.cases if size in sizes]
     order = list(dict.fromkeys([*known, *sizes]))
 
     def rank(report: SyncReport) -> tuple[int, int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +9,8 @@ from bagel_perf.analysis.hints import hint_of
 from bagel_perf.report.html.content import Block, Fold, Section, TableBlock, Text
 from bagel_perf.report.html.profiled import size_of, variant_of
 from bagel_perf.report.setup_rows import setup_details, setup_text, split_setup
-from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, res_text
-from bagel_perf.schema.results import Result, res_label
+from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
+from bagel_perf.schema.results import Result
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.waits import HINTS
@@ -20,7 +18,7 @@ from bagel_perf.schema.waits import HINTS
 TOP = 12
 CODE = ("source line", "expression", "instead")
 TIMED = "of a profiled run, what lost most first; blocked: the host inside the waits; lost: GPU idle through them"
-UNTIMED = "without times: those come from a profiled run of syncs of this variant and resolution"
+UNTIMED = "without times: those come from a profiled run of syncs of this variant and case"
 MISSING = (
     "This result does not say where its variants wait; bagel-perf syncs --variant NAME does, and so does a result of "
     "a newer compare."
@@ -28,11 +26,15 @@ MISSING = (
 
 
 def sites_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
-    """A table for each variant at its largest resolution, the other resolutions closed; profiled ones with times."""
+    """A table for each variant in its last case, the other cases closed; profiled ones with times."""
     found = [*_profiled(reports), *_counted(result)]
-    order = list(dict.fromkeys([*result.variants, *(each.variant for each in found)]))
+    order = list(dict.fromkeys([*result.named, *(each.variant for each in found)]))
     first_of_place = {(each.variant, each.size): each for each in reversed(found)}
-    ranked = sorted(first_of_place.values(), key=lambda each: (order.index(each.variant), -each.num_pixels))
+    last_first = list(reversed(result.cases))
+    ranked = sorted(
+        first_of_place.values(),
+        key=lambda each: (order.index(each.variant), last_first.index(each.size) if each.size in last_first else -1),
+    )
     blocks: list[Block] = []
     for before, each in zip((None, *ranked), ranked, strict=False):
         blocks += _tables(each, is_open=before is None or before.variant != each.variant)
@@ -45,26 +47,21 @@ class Waiting:
 
     variant: str
     size: str
-    num_pixels: int
     sites: tuple[Site, ...]
 
 
 def _profiled(reports: Sequence[SyncReport]) -> Iterator[Waiting]:
     for report in reports:
-        sides = [int(side) for side in re.findall("[0-9]+", size_of(report))]
         if report.sites:
-            yield Waiting(
-                variant=variant_of(report), size=size_of(report), num_pixels=math.prod(sides), sites=report.sites
-            )
+            yield Waiting(variant=variant_of(report), size=size_of(report), sites=report.sites)
 
 
 def _counted(result: Result) -> Iterator[Waiting]:
     for run in result.runs:
-        if run.purpose == "count" and run.sites and run.variant in result.variants:
+        if run.purpose == "count" and run.sites and run.variant in result.named:
             yield Waiting(
                 variant=run.variant,
-                size=res_text(res_label(run.width, run.height)),
-                num_pixels=run.width * run.height,
+                size=run.case,
                 sites=tuple(sorted(run.sites, key=lambda site: -site.count)),
             )
 

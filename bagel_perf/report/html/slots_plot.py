@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Plot
-from bagel_perf.report.table import STAGE_LABELS, res_text
+from bagel_perf.report.table import stage_text
 from bagel_perf.schema.ablations import Ablation, Saving
 from bagel_perf.schema.results import Result
 
@@ -26,9 +26,9 @@ CAPTION = (
 
 def slot_plots(result: Result) -> Iterator[Plot]:
     """One a resolution, the stages side by side."""
-    for index, res in enumerate(dict.fromkeys(each.res for each in result.ablations)):
-        ablations = [each for each in result.ablations if each.res == res]
-        label = f"What the slots of {ablations[0].variant} save at {res_text(res)}"
+    for index, case in enumerate(dict.fromkeys(each.case for each in result.ablations)):
+        ablations = [each for each in result.ablations if each.case == case]
+        label = f"What the slots of {ablations[0].variant} save at {case}"
         drawing = _drawn(f"slots{index}", ablations)
         yield Plot(svg=drawing, label=label, caption=CAPTION.format(label=label))
 
@@ -59,7 +59,7 @@ def _paint(axes: Axes, ablation: Ablation, names: Sequence[str]) -> None:
     plain = [each for each in (*savings, ablation.total) if svg.is_plain(each.ms, *(each.ci_ms or ()))]
     if plain:
         axes.set_xlim(svg.limits([each.ms for each in plain], [end for each in plain for end in each.ci_ms or ()]))
-    axes.set_title(f"{STAGE_LABELS[ablation.stage]}: saved (ms)", loc="left")
+    axes.set_title(f"{stage_text(ablation.stage)}: saved (ms)", loc="left")
     axes.set_ylim(len(names) + 0.6, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=4)

@@ -155,8 +155,9 @@ def short(text: str) -> str:
 
 
 def style_of(index: int) -> dict[str, Any]:
-    """Colour and marker of the variant with this number, the same in every drawing."""
-    return {"color": SERIES[index % len(SERIES)], "marker": MARKERS[index % len(MARKERS)]}
+    """Colour and marker of the variant with this number, the same in every drawing; 36 differ."""
+    turn = index // len(SERIES)
+    return {"color": SERIES[index % len(SERIES)], "marker": MARKERS[(index + turn) % len(MARKERS)]}
 
 
 def limits(points: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:

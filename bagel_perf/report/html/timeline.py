@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Plot, Section, Text, tables
@@ -11,7 +12,9 @@ from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline
 from bagel_perf.report.html.trace_file import WHOLE, trace_links
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
 from bagel_perf.report.trace_tables import CAUSE_LABELS
+from bagel_perf.schema.outlines import VariantInfo
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.store import slug
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.traces import CAUSES, PATH_SEPARATOR, Cause, RegionTime
 
@@ -73,11 +76,16 @@ def _old_causes(reports: Sequence[SyncReport]) -> Iterator[Block]:
 
 
 def _missing(result: Result) -> Iterator[Block]:
-    first, last = result.variants[0], result.variants[-1]
-    res = f"{result.requests[-1].width}x{result.requests[-1].height}"
-    commands = [f"bagel-perf syncs --variant {name} --res {res} --json {name}.json" for name in (first, last)]
+    first, last = result.named[0], result.named[-1]
+    commands = [syncs_command(result, each) for each in (result.variants[0], result.variants[result.num_named - 1])]
     yield Text(text=MISSING)
-    yield Code(text="\n".join([*commands, f"bagel-perf report RESULT {first}.json {last}.json --out DIR"]))
+    yield Code(text="\n".join([*commands, f"bagel-perf report RESULT {slug(first)}.json {slug(last)}.json --out DIR"]))
+
+
+def syncs_command(result: Result, variant: VariantInfo) -> str:
+    """The command that profiles a variant of a result in its last case."""
+    named = f"--variant {variant.name} --res" if result.outline.is_bagel else f"{shlex.quote(variant.target)} --case"
+    return f"bagel-perf syncs {named} {shlex.quote(result.cases[-1])} --json {shlex.quote(slug(variant.name))}.json"
 
 
 def _apart(reports: Sequence[SyncReport], result: Result) -> Iterator[Block]:

@@ -41,9 +41,14 @@ def trace_page(report: TraceReport, top: int = ROWS) -> Page:
     return Page(
         title=shortened(f"Trace {report.source.file}"),
         subtitle=source_line(report),
-        sections=bounded(answer_section(report), *_sections(report, max(top, ROWS)), notes_section(report), rest=REST),
+        sections=bounded(*trace_sections(report, max(top, ROWS)), rest=REST),
         data_json=json_text({"schema": "bagel-perf.trace", "version": 1, **_figures(report)}),
     )
+
+
+def trace_sections(report: TraceReport, top: int) -> tuple[Section, ...]:
+    """All sections of one trace, the answer first."""
+    return (answer_section(report), *_sections(report, top), notes_section(report))
 
 
 def ranks_page(report: RanksReport, top: int = ROWS) -> Page:

@@ -1,4 +1,4 @@
-"""The first things to read: what is faster by how much, whether the pictures are the same, and what is not known."""
+"""The first things to read: what is faster by how much, whether the outputs are the same, and what is not known."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from bagel_perf.analysis.plausible import contradictions
 from bagel_perf.analysis.stats import MIN_PROCESSES
-from bagel_perf.report.cells import bitwise_variants, noise_floor_of, resolutions, tolerant_variants
+from bagel_perf.report.cells import bitwise_variants, noise_floor_of, tolerant_variants
 from bagel_perf.report.html.content import Bullets, Heading, Section, Text
 from bagel_perf.report.html.culprits import culprit_lines
 from bagel_perf.report.summary import verdict_lines
-from bagel_perf.report.table import counted, res_text
+from bagel_perf.report.table import counted
 from bagel_perf.schema.results import Delta, IdentityCheck, Result
 from bagel_perf.schema.syncs import SyncReport
 
@@ -45,32 +45,32 @@ def verdict_section(result: Result, reports: Sequence[SyncReport] = ()) -> Secti
 
 def headlines(result: Result) -> Iterator[str]:
     """Of the bitwise variant that gains most of e2e at each resolution, among those whose picture is right."""
-    for res in resolutions(result):
-        found = list(_changes(result, res))
+    for case in result.cases:
+        found = list(_changes(result, case))
         if found:
             yield _headline(result, min(found, key=lambda each: each.delta_pct))
         else:
-            yield f"At {res_text(res)} no change of latency was measured of a variant with the right picture."
+            yield f"At {case} no change of latency was measured of a variant with the right {result.outline.noun}."
 
 
 def regressions(result: Result) -> Iterator[str]:
     """Of every other variant that makes e2e slower."""
-    for res in resolutions(result):
-        found = sorted(_changes(result, res), key=lambda each: each.delta_pct)
+    for case in result.cases:
+        found = sorted(_changes(result, case), key=lambda each: each.delta_pct)
         yield from (_headline(result, each) for each in found[1:] if each.verdict == "regressed")
 
 
-def _changes(result: Result, res: int | str) -> Iterator[Delta]:
+def _changes(result: Result, case: str) -> Iterator[Delta]:
     """Of e2e at a resolution, of the bitwise variants whose pictures are right."""
-    wrong = {check.candidate for check in result.identity if check.res == res and not check.is_ok}
+    wrong = {check.candidate for check in result.identity if check.case == case and not check.is_ok}
     candidates = set(bitwise_variants(result)[1:]) - wrong
     for delta in result.deltas:
-        if (delta.res, delta.stage) == (res, "e2e") and delta.candidate in candidates:
+        if (delta.case, delta.stage) == (case, "e2e") and delta.candidate in candidates:
             yield delta
 
 
 def _headline(result: Result, delta: Delta) -> str:
-    where = f"e2e latency at {res_text(delta.res)}"
+    where = f"e2e latency at {delta.case}"
     how = f"({_interval(delta)}; {_noise(result, delta)})"
     if delta.verdict == "improved":
         return f"{delta.candidate} takes {abs(delta.delta_pct):.1f}% off {where} {how}."
@@ -86,7 +86,7 @@ def _interval(delta: Delta) -> str:
 
 
 def _noise(result: Result, delta: Delta) -> str:
-    floor_pct = noise_floor_of(result, delta.res, delta.stage)
+    floor_pct = noise_floor_of(result, delta.case, delta.stage)
     if floor_pct is None:
         return "noise not measured"
     return f"noise {floor_pct:.1f}%" + ", which is more than that" * (floor_pct > abs(delta.delta_pct))
@@ -98,19 +98,19 @@ def bitwise_checks(result: Result) -> list[IdentityCheck]:
 
 
 def wrong_places(result: Result) -> list[str]:
-    """Where a picture that has to be identical is not."""
-    return [f"{each.candidate} at {res_text(each.res)}" for each in bitwise_checks(result) if not each.identical]
+    """Where an output that has to be identical is not."""
+    return [f"{each.candidate} at {each.case}" for each in bitwise_checks(result) if not each.identical]
 
 
 def identity_sentence(result: Result) -> str:
-    """Whether the pictures are the same."""
-    checks = bitwise_checks(result)
+    """Whether the outputs are the same."""
+    checks, nouns = bitwise_checks(result), f"{result.outline.noun}s"
     if not checks:
-        return "No two pictures were compared."
+        return f"No two {nouns} were compared."
     if wrong := wrong_places(result):
-        return f"Pictures differ from those of {result.variants[0]}: {', '.join(wrong)}."
+        return f"{nouns.capitalize()} differ from those of {result.named[0]}: {', '.join(wrong)}."
     runs = counted(sum(check.num_runs for check in checks), "run")
-    return f"The pictures of all bitwise variants are md5-identical to those of {result.variants[0]}, in {runs}."
+    return f"The {nouns} of all bitwise variants are md5-identical to those of {result.named[0]}, in {runs}."
 
 
 def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[str]:
@@ -121,7 +121,7 @@ def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[st
     if any(cell.sync_device == "simulated" for cell in result.cells):
         yield "Host syncs were counted on a simulated device, not on a GPU."
     if not result.noise:
-        yield f"Noise floor: {result.variants[0]} was not timed against itself, as in files from before 2026-11-27."
+        yield f"Noise floor: {result.named[0]} was not timed against itself, as in files from before 2026-11-27."
     if any(delta.ci_pct is None for delta in deltas):
         yield f"Intervals: some changes have fewer than {MIN_PROCESSES} processes."
     if not any(each.conditions is not None and each.conditions.num_samples for each in result.runs):
@@ -132,8 +132,8 @@ def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[st
         yield "Floors: the rates that the device can reach were not measured."
     if not has_timelines:
         yield "Timelines: none was given beside the result."
-    if "random" in environment.weights:
-        yield "Quality: weights are random; the pictures show identity and nothing else."
+    if "random" in str(result.subject.details.get("weights", "")):
+        yield f"Quality: weights are random; the {result.outline.noun}s show identity and nothing else."
     if environment.commit is None or environment.dirty is not False:
         yield "Code: the commit may not name all that was measured."
     if not result.complete:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.report.html.culprits import culprit_lines
-from bagel_perf.report.html.profiles import split_files
+from bagel_perf.report.html.inputs import read_inputs
 from bagel_perf.schema.results import load
 from bagel_perf.schema.syncs import SyncReport
 from gated_results import make_result
@@ -21,7 +21,7 @@ RESULT = load(FOLDER / "result.json")
 @pytest.fixture(scope="module")
 def reports() -> tuple[SyncReport, ...]:
     names = ("fused-256", "baseline-256")
-    return split_files([FOLDER, *(REPORTS / "timelines-h200" / f"{name}.json.gz" for name in names)])[1]
+    return read_inputs([FOLDER, *(REPORTS / "timelines-h200" / f"{name}.json.gz" for name in names)]).profiles
 
 
 def test_the_most_frequent_line_of_the_first_variant_is_named() -> None:

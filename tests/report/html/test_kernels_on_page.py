@@ -8,8 +8,8 @@ import pytest
 
 from bagel_perf.report.html.content import Section, TableBlock, Text
 from bagel_perf.report.html.floors import UNPROFILED, floors_section
+from bagel_perf.report.html.inputs import read_inputs
 from bagel_perf.report.html.profiled import ordered
-from bagel_perf.report.html.profiles import split_files
 from bagel_perf.schema.results import load
 from bagel_perf.schema.syncs import SyncReport
 
@@ -21,7 +21,7 @@ RESULT = load(REPORTS / "2026-11-27_h100-80gb_cd33067-2" / "result.json")
 def reports() -> tuple[SyncReport, ...]:
     names = ("fused-1024", "pr3987-1024", "fused-256")
     paths = [REPORTS / "timelines-h200" / f"{name}.json.gz" for name in names]
-    found = split_files([REPORTS / "2026-11-27_h100-80gb_cd33067-2", *paths])[1]
+    found = read_inputs([REPORTS / "2026-11-27_h100-80gb_cd33067-2", *paths]).profiles
     return tuple(ordered(found, RESULT))
 
 

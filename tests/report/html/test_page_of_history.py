@@ -46,6 +46,19 @@ def test_another_environment_is_named_beside_it() -> None:
     assert found.table.rows[0][1] == "device_name NVIDIA H200 and NVIDIA H100"
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_another_make_of_the_subject_is_named_beside_it() -> None:
+    """As another preset, which is no field of the environment."""
+    first, second = source(-5, 1), source(-9, 2)
+    subject = first.result.subject
+    tiny = replace(first.result, subject=replace(subject, details={**subject.details, "preset": "tiny"}))
+    sources = replace(first, result=tiny), second
+    assert notes(*sources) == ["first", "changed, environment differs"]
+    found = section(sources, "environment").blocks[-1]
+    assert isinstance(found, TableBlock)
+    assert found.table.rows[0][1] == "preset tiny and 7b"
+
+
 def test_results_of_other_resolutions_have_their_own_drawing() -> None:
     other = source_of(make_result({"pr3987": {"e2e": -5}}, sizes=((1024, 1024),)), Path())
     blocks = section((other, source(-5, 2)), "history").blocks

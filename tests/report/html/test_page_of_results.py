@@ -132,7 +132,7 @@ def test_a_regression_stands_beside_the_gain_of_another() -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_a_change_smaller_than_the_noise_says_so() -> None:
     result = make_result({"pr3987": {"e2e": -5.0}})
-    floor = Noise(res=256, stage="e2e", delta_pct=0.0, ci_pct=(-9.0, 9.0), floor_pct=9.0, num_pairs=10)
+    floor = Noise(case="256x256", stage="e2e", delta_pct=0.0, ci_pct=(-9.0, 9.0), floor_pct=9.0, num_pairs=10)
     assert "noise 9.0%, which is more than that" in leads(replace(result, noise=(floor,)))[0]
     assert "more than that" not in leads(replace(result, noise=(replace(floor, floor_pct=2.0),)))[0]
 
@@ -174,7 +174,7 @@ def test_a_regression_is_no_gain(tmp_path: Path) -> None:
 
 def test_a_result_without_a_latency_is_a_page(tmp_path: Path) -> None:
     whole = make_result({"pr3987": {}}, num_pairs=1, error=RunFailed("interrupted"))
-    empty = replace(whole, runs=(), cells=(), deltas=(), steps=(), images=(), identity=(), noise=(), stage_sums=())
+    empty = replace(whole, runs=(), cells=(), deltas=(), steps=(), outputs=(), identity=(), noise=(), stage_sums=())
     text = page_html(build_page((source_of(empty, tmp_path),)))
     assert "No two pictures were compared." in text
     assert "Nothing was timed." in text

@@ -16,7 +16,7 @@ from bagel_perf.report.html import pictures
 from bagel_perf.report.html.content import Bullets, Photo, Photos
 from bagel_perf.report.html.pictures import pictures_section
 from bagel_perf.report.tables import identity_table
-from bagel_perf.schema.results import Result
+from bagel_perf.schema.results import CaseInput, Result
 from gated_results import make_result, with_picture
 
 SIZES = ((1024, 1024),)
@@ -29,8 +29,8 @@ def save(path: Path, seed: int = 0, side: int = 1024) -> None:
 def result_with(*names: str | None, differ: bool = False) -> Result:
     """Two variants whose pictures lie in these files."""
     result = make_result({"pr3987": {}}, sizes=SIZES, edit=lambda run: with_picture(run, "pr3987") if differ else run)
-    images = tuple(replace(image, path=name) for image, name in zip(result.images, names, strict=True))
-    return replace(result, images=images)
+    images = tuple(replace(image, path=name) for image, name in zip(result.outputs, names, strict=True))
+    return replace(result, outputs=images)
 
 
 def photos_of(result: Result, folder: Path) -> tuple[Photo, ...]:
@@ -73,8 +73,8 @@ def test_a_difference_that_was_kept_beside_previews_is_shown(tmp_path: Path) -> 
     for seed, name in enumerate(("a.jpg", "b.jpg", "b.difference.jpg")):
         save(tmp_path / name, seed, 32)
     result = result_with("a.jpg", "b.jpg", differ=True)
-    first, second = result.images
-    result = replace(result, images=(first, replace(second, difference_path="b.difference.jpg")))
+    first, second = result.outputs
+    result = replace(result, outputs=(first, replace(second, difference_path="b.difference.jpg")))
     assert [photo.alt for photo in photos_of(result, tmp_path)][2:] == ["Difference of pr3987 from baseline"]
     assert missing_of(result, tmp_path) == ""
 
@@ -84,7 +84,7 @@ def test_the_number_of_differing_pixels_stands_below_the_picture_and_in_the_tabl
     save(tmp_path / "b.png", 2, 32)
     result = result_with("a.png", "b.png", differ=True)
     (check,) = result.identity
-    result = replace(result, identity=(replace(check, differing_pixels=262144),))
+    result = replace(result, identity=(replace(check, num_differing=262144),))
     assert photos_of(result, tmp_path)[1].caption.endswith(
         ", differs, at most 262,144 of 1,048,576 pixels differ (25.0%)"
     )
@@ -98,8 +98,8 @@ def test_the_input_comes_first(tmp_path: Path) -> None:
     save(tmp_path / "in.png", 1, 32)
     save(tmp_path / "a.png", 2, 32)
     result = result_with("a.png", "a.png")
-    picture = replace(result.runs[0].picture, md5="0123", path="in.png")
-    shown = photos_of(replace(result, inputs=(picture,)), tmp_path)
+    picture = replace(result.runs[0].output, md5="0123", path="in.png")
+    shown = photos_of(replace(result, inputs=(CaseInput(case="1024x1024", output=picture),)), tmp_path)
     assert [photo.caption[:16] for photo in shown] == ["input: md5 0123", "baseline, pr3987"]
 
 

@@ -15,8 +15,8 @@ from bagel_perf.analysis.plausible import check_result, contradictions
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.cli import main
+from bagel_perf.report.html.inputs import read_inputs
 from bagel_perf.report.html.plausible_lanes import check_profile
-from bagel_perf.report.html.profiles import split_files
 from bagel_perf.report.html.source import MAX_TEXT, load_sources, source_of
 from bagel_perf.schema.errors import RunFailed, UsageError
 from bagel_perf.schema.results import Result, load
@@ -88,13 +88,14 @@ def test_whatever_compare_ends_in_is_plausible(result: Result) -> None:
         (setting("cells.0.median_ms", 10**400), "too large"),
         (setting("cells.0.peak_bytes", 10**400), "cells[0].peak_bytes cannot be shown (1000"),
         (setting("cells.0.syncs_by_slot.route_experts", 10**400), "cells[0].syncs_by_slot.route_experts cannot be"),
-        (setting("cells.0.res", 512), "cells[0].res is of no request: 512"),
-        (setting("cells.0.width", 512), "cells[0] is 512x256, and its res is 256"),
-        (setting("images.1.res", "64x32"), "images[1].res is of no request: 64x32"),
-        (setting("identity.0.res", 64), "identity[0].res is of no request: 64"),
-        (setting("deltas.2.res", 64), "deltas[2].res is of no request: 64"),
+        (setting("cells.0.case", "512x512"), "cells[0].case is none of the cases: 512x512"),
+        (setting("cells.0.stage", "vae"), "cells[0].stage is none of the stages: vae"),
+        (setting("outputs.1.case", "64x32"), "outputs[1].case is none of the cases: 64x32"),
+        (setting("identity.0.case", "64"), "identity[0].case is none of the cases: 64"),
+        (setting("deltas.2.case", "64"), "deltas[2].case is none of the cases: 64"),
         (setting("variants", []), "variants are empty"),
-        (setting("requests", []), "requests are empty"),
+        (setting("cases", []), "cases are empty"),
+        (setting("stages", []), "stages are empty"),
         (setting("exit_code", 3), "exit code 3 does not go with the verdict pass"),
         (setting("verdict", "outputs differ"), "exit code 0 does not go with the verdict outputs differ"),
         (setting("verdict", "incomplete"), "exit code 0 does not go with the verdict incomplete"),
@@ -148,10 +149,10 @@ def test_lanes_that_cannot_be_drawn_are_refused_with_their_file(
         report = replace(watched, profile=replace(watched.profile, lanes=(each,)))
         path.write_text(json.dumps(report.to_json()), encoding="utf-8")
         if not is_refused:
-            split_files([tmp_path, path])
+            read_inputs([tmp_path, path])
             continue
         with pytest.raises(UsageError) as caught:
-            split_files([tmp_path, path])
+            read_inputs([tmp_path, path])
         assert str(caught.value).startswith(f"profile is not usable ({path}); ")
         assert message in str(caught.value)
 
@@ -191,7 +192,7 @@ def test_a_profile_that_cannot_be_read_is_one_line_with_its_name(
 def test_a_gzipped_result_is_said_to_be_one(tmp_path: Path) -> None:
     path = tmp_path / "result.json.gz"
     path.write_bytes(gzip.compress(written(tmp_path / "x.json").read_bytes()))
-    results, _ = split_files([path])
+    results = read_inputs([path]).results
     with pytest.raises(UsageError, match=r"result file is gzipped \(.*result\.json\.gz\); results are plain JSON"):
         load_sources(results)
 
@@ -222,8 +223,8 @@ def test_a_long_string_is_cut_alike_wherever_it_stands() -> None:
         replace(result, environment=replace(result.environment, device_name="y" * 100_000)), Path()
     ).result
     assert shown.environment.device_name == "y" * (MAX_TEXT - 1) + "…"
-    assert len(shown.variants[1]) == MAX_TEXT
-    assert {cell.variant for cell in shown.cells} == set(shown.variants)
+    assert len(shown.named[1]) == MAX_TEXT
+    assert {cell.variant for cell in shown.cells} == set(shown.named)
 
 
 def test_a_pass_with_pictures_that_differ_contradicts_itself() -> None:
@@ -232,12 +233,12 @@ def test_a_pass_with_pictures_that_differ_contradicts_itself() -> None:
     said = contradictions(replace(other, verdict="pass", exit_code=0))
     assert said == (
         "The result says that it passed, and its own runs and checks say otherwise: "
-        "pr3987 at 256 differs from baseline.",
+        "pr3987 at 256x256 differs from baseline.",
     )
 
 
 def test_identical_pictures_with_two_hashes_contradict_themselves() -> None:
-    first, second = RESULT.images
-    assert contradictions(replace(RESULT, images=(first, replace(second, md5="0" * 32)))) == (
-        "The result says that pr3987 at 256 gave the picture of baseline, and the md5 of the two are not the same.",
+    first, second = RESULT.outputs
+    assert contradictions(replace(RESULT, outputs=(first, replace(second, md5="0" * 32)))) == (
+        "The result says that pr3987 at 256x256 gave the picture of baseline, and the md5 of the two are not the same.",
     )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import TYPE_CHECKING
 
-from bagel_perf.report.html.svg import MAX_LABEL, SERIES, draw, is_plain, limits, rebuilt, short
+from bagel_perf.report.html.content import Plot
+from bagel_perf.report.html.samples import samples_section
+from bagel_perf.report.html.svg import MAX_LABEL, SERIES, draw, is_plain, limits, rebuilt, short, style_of
+from gated_results import make_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="9pt">'
+
+SLOTS = ("merge_kv", "route_experts", "adjust_positions")
 
 
 def painted(figure: Figure) -> None:
@@ -69,3 +76,19 @@ def test_one_wild_interval_does_not_press_the_rest_together() -> None:
 def test_only_numbers_fit_an_axis() -> None:
     assert is_plain(0.0, -3.5)
     assert not any(map(is_plain, (None, float("nan"), float("inf"), 1e300)))
+
+
+def test_many_variants_are_told_apart_by_colour_and_marker() -> None:
+    styles = [style_of(index) for index in range(36)]
+    assert len({(each["color"], each["marker"]) for each in styles}) == 36
+    assert [each["color"] for each in styles[:6]] == list(SERIES), "as long as colours last, each has its own"
+    for before, after in itertools.pairwise(styles):
+        assert before["color"] != after["color"] and before["marker"] != after["marker"]
+
+
+def test_every_drawing_of_samples_has_its_variants_in_these_styles() -> None:
+    names = ["pr3987", "sync_free", "captured", "fused", *(f"sync_free-{slot}" for slot in SLOTS)]
+    result = make_result({name: {} for name in names}, num_pairs=2)
+    drawing = next(block.svg for block in samples_section(result).blocks if isinstance(block, Plot))
+    markers = re.findall(r'<use [^>]*stroke: var\(--(s\d)\)[^>]*href="#([^"]+)"', drawing)
+    assert len(set(markers)) == len(names) + 1

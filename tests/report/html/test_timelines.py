@@ -14,18 +14,20 @@ from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.commands.report import run_report
 from bagel_perf.report.html.content import Heading, TableBlock
+from bagel_perf.report.html.inputs import read_inputs
+from bagel_perf.report.html.other_page import other_page, other_sections
+from bagel_perf.report.html.page import page_html
 from bagel_perf.report.html.profiled import ordered
-from bagel_perf.report.html.profiles import split_files
 from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
-from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import load
 from bagel_perf.schema.syncs import Instrument, SyncReport
 from bagel_perf.schema.traces import MAX_SEGMENTS, Lanes
 
 ROOT = Path(__file__).resolve().parents[3]
 REPORTS = ROOT / "reports"
+TRACE = REPORTS.parent / "tests" / "data" / "traces" / "torch211_h100.json.gz"
 RESULT = REPORTS / "2026-11-26_h200_5841467" / "result.json"
 
 
@@ -56,22 +58,28 @@ def test_without_a_profile_the_page_says_how_to_make_one() -> None:
     assert "bagel-perf syncs --variant baseline" in str(section)
 
 
-def test_a_report_without_a_profile_is_refused_with_the_remedy() -> None:
-    with pytest.raises(UsageError, match=r"has no profile.*on a GPU"):
-        split_files([RESULT, REPORTS / "syncs-h100" / "pr3987-256.json"])
+def test_a_report_without_a_profile_is_no_timeline_but_has_a_section_of_its_own() -> None:
+    inputs = read_inputs([RESULT, REPORTS / "syncs-h100" / "pr3987-256.json"])
+    assert (inputs.profiles, len(inputs.syncs)) == ((), 1)
+    (section,) = other_sections(inputs.syncs, inputs.traces)
+    assert section.title == "Host syncs of pr3987 at 256x256" and "positions.py" in str(section)
 
 
-def test_profiles_alone_make_no_page(watched: SyncReport, tmp_path: Path) -> None:
+def test_reports_and_traces_alone_make_a_page(watched: SyncReport, tmp_path: Path) -> None:
     path = tmp_path / "pr3987.json"
     path.write_text(json.dumps(watched.to_json()), encoding="utf-8")
-    with pytest.raises(UsageError, match="no result to show"):
-        split_files([path])
+    inputs = read_inputs([path, TRACE])
+    page = other_page(inputs.syncs, inputs.traces)
+    assert inputs.results == () and page.subtitle == "1 report of host syncs and 1 trace; nothing was compared"
+    assert [section.anchor for section in page.sections][:2] == ["waits0", "trace0-answer"]
+    assert "<script>" not in page_html(page)
 
 
 def test_a_gzipped_profile_is_read(watched: SyncReport, tmp_path: Path) -> None:
     path = tmp_path / "pr3987.json.gz"
     path.write_bytes(gzip.compress(json.dumps(watched.to_json()).encode()))
-    results, reports = split_files([RESULT, path])
+    inputs = read_inputs([RESULT, path])
+    results, reports = inputs.results, inputs.profiles
     assert (results, reports) == ((RESULT,), (watched,))
 
 

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT
 from bagel_perf.schema.limits import GRAMMAR as LIMIT_GRAMMAR
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS
 from bagel_perf.schema.requests import TASKS
 from bagel_perf.schema.slots import SLOTS
+from bagel_perf.schema.targets import GRAMMAR as TARGET_GRAMMAR
 from bagel_perf.schema.variants import GRAMMAR, LADDER, best_bitwise_rung
 
 DEFAULT_RESOLVE_PCT = 2.0
@@ -20,15 +22,44 @@ EVERY_RUNG = ",".join(rung.name for rung in LADDER)
 FIRST_AND_BEST = f"{LADDER[0].name},{best_bitwise_rung().name}"
 VARIANTS_HELP = f"Comma-separated: {GRAMMAR}."
 LIMIT_HELP = f"How much slower a stage may be: {LIMIT_GRAMMAR}; may be repeated. Others are not judged then."
+DEFAULT_LIMIT = f"{DEFAULT_LIMIT_PCT:g}% of each stage"
 GATE_HELP = "Without RESULT and --reference the tree's exact counters are judged. Exit codes: see README."
+TARGETS_HELP = f"A file or a function of one: {TARGET_GRAMMAR}; or a variant of BAGEL: {GRAMMAR}. A list."
 NAMES_HELP = f"Rungs: {', '.join(rung.name for rung in LADDER)}.\n\nSlots: {', '.join(SLOTS)}."
+
+EXAMPLES = """Examples:
+
+bagel-perf compare loop.py:plain loop.py:fast
+
+bagel-perf compare edit.py --before-env old/ --after-env new/
+
+bagel-perf syncs -- python serve.py
+
+bagel-perf trace trace.json.gz
+
+bagel-perf compare   (BAGEL, its own variants)"""
 
 Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
 Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]
 Steps = Annotated[int, typer.Option(help="Points of the schedule, one more than iterations.")]
 Preset = Annotated[str, typer.Option(metavar="|".join(PRESETS), help="auto: 7b on CUDA, tiny on a CPU.")]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint folder.", show_default="random weights")]
-Resolutions = Annotated[list[str], typer.Option("--res", metavar="SIDE|WxH", help="Resolution; may be repeated.")]
+Resolutions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--res", metavar="SIDE|WxH", help="Resolution of BAGEL; a list.", show_default="1024, without a GPU 256"
+    ),
+]
+Targets = Annotated[
+    list[str] | None, typer.Argument(metavar="[TARGET...]", help=TARGETS_HELP, show_default="BAGEL's own variants")
+]
+Cases = Annotated[
+    list[str] | None, typer.Option("--case", metavar="NAME", help="Case of the files; a list.", show_default="all")
+]
+BeforeEnv = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Virtual environment whose Python runs the first target.")
+]
+AfterEnv = Annotated[Path | None, typer.Option(metavar="DIR", help="The same for the other targets.")]
 Warmup = Annotated[int | None, typer.Option(help="Rounds before the timed ones, in each process.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the result.", show_default="a new one in reports")]
 Variants = Annotated[str, typer.Option(help=VARIANTS_HELP)]
@@ -60,3 +91,10 @@ Json = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also w
 Github = Annotated[bool, typer.Option("--github", help="Also print annotations, and append to $GITHUB_STEP_SUMMARY.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Limits = Annotated[
+    list[str] | None, typer.Option("--limit", metavar="LIMIT", help=LIMIT_HELP, show_default=DEFAULT_LIMIT)
+]
+Judged = Annotated[str | None, typer.Option("--variant", help="Judge this one alone.", show_default="all bitwise ones")]
+Junit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.")]
+Summary = Annotated[Path | None, typer.Option("--summary", metavar="FILE", help="Also write Markdown.")]
+Page = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of it.")]

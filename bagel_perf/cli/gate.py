@@ -1,0 +1,177 @@
+"""``gate`` on the command line: of the tree, of a result, against a revision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bagel_perf.cli.bagel import folder, names, requests
+from bagel_perf.cli.options import (
+    DEFAULT_PROMPT,
+    FIRST_AND_BEST,
+    LIMIT_HELP,
+    Attention,
+    Cases,
+    Debug,
+    Device,
+    Github,
+    Image,
+    Json,
+    Judged,
+    Junit,
+    Limits,
+    Out,
+    Page,
+    Preset,
+    Quiet,
+    Resolutions,
+    Steps,
+    Summary,
+    Task,
+    Variants,
+    Warmup,
+    Weights,
+)
+from bagel_perf.commands.common import given_options, listed
+from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT, EXPECTED_FILE
+
+
+def gate(
+    context: typer.Context,
+    result: Annotated[Path | None, typer.Argument(metavar="[RESULT]", help="File or folder to judge again.")] = None,
+    *,
+    limit: Annotated[
+        list[str] | None, typer.Option(metavar="LIMIT", help=LIMIT_HELP, show_default=f"{DEFAULT_LIMIT_PCT:g}% of each")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="FILE|REVISION", help="As with gate result and gate revision.", hidden=True)
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Judge this one alone.", show_default="all bitwise ones")] = None,
+    res: Resolutions = None,
+    variants: Variants = FIRST_AND_BEST,
+    task: Task = "i2i",
+    image: Image = None,
+    prompt: str = DEFAULT_PROMPT,
+    steps: Steps = 15,
+    seed: int = 42,
+    preset: Preset = "auto",
+    weights: Weights = None,
+    device: Device = "auto",
+    attention: Attention = "auto",
+    pairs: Annotated[int | None, typer.Option(help="Processes of each tree.", show_default="6, or as needed")] = None,
+    warmup: Warmup = None,
+    out: Out = None,
+    expected: Annotated[Path, typer.Option(help="Expected counters; TOML.")] = EXPECTED_FILE,
+    update: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Write the expected counters anew, and why.")
+    ] = None,
+    self_test: Annotated[bool, typer.Option("--self-test", help="Show that the gate can fail.")] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of it.")] = None,
+    github: Github = False,
+    json_path: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Counts BAGEL's variants of this tree without a GPU, and fails on another number or picture."""
+    from bagel_perf.commands.gate import gate_tree
+    from bagel_perf.commands.gate_modes import gate_mode, plan_of, policy_of, refuse_idle_options
+    from bagel_perf.commands.gate_output import GateOutput
+    from bagel_perf.commands.gate_result import gate_result
+    from bagel_perf.commands.gate_revision import gate_revision
+    from bagel_perf.commands.self_test import run_self_test
+
+    output = GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)
+    mode, policy = gate_mode(result, reference, self_test=self_test), policy_of(limit, variant)
+    refuse_idle_options(given_options(context), mode)
+    if self_test:
+        run_self_test(output)
+    elif result is not None:
+        gate_result(result, None if reference is None else Path(reference), policy, output)
+    elif reference is not None:
+        asked = requests(res, device, task, image, prompt, steps, seed)
+        plan = plan_of(asked, names(variants), preset, folder(weights), device, attention, pairs, warmup)
+        gate_revision(plan, reference, policy, out, output, command=context.obj)
+    else:
+        gate_tree(expected, update, output)
+
+
+def gate_result(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="File or folder of compare.")],
+    *,
+    limit: Limits = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Hold each variant to itself in another result.")
+    ] = None,
+    variant: Judged = None,
+    junit: Junit = None,
+    summary: Summary = None,
+    html: Page = None,
+    github: Github = False,
+    json_path: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Judges the latencies and outputs of a result; runs nothing."""
+    from bagel_perf.commands.gate_modes import checked_reference, policy_of
+    from bagel_perf.commands.gate_output import GateOutput
+    from bagel_perf.commands.gate_result import gate_result as judge
+
+    output = GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)
+    judge(result, checked_reference(reference), policy_of(limit, variant), output)
+
+
+def gate_revision(
+    context: typer.Context,
+    revision: Annotated[str, typer.Argument(metavar="REV", help="A revision of git.")],
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET]", help="A file, or a function of one.", show_default="BAGEL's variants"),
+    ] = None,
+    *,
+    limit: Limits = None,
+    variant: Judged = None,
+    case: Cases = None,
+    res: Resolutions = None,
+    variants: Variants = FIRST_AND_BEST,
+    task: Task = "i2i",
+    image: Image = None,
+    prompt: str = DEFAULT_PROMPT,
+    steps: Steps = 15,
+    seed: int = 42,
+    preset: Preset = "auto",
+    weights: Weights = None,
+    device: Device = "auto",
+    attention: Attention = "auto",
+    pairs: Annotated[int | None, typer.Option(help="Processes of each tree.", show_default="6, or as needed")] = None,
+    warmup: Warmup = None,
+    out: Out = None,
+    junit: Junit = None,
+    summary: Summary = None,
+    html: Page = None,
+    github: Github = False,
+    json_path: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measures this tree, or a file in it, in turns with a revision of git, and holds it to that."""
+    from bagel_perf.commands.gate_file import FileGate, gate_file
+    from bagel_perf.commands.gate_modes import plan_of, policy_of
+    from bagel_perf.commands.gate_output import GateOutput
+    from bagel_perf.commands.gate_revision import gate_revision as measure
+
+    output = GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)
+    policy = policy_of(limit, variant)
+    if target is not None:
+        cases = tuple(listed(case or []))
+        asked = FileGate(
+            target=target, revision=revision, cases=cases, seed=seed, device=device, pairs=pairs, warmup=warmup, out=out
+        )
+        gate_file(asked, policy, output, command=context.obj, given=given_options(context))
+        return
+    asked_requests = requests(res, device, task, image, prompt, steps, seed)
+    plan = plan_of(asked_requests, names(variants), preset, folder(weights), device, attention, pairs, warmup)
+    measure(plan, revision, policy, out, output, command=context.obj)

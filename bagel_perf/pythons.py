@@ -1,0 +1,44 @@
+"""How a process of ours is started under any Python: nothing of ours is looked for in the folder that it starts in."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+from bagel_perf.schema.errors import UsageError
+
+_START = (
+    "import sys; sys.path += [each for each in {paths!r} if each not in sys.path]; from {module} import start; start()"
+)
+_NOT_THE_CURRENT = f"import sys; sys.flags.safe_path or sys.path.__setitem__(0, {os.devnull!r}); "
+"""The place of the current folder stays, for the program to put its own there."""
+
+
+def python_of(environment: str | None) -> str:
+    """The Python of a virtual environment, ours for None; ``UsageError`` where the folder has none."""
+    if environment is None:
+        return sys.executable
+    python = Path(environment) / "bin" / "python"
+    if not python.is_file():
+        allowed = "the folder of a virtual environment, with bin/python in it"
+        raise UsageError("no Python in that environment", value=environment, allowed=allowed)
+    return str(python)
+
+
+def module_command(module: str, environment: str | None = None) -> tuple[str, ...]:
+    """Calls ``start`` of a module of ours; a virtual environment's own packages come before those that we have."""
+    return python_of(environment), "-P", "-c", _start(module, with_ours=environment is not None)
+
+
+def program_arguments(module: str) -> tuple[str, ...]:
+    """The same behind the Python and the flags of somebody's program, whose folder then becomes the first."""
+    return "-c", _NOT_THE_CURRENT + _start(module, with_ours=False)
+
+
+def _start(module: str, *, with_ours: bool) -> str:
+    folders = [str(Path(__file__).parents[1])]
+    if with_ours:
+        folders += [sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]]
+    return _START.format(paths=list(dict.fromkeys(folders)), module=module)

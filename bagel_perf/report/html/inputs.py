@@ -1,0 +1,95 @@
+"""What a page is made of: results of ``compare``, reports of ``syncs``, and traces, told apart by what is in a file."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bagel_perf.analysis.traces.analyse import analyse
+from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.report.html.profiles import report_in
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.results import is_result
+from bagel_perf.schema.store import GZIP_MAGIC
+from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.schema.traces import SCHEMA as TRACE_SCHEMA
+from bagel_perf.schema.traces import TraceReport
+from bagel_perf.schema.unpacked_json import unpacked_json
+
+HEAD = 2000
+"""Bytes in which a file of ours has said what it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Paths of results; reports of ``syncs``, profiled or not; analysed traces. Each in the order of their paths."""
+
+    results: tuple[Path, ...]
+    syncs: tuple[SyncReport, ...]
+    traces: tuple[TraceReport, ...]
+
+    @property
+    def profiles(self) -> tuple[SyncReport, ...]:
+        """The reports whose run was profiled, which have timelines and times."""
+        return tuple(report for report in self.syncs if report.profile is not None)
+
+
+def read_inputs(paths: Sequence[Path]) -> Inputs:
+    """Tells files apart; what is nothing of ours and no trace counts as a result, whose reader says why.
+
+    Raises ``UsageError`` with the file where one is damaged.
+    """
+    results: list[Path] = []
+    syncs: list[SyncReport] = []
+    traces: list[TraceReport] = []
+    for path in dict.fromkeys(paths):
+        head = _head(path)
+        if not head or _is_result(path) or _is_unfinished(path):
+            results.append(path)
+        elif (report := report_in(path)) is not None:
+            syncs.append(report)
+        elif f'"{TRACE_SCHEMA}"'.encode() in head:
+            traces.append(TraceReport.from_json(unpacked_json(path)))
+        else:
+            found = next(_trace(path), None)
+            results += [path] if found is None else []
+            traces += [] if found is None else [found]
+    return Inputs(results=tuple(results), syncs=tuple(syncs), traces=tuple(traces))
+
+
+def _head(path: Path) -> bytes:
+    """The begin of a file, unpacked; nothing of a folder, or where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(HEAD)
+    except OSError:
+        return b""
+    if not start.startswith(GZIP_MAGIC):
+        return start
+    with suppress(OSError, EOFError, zlib.error), gzip.open(path, "rb") as packed:
+        return packed.read(HEAD)
+    return start
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        return is_result(path)
+    except OSError:
+        return True
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether a file holds the lines of a run that has not ended."""
+    return path.suffix == ".jsonl"
+
+
+def _trace(path: Path) -> Iterator[TraceReport]:
+    """The trace in a file, where it is one."""
+    try:
+        yield analyse(read_trace(path))
+    except UsageError:
+        return

@@ -1,0 +1,168 @@
+"""A user's file as the subject of a comparison: its functions are the variants of one process, and share its state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bagel_perf.harness.measure import Stage, Subject, run_stages
+from bagel_perf.harness.simulated import SimulatedCuda
+from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.events import FloorsEvent
+from bagel_perf.schema.outlines import Outline, SubjectInfo, VariantInfo
+from bagel_perf.schema.plans import Plan
+from bagel_perf.schema.runs import Environment, Output
+from bagel_perf.schema.targets import Target
+from bagel_perf.schema.tolerances import Tolerance
+from bagel_perf.subjects.files import UserFile
+from bagel_perf.subjects.outputs import Distance, decode, describe, distance, encode
+from bagel_perf.workload.bench import Counts
+from bagel_perf.workload.counting import count_on, count_simulated
+from bagel_perf.workload.devices import environment_of
+
+TOGETHER = ("run",)
+"""The one stage of functions that have no stages, or not the same."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FileBench:
+    """The functions of one file that a process measures; ``file`` is loaded already, where it is none on the disk."""
+
+    plan: Plan
+    device: torch.device
+    file: UserFile | None = None
+    outline: Outline = field(init=False)
+    environment: Environment = field(init=False)
+    _targets: dict[str, Target] = field(init=False)
+    _file: UserFile = field(init=False)
+    _state: Any = field(init=False)
+    _counts: dict[tuple[str, str], Counts] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Loads the file and calls its ``setup``. Raises UsageError and RunFailed with the file's line."""
+        own = [each for each in self.plan.targets if not self.plan.own or each.label in self.plan.own]
+        self._targets = {target.label: target for target in own}
+        self._file = UserFile.load(Path(own[0].file)) if self.file is None else self.file
+        path = self._file.path
+        for target in own:
+            self._file.check(target.function)
+        cases = self._chosen_cases()
+        self.environment = environment_of(self.device, path.resolve().parent)
+        self._state = self._file.set_up(self.device)
+        self.outline = Outline(
+            subject=SubjectInfo(kind="file", title=path.name, asked={case: self._file.asked(case) for case in cases}),
+            cases=cases,
+            stages=self._stages(cases[0]),
+            variants=tuple(
+                VariantInfo(name=target.label, target=target.place, tolerance=self._file.tolerance) for target in own
+            ),
+            num_named=len(own),
+            seed=self.plan.seed,
+        )
+
+    def _chosen_cases(self) -> tuple[str, ...]:
+        """Those that were asked for, else all of the file."""
+        known = self._file.cases
+        for case in self.plan.cases:
+            if case not in known:
+                allowed = f"{self._file.path.name} has {', '.join(known)}"
+                raise UsageError("unknown case", value=case, allowed=allowed, remedy="name one of these with --case")
+        return self.plan.cases or known
+
+    def _stages(self, case: str) -> tuple[str, ...]:
+        found = {
+            tuple(stage.name for stage in self._bare(target, self._state, case, self.plan.seed).stages)
+            for target in self._targets.values()
+        }
+        return next(iter(found)) if len(found) == 1 else TOGETHER
+
+    def _bare(self, target: Target, state: Any, case: str, seed: int) -> Subject:
+        return self._file.subject(target.function, state, case, seed)
+
+    def inputs(self) -> Iterator[tuple[str, bytes]]:
+        """Gives nothing: what a case of somebody's file brings along, the file knows."""
+        return iter(())
+
+    def subject(self, variant: str, case: str, seed: int, *, is_marked: bool = False) -> Subject:
+        """Binds a case to a function of the file; its regions are the file's own."""
+        return self._shaped(self._bare(self._targets[variant], self._state, case, seed))
+
+    def _shaped(self, subject: Subject) -> Subject:
+        """The subject with the stages of the outline: as they are, or all in one."""
+        if tuple(stage.name for stage in subject.stages) == self.outline.stages:
+            return subject
+        if self.outline.stages != TOGETHER:
+            stages = ", ".join(stage.name for stage in subject.stages)
+            allowed = f"{', '.join(self.outline.stages)}, as in the first case"
+            raise UsageError("a case has other stages than another", value=stages, allowed=allowed)
+        return Subject(stages=(Stage(name=TOGETHER[0], run=lambda _: run_stages(subject)),))
+
+    def count(self, variant: str, case: str) -> Counts:
+        """Counts one run of the outline's seed, on a simulated device where there is no GPU."""
+        if self.device.type == "cuda":
+            return count_on(self.device, self.subject(variant, case, self.outline.seed), describe)
+        if not self._counts:
+            self._count_all()
+        return self._counts[variant, case]
+
+    def _count_all(self) -> None:
+        """Sets up once on a simulated device, and counts every function and case there."""
+        is_held = any(each.tolerance is not None for each in self.outline.variants)
+        with SimulatedCuda() as simulated:
+            state = self._file.set_up(torch.device("cuda"))
+            for case in self.outline.cases:
+                for name, target in self._targets.items():
+                    before = simulated.unjudged.copy()
+                    subject = self._shaped(self._bare(target, state, case, self.outline.seed))
+                    counts = count_simulated(subject, simulated, describe)
+                    value = decode(*encode(counts.value)) if is_held else None
+                    self._counts[name, case] = replace(_judged(counts, simulated.unjudged - before), value=value)
+
+    def loop(self, case: str) -> tuple[str, int] | None:
+        """Names no loop."""
+        return None
+
+    def describe(self, value: Any) -> Output:
+        """Describes whatever a function returned."""
+        return describe(value)
+
+    def encode(self, value: Any) -> tuple[bytes, str]:
+        """Turns an output into the bytes of a file and its suffix."""
+        return encode(value)
+
+    def decode(self, content: bytes, suffix: str) -> Any:
+        """Turns the bytes of a file back into an output."""
+        return decode(content, suffix)
+
+    def distance(self, value: Any, reference: Any, tolerance: Tolerance) -> Distance:
+        """Measures how far two outputs are from each other."""
+        return distance(value, reference, tolerance)
+
+    def records(self, variant: str) -> bool:
+        """Says that nothing is known to record."""
+        return False
+
+    def forget_recordings(self) -> None:
+        """Has none."""
+
+    def take_recordings_ms(self, variant: str) -> tuple[float, ...]:
+        """Has none."""
+        return ()
+
+    def floors(self, values: dict[str, Any]) -> FloorsEvent | None:
+        """Has none: what the function has to compute, nobody knows."""
+        return None
+
+
+def _judged(counts: Counts, unjudged: Mapping[str, int]) -> Counts:
+    """Counts of a run; unknown where something could not be judged, as there may be more waits than were seen."""
+    if not unjudged:
+        return counts
+    names = ", ".join(sorted(unjudged))
+    note = f"host syncs are unknown: the simulated device cannot judge {names}; count on a GPU"
+    unknown = tuple(replace(each, host_syncs=None, syncs_by_slot=None, counters=None) for each in counts.measurements)
+    return replace(counts, measurements=unknown, sites=(), notes=(note,))

@@ -1,0 +1,241 @@
+"""``compare`` of somebody's files: outputs, waits by stage and line, and what is refused before anything is timed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bagel_perf.analysis.reading import load_checked
+from bagel_perf.cli import main
+from bagel_perf.schema.results import Result
+from bagel_perf.schema.tolerances import Tolerance
+from forked_workers import fork_workers
+
+Capture = pytest.CaptureFixture[str]
+
+LOOP = """
+import torch
+
+CASES = {"small": {"steps": 3, "width": 4}, "large": {"steps": 5, "width": 8}}
+
+
+def setup(device):
+    return {"device": device, "weight": torch.eye(8).to(device)}
+
+
+def start(state, case, seed):
+    return torch.randn(case["width"], 8, generator=torch.Generator().manual_seed(seed)).to(state["device"])
+
+
+def stages(state, case, seed):
+    def loop(x):
+        for _ in range(case["steps"]):
+            x = x @ state["weight"] * 1.01
+            WAIT
+        return x
+
+    yield "start", lambda _: start(state, case, seed)
+    yield "loop", loop
+    yield "finish", lambda x: x.cpu()
+"""
+WAITS, FREE = LOOP.replace("WAIT", "if x.max().item() > 1e9: break"), LOOP.replace("            WAIT\n", "")
+ONE_STAGE = "import torch\n\n\ndef run(state, case, seed):\n    return {body}\n"
+NOISE = "torch.randn(9, generator=torch.Generator().manual_seed(seed))"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own, and workers that are forked."""
+    monkeypatch.chdir(tmp_path)
+    fork_workers(monkeypatch)
+    return tmp_path
+
+
+def compared(*arguments: str, code: int = 0) -> Result:
+    """The result of a comparison that ends in this code."""
+    assert main(["compare", *arguments, "--out", "kept", "--quiet"]) == code
+    return load_checked(Path("kept"))
+
+
+def two_functions(**bodies: str) -> list[str]:
+    """Targets in one file, whose functions return these expressions."""
+    functions = [f"def {name}(state, case, seed):\n    return {body}\n" for name, body in bodies.items()]
+    Path("loop.py").write_text("import torch\n\n\n" + "\n\n".join(functions))
+    return [f"loop.py:{name}" for name in bodies]
+
+
+def test_two_files_are_counted_by_stage_and_line_and_their_outputs_are_identical() -> None:
+    Path("before.py").write_text(WAITS)
+    Path("after.py").write_text(FREE)
+    found = compared("before.py", "after.py")
+    assert (found.verdict, found.cases, found.stages) == ("pass", ("small", "large"), ("start", "loop", "finish"))
+    assert [(each.name, each.target) for each in found.variants] == [("before", "before.py"), ("after", "after.py")]
+    counts = {(cell.case, cell.stage, cell.variant): cell.host_syncs for cell in found.cells}
+    assert [counts[case, "loop", "before"] for case in found.cases] == [3, 5]
+    assert [counts[case, "loop", "after"] for case in found.cases] == [0, 0]
+    assert [counts["small", "e2e", name] for name in found.named] == [5, 2]
+    (wait,) = {
+        (site.file, site.function, site.expressions)
+        for run in found.runs
+        for site in run.sites
+        if site.kind == "scalar_read"
+    }
+    assert wait == ("before.py", "stages.<locals>.loop", ("x.max().item()",))
+    assert all(check.identical and check.num_runs == 6 for check in found.identity)
+    assert {cell.sync_device for cell in found.cells} == {"simulated"}
+    assert found.subject.asked["small"] == {"steps": 3, "width": 4}
+    assert all((Path("kept") / str(each.path)).is_file() for each in found.outputs)
+    assert found.subject.title == "before.py, after.py"
+
+
+def test_two_functions_share_a_process_and_its_state() -> None:
+    source = "import os\n\n\ndef setup(device):\n    return [0]\n"
+    for name in ("plain", "fast"):
+        source += f"\n\ndef {name}(state, case, seed):\n    state[0] += 1\n    return seed, os.getpid()\n"
+    Path("loop.py").write_text(source)
+    found = compared("loop.py:plain", "loop.py:fast", "new=loop.py:fast")
+    assert found.named == ("plain", "fast", "new")
+    assert (found.stages, {cell.stage for cell in found.cells}) == (("run",), {"e2e"})
+    assert all(check.identical for check in found.identity) and found.stage_sums == ()
+
+
+def test_a_file_under_two_environments_runs_in_both() -> None:
+    Path("edit.py").write_text(ONE_STAGE.format(body=NOISE))
+    found = compared("edit.py", "--before-env", sys.prefix, "--after-env", sys.prefix)
+    assert found.named == ("before", "after") and found.verdict == "pass"
+    assert all(each.made_with == {} for each in found.variants)
+
+
+def test_another_output_ends_in_3_and_names_the_variant(capsys: Capture) -> None:
+    targets = two_functions(plain=NOISE, wrong=f"{NOISE} * 1.0000001")
+    found = compared(*targets, code=3)
+    assert found.findings == ("wrong at default differs from plain",)
+    assert [cell.median_ms is None for cell in found.cells] == [False, True]
+    assert "outputs differ (wrong at default differs from plain)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("torch.full((3,), float('nan')) + seed", "not finite"),
+        ("torch.full((3,), 7.0) + seed", "all numbers are equal"),
+        ("torch.rand(5)", "differs from itself"),
+        ("{'a': [torch.rand(5) * float('inf')], 'seed': seed}", "not finite"),
+        ("b''", "all numbers are equal"),
+    ],
+)
+def test_an_output_that_shows_nothing_is_refused_before_anything_is_timed(body: str, why: str, capsys: Capture) -> None:
+    found = compared(*two_functions(plain=body, fast=body), code=3)
+    assert why in capsys.readouterr().err
+    assert not [run for run in found.runs if run.purpose == "timed"]
+
+
+def test_an_output_that_no_seed_changes_passes_with_a_warning() -> None:
+    found = compared(*two_functions(plain="torch.arange(4)", fast="torch.arange(4)"))
+    assert found.verdict == "pass" and any("another seed gives the same output" in each for each in found.warnings)
+
+
+@pytest.mark.parametrize(("tolerance", "code"), [("rel_l2:1e-5", 0), ("max_abs:1e-9", 3)])
+def test_a_tolerance_of_the_candidates_file_is_held(tolerance: str, code: int) -> None:
+    Path("before.py").write_text(ONE_STAGE.format(body=NOISE))
+    Path("after.py").write_text(f'TOLERANCE = "{tolerance}"\n' + ONE_STAGE.format(body=f"{NOISE} * 1.000001"))
+    found = compared("before.py", "after.py", code=code)
+    (check,) = found.identity
+    assert check.tolerance == Tolerance.parse(tolerance) and not check.identical and check.is_ok == (code == 0)
+    assert check.distance is not None and 1e-7 < check.distance < 1e-5
+    assert found.variants[0].tolerance is None
+
+
+def test_an_operation_that_nobody_can_judge_leaves_counts_unknown(capsys: Capture) -> None:
+    setup = "import torch\n\n\ndef setup(device):\n    return torch.eye(2).to(device)\n"
+    for name, body in (("plain", "torch.linalg.eigh(state)[0].sum() + seed"), ("fast", "state.sum() * seed")):
+        setup += f"\n\ndef {name}(state, case, seed):\n    return {{'x': [0.0, {body}]}}\n"
+    Path("loop.py").write_text(setup)
+    assert main(["compare", "loop.py:plain", "loop.py:fast", "--out", "kept"]) == 3
+    found = load_checked(Path("kept"))
+    counts = {run.variant: run.measurements[0].host_syncs for run in found.runs if run.purpose == "count"}
+    assert counts == {"plain": None, "fast": 0}
+    (warning,) = (each for each in found.warnings if "unknown" in each)
+    assert "_linalg_eigh" in warning and "-     0" in capsys.readouterr().out
+
+
+def test_one_case_is_chosen() -> None:
+    Path("before.py").write_text(WAITS)
+    Path("after.py").write_text(FREE)
+    assert compared("before.py", "after.py", "--case", "large").cases == ("large",)
+
+
+def test_what_lies_where_we_stand_is_not_imported(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "elsewhere").mkdir()
+    for name in ("loop.py", "helper.py"):
+        (here / "elsewhere" / name).write_text(
+            "import helper\n\n\ndef run(state, case, seed):\n    return helper.x, seed\n"
+        )
+    (here / "elsewhere" / "helper.py").write_text("x = 1\n")
+    for name in ("helper", "tokenizers", "kernels_baseline", "msgspec", "numpy"):
+        (here / f"{name}.py").write_text("raise SystemExit('the wrong file')\n")
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert compared("elsewhere/loop.py", "again=elsewhere/loop.py").verdict == "pass"
+
+
+REFUSED: list[tuple[Callable[[], Any], list[str], int, str]] = [
+    (lambda: None, ["a.py", "b.py"], 2, "file does not exist (a.py)"),
+    (lambda: Path("a.py").write_text("x = ("), ["a.py", "a.py:f"], 2, "file is no Python (a.py:1)"),
+    (lambda: two_functions(f="seed"), ["loop.py:f"], 2, "one target has nothing to be compared with (loop.py:f)"),
+    (lambda: two_functions(f="seed"), ["loop.py:f", "fused"], 2, "a variant of BAGEL among files (fused)"),
+    (lambda: two_functions(f="seed"), ["loop.py:f", "loop.py:g"], 2, "loop.py has no such function (g)"),
+    (lambda: two_functions(f="seed"), ["loop.py:f", "a=loop.py:f", "--res", "64"], 2, "--res is for BAGEL"),
+    (lambda: two_functions(f="seed"), ["loop.py:f", "a=loop.py:f", "--case", "x"], 2, "unknown case (x)"),
+    (lambda: two_functions(f="1 / 0"), ["loop.py:f", "a=loop.py:f"], 6, "f fails (loop.py:5); ZeroDivisionError"),
+    (lambda: two_functions(f="seed"), ["a@nowhere=loop.py:f", "loop.py:f"], 2, "no Python in that environment"),
+    (lambda: None, ["baseline", "pr3987", "--case", "x"], 2, "--case is for files"),
+    (
+        lambda: two_functions(f="torch.set_num_threads(3) or seed"),
+        ["loop.py:f", "a=loop.py:f"],
+        5,
+        "threads",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "arguments", "code", "message"), REFUSED)
+def test_what_cannot_be_compared_is_one_line(
+    make: Callable[[], Any], arguments: list[str], code: int, message: str, capsys: Capture
+) -> None:
+    make()
+    assert main(["compare", *arguments, "--out", "kept", "--quiet"]) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and err.startswith("error: ") and message in err
+
+
+def test_files_whose_cases_differ_are_refused(capsys: Capture) -> None:
+    Path("a.py").write_text('CASES = {"x": {"steps": 3}}\n' + ONE_STAGE.format(body="seed"))
+    Path("b.py").write_text('CASES = {"y": {"steps": 3}}\n' + ONE_STAGE.format(body="seed"))
+    Path("c.py").write_text('CASES = {"x": {"steps": 4}}\n' + ONE_STAGE.format(body="seed"))
+    assert main(["compare", "a.py", "b.py", "--quiet"]) == 2
+    assert "files have no case in common (x; y)" in capsys.readouterr().err
+    assert main(["compare", "a.py", "c.py", "--quiet"]) == 2
+    assert "case x asks for other things in c.py (steps 3 and 4)" in capsys.readouterr().err
+
+
+def test_functions_with_other_stages_are_compared_as_a_whole() -> None:
+    Path("before.py").write_text(WAITS.split("CASES")[0] + ONE_STAGE.format(body=NOISE))
+    staged = (
+        "def stages(state, case, seed):\n    yield 'make', lambda _: " + NOISE + "\n    yield 'keep', lambda x: x\n"
+    )
+    Path("after.py").write_text("import torch\n\n\n" + staged)
+    found = compared("before.py", "after.py")
+    assert found.stages == ("run",) and found.verdict == "pass"
+
+
+def test_a_worker_that_dies_is_named_and_what_was_measured_is_kept(capsys: Capture) -> None:
+    Path("a.py").write_text(ONE_STAGE.format(body="seed"))
+    Path("b.py").write_text("import os\n\n\ndef run(state, case, seed):\n    os._exit(9)\n")
+    found = compared("a.py", "b.py", code=6)
+    assert {run.variant for run in found.runs} == {"a"}
+    assert "error: b: the worker ended early (exit code 9)" in capsys.readouterr().err
