@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.options import Debug, Github, Json, Quiet, QuietOps
+from bagel_perf.cli.options import Debug, Github, Json, Page, Quiet, QuietOps
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.expected_counts import DEFAULT_FILE
 from bagel_perf.schema.plans import DEVICES, one_of
@@ -37,6 +37,7 @@ def gate_counts(
     quiet_op: QuietOps = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
+    html: Page = None,
     github: Github = False,
     json_path: Json = None,
     quiet: Quiet = False,
@@ -62,4 +63,6 @@ def gate_counts(
         update=update,
         watching=watching,
     )
-    work.gate_counts(asked, GateOutput(json_path=json_path, junit=junit, summary=summary, github=github, quiet=quiet))
+    work.gate_counts(
+        asked, GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)
+    )

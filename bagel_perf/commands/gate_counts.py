@@ -77,6 +77,7 @@ def gate_counts(asked: Asked, output: GateOutput) -> None:
         findings=(*findings, *map(_of_dead, dead)),
         checks=tuple((f"host syncs of {name}", outcome) for name, outcome in outcomes.items()),
         notes=tuple(f"{found.name}: {note}" for found, _ in judged for note in found.report.notes),
+        subject=f"host syncs against {asked.expect}",
     )
     output.write(report)
 

@@ -63,9 +63,9 @@ def test_arguments_are_words_and_never_code(tmp_path: Path) -> None:
     run_gate(tmp_path, 0, arguments="*.json --limit dit:3% $(touch broken) ; touch broken")
     said = (tmp_path / "said.txt").read_text().splitlines()
     assert said[:5] == ["gate", "*.json", "--limit", "dit:3%", "$(touch"]
-    files = {"--json": "gate.json", "--junit": "junit.xml", "--html": "gate.html"}
+    files = {"--json": "gate.json", "--junit": "junit.xml", "--html": "gate.html", "--summary": "summary.md"}
     asked = [word for option, name in files.items() for word in (option, str(tmp_path / "files" / name))]
-    assert said[-7:] == ["--github", *asked]
+    assert said[-9:] == ["--github", *asked]
     assert not (tmp_path / "broken").exists()
     scripts = [each["run"] for each in ACTION["runs"]["steps"] if "run" in each]
     assert not [script for script in scripts if "${{" in script]
@@ -86,7 +86,7 @@ def uses_of_the_action() -> list[dict[str, Any]]:
 
 def test_the_example_names_what_is_there() -> None:
     found = uses_of_the_action()
-    assert len(found) == 2
+    assert len(found) == 3
     assert {name for each in found for name in each.get("with", {})} <= ACTION["inputs"].keys()
     names = [each.get("with", {}).get("artifact", ACTION["inputs"]["artifact"]["default"]) for each in found]
     assert len(set(names)) == len(names), "an artifact is uploaded once"
@@ -101,3 +101,29 @@ def test_the_gate_takes_the_arguments_of_the_example(
     arguments = uses_of_the_action()[-1]["with"]["arguments"].replace("${{ github.event.pull_request.base.sha }}", "a")
     assert main(["gate", *arguments.split()]) == 2
     assert capsys.readouterr().err.startswith("error: no git repository here")
+
+
+GH = """#!/usr/bin/env bash
+printf '%s\\n' "$*" >> calls.txt
+if [ "$3" = --paginate ]; then printf '%s' "$FOUND"; fi
+"""
+
+
+@pytest.mark.parametrize(
+    ("found", "call"),
+    [
+        ("", "api repos/o/r/issues/7/comments --raw-field"),
+        ("31\n32\n", "api --method PATCH repos/o/r/issues/comments/31 "),
+    ],
+)
+def test_a_comment_is_written_once_and_then_replaced(tmp_path: Path, found: str, call: str) -> None:
+    (tmp_path / "gh").write_text(GH)
+    (tmp_path / "gh").chmod(0o755)
+    (tmp_path / "summary.md").write_text("gate: pass\n")
+    settings = {"NUMBER": "7", "MARK": "<!-- m -->", "FILES": str(tmp_path), "GITHUB_REPOSITORY": "o/r", "FOUND": found}
+    environment = {**os.environ, **settings, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    script = step("Comment")["run"]
+    subprocess.run(["bash", "-eo", "pipefail", "-c", script], cwd=tmp_path, env=environment, check=True)
+    first, last = (tmp_path / "calls.txt").read_text().split("\n", 1)
+    assert first.startswith("api repos/o/r/issues/7/comments --paginate") and last.startswith(call)
+    assert "body=<!-- m -->\ngate: pass" in last

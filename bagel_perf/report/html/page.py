@@ -107,10 +107,11 @@ def build_page(
 
 
 def gate_page(gate: GateReport) -> Page:
-    """Of a gate that judged a tree, for which there is no result."""
+    """Of a gate for which there is no result: of a tree, or of the host syncs of what ``subject`` says."""
+    what = clean_text(gate.subject) or TREE
     return Page(
-        title="Gate of the tree",
-        subtitle=f"{TREE}; {clean_text(gate.provenance)}" if gate.provenance else TREE,
+        title="Gate of host syncs" if gate.subject else "Gate of the tree",
+        subtitle=f"{what}; {clean_text(gate.provenance)}" if gate.provenance else what,
         sections=bounded(gate_section(gate)),
         data_json=json_text(gate.to_json()),
     )
