@@ -9,11 +9,6 @@ from bagel_perf.report.table import NONE, Column, counted, ms_text
 from bagel_perf.schema.results import Cell, Delta, Result
 
 
-def resolutions(result: Result) -> tuple[str, ...]:
-    """In the order of the result."""
-    return tuple(dict.fromkeys(cell.case for cell in result.cells))
-
-
 def tolerant_variants(result: Result) -> tuple[str, ...]:
     """Of the named variants after the first, those that declare a tolerance, whether or not they came to run."""
     return tuple(each.name for each in result.variants[1 : result.num_named] if each.tolerance is not None)

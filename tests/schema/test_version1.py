@@ -201,11 +201,16 @@ def places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str 
             yield from places(value[number], (*place, number))
 
 
+def short(value: Any) -> Any:
+    """Of a list of many records the first and the last."""
+    return [value[0], value[-1]] if isinstance(value, list) and len(value) > 4 else value
+
+
 @pytest.mark.parametrize("name", ["other_pictures", "beyond_tolerance"])
 @pytest.mark.parametrize("value", [None, "?", -1, 0.5, True, [], {}, [None], {"?": 1}, "absent"])
 def test_no_value_of_any_field_is_more_than_one_line(name: str, value: Any) -> None:
     """It is refused with one line, or reads as what the rest of the file says."""
-    whole = old(name)
+    whole = {key: short(each) for key, each in old(name).items()}
     refusals = []
     for place in places(whole):
         data = copy.deepcopy(whole)
