@@ -190,6 +190,8 @@ def compare(
     whatever its verdict, and kept in ``out`` or a new folder of ``reports``.
     """
     are_functions = [callable(target) for target in targets]
+    if not isinstance(cases, (Mapping, list, tuple)):
+        raise UsageError("cases are no mapping", value=repr(cases)[:60], allowed='{"small": value}, or names of CASES')
     if len(targets) < MIN_VARIANTS:
         raise UsageError("too few targets to compare", value=len(targets), allowed="two or more")
     if any(are_functions) != all(are_functions):

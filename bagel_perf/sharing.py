@@ -62,7 +62,7 @@ def run_shared(plan: Plan, listeners: Sequence[Listener]) -> None:
             return
         event = agreed(plan, [member.introduction for member in members])
         tell(event)
-        for warning in told(event):
+        for warning in told(event, [member.introduction for member in members]):
             tell(warning)
         for member in members:
             member.worker.send(json.dumps(codec.to_json(event.outline)))
@@ -201,8 +201,11 @@ def _refuse_unlike(first: Environment, other: Environment) -> None:
         raise EnvironmentUnfit("two files run on unlike devices", value=value, remedy="give both the same torch build")
 
 
-def told(event: EnvironmentEvent) -> Iterator[WarningEvent]:
-    """What a reader should know of environments that differ."""
+def told(event: EnvironmentEvent, introductions: Sequence[EnvironmentEvent]) -> Iterator[WarningEvent]:
+    """What a reader should know of stages and environments that differ."""
+    names = [", ".join(each.outline.stages) for each in introductions if each.outline is not None]
+    if len(set(names)) > 1:
+        yield WarningEvent(text=f"stages differ ({'; '.join(names)}): compared as a whole")
     for variant in () if event.outline is None else event.outline.variants:
         if variant.made_with:
             text = ", ".join(f"{key} {value}" for key, value in variant.made_with.items())

@@ -70,7 +70,12 @@ def _problems(run: Run, result: Result) -> Iterator[str]:
 
 
 def _again(run: Run, seen: set[tuple[object, ...]]) -> Iterator[str]:
-    """A stage that was timed twice in a round: only one of the two would count."""
+    """A stage that was timed twice in a round, or a proof that was made twice: only one of the two would count."""
+    if run.purpose in ("count", "repeat", "other_seed", "profile"):
+        proof = run.purpose, run.case, run.variant, run.process
+        if proof in seen:
+            yield f"is the {run.purpose} run of {run.variant} at {run.case} a second time"
+        seen.add(proof)
     if run.purpose == "timed":
         for each in run.measurements:
             place = run.case, run.variant, run.round, run.again, each.stage

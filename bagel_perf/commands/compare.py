@@ -62,7 +62,7 @@ def named_files(
 
     Raises ``UsageError`` for fewer than two, for a mixture of both, and for options that mean nothing to them.
     """
-    parts = listed(texts)
+    parts = [part for text in texts for part in _members(text)]
     are_files = [is_target(part) for part in parts]
     if not any(are_files):
         _refuse(given, OF_FILES, "files", "name two, as before.py after.py")
@@ -74,6 +74,13 @@ def named_files(
         raise UsageError("a variant of BAGEL among files", value=value, remedy=f"a file is named {GRAMMAR}")
     refuse_options_of_bagel(given)
     return _with_environments(parse_targets(parts), before_env, after_env)
+
+
+def _members(text: str) -> list[str]:
+    """The members of a list with commas; a path or a label that holds one is no list."""
+    parts = listed([text])
+    are_files = list(map(is_target, parts))
+    return parts if all(are_files) or not any(are_files) else [text]
 
 
 def _with_environments(

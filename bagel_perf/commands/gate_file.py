@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,8 +24,10 @@ from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.gates import Finding, GateReport
+from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.plans import DEVICES, Plan, one_of
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.sites import Site
 from bagel_perf.schema.targets import Target, parse_target
 
 WORKING_TREE = "working tree"
@@ -55,6 +58,8 @@ def gate_file(asked: FileGate, policy: Policy, output: GateOutput, *, command: s
         plan = _plan(asked, targets)
         recorder = Recorder(plan=plan, command=command, out=asked.out)
         error = _measured(plan, recorder, quiet=output.quiet)
+        if error is not None:
+            error = _in_words_of_the_revision(error, targets[0].file, f"{asked.revision}:{target.file}")
     result, path = recorder.result, recorder.result_path
     if result is None or path is None:
         raise error or RunFailed("the worker measured nothing")
@@ -110,6 +115,32 @@ def _measured(plan: Plan, recorder: Recorder, *, quiet: bool) -> BagelPerfError 
     return error
 
 
+def _in_words_of_the_revision(error: BagelPerfError, path: str, name: str) -> BagelPerfError:
+    """The error with the name of the revision in place of a folder that is gone when it is read."""
+    what, value, allowed, remedy = (
+        None if text is None else str(text).replace(path, name)
+        for text in (error.what, error.value, error.allowed, error.remedy)
+    )
+    told = type(error)(what or "", value=value, allowed=allowed or "", remedy=remedy or "")
+    for note in getattr(error, "__notes__", []):
+        told.add_note(note)
+    return told
+
+
+def _new_wait(result: Result, case: str, stage: str) -> Site | None:
+    """A line of the last variant that waits more often there than any of its function and kind did in the first."""
+    before, after = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    found: dict[tuple[str, str], Site] = {}
+    for run in result.runs:
+        for site in run.sites if run.purpose == "count" and run.case == case else ():
+            if stage in (WHOLE, site.region.split("/")[0]):
+                key = site.function, site.kind
+                (before if run.variant == result.named[0] else after)[key] += site.count
+                if run.variant != result.named[0]:
+                    found[key] = site
+    return next((found[key] for key, number in after.items() if number > before[key]), None)
+
+
 def _with_counts(report: GateReport, result: Result) -> GateReport:
     """The report, which also fails where the file waits more often than in the revision."""
     before, after = result.named
@@ -123,7 +154,11 @@ def _with_counts(report: GateReport, result: Result) -> GateReport:
             if was is None or now is None:
                 notes.append(f"host syncs of {place} are not known")
             elif now > was:
-                more.append(Finding(kind="counter", message=f"{place} waits {now} times, and {was} in {before}"))
+                site = _new_wait(result, case, stage)
+                where = "" if site is None else f": {site.file}:{site.line} {'; '.join(site.expressions)}".rstrip()
+                message = f"{place} waits {now} times, and {was} in {before}{where}"
+                file, line = (None, None) if site is None else (site.file, site.line)
+                more.append(Finding(kind="counter", message=message, file=file, line=line))
             elif now < was:
                 notes.append(f"{place} waits {now} times, and {was} in {before}")
     state = "drifted" if more else "pass"

@@ -31,7 +31,7 @@ class Repository:
         try:
             return cls(root=Path(_git(folder, "rev-parse", "--show-toplevel")))
         except subprocess.CalledProcessError as problem:
-            remedy = "a revision is measured from inside a checkout of bagel-perf; or give --reference a result file"
+            remedy = "a revision is measured from inside a checkout; gate result RESULT judges what was measured before"
             raise UsageError("no git repository here", value=folder, remedy=remedy) from problem
 
     def commit(self, revision: str) -> str:

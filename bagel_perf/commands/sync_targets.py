@@ -21,7 +21,7 @@ from bagel_perf.commands.syncs import (
 )
 from bagel_perf.pythons import module_command
 from bagel_perf.report.sync_changes import print_changes
-from bagel_perf.schema.errors import BagelPerfError, UsageError
+from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.scripts import DEFAULT_SEED, TargetRun
 from bagel_perf.schema.strict_json import parse_json
 from bagel_perf.schema.syncs import SyncReport
@@ -73,7 +73,11 @@ def watch_command(command: Sequence[str], job: Job, *, is_program: bool) -> int:
     targets = parse_syncs_targets(command)
     if job.watching.trace_path is not None and len(targets) > 1:
         raise UsageError("--keep-trace keeps one trace", value=f"{len(targets)} targets", remedy="name one target")
-    all_ended = [watch_target(target, job) for target in targets]
+    all_ended = []
+    for target in targets:
+        all_ended.append(watch_target(target, job))
+        if all_ended[-1].exit_code == INTERRUPTED:
+            break
     error = next((ended.error for ended in all_ended if ended.error is not None), None)
     try:
         deliver([ended.report for ended in all_ended], job.output)
@@ -89,7 +93,11 @@ def watch_target(target: Target, job: Job) -> Ended:
     run = TargetRun(target=target, case=job.case, seed=job.seed)
     start = module_command(SCRIPT_MODULE, target.environment)
     subject = subject_of(target, job.case)
-    return watch_process(start, (target.place,), job.watching, job.output, run=run, subject=subject)
+    ended = watch_process(start, (target.place,), job.watching, job.output, run=run, subject=subject)
+    if ended.error is None and ended.exit_code:
+        what = "interrupted" if ended.exit_code == INTERRUPTED else "the process of a target ended early"
+        return replace(ended, error=RunFailed(what, value=f"{subject}, exit code {ended.exit_code}"))
+    return ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,8 @@ RUN_STAGE = "run"
 WHOLE = "e2e"
 ARGUMENTS = ("state", "case", "seed")
 MAX_MESSAGE = 300
+NO_CUDA = ("not compiled with CUDA", "Found no NVIDIA driver", "No CUDA GPUs are available")
+DEVICE = "take the device from setup(device): only the counted run has a cuda device without a GPU"
 _MARK = "__bagel_perf_file__"
 """In modules that were loaded here, the path of the file."""
 
@@ -50,6 +52,7 @@ class UserFile:
         self._module = module
         self._cases = self._read_cases()
         self._tolerance = self._read_tolerance()
+        self._stage_names: dict[tuple[str, str], tuple[str, ...]] = {}
         if (setup := self._named("setup")) is not None:
             self._check_callable("setup", setup, ("device",))
 
@@ -107,30 +110,39 @@ class UserFile:
     def subject(self, function: str | None, state: Any, case: str, seed: int) -> Subject:
         """A case under a function, None for the file's own ``run`` or ``stages``.
 
-        What a stage raises becomes ``RunFailed`` with its line.
+        What a stage raises becomes ``RunFailed`` with its line. The names of stages are learned once a case, by running
+        through the generator; after that its body runs inside the stage that it leads to, so that work in front of a
+        ``yield`` is counted and timed.
         """
         name, found = self._function(function)
         value = self._case(case)
         if not _is_generator(found):
             stage = Stage(name=RUN_STAGE, run=self._guarded(name, lambda _: found(state, value, seed)))
             return Subject(stages=(stage,))
-        with _naming_line(self.path, f"{name} fails"):
-            yielded = list(found(state, value, seed))
-        return Subject(stages=tuple(self._stages(name, yielded)))
+        names = self._stage_names.get((name, case))
+        if names is None:
+            with _naming_line(self.path, f"{name} fails"):
+                names = self._stage_names[name, case] = tuple(self._named_stages(name, found(state, value, seed)))
+        steps = _Steps(self, name, names, lambda: found(state, value, seed))
+        return Subject(stages=tuple(Stage(name=stage, run=steps.runner(stage)) for stage in names))
 
-    def _stages(self, name: str, yielded: Iterable[object]) -> Iterator[Stage]:
+    def stage(self, name: str, place: int, each: object) -> tuple[str, Callable[[Any], Any]]:
+        """The name and the function that are yielded in a place; ``UsageError`` where something else is."""
+        if not (isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str) and callable(each[1])):
+            allowed = f'as: yield "encode", lambda value: ...; number {place} is {_shown(each)}'
+            raise UsageError(f"{name} yields (name, function)", value=self.path, allowed=allowed)
+        return each
+
+    def _named_stages(self, name: str, yielded: Iterable[object]) -> Iterator[str]:
         names: list[str] = []
         for place, each in enumerate(yielded, start=1):
-            if not (isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str) and callable(each[1])):
-                allowed = f'as: yield "encode", lambda value: ...; number {place} is {_shown(each)}'
-                raise UsageError(f"{name} yields (name, function)", value=self.path, allowed=allowed)
-            stage, function = each
+            stage, _ = self.stage(name, place, each)
             problem = name_problem(stage) or ("is yielded twice" if stage in names else "")
             problem = problem or (f"is the name of all stages together ({WHOLE})" if stage == WHOLE else "")
             if problem:
                 raise UsageError(f"name of a stage {problem}", value=f"{name} of {self.path}: {stage!r}")
             names.append(stage)
-            yield Stage(name=stage, run=self._guarded(f"stage {stage}", function))
+            yield stage
         if not names:
             allowed = 'at least one stage, as: yield "encode", lambda value: ...'
             raise UsageError(f"{name} yields nothing", value=self.path, allowed=allowed)
@@ -170,6 +182,7 @@ class UserFile:
         if len(names) != 1:
             what = "file has run and stages" if names else "file has neither run nor stages"
             remedy = f"leave one out, or name the function: {self.path}:{names[0] if names else 'NAME'}"
+            remedy += "" if names else f"; a program is counted by syncs -- python {self.path}"
             raise UsageError(what, value=self.path, allowed="def run(state, case, seed), or stages", remedy=remedy)
         if _is_generator(self._named(names[0])) != (names == ["stages"]):
             what, other = ("run yields", "stages") if names == ["run"] else ("stages yields nothing", "run")
@@ -212,6 +225,46 @@ class UserFile:
             return None if found is None else Tolerance.parse(found)
         except UsageError as problem:
             raise UsageError(f"TOLERANCE of {self.path}: {problem}") from None
+
+
+class _Steps:
+    """One run through a generator of stages, a step for each stage; each run of the first stage begins anew."""
+
+    def __init__(
+        self, file: UserFile, name: str, names: tuple[str, ...], begin: Callable[[], Iterator[object]]
+    ) -> None:
+        self._file = file
+        self._name = name
+        self._names = names
+        self._begin = begin
+        self._steps: Iterator[object] = iter(())
+
+    def runner(self, stage: str) -> Callable[[Any], Any]:
+        """The function of a stage."""
+        return lambda value: self._run(stage, value)
+
+    def _run(self, stage: str, value: Any) -> Any:
+        place = self._names.index(stage)
+        with _naming_line(self._file.path, f"stage {stage} fails"):
+            if place == 0:
+                self._steps = iter(self._begin())
+            self._check(next(self._steps, None), place)
+            output = self._function(value)
+            if place == len(self._names) - 1 and next(self._steps, None) is not None:
+                raise self._other(place + 2)
+            return output
+
+    def _check(self, each: object, place: int) -> None:
+        if each is None:
+            raise self._other(place)
+        found, self._function = self._file.stage(self._name, place + 1, each)
+        if found != self._names[place]:
+            raise self._other(place + 1)
+
+    def _other(self, number: int) -> UsageError:
+        allowed = f"in one case always {', '.join(self._names)}"
+        value = f"{self._name} of {self._file.path}, number {number}"
+        return UsageError("stages differ from run to run", value=value, allowed=allowed)
 
 
 def _compiled(path: Path) -> CodeType:
@@ -265,7 +318,9 @@ def _fail(path: Path, what: str, problem: BaseException) -> NoReturn:
     frames = [frame for frame in _frames(problem) if frame.tb_frame.f_code.co_filename != __file__]
     in_file = [frame for frame in frames if frame.tb_frame.f_code.co_filename == own]
     place = f"{path}:{in_file[-1].tb_lineno}" if in_file else path
-    error = RunFailed(what, value=place, allowed=_message(problem))
+    message = _message(problem)
+    remedy = DEVICE if any(sign in message for sign in NO_CUDA) else ""
+    error = RunFailed(what, value=place, allowed=message, remedy=remedy)
     error.add_note("".join(traceback.format_exception(type(problem), problem, _chained(frames))).rstrip())
     raise error from problem
 

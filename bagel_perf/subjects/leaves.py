@@ -180,6 +180,8 @@ def _array_leaf(path: str, kind: LeafKind, dtype: str, bits: NDArray[np.uint8], 
 
 def _of_array(array: Any, path: str) -> Leaf:
     kind: LeafKind = "tensor" if isinstance(array, np.ndarray) else "number"
+    if isinstance(array, np.ma.MaskedArray):
+        raise UsageError(f"{path} is a masked array", allowed="arrays; return .filled() and the mask")
     values = np.asarray(array, order="C")
     if values.dtype.kind not in "biufc" or values.dtype in (np.longdouble, np.clongdouble):
         raise UsageError(
@@ -191,6 +193,8 @@ def _of_array(array: Any, path: str) -> Leaf:
 
 def _of_tensor(tensor: torch.Tensor, path: str) -> Leaf:
     host = host_copy(tensor, path)
+    if host.dtype == torch.complex32:
+        raise UsageError(f"{path} is a tensor of complex32", allowed="complex64 and complex128")
     bits = host.reshape(-1).view(torch.uint8).numpy()
     is_narrow = host.dtype.is_floating_point and host.dtype not in (torch.float16, torch.float32, torch.float64)
     values = (host.float() if is_narrow else host).numpy()
@@ -228,18 +232,24 @@ def _picture_in(content: bytes) -> Image.Image | None:
 
 
 def _of_picture(picture: Image.Image, path: str, content: bytes = b"") -> Leaf:
-    if picture.mode == "F":
+    if getattr(picture, "n_frames", 1) > 1:
+        raise UsageError(f"{path} is a picture of several frames", allowed="a list of pictures, one a frame")
+    if 0 in picture.size:
+        raise UsageError(f"{path} is a picture without pixels", value=f"{picture.width}x{picture.height}")
+    if picture.mode == "F" or picture.mode.startswith("I"):  # more than 8 bits a value
         return _of_array(np.asarray(picture), path)
     pixels = np.ascontiguousarray(_eight_bits(picture))
     head = b"P%b;" % repr(pixels.shape).encode()
+    if picture.mode not in PLAIN_MODES:  # what other modes hold is not all in the colours that are seen
+        head += _tagged(picture.mode.encode(), picture.tobytes(), repr(picture.getpalette()).encode())
     return Leaf(path=path, kind="picture", head=head, bits=pixels.reshape(-1).data, values=pixels, content=content)
+
+
+PLAIN_MODES = ("RGB", "RGBA")
 
 
 def _eight_bits(picture: Image.Image) -> NDArray[np.uint8]:
     """Pixels [H, W, 3], or [H, W, 4] where some may be transparent."""
-    if picture.mode.startswith("I"):
-        levels = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(levels[..., None], 3, axis=-1)
     mode = "RGBA" if picture.has_transparency_data else "RGB"
     return np.asarray(picture if picture.mode == mode else picture.convert(mode))
 

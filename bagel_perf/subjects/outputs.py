@@ -77,9 +77,14 @@ def _is_flat(numbers: Sequence[Numbers]) -> bool:
 
 
 def _hashes_of(only: Leaf) -> tuple[str, str]:
-    """(md5, sha256) of an output without a nest; of a picture the first is its file's, the second its pixels'."""
+    """(md5, sha256) of an output without a nest; of a picture the first is its file's, the second its pixels'.
+
+    Of one in another mode than RGB the second covers the mode and what it holds, which colours alone do not show.
+    """
     if only.kind == "picture":
-        return hashlib.md5(_file_of(only)).hexdigest(), hashlib.sha256(only.bits).hexdigest()
+        is_plain = only.values is not None and only.head == b"P%b;" % repr(only.values.shape).encode()
+        sha256 = hashlib.sha256(only.bits).hexdigest() if is_plain else _hashes([only])[1]
+        return hashlib.md5(_file_of(only)).hexdigest(), sha256
     if only.kind in ("text", "bytes"):
         return hashlib.md5(only.content).hexdigest(), _hashes([only])[1]
     return _hashes([only])

@@ -58,6 +58,11 @@ class BagelBench:
         return self.loaded.model.device
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Says nothing."""
+        return ()
+
+    @property
     def environment(self) -> Environment:
         return self.loaded.environment
 
@@ -89,6 +94,10 @@ class BagelBench:
     def describe(self, value: Any) -> Output:
         """Describes a PNG."""
         return describe_picture(value)
+
+    def copied(self, value: Any) -> Any:
+        """Gives the bytes of a PNG, which nobody changes."""
+        return value
 
     def encode(self, value: Any) -> tuple[bytes, str]:
         """Gives a PNG as it is."""

@@ -43,6 +43,11 @@ class Bench(Protocol):
         ...
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the subjects before any figure."""
+        ...
+
+    @property
     def environment(self) -> Environment:
         """The machine and the code of the subjects."""
         ...
@@ -65,6 +70,10 @@ class Bench(Protocol):
 
     def describe(self, value: Any) -> Output:
         """Describes what a run gave."""
+        ...
+
+    def copied(self, value: Any) -> Any:
+        """Gives a copy of what a run gave that no later run changes."""
         ...
 
     def encode(self, value: Any) -> tuple[bytes, str]:

@@ -60,6 +60,8 @@ def run_compare(plan: Plan, bench: Bench, turns: Turns, emit: Emit) -> None:
         if plan.process == 0:
             if environment.dirty:
                 emit(WarningEvent(text=DIRTY))
+            for note in bench.notes:
+                emit(WarningEvent(text=note))
             for case, png in bench.inputs():
                 output = session.keep(png, bench.describe(png), case, "input")
                 emit(InputEvent(input=CaseInput(case=case, output=output)))
@@ -141,8 +143,8 @@ def _check(case: Case, variant: str, counted: Output, repeated: Output, other: O
     def refuse(what: str, remedy: str) -> None:
         raise OutputsDiffer(what, value=f"{variant} at {case.name}", remedy=f"nothing was timed; {remedy}")
 
-    if fault := repeated.fault:
-        refuse(f"a variant gives {fault}", "look for NaN in its weights or inputs")
+    if fault := repeated.fault or other.fault:
+        refuse(f"a variant gives {fault}", "what shows nothing proves nothing; look at weights and inputs")
     if counted.identity != repeated.identity:
         refuse(f"a variant's {outline.noun} differs from itself on a second run", "look for unseeded noise")
     if other.sha256 == repeated.sha256:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bagel_perf.harness.measure import Stage, Subject, run_stages
@@ -52,17 +54,30 @@ class FileBench:
             self._file.check(target.function)
         cases = self._chosen_cases()
         self.environment = environment_of(self.device, path.resolve().parent)
-        self._state = self._file.set_up(self.device)
+        self._state = self._set_up(self._file, self.device)
         self.outline = Outline(
             subject=SubjectInfo(kind="file", title=path.name, asked={case: self._file.asked(case) for case in cases}),
             cases=cases,
             stages=self._stages(cases[0]),
             variants=tuple(
-                VariantInfo(name=target.label, target=target.place, tolerance=self._file.tolerance) for target in own
+                VariantInfo(
+                    name=target.label,
+                    target=target.place,
+                    # The reference is what others are held to, and is held to nothing itself.
+                    tolerance=None if target.label == self.plan.variants[0] else self._file.tolerance,
+                )
+                for target in own
             ),
             num_named=len(own),
             seed=self.plan.seed,
         )
+
+    def _set_up(self, file: UserFile, device: torch.device) -> Any:
+        """Calls ``setup`` with the same random numbers to come on every device."""
+        random.seed(self.plan.seed)
+        np.random.seed(self.plan.seed % 2**32)
+        torch.manual_seed(self.plan.seed)
+        return file.set_up(device)
 
     def _chosen_cases(self) -> tuple[str, ...]:
         """Those that were asked for, else all of the file."""
@@ -82,6 +97,15 @@ class FileBench:
 
     def _bare(self, target: Target, state: Any, case: str, seed: int) -> Subject:
         return self._file.subject(target.function, state, case, seed)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Says that functions are compared as a whole where their stages have not the same names."""
+        case, seed = self.outline.cases[0], self.plan.seed
+        subjects = {name: self._bare(target, self._state, case, seed) for name, target in self._targets.items()}
+        texts = [f"{name}: {', '.join(stage.name for stage in each.stages)}" for name, each in subjects.items()]
+        is_alike = len({text.partition(": ")[2] for text in texts}) < 2
+        return () if is_alike else (f"stages differ ({'; '.join(texts)}): compared as a whole",)
 
     def inputs(self) -> Iterator[tuple[str, bytes]]:
         """Gives nothing: what a case of somebody's file brings along, the file knows."""
@@ -113,13 +137,15 @@ class FileBench:
         """Sets up once on a simulated device, and counts every function and case there."""
         is_held = any(each.tolerance is not None for each in self.outline.variants)
         with SimulatedCuda() as simulated:
-            state = self._file.set_up(torch.device("cuda"))
+            # Anew, as the module may keep tensors, which are of one device.
+            file = UserFile.load(self._file.path) if self.file is None else self._file
+            state = self._set_up(file, torch.device("cuda"))
             for case in self.outline.cases:
                 for name, target in self._targets.items():
                     before = simulated.unjudged.copy()
-                    subject = self._shaped(self._bare(target, state, case, self.outline.seed))
+                    subject = self._shaped(file.subject(target.function, state, case, self.outline.seed))
                     counts = count_simulated(subject, simulated, describe)
-                    value = decode(*encode(counts.value)) if is_held else None
+                    value = self.copied(counts.value) if is_held else None
                     self._counts[name, case] = replace(_judged(counts, simulated.unjudged - before), value=value)
 
     def loop(self, case: str) -> tuple[str, int] | None:
@@ -129,6 +155,10 @@ class FileBench:
     def describe(self, value: Any) -> Output:
         """Describes whatever a function returned."""
         return describe(value)
+
+    def copied(self, value: Any) -> Any:
+        """Gives a copy on the host: a function may return what its next run writes into."""
+        return decode(*encode(value))
 
     def encode(self, value: Any) -> tuple[bytes, str]:
         """Turns an output into the bytes of a file and its suffix."""

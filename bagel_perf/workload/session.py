@@ -96,7 +96,7 @@ class Session:
         elif not self.has_tolerance:
             return None
         if variant == self.outline.measured[0] and place not in self.references:
-            self.references[place] = value
+            self.references[place] = None if value is None else self.bench.copied(value)
             self._lend(value, place)
         reference = self.references.get(place)
         if reference is None:
@@ -109,17 +109,17 @@ class Session:
         """Leaves a reference where the processes that share the comparison find it."""
         if self.turns.own is not None and self.has_tolerance and value is not None:
             content, suffix = self.bench.encode(value)
-            Path(self.plan.image_dir, f"{_lent_name(place)}{suffix}").write_bytes(content)
+            Path(self.plan.image_dir, f"{self._lent_name(place)}{suffix}").write_bytes(content)
+
+    def _lent_name(self, place: tuple[str, int]) -> str:
+        """By the number of its case, as two names may come to one name of a file."""
+        return f"reference-{self.outline.cases.index(place[0])}-{place[1]}"
 
     def _borrowed(self, place: tuple[str, int]) -> Any:
         if self.turns.own is None:
             return None
-        found = sorted(Path(self.plan.image_dir).glob(f"{_lent_name(place)}.*"))
+        found = sorted(Path(self.plan.image_dir).glob(f"{self._lent_name(place)}.*"))
         return self.bench.decode(found[0].read_bytes(), found[0].suffix) if found else None
-
-
-def _lent_name(place: tuple[str, int]) -> str:
-    return f"reference-{slug(place[0])}-{place[1]}"
 
 
 OF_PICTURES = Tolerance(kind="psnr", limit=1.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from bagel_perf.harness.measure import Outcome, WallClock, run_stages, shuffled_rounds, time_stages, time_whole
 from bagel_perf.harness.telemetry import Telemetry
 from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.events import WarningEvent
-from bagel_perf.schema.runs import Measurement
+from bagel_perf.schema.runs import Measurement, Output
 from bagel_perf.workload.session import Case
 
 NUM_PROOF_SEEDS = 2
@@ -26,11 +27,17 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """What one timed run of an arm gave, and its seed."""
+    """What one timed run of an arm gave, and its seed.
+
+    The output was described before the next run began, which may write into what this one returned; ``value`` is a copy
+    of it where it is to be held to another.
+    """
 
     arm: Arm
     seed: int
     outcome: Outcome
+    output: Output
+    value: Any
 
 
 def time_all(cases: Sequence[Case]) -> None:
@@ -81,15 +88,24 @@ def _time_arm(case: Case, arm: Arm, number: int, telemetry: Telemetry) -> list[T
             continue  # a single stage is the whole
         session.progress(f"{case.name} {arm.variant}: round {number + 1}, {TEXTS[timing]}")
         outcome = timing(session.bench.subject(arm.variant, case.name, seed), clock, telemetry)
-        found.append(Timed(arm=arm, seed=seed, outcome=outcome))
+        found.append(_taken(case, arm, seed, outcome))
         _refuse_recording(case, arm.variant)
     return found
+
+
+def _taken(case: Case, arm: Arm, seed: int, outcome: Outcome) -> Timed:
+    session = case.session
+    is_held = session.outline.is_bagel or session.has_tolerance
+    output = session.bench.describe(outcome.output)
+    value = session.bench.copied(outcome.output) if is_held else None
+    return Timed(arm=arm, seed=seed, outcome=replace(outcome, output=None), output=output, value=value)
 
 
 def seeds_of(first: int, number: int) -> tuple[int, int]:
     """Of the stages and of the whole in a round: none that a proof, a warm-up or another timed run has.
 
-    So no run is served what another has made. ``first`` is the request's own; the proof takes that and the next.
+    So no round is served what another has made; arms of one round share them, and a cache across functions is not seen.
+    ``first`` is the request's own; the proof takes that and the next.
     """
     own = first + NUM_PROOF_SEEDS + 2 * number
     return own, own + 1
@@ -109,8 +125,9 @@ def _record_one(case: Case, timed: Timed, number: int) -> None:
     case.record(
         "timed",
         timed.arm.variant,
-        timed.outcome.output,
+        timed.value,
         latencies,
+        output=timed.output,
         seed=timed.seed,
         round=number,
         again=timed.arm.again,

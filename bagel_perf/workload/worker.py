@@ -24,14 +24,16 @@ OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "ALLOC_FAILED",
 
 def main() -> int:
     """Runs one plan; an error is an event like the others, and the exit code 0 also when nobody listens any more."""
-    protocol = _claim_stdout()
+    protocol, orders, owner = _claim_stdout(), _claim_stdin(), os.getpid()
 
     def emit(event: Event) -> None:
+        if os.getpid() != owner:  # a fork of somebody's function that went on with what is ours
+            os._exit(1)
         protocol.write(to_line(event) + "\n")
         protocol.flush()
 
     try:
-        _run(Plan.from_json(json.loads(sys.stdin.readline())), emit)
+        _run(Plan.from_json(json.loads(orders.readline())), emit, orders)
         emit(DoneEvent())
     except BagelPerfError as error:
         emit(ErrorEvent(error=error))
@@ -42,22 +44,22 @@ def main() -> int:
     return 0
 
 
-def _run(plan: Plan, emit: Emit) -> None:
+def _run(plan: Plan, emit: Emit, orders: TextIO) -> None:
     if plan.kind == "gate":
         from bagel_perf.workload.gate_process import run_gate_process
 
         run_gate_process(plan, emit, as_failure)
         return
-    _run_measurement(plan, emit)
+    _run_measurement(plan, emit, orders)
 
 
-def _run_measurement(plan: Plan, emit: Emit) -> None:
+def _run_measurement(plan: Plan, emit: Emit, orders: TextIO) -> None:
     # Not on top of the file: what the gate counts it imports once its device is open, and files know no BAGEL.
     from bagel_perf.workload.compare import run_compare
     from bagel_perf.workload.devices import resolve_device
     from bagel_perf.workload.turns import Turns
 
-    turns = Turns(emit=emit, own=plan.own or None, permits=sys.stdin)
+    turns = Turns(emit=emit, own=plan.own or None, permits=orders)
     if plan.targets:
         from bagel_perf.workload.files import FileBench
 
@@ -90,6 +92,16 @@ def _claim_stdout() -> TextIO:
     protocol = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return protocol
+
+
+def _claim_stdin() -> TextIO:
+    """Keeps stdin for the protocol; whoever else reads there finds its end."""
+    orders = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    return orders
 
 
 def as_failure(error: Exception) -> RunFailed:

@@ -239,3 +239,82 @@ def test_a_worker_that_dies_is_named_and_what_was_measured_is_kept(capsys: Captu
     found = compared("a.py", "b.py", code=6)
     assert {run.variant for run in found.runs} == {"a"}
     assert "error: b: the worker ended early (exit code 9)" in capsys.readouterr().err
+
+
+def test_an_output_that_the_next_run_writes_into_is_looked_at_before_that() -> None:
+    """As the static output of a CUDA graph is, and as a wrong one might be."""
+    Path("loop.py").write_text(
+        "import torch\n\n\ndef setup(device):\n    return torch.zeros(9, device=device)\n\n\n"
+        "def noise(seed):\n    return torch.randn(9, generator=torch.Generator().manual_seed(seed))\n\n\n"
+        "def fresh(state, case, seed):\n    yield 'a', lambda _: noise(seed)\n"
+        "    yield 'b', lambda x: x.to(state.device)\n\n\n"
+        "def static(state, case, seed):\n    yield 'a', lambda _: noise(seed)\n"
+        "    yield 'b', lambda x: state.copy_(x)\n\n\n"
+        "def wrong(state, case, seed):\n    yield 'a', lambda _: noise(seed) + 100 * (seed > 43)\n"
+        "    yield 'b', lambda x: state.copy_(x)\n"
+    )
+    assert compared("loop.py:fresh", "loop.py:static", "--pairs", "2").verdict == "pass"
+    assert main(["compare", "loop.py:static", "loop.py:wrong", "--quiet", "--out", "other"]) == 3
+
+
+def test_work_in_front_of_a_yield_is_in_its_stage() -> None:
+    body = "    x = state.sum().item() + {noise}[0]\n    yield 'a', lambda _: x + seed\n    yield 'b', lambda y: y\n"
+    Path("loop.py").write_text(
+        "import torch\n\n\ndef setup(device):\n    return torch.ones(3).to(device)\n\n\n"
+        "def early(state, case, seed):\n" + body.format(noise=NOISE) + "\n\n"
+        "def late(state, case, seed):\n"
+        f"    yield 'a', lambda _: state.sum().item() + {NOISE}[0] + seed\n    yield 'b', lambda y: y\n"
+    )
+    found = compared("loop.py:early", "loop.py:late")
+    counts = {(cell.stage, cell.variant): cell.host_syncs for cell in found.cells}
+    assert [counts["a", name] for name in found.named] == [1, 1]
+
+
+def test_stages_that_differ_from_run_to_run_are_refused(capsys: Capture) -> None:
+    Path("loop.py").write_text(
+        "runs = [0]\n\n\ndef f(state, case, seed):\n    runs[0] += 1\n"
+        "    yield 'a' if runs[0] < 6 else 'b', lambda _: seed\n"
+    )
+    assert main(["compare", "loop.py:f", "g=loop.py:f", "--quiet", "--out", "kept"]) == 2
+    assert "stages differ from run to run" in capsys.readouterr().err
+
+
+def test_a_file_that_reads_stdin_finds_its_end() -> None:
+    Path("a.py").write_text("import sys\n\n\ndef run(state, case, seed):\n    return sys.stdin.read(), seed\n")
+    Path("b.py").write_text("import sys\n\n\ndef run(state, case, seed):\n    return sys.stdin.readline(), seed\n")
+    assert compared("a.py", "b.py").verdict == "pass"
+
+
+def test_functions_of_a_file_with_a_tolerance_give_a_result_that_can_be_read() -> None:
+    targets = two_functions(plain=NOISE, near=f"{NOISE} * 1.000001")
+    Path("loop.py").write_text('TOLERANCE = "rel_l2:1e-3"\n' + Path("loop.py").read_text())
+    found = compared(*targets)
+    assert [each.tolerance is None for each in found.variants] == [True, False]
+    assert main(["show", "kept", "--quiet"]) == 0
+
+
+def test_cases_whose_names_come_to_one_name_of_a_file_are_kept_apart() -> None:
+    head = 'CASES = {"a b": 1, "a|b": 2}\nTOLERANCE = "max_abs:0.01"\n'
+    Path("a.py").write_text(head + ONE_STAGE.format(body=f"{NOISE} * case"))
+    Path("b.py").write_text(head + ONE_STAGE.format(body=f"{NOISE} * case + 1e-4"))
+    found = compared("a.py", "b.py")
+    assert all(check.distance is not None and check.distance < 2e-4 for check in found.identity)
+    assert len({each.path for each in found.outputs}) == 4
+
+
+def test_a_module_that_keeps_tensors_is_loaded_anew_for_the_simulated_device() -> None:
+    Path("loop.py").write_text(
+        "import functools\n\nimport torch\n\n\n"
+        "def setup(device):\n    return device, torch.randn(3, 3).to(device)\n\n\n"
+        "@functools.lru_cache\ndef table(device):\n    return torch.arange(3.0, device=device)\n\n\n"
+        "def f(state, case, seed):\n    return state[1] @ table(state[0]) * seed\n"
+    )
+    assert compared("loop.py:f", "g=loop.py:f").verdict == "pass"
+
+
+def test_a_list_with_commas_is_one_of_targets_and_a_path_may_hold_one() -> None:
+    two_functions(f="seed", g="seed")
+    Path("x,y").mkdir()
+    Path("x,y/loop.py").write_text(Path("loop.py").read_text())
+    assert compared("loop.py:f,loop.py:g").named == ("f", "g")
+    assert main(["compare", "x,y/loop.py:f", "q=x,y/loop.py:g", "--quiet", "--out", "other"]) == 0

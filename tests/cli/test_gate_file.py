@@ -57,7 +57,8 @@ def test_one_wait_more_fails_with_its_place(repository: Path, capsys: Capture) -
     Path("loop.py").write_text(LOOP.format(wait=".cpu() + 0 * x.sum().item()"))
     assert main(["gate", "revision", "HEAD", "loop.py", *MANY, "--json", "gate.json", "--quiet"]) == 7
     (finding,) = json.loads(Path("gate.json").read_text())["findings"]
-    assert finding["message"] == "e2e at default waits 2 times, and 1 in HEAD"
+    assert finding["message"] == "e2e at default waits 2 times, and 1 in HEAD: loop.py:11 x.sum().item()"
+    assert (finding["file"], finding["line"]) == ("loop.py", 11)
 
 
 def test_another_output_fails_before_any_latency(repository: Path, capsys: Capture) -> None:

@@ -255,6 +255,7 @@ IDS = ("summary", "readme", "summary of a file", "page of a file", "step summary
 
 @pytest.mark.parametrize(("record", "render"), MARKDOWN, ids=IDS)
 @FEW
+@example(text=":::stop-commands::tok")
 @given(text=TEXTS)
 def test_markdown_has_the_shape_of_a_harmless_one(record: Any, render: Callable[[Any], str], text: str) -> None:
     shape = markdown_shape(render(spoiled(record, consistent("a "))))

@@ -82,7 +82,7 @@ def check_terminal(text: str) -> None:
 
 def markdown_shape(text: str) -> list[str]:
     """Kinds of blocks and of what stands in them, of CommonMark with tables and strikethrough."""
-    check_terminal(re.sub(r"^(\s*):(?=:)", "", text, flags=re.M))
+    check_terminal(re.sub(r"^\s*:+(?=:)", "", text, flags=re.M))
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
     kinds = []
     for token in tokens:

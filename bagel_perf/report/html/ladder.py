@@ -29,15 +29,15 @@ HOW = (
 
 def ladder_section(result: Result) -> Section:
     """A waterfall for each resolution, the table of the ladder, and the slots."""
+    is_bagel = result.outline.is_bagel
     ablations: tuple[Block, ...] = (*slot_plots(result), *tables(*ablation_tables(result)))
     blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*every_ladder_table(result)))
     return Section(
         anchor="ladder",
-        title="Ladder",
+        title="Ladder" if is_bagel else "From variant to variant",
         blocks=(
             *(blocks or (Text(text="Nothing was timed."),)),
-            Heading(text="Slots left in and left out"),
-            *(ablations or (Text(text=ABLATE),)),
+            *((Heading(text="Slots left in and left out"), *(ablations or (Text(text=ABLATE),))) if is_bagel else ()),
         ),
     )
 

@@ -19,6 +19,7 @@ TOP = 12
 CODE = ("source line", "expression", "instead")
 TIMED = "of a profiled run, what lost most first; blocked: the host inside the waits; lost: GPU idle through them"
 UNTIMED = "without times: those come from a profiled run of syncs of this variant and case"
+NO_SYNCS = "No variant waits: host syncs were counted, and there are none."
 MISSING = (
     "This result does not say where its variants wait; bagel-perf syncs --variant NAME does, and so does a result of "
     "a newer compare."
@@ -38,7 +39,14 @@ def sites_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section
     blocks: list[Block] = []
     for before, each in zip((None, *ranked), ranked, strict=False):
         blocks += _tables(each, is_open=before is None or before.variant != each.variant)
-    return Section(anchor="sites", title="Host syncs by source line", blocks=tuple(blocks) or (Text(text=MISSING),))
+    return Section(
+        anchor="sites", title="Host syncs by source line", blocks=tuple(blocks) or (Text(text=_no_sites(result)),)
+    )
+
+
+def _no_sites(result: Result) -> str:
+    counted_cells = [cell.host_syncs for cell in result.cells if cell.host_syncs is not None]
+    return NO_SYNCS if counted_cells and not any(counted_cells) else MISSING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,7 +126,7 @@ def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[st
         yield f"Intervals: some changes have fewer than {MIN_PROCESSES} processes."
     if not any(each.conditions is not None and each.conditions.num_samples for each in result.runs):
         yield "Clocks, temperature and power of a GPU were not recorded, so a slowdown by heat cannot be ruled out."
-    if not any(run.sites for run in result.runs):
+    if not any(run.sites for run in result.runs) and any(cell.host_syncs for cell in result.cells):
         yield "Source lines of the host syncs are not in the result."
     if result.ceilings is None:
         yield "Floors: the rates that the device can reach were not measured."
