@@ -47,7 +47,7 @@ def upgraded(data: _Json) -> dict[str, Any]:
         _each(found, key, _with_case)
     for number, cell in enumerate(_objects(found.get("cells"))):
         size, case = _case_of_size(cell), _with_case(cell).get("case")
-        if {"width", "height"} & cell.keys() and size != case:
+        if case is not None and {"width", "height"} & cell.keys() and size != case:
             raise UsageError(f"cells[{number}] is {size or 'of no size'}, and its res is {case}")
     _each(found, "cells", lambda cell: _without(_with_case(cell), "width", "height"))
     _each(found, "identity", _identity)

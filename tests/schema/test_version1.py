@@ -163,7 +163,7 @@ def test_a_rung_that_this_program_does_not_know_means_what_was_recorded_with_it(
         ("variants", "baseline", "variants are empty"),
         ("environment", None, "environment"),
         ("environment.torch", 2.11, "environment.torch has a wrong value"),
-        ("cells.0.res", 512, "cells[0].case is none of the cases: 512x512"),
+        ("cells.0.res", 512, "cells[0] is 256x256, and its res is 512x512"),
         ("cells.0.res", None, "cells[0].case"),
         ("images.1.res", "64x16", "outputs[1].case is none of the cases: 64x16"),
         ("images.1.md5", "0" * 32, "outputs[1].md5 is 000"),
