@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
+from bagel_perf.harness import measure
 from forked_workers import fork_workers
 from gated_results import make_result
 
@@ -36,9 +38,11 @@ def git(*arguments: str) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with a loop that waits once."""
+    """A checkout with a loop that waits once, timed by a clock that ticks: equals differ by chance now and then."""
     monkeypatch.chdir(tmp_path)
     fork_workers(monkeypatch)
+    ticks = itertools.count(1.0)
+    monkeypatch.setattr(measure.WallClock, "now_ms", lambda clock: next(ticks))
     Path("loop.py").write_text(LOOP.format(wait=".cpu()"))
     git("init", "--quiet")
     git("add", "loop.py")
