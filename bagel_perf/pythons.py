@@ -7,12 +7,15 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.errors import INTERRUPTED, UsageError
 
-_START = (
-    "import sys; sys.path += [each for each in {paths!r} if each not in sys.path]; from {module} import start; start()"
-)
-_NOT_THE_CURRENT = f"import sys; sys.flags.safe_path or sys.path.__setitem__(0, {os.devnull!r}); "
+_START = """import sys; sys.path += [each for each in {paths!r} if each not in sys.path]
+try:
+    from {module} import start
+except KeyboardInterrupt:  # while torch is imported, before anybody listens
+    sys.exit({interrupted})
+start()"""
+_NOT_THE_CURRENT = f"import sys; sys.flags.safe_path or sys.path.__setitem__(0, {os.devnull!r})\n"
 """The place of the current folder stays, for the program to put its own there."""
 
 
@@ -41,4 +44,4 @@ def _start(module: str, *, with_ours: bool) -> str:
     folders = [str(Path(__file__).parents[1])]
     if with_ours:
         folders += [sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]]
-    return _START.format(paths=list(dict.fromkeys(folders)), module=module)
+    return _START.format(paths=list(dict.fromkeys(folders)), module=module, interrupted=INTERRUPTED)

@@ -18,7 +18,7 @@ from bagel_perf.commands.supervising import run_supervised
 from bagel_perf.pythons import program_arguments
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.sync_tables import print_syncs
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError, error_from_json
+from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError, error_from_json
 from bagel_perf.schema.events import Event, SyncsEvent
 from bagel_perf.schema.ledger import shared_ledger
 from bagel_perf.schema.plans import Device, Plan
@@ -253,6 +253,8 @@ def _read_report(path: Path) -> tuple[SyncReport | None, BagelPerfError | None]:
 
 
 def _vanished(ended: int) -> RunFailed:
+    if code_of(ended) == INTERRUPTED:
+        return RunFailed("interrupted", value="before the program was watched")
     return RunFailed(
         "the program ended before it was watched",
         value=f"signal {-ended}" if ended < 0 else f"exit code {ended}",
