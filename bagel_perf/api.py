@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,12 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 from bagel_perf.analysis.reading import load_checked
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace as open_trace
-from bagel_perf.commands.measuring import measure
+from bagel_perf.commands.measuring import Measuring, measured
 from bagel_perf.recorder import Recorder, make_image_dir
-from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.tables import result_tables
 from bagel_perf.report.text import print_result
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.schema.errors import RunFailed, UsageError
 from bagel_perf.schema.plans import DEVICES, MIN_VARIANTS, Plan, one_of
 from bagel_perf.schema.results import Result, result_file
 from bagel_perf.schema.targets import Target, parse_targets
@@ -219,7 +217,7 @@ def compare(
         order_seed=random.SystemRandom().randrange(2**31),
     )
     if not named:
-        return _recorded(plan, folder, quiet, lambda plan, recorder, view: measure(plan, recorder, view))
+        return _recorded(plan, folder, quiet)
     module = _module(named, setup, cases if isinstance(cases, Mapping) else {}, tolerance)
     return _recorded(plan, folder, quiet, lambda plan, recorder, view: _measure_here(plan, module, recorder, view))
 
@@ -279,19 +277,10 @@ def _measure_here(plan: Plan, module: ModuleType, recorder: Recorder, view: Call
         run_compare(plan, bench, Turns(emit=emit), emit)
 
 
-def _recorded(
-    plan: Plan, out: Path | None, quiet: bool, run: Callable[[Plan, Recorder, Callable[[Any], None]], None]
-) -> Comparison:
+def _recorded(plan: Plan, out: Path | None, quiet: bool, how: Measuring | None = None) -> Comparison:
     plan = replace(plan, image_dir=make_image_dir(out))
     recorder = Recorder(plan=plan, command=f"bagel_perf.compare({', '.join(map(repr, plan.variants))})", out=out)
-    error: BagelPerfError | None = None
-    try:
-        with ProgressView(sys.stderr, quiet=quiet) as view:
-            run(plan, recorder, view.on_event)
-    except BagelPerfError as problem:
-        error = problem
-    finally:
-        recorder.finish(error)
+    error = measured(plan, recorder, quiet=quiet, how=how)
     if recorder.result is None or recorder.result_path is None:
         raise error or RunFailed("nothing was measured")
     return Comparison(result=recorder.result, path=recorder.result_path)

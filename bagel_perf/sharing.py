@@ -17,7 +17,7 @@ from bagel_perf import launch
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, WaitingEvent, WarningEvent
-from bagel_perf.schema.outlines import Outline, Scalar
+from bagel_perf.schema.outlines import TOGETHER, Outline, Scalar
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Environment
 from bagel_perf.schema.targets import Target
@@ -28,7 +28,6 @@ Place = tuple[str, str | None]
 
 OF_A_VARIANT = ("commit", "dirty", "python", "torch", "cuda", "cudnn", "num_threads")
 """What may differ between the environments of two files of one comparison, and is told of each variant then."""
-TOGETHER = ("run",)
 
 
 def groups_of(targets: Sequence[Target]) -> tuple[tuple[Target, ...], ...]:

@@ -11,7 +11,6 @@ from bagel_perf.cli.bagel import folder, names, requests
 from bagel_perf.cli.options import (
     DEFAULT_PROMPT,
     FIRST_AND_BEST,
-    LIMIT_HELP,
     Attention,
     Cases,
     Debug,
@@ -35,20 +34,18 @@ from bagel_perf.cli.options import (
     Weights,
 )
 from bagel_perf.commands.common import given_options, listed
-from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT, EXPECTED_FILE
+from bagel_perf.schema.gates import EXPECTED_FILE
 
 
 def gate(
     context: typer.Context,
     result: Annotated[Path | None, typer.Argument(metavar="[RESULT]", help="File or folder to judge again.")] = None,
     *,
-    limit: Annotated[
-        list[str] | None, typer.Option(metavar="LIMIT", help=LIMIT_HELP, show_default=f"{DEFAULT_LIMIT_PCT:g}% of each")
-    ] = None,
+    limit: Limits = None,
     reference: Annotated[
         str | None, typer.Option(metavar="FILE|REVISION", help="As with gate result and gate revision.", hidden=True)
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="Judge this one alone.", show_default="all bitwise ones")] = None,
+    variant: Judged = None,
     res: Resolutions = None,
     variants: Variants = FIRST_AND_BEST,
     task: Task = "i2i",
@@ -68,9 +65,9 @@ def gate(
         str | None, typer.Option(metavar="REASON", help="Write the expected counters anew, and why.")
     ] = None,
     self_test: Annotated[bool, typer.Option("--self-test", help="Show that the gate can fail.")] = False,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
-    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of it.")] = None,
+    junit: Junit = None,
+    summary: Summary = None,
+    html: Page = None,
     github: Github = False,
     json_path: Json = None,
     quiet: Quiet = False,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bagel_perf.commands.common import check_json_path, listed, stream_for_people, write_json
-from bagel_perf.commands.measuring import measure
+from bagel_perf.commands.measuring import measured
 from bagel_perf.commands.report import write_page
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import write_summary
-from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.text import print_result
 from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError
 from bagel_perf.schema.plans import MIN_VARIANTS, Plan
@@ -29,14 +27,7 @@ def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command:
     check_json_path(json_path)
     plan = replace(plan, image_dir=make_image_dir(out))
     recorder = Recorder(plan=plan, command=command, out=out)
-    error: BagelPerfError | None = None
-    try:
-        with ProgressView(sys.stderr, quiet=quiet) as view:
-            measure(plan, recorder, view.on_event)
-    except BagelPerfError as problem:
-        error = problem
-    finally:
-        recorder.finish(error)
+    error = measured(plan, recorder, quiet=quiet)
     result, path = recorder.result, recorder.result_path
     if result is None or path is None:
         raise error or RunFailed("the worker measured nothing")

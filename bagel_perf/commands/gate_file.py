@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +17,9 @@ from bagel_perf.commands.compare import refuse_options_of_bagel
 from bagel_perf.commands.gate_modes import Policy
 from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.commands.gate_worktree import Repository
-from bagel_perf.commands.measuring import measure
+from bagel_perf.commands.measuring import measured
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.markdown import write_summary
-from bagel_perf.report.progress import ProgressView
 from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.gates import Finding, GateReport
 from bagel_perf.schema.outlines import WHOLE
@@ -57,7 +55,7 @@ def gate_file(asked: FileGate, policy: Policy, output: GateOutput, *, command: s
     with _in_both_trees(target, asked.revision) as targets:
         plan = _plan(asked, targets)
         recorder = Recorder(plan=plan, command=command, out=asked.out)
-        error = _measured(plan, recorder, quiet=output.quiet)
+        error = measured(plan, recorder, quiet=output.quiet)
         if error is not None:
             error = _in_words_of_the_revision(error, targets[0].file, f"{asked.revision}:{target.file}")
     result, path = recorder.result, recorder.result_path
@@ -100,19 +98,6 @@ def _plan(asked: FileGate, targets: tuple[Target, Target]) -> Plan:
         order_seed=random.SystemRandom().randrange(2**31),
         image_dir=make_image_dir(asked.out),
     )
-
-
-def _measured(plan: Plan, recorder: Recorder, *, quiet: bool) -> BagelPerfError | None:
-    """Runs the plan; gives the error that ended it early."""
-    error: BagelPerfError | None = None
-    try:
-        with ProgressView(sys.stderr, quiet=quiet) as view:
-            measure(plan, recorder, view.on_event)
-    except BagelPerfError as problem:
-        error = problem
-    finally:
-        recorder.finish(error)
-    return error
 
 
 def _in_words_of_the_revision(error: BagelPerfError, path: str, name: str) -> BagelPerfError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,13 +11,31 @@ from bagel_perf import launch
 from bagel_perf.analysis.planning import duration_text, looks_of
 from bagel_perf.analysis.precision import is_resolved, outlook
 from bagel_perf.recorder import Recorder
+from bagel_perf.report.progress import ProgressView
 from bagel_perf.schema.blocks import FIRST_LOOK, ROUNDS_PER_PROCESS, blocks
-from bagel_perf.schema.errors import RunFailed
+from bagel_perf.schema.errors import BagelPerfError, RunFailed
 from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.sharing import run_shared
 
 Listener = Callable[[Event], None]
+Measuring = Callable[[Plan, Recorder, Listener], None]
+
+
+def measured(plan: Plan, recorder: Recorder, *, quiet: bool, how: Measuring | None = None) -> BagelPerfError | None:
+    """Measures a plan under a progress view and keeps what there is; gives the error that ended it early.
+
+    ``how`` takes the place of ``measure``.
+    """
+    error: BagelPerfError | None = None
+    try:
+        with ProgressView(sys.stderr, quiet=quiet) as view:
+            (how or measure)(plan, recorder, view.on_event)
+    except BagelPerfError as problem:
+        error = problem
+    finally:
+        recorder.finish(error)
+    return error
 
 
 def measure(plan: Plan, recorder: Recorder, view: Listener) -> None:

@@ -10,6 +10,8 @@ from bagel_perf.schema.tolerances import Tolerance
 
 WHOLE = "e2e"
 """The name of all stages together, which no stage has."""
+TOGETHER = ("run",)
+"""The one stage of a variant that has no stages, or not those of the others."""
 
 SubjectKind = Literal["bagel", "file"]
 Scalar = str | bool | int | float | None

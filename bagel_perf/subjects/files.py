@@ -29,13 +29,12 @@ import torch
 
 from bagel_perf.harness.measure import Stage, Subject
 from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.schema.outlines import TOGETHER, WHOLE
 from bagel_perf.schema.plain_text import one_line
 from bagel_perf.schema.targets import SUFFIX, name_problem
 from bagel_perf.schema.tolerances import Tolerance
 
 DEFAULT_CASE = "default"
-RUN_STAGE = "run"
-WHOLE = "e2e"
 ARGUMENTS = ("state", "case", "seed")
 MAX_MESSAGE = 300
 NO_CUDA = ("not compiled with CUDA", "Found no NVIDIA driver", "No CUDA GPUs are available")
@@ -117,7 +116,7 @@ class UserFile:
         name, found = self._function(function)
         value = self._case(case)
         if not _is_generator(found):
-            stage = Stage(name=RUN_STAGE, run=self._guarded(name, lambda _: found(state, value, seed)))
+            stage = Stage(name=TOGETHER[0], run=self._guarded(name, lambda _: found(state, value, seed)))
             return Subject(stages=(stage,))
         names = self._stage_names.get((name, case))
         if names is None:

@@ -15,7 +15,7 @@ from bagel_perf.harness.measure import Stage, Subject, run_stages
 from bagel_perf.harness.simulated import SimulatedCuda
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.events import FloorsEvent
-from bagel_perf.schema.outlines import Outline, SubjectInfo, VariantInfo
+from bagel_perf.schema.outlines import TOGETHER, Outline, SubjectInfo, VariantInfo
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Environment, Output
 from bagel_perf.schema.targets import Target
@@ -25,9 +25,6 @@ from bagel_perf.subjects.outputs import Distance, decode, describe, distance, en
 from bagel_perf.workload.bench import Counts
 from bagel_perf.workload.counting import count_on, count_simulated
 from bagel_perf.workload.devices import environment_of
-
-TOGETHER = ("run",)
-"""The one stage of functions that have no stages, or not the same."""
 
 
 @dataclass(slots=True, kw_only=True)
