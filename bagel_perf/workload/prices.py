@@ -1,4 +1,4 @@
-"""Prices of waits: freed of what the instruments added, and put to the test by a mixture without the waits."""
+"""Puts the price of waits to the test by a mixture without them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from bagel_perf.analysis.stats import median_interval
 from bagel_perf.harness.measure import WallClock, shuffled_rounds, time_stages
 from bagel_perf.harness.syncs import SyncWatch
+from bagel_perf.harness.syncs.cost import Price, without_instrument
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.slots import SLOTS
-from bagel_perf.schema.syncs import Instrument, PriceCheck, SyncReport
+from bagel_perf.schema.syncs import PriceCheck, SyncReport
 from bagel_perf.schema.variants import parse_variant
 from bagel_perf.workload.counting import part_of
 
@@ -20,26 +21,6 @@ if TYPE_CHECKING:
     from bagel_perf.workload.syncs import Watched
 
 DEFAULT_PAIRS = 12
-
-Price = tuple[float, float]
-
-
-def without_instrument(price_ms: Price | None, num_waits: int, instrument: Instrument) -> Price | None:
-    """A price in a profiled run, in ms, as one of the plain run.
-
-    Alone the waits cost at least what they did less what the instruments added to each, and as a wait takes some
-    microseconds even on an idle GPU, no less than that where they cost so much at all. With what computes for them they
-    cost at most the same share of the plain run as of the profiled one; where there was no plain run, at most what they
-    cost in the profiled one.
-    """
-    if price_ms is None:
-        return None
-    added_ms, plain_ms = (num_waits * us / 1e3 for us in (max(instrument.wait_us, 0.0), instrument.plain_wait_us))
-    alone_ms = min(price_ms[0], max(price_ms[0] - added_ms, plain_ms))
-    at_most_ms = price_ms[1]
-    if instrument.plain_wall_ms is not None and instrument.watched_wall_ms is not None:
-        at_most_ms *= min(instrument.plain_wall_ms / instrument.watched_wall_ms, 1.0)
-    return min(alone_ms, at_most_ms), max(alone_ms, at_most_ms)
 
 
 def check_price(watched: Watched, watch: SyncWatch, report: SyncReport) -> SyncReport:
@@ -107,11 +88,6 @@ def _savings_ms(watched: Watched, mixture: str, stage: str) -> Sequence[float]:
     for _, variant in shuffled_rounds(tuple(subjects), num_pairs, watched.plan.order_seed):
         latency_ms[variant].append(time_stages(subjects[variant], clock).latency_ms[stage])
     return [a - b for a, b in zip(*latency_ms.values(), strict=True)]
-
-
-def priced(sites: Sequence[Site], instrument: Instrument) -> tuple[Site, ...]:
-    """Sites of a profiled run with the prices of a plain one."""
-    return tuple(replace(site, price_ms=without_instrument(site.price_ms, site.count, instrument)) for site in sites)
 
 
 def _slot_of(site: Site) -> str:

@@ -25,13 +25,12 @@ import torch
 
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
 from bagel_perf.harness.syncs import SyncBudgetExceeded, SyncWatch, watch_host_syncs
-from bagel_perf.harness.syncs.cost import measure_instrument
+from bagel_perf.harness.syncs.cost import measure_instrument, priced
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, EnvironmentUnfit, Inconclusive, error_to_json
 from bagel_perf.schema.ledger import Ledger, inherited_ledger
 from bagel_perf.schema.scripts import ScriptOrder
 from bagel_perf.schema.store import write_json_atomic
 from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.workload.prices import priced
 from bagel_perf.workload.program import run_program
 from bagel_perf.workload.target import Prepared, prepare
 

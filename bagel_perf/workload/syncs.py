@@ -11,7 +11,7 @@ from pathlib import Path
 from bagel_perf.harness.measure import Subject, WallClock, run_stages, time_whole
 from bagel_perf.harness.simulated import SimulatedDevice
 from bagel_perf.harness.syncs import SyncBudgetExceeded, SyncWatch, watch_host_syncs
-from bagel_perf.harness.syncs.cost import measure_instrument
+from bagel_perf.harness.syncs.cost import measure_instrument, priced
 from bagel_perf.model.bagel import Bagel
 from bagel_perf.model.parameters import map_tensors
 from bagel_perf.schema.errors import EnvironmentUnfit, Inconclusive
@@ -21,7 +21,7 @@ from bagel_perf.schema.syncs import SyncReport, Witnesses
 from bagel_perf.workload.bind import bind, with_regions
 from bagel_perf.workload.edit import edit_subject, request_inputs
 from bagel_perf.workload.loading import Loaded
-from bagel_perf.workload.prices import check_price, priced
+from bagel_perf.workload.prices import check_price
 
 NUM_PLAIN_RUNS = 3
 """Runs without instruments, whose median wall time stands beside the profiled run's."""

@@ -12,12 +12,13 @@ import torch
 
 from bagel_perf.harness.measure import ScriptedClock, Stage, Subject
 from bagel_perf.harness.syncs import SyncWatch
+from bagel_perf.harness.syncs.cost import priced, without_instrument
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import Instrument, SyncReport, Witnesses
 from bagel_perf.workload import prices
-from bagel_perf.workload.prices import check_price, priced, without_instrument
+from bagel_perf.workload.prices import check_price
 from bagel_perf.workload.syncs import Watched
 
 FREE = Instrument(wait_us=0, call_us=0, plain_wait_us=0)

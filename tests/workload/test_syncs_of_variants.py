@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bagel_perf.harness.syncs.cost import measure_instrument
+from bagel_perf.harness.syncs.cost import measure_instrument, without_instrument
 from bagel_perf.schema.errors import EnvironmentUnfit
 from bagel_perf.schema.events import EnvironmentEvent, Event, SyncsEvent, parse_event, to_line
 from bagel_perf.schema.plans import Plan
@@ -18,7 +18,7 @@ from bagel_perf.workload.bagel import count_stages
 from bagel_perf.workload.bind import RUNGS, bind, with_regions
 from bagel_perf.workload.edit import edit_subject, request_inputs
 from bagel_perf.workload.loading import Loaded, load
-from bagel_perf.workload.prices import overlap, without_instrument
+from bagel_perf.workload.prices import overlap
 from bagel_perf.workload.syncs import run_syncs
 from cheap_model import cheap_model
 

@@ -1,18 +1,22 @@
-"""What watching costs: the same tiny programs with and without the instruments, in turns."""
+"""What watching costs, by tiny programs with and without the instruments in turns; and prices of waits freed of it."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import torch
 
+from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import Instrument
 
 NUM_ROUNDS = 5
 NUM_CALLS = 200
+
+Price = tuple[float, float]
 
 
 def measure_instrument(device: torch.device, watching: Callable[[], AbstractContextManager[object]]) -> Instrument:
@@ -45,3 +49,26 @@ def _call_us(program: Callable[[], object], device: torch.device) -> float:
         program()
     torch.cuda.synchronize(device)
     return (time.perf_counter_ns() - start_ns) / NUM_CALLS / 1e3
+
+
+def without_instrument(price_ms: Price | None, num_waits: int, instrument: Instrument) -> Price | None:
+    """A price in a profiled run, in ms, as one of the plain run.
+
+    Alone the waits cost at least what they did less what the instruments added to each, and as a wait takes some
+    microseconds even on an idle GPU, no less than that where they cost so much at all. With what computes for them they
+    cost at most the same share of the plain run as of the profiled one; where there was no plain run, at most what they
+    cost in the profiled one.
+    """
+    if price_ms is None:
+        return None
+    added_ms, plain_ms = (num_waits * us / 1e3 for us in (max(instrument.wait_us, 0.0), instrument.plain_wait_us))
+    alone_ms = min(price_ms[0], max(price_ms[0] - added_ms, plain_ms))
+    at_most_ms = price_ms[1]
+    if instrument.plain_wall_ms is not None and instrument.watched_wall_ms is not None:
+        at_most_ms *= min(instrument.plain_wall_ms / instrument.watched_wall_ms, 1.0)
+    return min(alone_ms, at_most_ms), max(alone_ms, at_most_ms)
+
+
+def priced(sites: Sequence[Site], instrument: Instrument) -> tuple[Site, ...]:
+    """Sites of a profiled run with the prices of a plain one."""
+    return tuple(replace(site, price_ms=without_instrument(site.price_ms, site.count, instrument)) for site in sites)
