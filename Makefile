@@ -70,7 +70,7 @@ test-operators: $(STAMP) ## hold the simulated device to the waits of 26,000 sam
 
 readme: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into README.md
 	$(if $(RESULT),,$(error RESULT is missing; folders of results; make readme RESULT="reports/A reports/B"))
-	$(BIN)/python -m bagel_perf.report.readme $(RESULT) README.md
+	$(BIN)/python tests/tools/readme.py $(RESULT) README.md
 
 clean: ## remove .venv and caches, never results
 	rm -rf $(VENV) $(VENV)-torch-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -143,7 +143,6 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.analysis": {"numpy"},
     "bagel_perf.analysis.traces": {"numpy", "msgspec"},
     "bagel_perf.report": {"rich"},
-    "bagel_perf.report.archive": {"PIL"},
     "bagel_perf.report.pixels": {"PIL"},
     "bagel_perf.report.html": {"jinja2", "markupsafe", "matplotlib", "PIL"},
     "bagel_perf.cli": {"typer"},

@@ -64,7 +64,6 @@ def gate(
     update: Annotated[
         str | None, typer.Option(metavar="REASON", help="Write the expected counters anew, and why.")
     ] = None,
-    self_test: Annotated[bool, typer.Option("--self-test", help="Show that the gate can fail.")] = False,
     junit: Junit = None,
     summary: Summary = None,
     html: Page = None,
@@ -79,14 +78,11 @@ def gate(
     from bagel_perf.commands.gate_output import GateOutput
     from bagel_perf.commands.gate_result import gate_result
     from bagel_perf.commands.gate_revision import gate_revision
-    from bagel_perf.commands.self_test import run_self_test
 
     output = GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)
-    mode, policy = gate_mode(result, reference, self_test=self_test), policy_of(limit, variant)
+    mode, policy = gate_mode(result, reference), policy_of(limit, variant)
     refuse_idle_options(given_options(context), mode)
-    if self_test:
-        run_self_test(output)
-    elif result is not None:
+    if result is not None:
         gate_result(result, None if reference is None else Path(reference), policy, output)
     elif reference is not None:
         asked = requests(res, device, task, image, prompt, steps, seed)

@@ -18,7 +18,7 @@ from bagel_perf.schema.variants import parse_variant
 
 BAGEL_STAGES = ("ar", "dit", "e2e")
 
-Mode = Literal["tree", "result", "revision", "self-test"]
+Mode = Literal["tree", "result", "revision"]
 
 OUTPUT = ["junit", "summary", "html", "github", "json", "quiet", "debug"]
 REQUEST = ["res", "task", "image", "prompt", "steps", "seed"]
@@ -27,22 +27,16 @@ OPTIONS: dict[Mode, list[str]] = {
     "tree": ["expected", "update"],
     "result": ["limit", "variant", "reference"],
     "revision": ["limit", "variant", "reference", *MEASUREMENT],
-    "self-test": ["self-test"],
 }
 NAMES: dict[Mode, str] = {
     "tree": "the gate of the tree",
     "result": "a result that is judged again",
     "revision": "a measurement against a revision",
-    "self-test": "the self-test",
 }
 
 
-def gate_mode(result: Path | None, reference: str | None, *, self_test: bool) -> Mode:
+def gate_mode(result: Path | None, reference: str | None) -> Mode:
     """What the arguments ask for; ``UsageError`` where they contradict each other."""
-    if self_test:
-        if result is not None:
-            raise UsageError("--self-test judges no result", value=result, remedy="leave one of the two out")
-        return "self-test"
     is_file = reference is not None and result_file(Path(reference)).is_file()
     if result is None:
         if is_file:

@@ -112,8 +112,6 @@ def test_a_field_that_an_older_version_did_not_write_is_skipped_and_said(capsys:
         (["result.json", "--pairs", "6"], "--pairs means nothing to a result that is judged again; it is for a meas"),
         (["result.json", "--update", "x"], "--update means nothing to a result that is judged again; it is for the "),
         (["--limit", "dit:3%"], "--limit means nothing to the gate of the tree; it is for a result that is judged "),
-        (["--self-test", "result.json"], "--self-test judges no result (result.json)"),
-        (["--self-test", "--limit", "dit:3%"], "--limit means nothing to the self-test"),
         (["result.json", "--json", "missing/x.json"], "JSON cannot be written there (missing/x.json)"),
         (["result.json", "--html", "result.json"], "output would replace what is read (--html result.json)"),
         (["result.json", "--json", "link.json"], "output would replace what is read (--json link.json)"),

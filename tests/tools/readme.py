@@ -1,4 +1,4 @@
-"""Writes the tables of a result into a README, between two markers: ``python -m bagel_perf.report.readme``."""
+"""Writes the tables of a result into a README, between two markers: ``python tests/tools/readme.py``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bagel_perf.analysis.reading import load_checked
+from bagel_perf.commands.streams import print_error
 from bagel_perf.report.cells import tolerant_variants
 from bagel_perf.report.inert import markdown, print_line
 from bagel_perf.report.markdown import table_markdown
@@ -26,7 +27,7 @@ END = "<!-- result:end -->"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 when the README holds the result, 1 when ``--check`` finds that it does not, 2 on wrong input."""
-    parser = argparse.ArgumentParser(prog="python -m bagel_perf.report.readme", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/tools/readme.py", description=__doc__)
     parser.add_argument("results", type=Path, nargs="+", help="result.json or its folder, one or more")
     parser.add_argument("readme", type=Path, help="the file with the two markers")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file differs")
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return update(options.results, options.readme, check=options.check)
     except BagelPerfError as error:
-        print_line(f"error: {error}", sys.stderr)
+        print_error(error)
         return error.exit_code
 
 
