@@ -23,7 +23,10 @@ FIRST_AND_BEST = f"{LADDER[0].name},{best_bitwise_rung().name}"
 VARIANTS_HELP = f"Comma-separated: {GRAMMAR}."
 LIMIT_HELP = f"How much slower a stage may be: {LIMIT_GRAMMAR}; may be repeated. Others are not judged then."
 DEFAULT_LIMIT = f"{DEFAULT_LIMIT_PCT:g}% of each stage"
-GATE_HELP = "Without RESULT and --reference the tree's exact counters are judged. Exit codes: see README."
+GATES = (
+    "gate counts [TARGET... | -- COMMAND], gate result RESULT and gate revision REV [TARGET] are commands of their own"
+)
+GATE_HELP = f"{GATES}. Exit codes: see README."
 TARGETS_HELP = f"A file or a function of one: {TARGET_GRAMMAR}; or a variant of BAGEL: {GRAMMAR}. A list."
 NAMES_HELP = f"Rungs: {', '.join(rung.name for rung in LADDER)}.\n\nSlots: {', '.join(SLOTS)}."
 

@@ -142,7 +142,7 @@ def _judge(arms: Sequence[Arm], folder: Folder, policy: Policy, error: BagelPerf
         sources.append(Source(result=result, name=arm.name))
     report = judge_against(sources[0], sources[1], policy.limits, policy.variant)
     both = f"{folder.out}/candidate --reference {folder.out}/reference"
-    return replace(report, notes=(*report.notes, f"kept, and to be judged again as gate {both}"))
+    return replace(report, notes=(*report.notes, f"kept, and to be judged again as gate result {both}"))
 
 
 def _kept(arm: Arm) -> tuple[Result, Path]:

@@ -243,7 +243,7 @@ def test_few_processes_of_two_files_say_nothing() -> None:
 
 
 def test_rounds_that_the_gate_measured_in_turns_are_pairs() -> None:
-    command = "bagel-perf gate --reference main"
+    command = "bagel-perf gate revision main"
     before, now = (make_result({"sync_free": {"dit": change}}, command=command) for change in (0.0, 5.0))
     report = judged_against(before, now)
     assert report.exit_code == 1

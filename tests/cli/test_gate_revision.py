@@ -129,7 +129,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
 
 
 def gate(*arguments: str) -> int:
-    return main(["gate", "--reference", "main", *ARGUMENTS, *arguments])
+    return main(["gate", "revision", "main", *ARGUMENTS, *arguments])
 
 
 def results(folder: str) -> list[Result]:
@@ -162,7 +162,7 @@ def test_both_results_stay_and_are_judged_again_as_pairs(checkout: Checkout, cap
     assert {run.seed for run in now.runs if run.purpose == "timed"} == set(range(42, 48))
     assert before.order_seed == now.order_seed
     capsys.readouterr()
-    assert main(["gate", "kept/candidate", "--reference", "kept/reference", "--limit", "dit:3%"]) == 1
+    assert main(["gate", "result", "kept/candidate", "--reference", "kept/reference", "--limit", "dit:3%"]) == 1
     assert "6 processes; change is the median over processes" in capsys.readouterr().out
 
 
@@ -181,7 +181,7 @@ def test_an_unchanged_tree_passes_and_is_kept_under_both_commits(checkout: Check
     commit = checkout.git("rev-parse", "--short=7", "HEAD")
     (folder,) = Path("reports").iterdir()
     assert folder.name.endswith(f"_cpu_{commit}-against-{commit}")
-    again = ["gate", f"{folder}/candidate", "--reference", f"{folder}/reference"]
+    again = ["gate", "result", f"{folder}/candidate", "--reference", f"{folder}/reference"]
     assert f"note: kept, and to be judged again as {' '.join(again)}" in capsys.readouterr().out
     assert main([*again, "--limit", "e2e:5%", "--variant", "sync_free"]) == 0
     assert sorted(os.listdir(folder)) == ["candidate", "reference"]
@@ -209,7 +209,7 @@ def test_an_interrupted_measurement_is_kept_and_judged_with_what_it_has(checkout
     assert "incomplete: the working tree ended early: interrupted" in out
     assert err.splitlines()[-1].startswith("error: incomplete (main ended early: interrupted)")
     assert [result.complete for result in results("kept")] == [False, False]
-    assert main(["gate", "kept/candidate"]) == 6
+    assert main(["gate", "result", "kept/candidate"]) == 6
     assert checkout.is_clean()
 
 
@@ -275,19 +275,19 @@ def test_a_worker_that_knows_no_processes_is_said_to_do_unlike_work(checkout: Ch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--reference", "nowhere"], "unknown reference (nowhere); neither a result file nor a revision"),
-        (["--reference", "--help-me"], "unknown reference (--help-me)"),
-        (["--reference", "main", "--limit", "512/dit:3%"], "limit is of a case that was not measured"),
-        (["--reference", "main", "--variant", "fused"], "--variant is not measured (fused); measured: baseline"),
-        (["--reference", "main", "--out", "."], "--out is not an empty folder (.)"),
-        (["--reference", "main", "--update", "x"], "--update means nothing to a measurement against a revision"),
-        (["--junit", "missing/x.xml", "--reference", "main"], "--junit cannot be written there (missing/x.xml)"),
+        (["nowhere"], "unknown revision (nowhere); what git rev-parse knows"),
+        (["--", "--help-me"], "unknown revision (--help-me)"),
+        (["main", "--limit", "512/dit:3%"], "limit is of a case that was not measured"),
+        (["main", "--variant", "fused"], "--variant is not measured (fused); measured: baseline"),
+        (["main", "--out", "."], "--out is not an empty folder (.)"),
+        (["main", "--update", "x"], "No such option: --update"),
+        (["--junit", "missing/x.xml", "main"], "--junit cannot be written there (missing/x.xml)"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(
     checkout: Checkout, arguments: list[str], message: str, capsys: Capture
 ) -> None:
-    assert main(["gate", *ARGUMENTS, *arguments]) == 2
+    assert main(["gate", "revision", *ARGUMENTS, *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
     assert not Path("reports").exists() or not os.listdir("reports")
     assert checkout.is_clean()
@@ -319,7 +319,7 @@ def test_the_real_worker_of_a_revision_is_measured(
     monkeypatch.chdir(tmp_path / "tree")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     small = ["--task", "t2i", "--res", "16", "--steps", "2", "--variants", "sync_free,fused", "--device", "cpu"]
-    assert main(["gate", "--reference", "HEAD", *small, "--pairs", "2", "--out", str(tmp_path / "kept")]) == 4
+    assert main(["gate", "revision", "HEAD", *small, "--pairs", "2", "--out", str(tmp_path / "kept")]) == 4
     out = capsys.readouterr().out
     assert "pictures     pass" in out and "complete     pass" in out
     assert [result.environment.dirty for result in results(str(tmp_path / "kept"))] == [False, False]
