@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.bagel import folder, names, request
+from bagel_perf.cli.bagel import folder, names, requests
 from bagel_perf.cli.options import (
     DEFAULT_PROMPT,
     Attention,
@@ -24,7 +24,7 @@ from bagel_perf.cli.options import (
     Task,
     Weights,
 )
-from bagel_perf.commands.common import given_options, only_one, writable
+from bagel_perf.commands.common import given_options, listed, only_one, writable
 from bagel_perf.schema.errors import ProgramEnded
 from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
 from bagel_perf.schema.variants import GRAMMAR
@@ -86,7 +86,7 @@ def syncs(
         raise ProgramEnded(watch_command(command, job, is_program=subject == "program"))
     plan = Plan(
         kind="syncs",
-        requests=(request(only_one(res or ["256"]), task, image, prompt, steps, seed),),
+        requests=requests([only_one(listed(res or ["256"]))], device, task, image, prompt, steps, seed),
         variants=names(variant),
         preset=one_of("preset", preset, PRESETS),
         weights=folder(weights),

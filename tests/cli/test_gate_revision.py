@@ -16,6 +16,7 @@ from bagel_perf.cli import main
 from bagel_perf.commands.gate_trees import orders
 from bagel_perf.commands.gate_worktree import Repository
 from bagel_perf.schema.results import Result, load
+from scripted import DETAILS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -31,7 +32,7 @@ from scripted import CPU, DETAILS, make_runs
 
 TREE = Path(__file__).resolve().parents[2]
 SAYS = {"scale": {}, "torch": "2.11.0", "sha": "", "interrupt": None, "refuse": "", "proves": False, "commit": None}
-SAYS["version"] = 2
+SAYS |= {"version": 2, "details": {}, "asked": {}}
 SAYS |= json.loads((TREE / "says.json").read_text())
 
 
@@ -71,7 +72,9 @@ if SAYS["interrupt"] == plan.process:
     time.sleep(60)
 hash = subprocess.run(["git", "-C", TREE, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True).stdout
 environment = replace(CPU, commit=SAYS["commit"] or hash.strip(), torch=SAYS["torch"])
-outline = bagel_outline(plan, {**DETAILS, "preset": "tiny"})
+outline = bagel_outline(plan, {**DETAILS, "preset": "tiny", **SAYS["details"]})
+asked = {case: {**each, **SAYS["asked"]} for case, each in outline.subject.asked.items()}
+outline = replace(outline, subject=replace(outline.subject, asked=asked))
 send(EnvironmentEvent(environment=environment, outline=outline, pairs=1, warmup=plan.warmup))
 for run in make_runs(plan, 1):
     if plan.process == 0 or SAYS["proves"] or run.purpose == "timed":
@@ -200,6 +203,24 @@ def test_unlike_environments_end_it_and_each_field_is_named(checkout: Checkout, 
     assert gate("--out", "kept") == 5
     assert "main and the working tree differ: torch 2.11.0 and 2.12.0" in capsys.readouterr().err
     assert checkout.is_clean()
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ({"details": {"preset": "7b"}}, "preset tiny and 7b"),
+        ({"details": {"weights": "random, seed 1"}}, "weights {} and random, seed 1"),
+        ({"asked": {"steps": 3}}, "at 64x64 steps 15 and 3"),
+    ],
+)
+def test_a_tree_that_measures_something_else_ends_it_after_the_first_pair(
+    checkout: Checkout, says: dict[str, Any], message: str, capsys: Capture
+) -> None:
+    checkout.says(**says)
+    assert gate("--out", "kept") == 5
+    error = f"main and the working tree differ: {message.format(DETAILS['weights'])}"
+    assert error in capsys.readouterr().err
+    assert [len({run.round for run in each.runs if run.purpose == "timed"}) for each in results("kept")] == [1, 1]
 
 
 def test_an_interrupted_measurement_is_kept_and_judged_with_what_it_has(checkout: Checkout, capsys: Capture) -> None:
