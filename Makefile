@@ -62,7 +62,7 @@ $(BROWSER_STAMP): $(STAMP) tests/browser/package-lock.json
 	@touch $@
 
 docs-waits: $(STAMP) ## write docs/what-waits.md anew from the rules and what was measured
-	$(BIN)/python -m bagel_perf.report.waits_page tests/data/sync_catalogue.json tests/data/sync_expressions.json docs/what-waits.md
+	$(BIN)/python tests/tools/waits_page.py tests/data/sync_catalogue.json tests/data/sync_expressions.json docs/what-waits.md
 
 test-operators: $(STAMP) ## hold the simulated device to the waits of 26,000 samples of torch's own tests (minutes)
 	$(BIN)/python -m pip install --quiet -c constraints.txt expecttest

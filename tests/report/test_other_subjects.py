@@ -21,7 +21,7 @@ from bagel_perf.report.html.page_markdown import page_markdown
 from bagel_perf.report.html.source import load_sources, source_of
 from bagel_perf.report.markdown import summary_markdown
 from bagel_perf.report.summary import last_line, verdict_lines
-from bagel_perf.report.tables import headline_table, result_tables
+from bagel_perf.report.tables import result_tables
 from bagel_perf.report.tolerance_tables import tolerance_lines
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.errors import UsageError
@@ -32,7 +32,7 @@ from bagel_perf.schema.runs import DeviceWork, Measurement, Run
 from bagel_perf.schema.store import write_json_atomic
 from bagel_perf.schema.tolerances import Tolerance
 from other_subjects import CASES, SHAPE, STAGES, make_output, make_result, with_output
-from readme import section
+from readme import headline_table, section
 from scripted import CPU
 
 RESULT = make_result()
