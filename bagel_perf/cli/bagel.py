@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from bagel_perf.cli.options import BITWISE_RUNGS, EVERY_RUNG, FIRST_AND_BEST
 from bagel_perf.commands.common import existing, listed
 from bagel_perf.commands.sizes import requests_of
-from bagel_perf.schema.plans import one_of
+from bagel_perf.schema.plans import ATTENTIONS, PRESETS, one_of
 from bagel_perf.schema.requests import TASKS, Request
 from bagel_perf.schema.variants import parse_variants
 
@@ -23,6 +24,15 @@ def requests(
 
 def folder(weights: Path | None) -> str | None:
     return None if weights is None else str(existing(weights, "weights folder", folder=True))
+
+
+def model_of(preset: str, weights: Path | None, attention: str) -> dict[str, Any]:
+    """Those fields of a plan that say which model runs, and how."""
+    return {
+        "preset": one_of("preset", preset, PRESETS),
+        "weights": folder(weights),
+        "attention": one_of("attention", attention, ATTENTIONS),
+    }
 
 
 def default_variants(*, ladder: bool, ablate: bool) -> str:
