@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bagel_perf.harness.environment import environment_of
 from bagel_perf.harness.measure import Stage, Subject, run_stages
 from bagel_perf.harness.simulated import SimulatedCuda
 from bagel_perf.schema.errors import UsageError
@@ -24,7 +25,6 @@ from bagel_perf.subjects.files import UserFile
 from bagel_perf.subjects.outputs import Distance, decode, describe, distance, encode
 from bagel_perf.workload.bench import Counts
 from bagel_perf.workload.counting import count_on, count_simulated
-from bagel_perf.workload.devices import environment_of
 
 
 @dataclass(slots=True, kw_only=True)
