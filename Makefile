@@ -62,7 +62,7 @@ $(BROWSER_STAMP): $(STAMP) tests/browser/package-lock.json
 	@touch $@
 
 docs-waits: $(STAMP) ## write docs/what-waits.md anew from the rules and what was measured
-	$(BIN)/python -m bagel_perf.report.waits_page tests/data/sync_catalogue.json tests/data/sync_expressions.json docs/what-waits.md
+	$(BIN)/python tests/tools/waits_page.py tests/data/sync_catalogue.json tests/data/sync_expressions.json docs/what-waits.md
 
 test-operators: $(STAMP) ## hold the simulated device to the waits of 26,000 samples of torch's own tests (minutes)
 	$(BIN)/python -m pip install --quiet -c constraints.txt expecttest
@@ -70,7 +70,7 @@ test-operators: $(STAMP) ## hold the simulated device to the waits of 26,000 sam
 
 readme: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into README.md
 	$(if $(RESULT),,$(error RESULT is missing; folders of results; make readme RESULT="reports/A reports/B"))
-	$(BIN)/python -m bagel_perf.report.readme $(RESULT) README.md
+	$(BIN)/python tests/tools/readme.py $(RESULT) README.md
 
 clean: ## remove .venv and caches, never results
 	rm -rf $(VENV) $(VENV)-torch-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

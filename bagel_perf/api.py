@@ -16,6 +16,7 @@ from bagel_perf.analysis.reading import load_checked
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace as open_trace
 from bagel_perf.commands.measuring import Measuring, measured
+from bagel_perf.commands.sizes import requests_of
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.tables import result_tables
 from bagel_perf.report.text import print_result
@@ -205,7 +206,7 @@ def compare(
         files = parse_targets(texts) if any(".py" in text for text in texts) else ()
     plan = Plan(
         kind="compare",
-        requests=() if files else _default_requests(seed),
+        requests=() if files else requests_of((), device, seed=seed),
         variants=tuple(each.label for each in files) or _variant_names(targets),
         targets=files,
         cases=tuple(cases) if not named else (),
@@ -235,13 +236,6 @@ def _functions(targets: Iterable[object]) -> dict[str, Callable[..., Any]]:
 
 def _variant_names(targets: Iterable[object]) -> tuple[str, ...]:
     return tuple(variant.name for variant in parse_variants(",".join(map(str, targets))))
-
-
-def _default_requests(seed: int) -> tuple[Any, ...]:
-    from bagel_perf.commands.sizes import default_sizes
-    from bagel_perf.schema.requests import Request
-
-    return tuple(Request(width=width, height=height, seed=seed) for width, height in default_sizes("auto"))
 
 
 def _module(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from bagel_perf import launch
 from bagel_perf.schema import codec
-from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
+from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError, reworded
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, WaitingEvent, WarningEvent
 from bagel_perf.schema.outlines import TOGETHER, Outline, Scalar
 from bagel_perf.schema.plans import Plan
@@ -133,11 +133,7 @@ class _Member:
             if not problem.what.startswith("the worker"):
                 raise
             names = ", ".join(target.label for target in self.targets)
-            what = f"{names}: {problem.what}"
-            error = type(problem)(what, value=problem.value, allowed=problem.allowed, remedy=problem.remedy)
-            for note in getattr(problem, "__notes__", []):
-                error.add_note(note)
-            raise error from problem
+            raise reworded(problem, what=f"{names}: {problem.what}") from problem
 
 
 def agreed(plan: Plan, introductions: Sequence[EnvironmentEvent]) -> EnvironmentEvent:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import ast
-import functools
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("bagel_perf", "kernels_baseline", "kernels_optimized")
+from sources import FILES, PACKAGES, ROOT, broken, imports_of, is_under, nodes_of, source_of, tree_of
 
 SLOT_SIDE_OF_THE_MODEL = {
     "bagel_perf.model.contracts",
@@ -143,7 +139,6 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.analysis": {"numpy"},
     "bagel_perf.analysis.traces": {"numpy", "msgspec"},
     "bagel_perf.report": {"rich"},
-    "bagel_perf.report.archive": {"PIL"},
     "bagel_perf.report.pixels": {"PIL"},
     "bagel_perf.report.html": {"jinja2", "markupsafe", "matplotlib", "PIL"},
     "bagel_perf.cli": {"typer"},
@@ -171,46 +166,6 @@ WITH_TORCH = {"triton"}
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
-
-FILES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for package in PACKAGES
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
-
-
-@functools.cache
-def source_of(module: str) -> str:
-    return FILES[module].read_text(encoding="utf-8")
-
-
-@functools.cache
-def tree_of(source: str) -> ast.Module:
-    return ast.parse(source)
-
-
-@functools.cache
-def nodes_of(source: str) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(tree_of(source)))
-
-
-@functools.cache
-def imports_of(source: str) -> tuple[str, ...]:
-    """Full names of what a module imports, wherever in it; ``from a import b`` gives ``a.b``."""
-    return tuple(_imports_of(source))
-
-
-def _imports_of(source: str) -> Iterator[str]:
-    for node in nodes_of(source):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import in line {node.lineno}"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def is_under(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(prefix + ".")
 
 
 def row_of(module: str, table: dict[str, set[str]]) -> set[str]:
@@ -246,12 +201,6 @@ def effects(source: str) -> list[int]:
             if not any(isinstance(target, ast.Name) for target in targets):
                 lines.append(node.lineno)
     return lines
-
-
-def broken(modules: Iterable[str], rule: Callable[[str, str], object]) -> dict[str, object]:
-    """What a rule, which is given a name and a source, finds in each module that breaks it."""
-    found = {module: rule(module, source_of(module)) for module in modules}
-    return {module: each for module, each in found.items() if each}
 
 
 def test_a_module_imports_only_what_its_row_allows() -> None:
@@ -291,17 +240,15 @@ def test_the_check_sees_an_effect(source: str) -> None:
     assert effects(source) == [1]
 
 
-def too_long(source: str, *, is_command: bool = False) -> list[str]:
-    """Functions over their ceiling, and the file if it is over its own; of a command, with its options, the body."""
+def too_long(source: str) -> list[str]:
+    """Functions over their ceiling, and the file if it is over its own."""
     functions = [node for node in nodes_of(source) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    firsts = [node.body[0].lineno if is_command else node.lineno for node in functions]
-    ends = [(node.end_lineno or 0) - first for node, first in zip(functions, firsts, strict=True)]
-    found = [node.name for node, length in zip(functions, ends, strict=True) if length >= MAX_FUNCTION_LINES]
+    found = [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES]
     return [*found, *(["the file"] if source.count("\n") > MAX_FILE_LINES else [])]
 
 
 def test_files_and_functions_keep_to_their_ceilings() -> None:
-    assert broken(FILES, lambda name, source: too_long(source, is_command=is_under(name, "bagel_perf.cli"))) == {}
+    assert broken(FILES, lambda _, source: too_long(source)) == {}
 
 
 def test_the_check_sees_what_is_too_long() -> None:
@@ -349,91 +296,6 @@ def test_dependencies_are_those_that_are_imported_and_each_is_pinned() -> None:
     lines = [line for line in needed if not line.startswith("bagel-perf[")]
     extras = {re.split(r"[<>=!~ ]", line)[0] for line in lines}
     assert declared | extras <= pinned
-
-
-TORCH_NAMES = "bagel_perf.harness.torch_names"
-PYTHONS_OWN = {"_DummyThread", "_getframe", "_run_module_as_main", "_showwarning_orig", "_showwarnmsg_impl", "_exit"}
-PYTHONS_OWN |= {"_fields", "_threading_atexits", "_run_exitfuncs", "_clear", "_ncallbacks"}
-PYTHONS_OWN |= {"_extra_reducers", "_on_queue_feeder_error", "_current_frames"}
-UNDOCUMENTED = ("torch.multiprocessing.reductions",)
-
-
-def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.endswith("__")
-
-
-def own_names(sources: Iterable[str]) -> set[str]:
-    """What the package itself defines or assigns."""
-    own: set[str] = set()
-    for node in (node for source in sources for node in nodes_of(source)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            own.add(node.name)
-        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            own.add(node.id)
-        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-            own.add(node.attr)
-    return own
-
-
-def chain_of(node: ast.expr) -> list[str]:
-    """``a.b.c`` as its parts; empty for anything that does not begin with a name."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
-
-
-def private_names_of_torch(source: str, own: set[str]) -> set[str]:
-    """Names of torch that no documentation promises, as far as a module's text shows them."""
-    found = {name for name in imports_of(source) if is_under(name, "torch") and any(map(is_private, name.split(".")))}
-    found |= {name for name in imports_of(source) if any(is_under(name, module) for module in UNDOCUMENTED)}
-    for node in nodes_of(source):
-        if isinstance(node, ast.Attribute):
-            parts = chain_of(node)
-            if parts[:1] == ["torch"] and any(map(is_private, parts)):
-                found.add(".".join(parts))
-            elif isinstance(node.ctx, ast.Load) and is_private(node.attr) and node.attr not in own | PYTHONS_OWN:
-                found.add(node.attr)
-        elif isinstance(node, ast.Call) and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
-            name = node.args[1].value  # of getattr, Patches.add, mock.patch.object
-            if isinstance(name, str) and name.isidentifier() and is_private(name) and name not in own | PYTHONS_OWN:
-                found.add(name)
-    return found
-
-
-MODULES_OF_THE_PACKAGE = [name for name in FILES if is_under(name, "bagel_perf") and name != TORCH_NAMES]
-
-
-@pytest.fixture(scope="module")
-def own() -> set[str]:
-    """Names of the package itself, and those that ``torch_names`` allows to be used in place."""
-    from bagel_perf.harness import torch_names
-
-    return own_names(map(source_of, MODULES_OF_THE_PACKAGE)) | {name.name for name in torch_names.MEMBERS}
-
-
-def test_private_names_of_torch_are_in_one_module(own: set[str]) -> None:
-    assert broken(MODULES_OF_THE_PACKAGE, lambda module, source: private_names_of_torch(source, own)) == {}
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "from torch._C import Generator",
-        "from torch.cuda import _gpu_trace",
-        "import torch.utils._device",
-        "from torch.multiprocessing.reductions import StorageWeakRef",
-        "torch._C._len_torch_dispatch_stack()",
-        "def f(x: torch._ops.OpOverload) -> None: pass",
-        "engine._execution_engine",
-        'getattr(torch.autograd, "_engine_run_backward", None)',
-        'patches.add(torch._C, "_scatter", 1)',
-        'mock.patch.object(owner, "_enable_profiler", 1)',
-    ],
-)
-def test_the_check_sees_a_private_name_of_torch(line: str, own: set[str]) -> None:
-    assert private_names_of_torch(line, own) != set()
 
 
 def test_the_workflow_tests_the_releases_of_torch_that_counts_call_tested() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from bagel_perf.schema.outlines import SubjectInfo
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Environment, differing_fields
 
@@ -16,8 +17,10 @@ GATE_COMMAND = "bagel-perf gate "
 
 def unlike(reference: Result, candidate: Result, unknown: Collection[str] = ()) -> list[str]:
     """Each field of environments, subjects and cases that differs, with both values, but what is ``unknown`` of one."""
-    made = unlike_makings(reference, candidate, (*COMPARED, *unknown))
-    return [*made, *_unlike_requests(reference, candidate)]
+    but = (*COMPARED, *unknown)
+    environments = unlike_environments(reference.environment, candidate.environment, but)
+    subjects = unlike_subjects(reference.subject, candidate.subject, but)
+    return [*environments, *subjects, *_unlike_values({"seed": reference.seed}, {"seed": candidate.seed}, ())]
 
 
 def unlike_makings(reference: Result, candidate: Result, but: Collection[str] = COMPARED) -> list[str]:
@@ -38,12 +41,18 @@ def unlike_environments(
     return tuple(_both(name, reference, candidate) for name in told if name not in but)
 
 
-def _unlike_requests(reference: Result, candidate: Result) -> Iterator[str]:
-    """The seeds, and what the cases that both have ask for."""
-    before, after = reference.subject, candidate.subject
-    yield from _unlike_values({"seed": reference.seed}, {"seed": candidate.seed}, ())
-    for case in (case for case in after.asked if case in before.asked):
-        for each in _unlike_values(before.asked[case], after.asked[case], ("seed",)):
+def unlike_subjects(
+    reference: SubjectInfo | None, candidate: SubjectInfo | None, but: Collection[str] = COMPARED
+) -> Iterator[str]:
+    """Each detail that differs ``but`` some, and what the cases that both have ask for, but for the seed.
+
+    As BAGEL's preset and weights, its prompt and steps. Of None nothing is known, so nothing differs.
+    """
+    if reference is None or candidate is None:
+        return
+    yield from _unlike_values(reference.details, candidate.details, but)
+    for case in (case for case in candidate.asked if case in reference.asked):
+        for each in _unlike_values(reference.asked[case], candidate.asked[case], ("seed",)):
             yield f"at {case} {each}"
 
 

@@ -8,7 +8,7 @@ clocks, and one that lasts shows in the clock itself.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from bagel_perf.schema.conditions import Conditions
 
@@ -48,17 +48,6 @@ def _low_clock(clock: float | None, median: float | None) -> str | None:
     if clock is None or median is None or clock >= MIN_CLOCK_SHARE * median:
         return None
     return f"SM clock {clock:.0f} MHz, under {MIN_CLOCK_SHARE:.0%} of the median {median:.0f} MHz"
-
-
-def dropped_pairs(
-    pairs: Sequence[tuple[Conditions | None, Conditions | None]], run_median_clock: float | None
-) -> dict[int, str]:
-    """Index of each pair that is dropped, with the reason of the first of its runs that has one."""
-    reasons = {
-        index: next(filter(None, (drop_reason(run, run_median_clock) for run in pair)), None)
-        for index, pair in enumerate(pairs)
-    }
-    return {index: reason for index, reason in reasons.items() if reason is not None}
 
 
 def is_invalid(num_dropped: int, num_pairs: int) -> bool:

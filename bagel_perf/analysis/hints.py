@@ -34,10 +34,6 @@ class Look:
         """Last name of the function that the expression calls, "" where it is no call."""
         return _last_name(self.tree.func) if isinstance(self.tree, ast.Call) else ""
 
-    @property
-    def num_args(self) -> int:
-        return len(self.tree.args) if isinstance(self.tree, ast.Call) else 0
-
     def has_keyword(self, name: str) -> bool:
         return isinstance(self.tree, ast.Call) and any(each.arg == name for each in self.tree.keywords)
 

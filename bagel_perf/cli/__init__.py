@@ -48,7 +48,8 @@ def _app() -> typer.Typer:
     app.callback()(main_options)
     app.command("compare", epilog=NAMES_HELP)(compare.compare)
     app.command("syncs")(syncs.syncs)
-    app.command("gate", epilog=GATE_HELP)(gate.gate)
+    takes_anything = {"allow_extra_args": True, "ignore_unknown_options": True}  # and refuses it in words of its own
+    app.command("gate", epilog=GATE_HELP, context_settings=takes_anything)(gate.gate)
     app.command("gate counts")(counts.gate_counts)
     app.command("gate result")(gate.gate_result)
     app.command("gate revision")(gate.gate_revision)

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.bagel import default_variants, folder, names, requests
+from bagel_perf.cli.bagel import default_variants, model_of, names, requests
 from bagel_perf.cli.options import (
-    BITWISE_RUNGS,
     DEFAULT_PROMPT,
     DEFAULT_RESOLVE_PCT,
-    FIRST_AND_BEST,
-    VARIANTS_HELP,
+    Ablate,
     AfterEnv,
     Attention,
     BeforeEnv,
@@ -22,6 +20,7 @@ from bagel_perf.cli.options import (
     Device,
     Image,
     Json,
+    Ladder,
     Out,
     PairsOrAuto,
     Preset,
@@ -29,6 +28,7 @@ from bagel_perf.cli.options import (
     Quiet,
     Resolutions,
     Resolve,
+    Rungs,
     Steps,
     Targets,
     Task,
@@ -36,8 +36,7 @@ from bagel_perf.cli.options import (
     Weights,
 )
 from bagel_perf.commands.common import given_options, listed, parse_pairs
-from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
-from bagel_perf.schema.variants import LADDER
+from bagel_perf.schema.plans import DEVICES, Plan, one_of
 
 
 def compare(
@@ -48,18 +47,9 @@ def compare(
     before_env: BeforeEnv = None,
     after_env: AfterEnv = None,
     res: Resolutions = None,
-    variants: Annotated[
-        str | None,
-        typer.Option(
-            help=VARIANTS_HELP,
-            show_default=f"{BITWISE_RUNGS}; with --ladder {LADDER[-1].name}, too; with --ablate {FIRST_AND_BEST}",
-        ),
-    ] = None,
-    ladder: Annotated[bool, typer.Option("--ladder", help="Show the change from each variant to the next.")] = False,
-    ablate: Annotated[
-        bool,
-        typer.Option("--ablate", help="Take the last bitwise variant apart: each slot left in alone, and left out."),
-    ] = False,
+    variants: Rungs = None,
+    ladder: Ladder = False,
+    ablate: Ablate = False,
     task: Task = "i2i",
     image: Image = None,
     prompt: str = DEFAULT_PROMPT,
@@ -97,10 +87,8 @@ def compare(
         seed=seed,
         ladder=ladder,
         ablate=ablate,
-        preset=one_of("preset", preset, PRESETS),
-        weights=folder(weights),
+        **model_of(preset, weights, attention),
         device=one_of("device", device, DEVICES),
-        attention=one_of("attention", attention, ATTENTIONS),
         pairs=num_pairs,
         resolve_pct=resolve_pct,
         processes=processes,

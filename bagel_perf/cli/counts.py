@@ -8,20 +8,31 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.options import Debug, Github, Json, Page, Quiet, QuietOps
+from bagel_perf.cli.options import (
+    WORDS,
+    Case,
+    CountingDevice,
+    Debug,
+    Github,
+    Json,
+    Junit,
+    Page,
+    Quiet,
+    QuietOps,
+    Summary,
+)
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.expected_counts import DEFAULT_FILE
 from bagel_perf.schema.plans import DEVICES, one_of
 from bagel_perf.schema.scripts import DEFAULT_SEED
 
-METAVAR = "[TARGET... | -- python SCRIPT ARGS...]"
 HELP = "Files, or a program, whose host syncs are held."
 
 
 def gate_counts(
     context: typer.Context,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar=METAVAR, help=HELP, show_default="all that the file expects")
+        list[str] | None, typer.Argument(metavar=WORDS, help=HELP, show_default="all that the file expects")
     ] = None,
     *,
     expect: Annotated[Path, typer.Option(metavar="FILE.toml", help="Expected counts.")] = DEFAULT_FILE,
@@ -29,14 +40,12 @@ def gate_counts(
         str | None,
         typer.Option(metavar="REASON", help="Write the counts of these anew, and why they are what they are."),
     ] = None,
-    case: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Case of a file.", show_default="its first one")
-    ] = None,
+    case: Case = None,
     seed: Annotated[int, typer.Option(help="Given to the functions of a file.")] = DEFAULT_SEED,
-    device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="cpu: the simulated device.")] = "cpu",
+    device: CountingDevice = "cpu",
     quiet_op: QuietOps = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
-    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
+    junit: Junit = None,
+    summary: Summary = None,
     html: Page = None,
     github: Github = False,
     json_path: Json = None,

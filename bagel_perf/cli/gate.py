@@ -11,6 +11,7 @@ from bagel_perf.cli.bagel import folder, names, requests
 from bagel_perf.cli.options import (
     DEFAULT_PROMPT,
     FIRST_AND_BEST,
+    GATES,
     Attention,
     Cases,
     Debug,
@@ -34,37 +35,17 @@ from bagel_perf.cli.options import (
     Weights,
 )
 from bagel_perf.commands.common import given_options, listed
+from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.gates import EXPECTED_FILE
 
 
 def gate(
     context: typer.Context,
-    result: Annotated[Path | None, typer.Argument(metavar="[RESULT]", help="File or folder to judge again.")] = None,
     *,
-    limit: Limits = None,
-    reference: Annotated[
-        str | None, typer.Option(metavar="FILE|REVISION", help="As with gate result and gate revision.", hidden=True)
-    ] = None,
-    variant: Judged = None,
-    res: Resolutions = None,
-    variants: Variants = FIRST_AND_BEST,
-    task: Task = "i2i",
-    image: Image = None,
-    prompt: str = DEFAULT_PROMPT,
-    steps: Steps = 15,
-    seed: int = 42,
-    preset: Preset = "auto",
-    weights: Weights = None,
-    device: Device = "auto",
-    attention: Attention = "auto",
-    pairs: Annotated[int | None, typer.Option(help="Processes of each tree.", show_default="6, or as needed")] = None,
-    warmup: Warmup = None,
-    out: Out = None,
     expected: Annotated[Path, typer.Option(help="Expected counters; TOML.")] = EXPECTED_FILE,
     update: Annotated[
         str | None, typer.Option(metavar="REASON", help="Write the expected counters anew, and why.")
     ] = None,
-    self_test: Annotated[bool, typer.Option("--self-test", help="Show that the gate can fail.")] = False,
     junit: Junit = None,
     summary: Summary = None,
     html: Page = None,
@@ -75,25 +56,13 @@ def gate(
 ) -> None:
     """Counts BAGEL's variants of this tree without a GPU, and fails on another number or picture."""
     from bagel_perf.commands.gate import gate_tree
-    from bagel_perf.commands.gate_modes import gate_mode, plan_of, policy_of, refuse_idle_options
     from bagel_perf.commands.gate_output import GateOutput
-    from bagel_perf.commands.gate_result import gate_result
-    from bagel_perf.commands.gate_revision import gate_revision
-    from bagel_perf.commands.self_test import run_self_test
 
+    if context.args:
+        allowed = "it holds the tree it stands in"
+        raise UsageError("gate alone does not take this", value=context.args[0], allowed=allowed, remedy=GATES)
     output = GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)
-    mode, policy = gate_mode(result, reference, self_test=self_test), policy_of(limit, variant)
-    refuse_idle_options(given_options(context), mode)
-    if self_test:
-        run_self_test(output)
-    elif result is not None:
-        gate_result(result, None if reference is None else Path(reference), policy, output)
-    elif reference is not None:
-        asked = requests(res, device, task, image, prompt, steps, seed)
-        plan = plan_of(asked, names(variants), preset, folder(weights), device, attention, pairs, warmup)
-        gate_revision(plan, reference, policy, out, output, command=context.obj)
-    else:
-        gate_tree(expected, update, output)
+    gate_tree(expected, update, output)
 
 
 def gate_result(

@@ -23,8 +23,12 @@ FIRST_AND_BEST = f"{LADDER[0].name},{best_bitwise_rung().name}"
 VARIANTS_HELP = f"Comma-separated: {GRAMMAR}."
 LIMIT_HELP = f"How much slower a stage may be: {LIMIT_GRAMMAR}; may be repeated. Others are not judged then."
 DEFAULT_LIMIT = f"{DEFAULT_LIMIT_PCT:g}% of each stage"
-GATE_HELP = "Without RESULT and --reference the tree's exact counters are judged. Exit codes: see README."
+GATES = (
+    "gate counts [TARGET... | -- COMMAND], gate result RESULT and gate revision REV [TARGET] are commands of their own"
+)
+GATE_HELP = f"{GATES}. Exit codes: see README."
 TARGETS_HELP = f"A file or a function of one: {TARGET_GRAMMAR}; or a variant of BAGEL: {GRAMMAR}. A list."
+WORDS = "[TARGET... | -- python SCRIPT ARGS...]"
 NAMES_HELP = f"Rungs: {', '.join(rung.name for rung in LADDER)}.\n\nSlots: {', '.join(SLOTS)}."
 
 EXAMPLES = """Examples:
@@ -63,7 +67,27 @@ AfterEnv = Annotated[Path | None, typer.Option(metavar="DIR", help="The same for
 Warmup = Annotated[int | None, typer.Option(help="Rounds before the timed ones, in each process.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the result.", show_default="a new one in reports")]
 Variants = Annotated[str, typer.Option(help=VARIANTS_HELP)]
+Rungs = Annotated[
+    str | None,
+    typer.Option(
+        "--variants",
+        help=VARIANTS_HELP,
+        show_default=f"{BITWISE_RUNGS}; with --ladder {LADDER[-1].name}, too; with --ablate {FIRST_AND_BEST}",
+    ),
+]
+Ladder = Annotated[bool, typer.Option("--ladder", help="Show the change from each variant to the next.")]
+Ablate = Annotated[
+    bool, typer.Option("--ablate", help="Take the last bitwise variant apart: each slot left in alone, and left out.")
+]
+Case = Annotated[str | None, typer.Option(metavar="NAME", help="Case of a file.", show_default="its first one")]
+Against = Annotated[
+    str | None, typer.Option(metavar="TARGET|FILE.json", help="Compare with a target, or with JSON of syncs.")
+]
+KeptTrace = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Keep the profile's trace, for `trace`; Kineto JSON, gzipped.")
+]
 Device = Annotated[str, typer.Option(metavar="|".join(DEVICES))]
+CountingDevice = Annotated[str, typer.Option(metavar="|".join(DEVICES), help="cpu: the simulated device.")]
 Attention = Annotated[str, typer.Option(metavar="|".join(ATTENTIONS), help="Attention backend, the same for all.")]
 PairsOrAuto = Annotated[
     str | None, typer.Option(metavar="N|auto", help="Timed rounds, shared by the processes; auto: as --resolve says.")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import random
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.bagel import folder, names, request
+from bagel_perf.cli.bagel import model_of, names, requests
 from bagel_perf.cli.options import (
     DEFAULT_PROMPT,
+    WORDS,
+    Against,
     Attention,
     Budgets,
+    Case,
+    CountingDevice,
     Debug,
     Image,
     Json,
+    KeptTrace,
     Preset,
     Quiet,
     QuietOps,
@@ -24,25 +28,18 @@ from bagel_perf.cli.options import (
     Task,
     Weights,
 )
-from bagel_perf.commands.common import given_options, only_one, writable
+from bagel_perf.commands.common import given_options, listed, only_one, writable
 from bagel_perf.schema.errors import ProgramEnded
-from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
+from bagel_perf.schema.plans import DEVICES, Plan, one_of
 from bagel_perf.schema.variants import GRAMMAR
 
 
 def syncs(
     context: typer.Context,
-    command: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TARGET... | -- python SCRIPT ARGS...]", help="Files, or a program, to watch."),
-    ] = None,
+    command: Annotated[list[str] | None, typer.Argument(metavar=WORDS, help="Files, or a program, to watch.")] = None,
     *,
-    case: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Case of a file.", show_default="its first one")
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option(metavar="TARGET|FILE.json", help="Compare with a target, or with JSON of syncs.")
-    ] = None,
+    case: Case = None,
+    against: Against = None,
     variant: Annotated[str, typer.Option(help=f"Without these: {GRAMMAR} to watch.")] = "baseline",
     res: Annotated[list[str] | None, typer.Option(metavar="SIDE|WxH", help="Resolution.", show_default="256")] = None,
     task: Task = "i2i",
@@ -52,16 +49,14 @@ def syncs(
     seed: int = 42,
     preset: Preset = "auto",
     weights: Weights = None,
-    device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="cpu: the simulated device.")] = "auto",
+    device: CountingDevice = "auto",
     attention: Attention = "auto",
     budget: Budgets = None,
     quiet_op: QuietOps = None,
     profile: Annotated[bool, typer.Option(help="Also price each site; CUDA only.")] = True,
     check_price: Annotated[bool, typer.Option("--check-price", help="Put the top site's price to the test.")] = False,
     pairs: Annotated[int | None, typer.Option(help="Timed pairs of --check-price; 6 or more.")] = None,
-    keep_trace: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the profile's trace, for `trace`; Kineto JSON, gzipped.")
-    ] = None,
+    keep_trace: KeptTrace = None,
     top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 12,
     json_path: Json = None,
     quiet: Quiet = False,
@@ -86,12 +81,10 @@ def syncs(
         raise ProgramEnded(watch_command(command, job, is_program=subject == "program"))
     plan = Plan(
         kind="syncs",
-        requests=(request(only_one(res or ["256"]), task, image, prompt, steps, seed),),
+        requests=requests([only_one(listed(res or ["256"]))], device, task, image, prompt, steps, seed),
         variants=names(variant),
-        preset=one_of("preset", preset, PRESETS),
-        weights=folder(weights),
+        **model_of(preset, weights, attention),
         device=watching.device,
-        attention=one_of("attention", attention, ATTENTIONS),
         pairs=pairs,
         budgets=watching.budgets,
         profile=profile,

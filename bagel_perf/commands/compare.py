@@ -13,7 +13,7 @@ from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.text import print_result
-from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError
+from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError, reworded
 from bagel_perf.schema.plans import MIN_VARIANTS, Plan
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.targets import GRAMMAR, Target, is_target, parse_targets
@@ -110,6 +110,6 @@ def _failure(result: Result, path: Path, error: BagelPerfError | None) -> BagelP
     place = f"what was measured is in {path}"
     if error is not None and error.exit_code == result.exit_code:
         remedy = "; ".join(part for part in (error.remedy, place) if part)
-        return type(error)(error.what, value=error.value, allowed=error.allowed, remedy=remedy)
+        return reworded(error, remedy=remedy)
     kind = OutputsDiffer if result.verdict == "outputs differ" else RunFailed
     return kind(result.verdict, value=", ".join(result.findings[:3]), remedy=place)

@@ -20,7 +20,7 @@ from bagel_perf.commands.gate_worktree import Repository
 from bagel_perf.commands.measuring import measured
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.markdown import write_summary
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError, reworded
 from bagel_perf.schema.gates import Finding, GateReport
 from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.plans import DEVICES, Plan, one_of
@@ -75,12 +75,8 @@ def _in_both_trees(target: Target, revision: str) -> Iterator[tuple[Target, Targ
     with repository.worktree(commit) as tree:
         if not (tree / place).is_file():
             raise UsageError("revision does not have this file", value=f"{revision}:{place}")
-        before = replace(target, label=_label(revision), file=str(tree / place))
+        before = replace(target, label=revision, file=str(tree / place))
         yield before, replace(target, label=WORKING_TREE)
-
-
-def _label(revision: str) -> str:
-    return revision if revision != WORKING_TREE else f"revision {revision}"
 
 
 def _plan(asked: FileGate, targets: tuple[Target, Target]) -> Plan:
@@ -102,14 +98,9 @@ def _plan(asked: FileGate, targets: tuple[Target, Target]) -> Plan:
 
 def _in_words_of_the_revision(error: BagelPerfError, path: str, name: str) -> BagelPerfError:
     """The error with the name of the revision in place of a folder that is gone when it is read."""
-    what, value, allowed, remedy = (
-        None if text is None else str(text).replace(path, name)
-        for text in (error.what, error.value, error.allowed, error.remedy)
-    )
-    told = type(error)(what or "", value=value, allowed=allowed or "", remedy=remedy or "")
-    for note in getattr(error, "__notes__", []):
-        told.add_note(note)
-    return told
+    what, allowed, remedy = (text.replace(path, name) for text in (error.what, error.allowed, error.remedy))
+    value = None if error.value is None else error.value.replace(path, name)
+    return reworded(error, what=what, value=value, allowed=allowed, remedy=remedy)
 
 
 def _new_wait(result: Result, case: str, stage: str) -> Site | None:

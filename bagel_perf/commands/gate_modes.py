@@ -1,4 +1,4 @@
-"""Which of its gates ``gate`` is asked for, the options that mean something to each, and what is judged."""
+"""What a gate of latencies judges, and against what: limits, a variant, another result, the plan of a revision."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMITS
@@ -17,53 +16,6 @@ from bagel_perf.schema.results import result_file
 from bagel_perf.schema.variants import parse_variant
 
 BAGEL_STAGES = ("ar", "dit", "e2e")
-
-Mode = Literal["tree", "result", "revision", "self-test"]
-
-OUTPUT = ["junit", "summary", "html", "github", "json", "quiet", "debug"]
-REQUEST = ["res", "task", "image", "prompt", "steps", "seed"]
-MEASUREMENT = [*REQUEST, "variants", "preset", "weights", "device", "attention", "pairs", "warmup", "out"]
-OPTIONS: dict[Mode, list[str]] = {
-    "tree": ["expected", "update"],
-    "result": ["limit", "variant", "reference"],
-    "revision": ["limit", "variant", "reference", *MEASUREMENT],
-    "self-test": ["self-test"],
-}
-NAMES: dict[Mode, str] = {
-    "tree": "the gate of the tree",
-    "result": "a result that is judged again",
-    "revision": "a measurement against a revision",
-    "self-test": "the self-test",
-}
-
-
-def gate_mode(result: Path | None, reference: str | None, *, self_test: bool) -> Mode:
-    """What the arguments ask for; ``UsageError`` where they contradict each other."""
-    if self_test:
-        if result is not None:
-            raise UsageError("--self-test judges no result", value=result, remedy="leave one of the two out")
-        return "self-test"
-    is_file = reference is not None and result_file(Path(reference)).is_file()
-    if result is None:
-        if is_file:
-            remedy = f"bagel-perf gate result RESULT --reference {reference}"
-            raise UsageError("a reference file without a result to judge", value=reference, remedy=remedy)
-        return "tree" if reference is None else "revision"
-    if reference is not None and not is_file:
-        allowed = "with a result it has to be another result file"
-        remedy = "leave RESULT out to measure against a revision"
-        raise UsageError("reference is no result file", value=reference, allowed=allowed, remedy=remedy)
-    return "result"
-
-
-def refuse_idle_options(given: frozenset[str], mode: Mode) -> None:
-    """``UsageError`` for an option that would mean nothing here, which names where it does."""
-    for option in sorted(given):
-        name = option.removeprefix("--")
-        if name in OUTPUT or name in OPTIONS[mode]:
-            continue
-        others = [NAMES[other] for other, options in OPTIONS.items() if name in options]
-        raise UsageError(f"{option} means nothing to {NAMES[mode]}", allowed=f"it is for {' or '.join(others)}")
 
 
 def checked_reference(reference: Path | None) -> Path | None:

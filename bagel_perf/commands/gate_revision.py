@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bagel_perf.analysis import pictures
-from bagel_perf.analysis.alike import unlike_environments
+from bagel_perf.analysis.alike import unlike_environments, unlike_subjects
 from bagel_perf.analysis.gate_reports import Source
 from bagel_perf.analysis.gating import judge_against
 from bagel_perf.analysis.result_pictures import are_different
@@ -22,7 +22,7 @@ from bagel_perf.commands.gate_worktree import Repository, check_has_worker
 from bagel_perf.recorder import REPORTS, Recorder, make_image_dir
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.progress import ProgressView
-from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, OutputsDiffer, RunFailed
+from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, OutputsDiffer, RunFailed, reworded
 from bagel_perf.schema.events import WarningEvent
 from bagel_perf.schema.gates import GateReport
 from bagel_perf.schema.plans import Plan
@@ -117,7 +117,10 @@ def _measure(arms: tuple[Arm, Arm], plan: Plan, repository: Repository, view: Li
 def _check(reference: Arm, candidate: Arm, plan: Plan) -> None:
     """After each pair: what no further pair could mend ends the measurement."""
     assert reference.environment is not None and candidate.environment is not None
-    differences = unlike_environments(reference.environment, candidate.environment)
+    differences = [
+        *unlike_environments(reference.environment, candidate.environment),
+        *unlike_subjects(reference.subject, candidate.subject),
+    ]
     if differences:
         raise EnvironmentUnfit(f"{reference.name} and {candidate.name} differ: {'; '.join(differences)}")
     others = [*_other_pictures(reference, candidate, plan)]
@@ -142,7 +145,7 @@ def _judge(arms: Sequence[Arm], folder: Folder, policy: Policy, error: BagelPerf
         sources.append(Source(result=result, name=arm.name))
     report = judge_against(sources[0], sources[1], policy.limits, policy.variant)
     both = f"{folder.out}/candidate --reference {folder.out}/reference"
-    return replace(report, notes=(*report.notes, f"kept, and to be judged again as gate {both}"))
+    return replace(report, notes=(*report.notes, f"kept, and to be judged again as gate result {both}"))
 
 
 def _kept(arm: Arm) -> tuple[Result, Path]:
@@ -162,4 +165,4 @@ def _failure(folder: Folder, error: BagelPerfError | None) -> BagelPerfError:
             path.rmdir()
     kept = f"what was measured is in {folder.out}" if folder.out.exists() else ""
     remedy = "; ".join(part for part in (error.remedy, kept) if part)
-    return type(error)(error.what, value=error.value, allowed=error.allowed, remedy=remedy)
+    return reworded(error, remedy=remedy)

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bagel_perf import launch
-from bagel_perf.analysis.alike import unlike_environments
+from bagel_perf.analysis.alike import unlike_environments, unlike_subjects
 from bagel_perf.recorder import Recorder
-from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed
+from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed, reworded
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent, WarningEvent
+from bagel_perf.schema.outlines import SubjectInfo
 from bagel_perf.schema.plans import Plan, bagel_outline
 from bagel_perf.schema.runs import Environment
 
@@ -29,7 +30,7 @@ class Arm:
     """A tree, what to call it, and what keeps its runs; ``environment`` is that of its first process.
 
     ``commit`` is what its worker has to say that it runs. ``make_folder`` gives the folder of its result, once the
-    device is known.
+    device is known. ``subject`` is what its first process says that it measures; its seed is that of a pair.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Arm:
     recorder: Recorder
     make_folder: Callable[[Environment], Path]
     environment: Environment | None = None
+    subject: SubjectInfo | None = None
 
 
 def measure_trees(arms: tuple[Arm, Arm], plan: Plan, view: Listener, check: Callable[[], None]) -> None:
@@ -74,11 +76,7 @@ class Turn:
         except BagelPerfError as problem:
             if problem.what == "interrupted":
                 raise
-            what = f"{self.arm.name}: {problem.what}"
-            error = type(problem)(what, value=problem.value, allowed=problem.allowed, remedy=problem.remedy)
-            for note in getattr(problem, "__notes__", []):
-                error.add_note(note)
-            raise error from problem
+            raise reworded(problem, what=f"{self.arm.name}: {problem.what}") from problem
 
     def _plan(self) -> Plan:
         """One round; a worker that knows no processes proves its pictures in each, and takes the same seed."""
@@ -110,19 +108,22 @@ class Turn:
 
     def _on_environment(self, event: EnvironmentEvent) -> None:
         """A result made meanwhile may make the tree dirty, so that alone is no other environment."""
-        arm = self.arm
+        arm, subject = self.arm, None if event.outline is None else event.outline.subject
         if arm.environment is None:
             assert self.plan.pairs is not None
             _check_tree(arm, event.environment)
-            arm.environment = event.environment
+            arm.environment, arm.subject = event.environment, subject
             arm.recorder.out = arm.make_folder(event.environment)
-            outline = bagel_outline(self.plan, {} if event.outline is None else event.outline.subject.details)
+            outline = bagel_outline(self.plan, {} if subject is None else subject.details)
             arm.recorder.on_event(replace(event, outline=outline, pairs=self.plan.pairs, processes=self.plan.pairs))
             self.view(event)
             return
-        changes = unlike_environments(arm.environment, event.environment, but=("dirty",))
+        changes = [
+            *unlike_environments(arm.environment, event.environment, but=("dirty",)),
+            *unlike_subjects(arm.subject, subject, but=("dirty",)),
+        ]
         if changes:
-            what = f"{arm.name}: two processes ran in unlike environments"
+            what = f"{arm.name}: two processes ran in unlike environments, or something else"
             raise EnvironmentUnfit(what, value="; ".join(changes), remedy="run it again")
 
     def _progress(self, event: ProgressEvent) -> ProgressEvent:

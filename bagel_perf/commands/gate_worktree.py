@@ -39,9 +39,9 @@ class Repository:
         try:
             return _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         except subprocess.CalledProcessError as problem:
-            allowed = "neither a result file nor a revision of this repository"
             remedy = "a shallow clone lacks older ones: git fetch --unshallow"
-            raise UsageError("unknown reference", value=revision, allowed=allowed, remedy=remedy) from problem
+            allowed = "what git rev-parse knows"
+            raise UsageError("unknown revision", value=revision, allowed=allowed, remedy=remedy) from problem
 
     @contextlib.contextmanager
     def worktree(self, commit: str) -> Iterator[Path]:

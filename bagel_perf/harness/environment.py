@@ -9,32 +9,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypedDict
 
 import torch
+
+from bagel_perf.schema.runs import Environment
 
 COMMIT_LENGTH = 7
 
 
-class Machine(TypedDict):
-    """Facts of the machine and its software; None where they do not apply or could not be read."""
+def environment_of(device: torch.device, code: Path) -> Environment:
+    """Describes the machine, this process, and the checkout that the folder of the measured code is part of.
 
-    device_kind: Literal["cuda", "cpu"]
-    device_name: str
-    torch: str
-    python: str
-    cuda: str | None
-    cudnn: int | None
-    driver: str | None
-    num_threads: int
-    platform: str
-    host_cpu: str
-
-
-def describe_machine(device: torch.device) -> Machine:
-    """Facts of ``device`` and of this process."""
+    What does not apply or could not be read is None.
+    """
     on_cuda = device.type == "cuda"
-    return Machine(
+    commit, dirty = git_revision(code)
+    return Environment(
         device_kind="cuda" if on_cuda else "cpu",
         device_name=torch.cuda.get_device_name(device) if on_cuda else _cpu_name(),
         torch=torch.__version__,
@@ -44,6 +34,8 @@ def describe_machine(device: torch.device) -> Machine:
         driver=_driver_version() if on_cuda else None,
         num_threads=torch.get_num_threads(),
         platform=f"{platform.system()} {platform.machine()}",
+        commit=commit,
+        dirty=dirty,
         host_cpu=_cpu_kind(),
     )
 

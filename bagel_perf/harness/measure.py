@@ -10,7 +10,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -67,23 +67,6 @@ class WallClock:
     def synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-@dataclass(slots=True, kw_only=True)
-class ScriptedClock:
-    """A clock for tests: moves only when told to, and logs each synchronization as ("sync", time)."""
-
-    time_ms: float = 0.0
-    log: list[tuple[str, float]] = field(default_factory=list)
-
-    def advance(self, milliseconds: float) -> None:
-        self.time_ms += milliseconds
-
-    def now_ms(self) -> float:
-        return self.time_ms
-
-    def synchronize(self) -> None:
-        self.log.append(("sync", self.time_ms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,10 +200,6 @@ class QueryLayout:
     routing: Routing
 
     @property
-    def num_latents(self) -> int:
-        return self.sequence.host[0] - 2
-
-    @property
     def num_branches(self) -> int:
         return len(self.queries.host)
 

@@ -13,7 +13,6 @@ from bagel_perf.report.captions import changes_caption, place_text
 from bagel_perf.report.cells import (
     bitwise_variants,
     cell_of,
-    change_text,
     delta_of,
     median_text,
     noise_columns,
@@ -42,38 +41,6 @@ def result_tables(result: Result) -> tuple[Table, ...]:
     work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
     counts = (sync_table(result), *work, *condition_tables(result), *floor_tables(result))
     return (*latency, *tolerance_tables(result), *ablation_tables(result), *counts, identity_table(result))
-
-
-def headline_table(result: Result) -> Table:
-    """All bitwise variants: median latency and change of each candidate, and the host syncs of all."""
-    reference, *candidates = variants = bitwise_variants(result)
-    rows = []
-    for case in result.cases:
-        for stage in result.timed_stages:
-            cells = [cell_of(result, case, stage, variant) for variant in variants]
-            row = [case, stage_text(stage), median_text(cells[0])]
-            for candidate, cell in zip(candidates, cells[1:], strict=True):
-                row += [median_text(cell), change_text(delta_of(result.deltas, case, stage, candidate))]
-            rows.append((*row, *noise_texts(result, case, stage), " / ".join(map(syncs_text, cells))))
-    return Table(
-        title=place_text(result),
-        columns=(
-            Column(header="case"),
-            Column(header="stage"),
-            Column(header=f"{reference} (ms)", numeric=True),
-            *(
-                Column(header=header, numeric=True)
-                for candidate in candidates
-                for header in (f"{candidate} (ms)", "delta (interval)")
-            ),
-            *noise_columns(result),
-            Column(header="host syncs", numeric=True),
-        ),
-        rows=tuple(rows),
-        caption=changes_caption(
-            result, variants, rows, f"host syncs in the order of the columns, {_sync_caption(result)}"
-        ),
-    )
 
 
 def latency_table(result: Result, candidate: str) -> Table:
@@ -125,7 +92,7 @@ def sync_table(result: Result) -> Table:
             *(Column(header=variant, numeric=True) for variant in result.named),
         ),
         rows=rows,
-        caption=_sync_caption(result),
+        caption=sync_caption(result),
     )
 
 
@@ -223,7 +190,7 @@ def verification_table(verification: Verification, variant: str) -> Table:
     )
 
 
-def _sync_caption(result: Result) -> str:
+def sync_caption(result: Result) -> str:
     devices = {cell.sync_device for cell in result.cells} - {None}
     return "; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None])
 

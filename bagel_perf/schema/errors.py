@@ -77,6 +77,26 @@ class CountersDrifted(BagelPerfError):
     exit_code = 7
 
 
+def reworded(
+    error: BagelPerfError,
+    *,
+    what: str | None = None,
+    value: str | None = None,
+    allowed: str | None = None,
+    remedy: str | None = None,
+) -> BagelPerfError:
+    """The same error with other words where some are given, and with its notes."""
+    told = type(error)(
+        error.what if what is None else what,
+        value=error.value if value is None else value,
+        allowed=error.allowed if allowed is None else allowed,
+        remedy=error.remedy if remedy is None else remedy,
+    )
+    for note in getattr(error, "__notes__", []):
+        told.add_note(note)
+    return told
+
+
 _KINDS: dict[str, type[BagelPerfError]] = {kind.__name__: kind for kind in BagelPerfError.__subclasses__()}
 
 

@@ -66,11 +66,6 @@ class Request:
         """The name of the case that asks for it."""
         return f"{self.width}x{self.height}"
 
-    @property
-    def num_latent_tokens(self) -> int:
-        """Tokens of the latent grid, one per 16 x 16 pixels."""
-        return (self.height // LATENT_PIXELS) * (self.width // LATENT_PIXELS)
-
 
 def parse_resolution(text: str) -> tuple[int, int]:
     """(width, height) of ``1024`` or ``768x1024``; ``UsageError`` when it is neither or out of range."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bagel_perf.harness.environment import environment_of
 from bagel_perf.harness.measure import Stage, Subject, run_stages
 from bagel_perf.harness.simulated import SimulatedCuda
 from bagel_perf.schema.errors import UsageError
@@ -24,7 +25,6 @@ from bagel_perf.subjects.files import UserFile
 from bagel_perf.subjects.outputs import Distance, decode, describe, distance, encode
 from bagel_perf.workload.bench import Counts
 from bagel_perf.workload.counting import count_on, count_simulated
-from bagel_perf.workload.devices import environment_of
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class FileBench:
     outline: Outline = field(init=False)
     environment: Environment = field(init=False)
     _targets: dict[str, Target] = field(init=False)
+    _stages: dict[str, tuple[str, ...]] = field(init=False)
     _file: UserFile = field(init=False)
     _state: Any = field(init=False)
     _counts: dict[tuple[str, str], Counts] = field(init=False, default_factory=dict)
@@ -52,10 +53,15 @@ class FileBench:
         cases = self._chosen_cases()
         self.environment = environment_of(self.device, path.resolve().parent)
         self._state = self._set_up(self._file, self.device)
+        self._stages = {
+            name: tuple(stage.name for stage in self._bare(target, self._state, cases[0], self.plan.seed).stages)
+            for name, target in self._targets.items()
+        }
+        found = set(self._stages.values())
         self.outline = Outline(
             subject=SubjectInfo(kind="file", title=path.name, asked={case: self._file.asked(case) for case in cases}),
             cases=cases,
-            stages=self._stages(cases[0]),
+            stages=found.pop() if len(found) == 1 else TOGETHER,
             variants=tuple(
                 VariantInfo(
                     name=target.label,
@@ -85,24 +91,16 @@ class FileBench:
                 raise UsageError("unknown case", value=case, allowed=allowed, remedy="name one of these with --case")
         return self.plan.cases or known
 
-    def _stages(self, case: str) -> tuple[str, ...]:
-        found = {
-            tuple(stage.name for stage in self._bare(target, self._state, case, self.plan.seed).stages)
-            for target in self._targets.values()
-        }
-        return next(iter(found)) if len(found) == 1 else TOGETHER
-
     def _bare(self, target: Target, state: Any, case: str, seed: int) -> Subject:
         return self._file.subject(target.function, state, case, seed)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Says that functions are compared as a whole where their stages have not the same names."""
-        case, seed = self.outline.cases[0], self.plan.seed
-        subjects = {name: self._bare(target, self._state, case, seed) for name, target in self._targets.items()}
-        texts = [f"{name}: {', '.join(stage.name for stage in each.stages)}" for name, each in subjects.items()]
-        is_alike = len({text.partition(": ")[2] for text in texts}) < 2
-        return () if is_alike else (f"stages differ ({'; '.join(texts)}): compared as a whole",)
+        if len(set(self._stages.values())) < 2:
+            return ()
+        texts = (f"{name}: {', '.join(stages)}" for name, stages in self._stages.items())
+        return (f"stages differ ({'; '.join(texts)}): compared as a whole",)
 
     def inputs(self) -> Iterator[tuple[str, bytes]]:
         """Gives nothing: what a case of somebody's file brings along, the file knows."""

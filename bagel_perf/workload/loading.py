@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bagel_perf.harness.environment import environment_of
 from bagel_perf.model.attention import Attention, Backend, default_backend
 from bagel_perf.model.bagel import Bagel, build_bagel
 from bagel_perf.model.config import BagelConfig, config_from_directory, preset
@@ -18,7 +19,7 @@ from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.outlines import Scalar
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.runs import Environment
-from bagel_perf.workload.devices import environment_of, resolve_device
+from bagel_perf.workload.devices import resolve_device
 
 WEIGHT_SEED = 0
 

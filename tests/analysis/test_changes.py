@@ -8,24 +8,25 @@ from dataclasses import replace
 import pytest
 
 from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.commands.gate_modes import BAGEL_STAGES
 from bagel_perf.report.condition_tables import condition_tables
 from bagel_perf.report.summary import verdict_lines
-from bagel_perf.report.tables import headline_table, latency_table
+from bagel_perf.report.tables import latency_table
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.results import Delta, Result
 from bagel_perf.schema.runs import Measurement, Run
-from bagel_perf.schema.slots import STAGES, Stage
+from readme import headline_table
 from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
 PLAN = make_plan(variants=("baseline", "sync_free"))
 COOL = Conditions(window_ms=1.0, num_samples=4, sm_clock_mhz=1900.0, energy_j=900.0, power_w=600.0)
 
-Latency = Callable[[str, int, Stage, bool], float]
+Latency = Callable[[str, int, str, bool], float]
 
 
 def timed(number: int, variant: str, latency: Latency, *, again: bool = False, conditions: Conditions = COOL) -> Run:
     measurements = tuple(
-        Measurement(stage=stage, latency_ms=latency(variant, number, stage, again)) for stage in STAGES
+        Measurement(stage=stage, latency_ms=latency(variant, number, stage, again)) for stage in BAGEL_STAGES
     )
     run = make_run("timed", variant, PLAN.requests[0], number)
     return replace(run, measurements=measurements, again=again, conditions=conditions)
@@ -67,7 +68,7 @@ def delta(result: Result, stage: str) -> Delta:
 def test_noise_is_the_first_variant_against_itself() -> None:
     result = result_of(faster)
     ar = result.noise[0]
-    assert [each.stage for each in result.noise] == list(STAGES)
+    assert [each.stage for each in result.noise] == list(BAGEL_STAGES)
     assert ar.num_pairs == 8 and ar.ci_pct is not None and ar.floor_pct is not None
     assert ar.ci_pct[0] < 0 < ar.ci_pct[1] and ar.floor_pct == pytest.approx((ar.ci_pct[1] - ar.ci_pct[0]) / 2)
     assert delta(result, "ar").delta_pct == pytest.approx(-10)

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import pytest
 
 from bagel_perf.analysis import dropping
-from bagel_perf.analysis.dropping import drop_reason, dropped_pairs, is_invalid, median_clock
+from bagel_perf.analysis.dropping import drop_reason, is_invalid, median_clock
 from bagel_perf.schema.conditions import Conditions
 
 FINE = Conditions(
@@ -60,35 +60,26 @@ def test_the_median_is_that_of_the_clocks_that_were_read() -> None:
     assert median_clock([None, Conditions(window_ms=1.0)]) is None
 
 
-def test_a_pair_is_dropped_whole_whichever_of_its_runs_has_a_reason() -> None:
-    hot, shared = replace(FINE, throttle_reasons=("hw_thermal_slowdown",)), replace(FINE, other_processes=1)
-    pairs = [(FINE, FINE), (hot, FINE), (FINE, shared), (shared, hot), (None, FINE)]
-    dropped = dropped_pairs(pairs, MEDIAN_MHZ)
-    assert list(dropped) == [1, 2, 3]
-    assert dropped[3] == "1 other process on the GPU"
-
-
 def test_over_a_quarter_of_the_pairs_dropped_is_invalid() -> None:
     assert [is_invalid(dropped, 12) for dropped in (0, 3, 4, 12)] == [False, False, True, True]
     assert not is_invalid(0, 0)
 
 
 def test_no_rule_takes_a_latency() -> None:
-    taken = [name for function in (drop_reason, dropped_pairs) for name in inspect.signature(function).parameters]
-    assert taken == ["conditions", "run_median_clock", "pairs", "run_median_clock"]
+    assert list(inspect.signature(drop_reason).parameters) == ["conditions", "run_median_clock"]
     assert not [field.name for field in fields(Conditions) if "latency" in field.name]
     assert "window_ms" not in inspect.getsource(dropping)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_durations_in_any_order_drop_the_same_pairs(seed: int) -> None:
+def test_durations_in_any_order_drop_the_same_runs(seed: int) -> None:
     draw = random.Random(seed)
     bad = [replace(FINE, sm_clock_mhz=900.0), replace(FINE, other_processes=3)]
-    pairs = [(draw.choice([FINE, FINE, *bad]), draw.choice([FINE, *bad])) for _ in range(12)]
+    runs = [draw.choice([FINE, FINE, *bad]) for _ in range(24)]
 
     def timed_anew(run: Conditions) -> Conditions:
         factor = draw.uniform(0.01, 100)  # energy follows the time, and is no reason either
         return replace(run, window_ms=1400 * factor, energy_j=840 * factor, num_samples=1 + int(28 * factor))
 
-    slow_and_fast = [(timed_anew(reference), timed_anew(candidate)) for reference, candidate in pairs]
-    assert dropped_pairs(slow_and_fast, MEDIAN_MHZ) == dropped_pairs(pairs, MEDIAN_MHZ)
+    reasons = [drop_reason(run, MEDIAN_MHZ) for run in runs]
+    assert [drop_reason(timed_anew(run), MEDIAN_MHZ) for run in runs] == reasons

@@ -12,13 +12,13 @@ from bagel_perf.analysis.alike import unlike_environments
 from bagel_perf.analysis.gate_reports import NO_CONTROL, ON_CPU, Source
 from bagel_perf.analysis.gating import APART, judge_against, judge_result
 from bagel_perf.analysis.stats import MIN_PROCESSES
+from bagel_perf.commands.gate_modes import BAGEL_STAGES
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.errors import EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMITS, FindingKind, GateReport
 from bagel_perf.schema.limits import Limit, parse_limits
 from bagel_perf.schema.results import RESULT_FILE, Result, load
 from bagel_perf.schema.runs import Run
-from bagel_perf.schema.slots import STAGES
 from committed_results import committed
 from gated_results import Changes, make_result, with_picture
 from scripted import CPU, ENVIRONMENT
@@ -77,7 +77,7 @@ def test_a_stage_cannot_hide_behind_another() -> None:
 
 def test_without_limits_each_stage_may_be_five_percent_slower() -> None:
     assert judged(make_result({"sync_free": {"dit": 4.0}}), DEFAULT_LIMITS).verdict == "pass"
-    for stage in STAGES:
+    for stage in BAGEL_STAGES:
         assert judged(make_result({"sync_free": {stage: 6.0}}), DEFAULT_LIMITS).verdict == "regressed"
 
 
@@ -243,7 +243,7 @@ def test_few_processes_of_two_files_say_nothing() -> None:
 
 
 def test_rounds_that_the_gate_measured_in_turns_are_pairs() -> None:
-    command = "bagel-perf gate --reference main"
+    command = "bagel-perf gate revision main"
     before, now = (make_result({"sync_free": {"dit": change}}, command=command) for change in (0.0, 5.0))
     report = judged_against(before, now)
     assert report.exit_code == 1

@@ -11,9 +11,9 @@ import pytest
 
 from bagel_perf.analysis.reading import checked, load_checked, read_result
 from bagel_perf.cli import main
+from bagel_perf.commands.gate_modes import BAGEL_STAGES
 from bagel_perf.schema.errors import EnvironmentUnfit, OutputsDiffer, RunFailed, UsageError
 from bagel_perf.schema.results import Result, load
-from bagel_perf.schema.slots import STAGES
 from committed_results import committed
 from edited_json import setting
 from gated_results import make_result, with_picture
@@ -155,15 +155,15 @@ def test_json_that_says_two_things_or_none_is_refused(tmp_path: Path, text: str,
         read_result(path)
 
 
-@pytest.mark.parametrize("command", [("gate",), ("report", "--out", "page")])
+@pytest.mark.parametrize("command", [("gate", "result", "result.json"), ("report", "result.json", "--out", "page")])
 def test_every_command_refuses_it(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = as_json(RESULT)
-    data["deltas"][STAGES.index("dit")]["delta_pct"] = -99.0
+    data["deltas"][BAGEL_STAGES.index("dit")]["delta_pct"] = -99.0
     Path("result.json").write_text(json.dumps(data))
-    assert main([command[0], "result.json", *command[1:]]) == 2
+    assert main(list(command)) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: result file is not usable (") and error.count("\n") == 1
     assert "deltas[1].delta_pct is -99" in error

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from bagel_perf.analysis.judging import State  # noqa: E402
+from bagel_perf.commands.gate_modes import BAGEL_STAGES  # noqa: E402
 from bagel_perf.schema.limits import parse_limit  # noqa: E402
-from bagel_perf.schema.slots import STAGES  # noqa: E402
 from noise_models import (  # noqa: E402
     MODELS,
     NOISES,
@@ -102,7 +102,7 @@ def _joint(name: str, num_trials: int) -> list[str]:
 
 def _equal_variants(name: str, num_trials: int, num_processes: int) -> list[Floats]:
     draw = np.random.default_rng(SEED + 1)
-    cells = range(NUM_SIZES * len(STAGES))
+    cells = range(NUM_SIZES * len(BAGEL_STAGES))
     return [latencies_ms(drawn_noise(name, draw, num_trials, num_processes, NUM_ARMS)) for _ in cells]
 
 

@@ -20,12 +20,11 @@ from types import FrameType
 from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / name) for name in ("support", "tools"))]
 
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from bagel_perf.commands.gate_copy import Ended, copied, run_gate  # noqa: E402
 from bagel_perf.harness.simulated import SimulatedTensor, active_device  # noqa: E402
 from bagel_perf.report.markdown import table_markdown  # noqa: E402
 from bagel_perf.report.table import Column, Table  # noqa: E402
@@ -34,6 +33,7 @@ from bagel_perf.schema.gates import REQUESTS  # noqa: E402
 from bagel_perf.schema.plans import Plan  # noqa: E402
 from bagel_perf.workload import gate as worker  # noqa: E402
 from bagel_perf.workload.loading import load  # noqa: E402
+from gate_copy import Ended, copied, run_gate  # noqa: E402
 from gate_noise import replaced  # noqa: E402
 
 FOLDER = ROOT / "kernels_optimized" / "sync_free"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
+from bagel_perf.commands.sizes import requests_of
 from bagel_perf.schema.results import load
 from bagel_perf.schema.slots import SLOTS
 from bagel_perf.schema.variants import HELP_COMMAND, LADDER
@@ -316,6 +317,13 @@ def test_an_unwritable_json_is_refused_before_anything_runs(use_worker: UseWorke
     assert main([*COMPARE, "--json", path]) == 2
     assert "choose another --json" in capsys.readouterr().err
     assert not Path("reports").exists()
+
+
+def test_a_size_is_that_of_the_device_where_none_is_named() -> None:
+    (by_default,) = requests_of((), "cpu", seed=7)
+    assert (by_default.width, by_default.height, by_default.seed) == (256, 256, 7)
+    assert [each.width for each in requests_of((), "cuda")] == [1024]
+    assert [each.case for each in requests_of(("64", "32x48"), "cuda")] == ["64x64", "32x48"]
 
 
 def test_a_bare_call_shows_the_help_with_examples(capsys: Capture) -> None:

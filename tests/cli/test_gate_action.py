@@ -60,9 +60,9 @@ def test_a_gate_that_judged_nothing_has_no_verdict(tmp_path: Path) -> None:
 
 def test_arguments_are_words_and_never_code(tmp_path: Path) -> None:
     (tmp_path / "a.json").touch()
-    run_gate(tmp_path, 0, arguments="*.json --limit dit:3% $(touch broken) ; touch broken")
+    run_gate(tmp_path, 0, arguments="result *.json --limit dit:3% $(touch broken) ; touch broken")
     said = (tmp_path / "said.txt").read_text().splitlines()
-    assert said[:5] == ["gate", "*.json", "--limit", "dit:3%", "$(touch"]
+    assert said[:6] == ["gate", "result", "*.json", "--limit", "dit:3%", "$(touch"]
     files = {"--json": "gate.json", "--junit": "junit.xml", "--html": "gate.html", "--summary": "summary.md"}
     asked = [word for option, name in files.items() for word in (option, str(tmp_path / "files" / name))]
     assert said[-9:] == ["--github", *asked]

@@ -12,6 +12,7 @@ import pytest
 
 from bagel_perf import launch
 from bagel_perf.cli import main
+from bagel_perf.cli.options import GATES
 from bagel_perf.commands.gate import _update
 from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.schema.errors import EnvironmentUnfit
@@ -118,6 +119,13 @@ def test_an_update_writes_what_passes_next_time(tmp_path: Path, capsys: pytest.C
         (["--update", " "], 'error: --update without a reason; say why the numbers change: --update "REASON"'),
         (["--expected", "missing.toml"], "error: no expected counters (missing.toml); No such file"),
         (["--junit", "missing/x.xml"], "error: --junit cannot be written there (missing/x.xml)"),
+        (["--expected", str(EXPECTED), "--summary", str(EXPECTED)], "error: output would replace what is read (--summ"),
+        (
+            ["result.json"],
+            f"error: gate alone does not take this (result.json); it holds the tree it stands in; {GATES}",
+        ),
+        (["--reference", "main"], "error: gate alone does not take this (--reference)"),
+        (["--limit", "dit:3%", "--quiet"], "error: gate alone does not take this (--limit)"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_runs(

@@ -74,7 +74,7 @@ def test_another_output_fails_before_any_latency(repository: Path, capsys: Captu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "loop.py"], "unknown reference (nowhere)"),
+        (["nowhere", "loop.py"], "unknown revision (nowhere)"),
         (["HEAD", "other.py"], "file does not exist (other.py)"),
         (["HEAD", "new.py"], "revision does not have this file (HEAD:new.py)"),
         (["HEAD", "loop.py", "--res", "64"], "--res is for BAGEL"),

@@ -16,6 +16,7 @@ from bagel_perf.cli import main
 from bagel_perf.commands.gate_trees import orders
 from bagel_perf.commands.gate_worktree import Repository
 from bagel_perf.schema.results import Result, load
+from scripted import DETAILS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -31,7 +32,7 @@ from scripted import CPU, DETAILS, make_runs
 
 TREE = Path(__file__).resolve().parents[2]
 SAYS = {"scale": {}, "torch": "2.11.0", "sha": "", "interrupt": None, "refuse": "", "proves": False, "commit": None}
-SAYS["version"] = 2
+SAYS |= {"version": 2, "details": {}, "asked": {}}
 SAYS |= json.loads((TREE / "says.json").read_text())
 
 
@@ -71,7 +72,9 @@ if SAYS["interrupt"] == plan.process:
     time.sleep(60)
 hash = subprocess.run(["git", "-C", TREE, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True).stdout
 environment = replace(CPU, commit=SAYS["commit"] or hash.strip(), torch=SAYS["torch"])
-outline = bagel_outline(plan, {**DETAILS, "preset": "tiny"})
+outline = bagel_outline(plan, {**DETAILS, "preset": "tiny", **SAYS["details"]})
+asked = {case: {**each, **SAYS["asked"]} for case, each in outline.subject.asked.items()}
+outline = replace(outline, subject=replace(outline.subject, asked=asked))
 send(EnvironmentEvent(environment=environment, outline=outline, pairs=1, warmup=plan.warmup))
 for run in make_runs(plan, 1):
     if plan.process == 0 or SAYS["proves"] or run.purpose == "timed":
@@ -129,7 +132,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
 
 
 def gate(*arguments: str) -> int:
-    return main(["gate", "--reference", "main", *ARGUMENTS, *arguments])
+    return main(["gate", "revision", "main", *ARGUMENTS, *arguments])
 
 
 def results(folder: str) -> list[Result]:
@@ -162,7 +165,7 @@ def test_both_results_stay_and_are_judged_again_as_pairs(checkout: Checkout, cap
     assert {run.seed for run in now.runs if run.purpose == "timed"} == set(range(42, 48))
     assert before.order_seed == now.order_seed
     capsys.readouterr()
-    assert main(["gate", "kept/candidate", "--reference", "kept/reference", "--limit", "dit:3%"]) == 1
+    assert main(["gate", "result", "kept/candidate", "--reference", "kept/reference", "--limit", "dit:3%"]) == 1
     assert "6 processes; change is the median over processes" in capsys.readouterr().out
 
 
@@ -181,7 +184,7 @@ def test_an_unchanged_tree_passes_and_is_kept_under_both_commits(checkout: Check
     commit = checkout.git("rev-parse", "--short=7", "HEAD")
     (folder,) = Path("reports").iterdir()
     assert folder.name.endswith(f"_cpu_{commit}-against-{commit}")
-    again = ["gate", f"{folder}/candidate", "--reference", f"{folder}/reference"]
+    again = ["gate", "result", f"{folder}/candidate", "--reference", f"{folder}/reference"]
     assert f"note: kept, and to be judged again as {' '.join(again)}" in capsys.readouterr().out
     assert main([*again, "--limit", "e2e:5%", "--variant", "sync_free"]) == 0
     assert sorted(os.listdir(folder)) == ["candidate", "reference"]
@@ -202,6 +205,24 @@ def test_unlike_environments_end_it_and_each_field_is_named(checkout: Checkout, 
     assert checkout.is_clean()
 
 
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ({"details": {"preset": "7b"}}, "preset tiny and 7b"),
+        ({"details": {"weights": "random, seed 1"}}, "weights {} and random, seed 1"),
+        ({"asked": {"steps": 3}}, "at 64x64 steps 15 and 3"),
+    ],
+)
+def test_a_tree_that_measures_something_else_ends_it_after_the_first_pair(
+    checkout: Checkout, says: dict[str, Any], message: str, capsys: Capture
+) -> None:
+    checkout.says(**says)
+    assert gate("--out", "kept") == 5
+    error = f"main and the working tree differ: {message.format(DETAILS['weights'])}"
+    assert error in capsys.readouterr().err
+    assert [len({run.round for run in each.runs if run.purpose == "timed"}) for each in results("kept")] == [1, 1]
+
+
 def test_an_interrupted_measurement_is_kept_and_judged_with_what_it_has(checkout: Checkout, capsys: Capture) -> None:
     checkout.says(interrupt=2)
     assert gate("--out", "kept") == 6
@@ -209,7 +230,7 @@ def test_an_interrupted_measurement_is_kept_and_judged_with_what_it_has(checkout
     assert "incomplete: the working tree ended early: interrupted" in out
     assert err.splitlines()[-1].startswith("error: incomplete (main ended early: interrupted)")
     assert [result.complete for result in results("kept")] == [False, False]
-    assert main(["gate", "kept/candidate"]) == 6
+    assert main(["gate", "result", "kept/candidate"]) == 6
     assert checkout.is_clean()
 
 
@@ -275,19 +296,19 @@ def test_a_worker_that_knows_no_processes_is_said_to_do_unlike_work(checkout: Ch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--reference", "nowhere"], "unknown reference (nowhere); neither a result file nor a revision"),
-        (["--reference", "--help-me"], "unknown reference (--help-me)"),
-        (["--reference", "main", "--limit", "512/dit:3%"], "limit is of a case that was not measured"),
-        (["--reference", "main", "--variant", "fused"], "--variant is not measured (fused); measured: baseline"),
-        (["--reference", "main", "--out", "."], "--out is not an empty folder (.)"),
-        (["--reference", "main", "--update", "x"], "--update means nothing to a measurement against a revision"),
-        (["--junit", "missing/x.xml", "--reference", "main"], "--junit cannot be written there (missing/x.xml)"),
+        (["nowhere"], "unknown revision (nowhere); what git rev-parse knows"),
+        (["--", "--help-me"], "unknown revision (--help-me)"),
+        (["main", "--limit", "512/dit:3%"], "limit is of a case that was not measured"),
+        (["main", "--variant", "fused"], "--variant is not measured (fused); measured: baseline"),
+        (["main", "--out", "."], "--out is not an empty folder (.)"),
+        (["main", "--update", "x"], "No such option: --update"),
+        (["--junit", "missing/x.xml", "main"], "--junit cannot be written there (missing/x.xml)"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(
     checkout: Checkout, arguments: list[str], message: str, capsys: Capture
 ) -> None:
-    assert main(["gate", *ARGUMENTS, *arguments]) == 2
+    assert main(["gate", "revision", *ARGUMENTS, *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
     assert not Path("reports").exists() or not os.listdir("reports")
     assert checkout.is_clean()
@@ -319,7 +340,7 @@ def test_the_real_worker_of_a_revision_is_measured(
     monkeypatch.chdir(tmp_path / "tree")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     small = ["--task", "t2i", "--res", "16", "--steps", "2", "--variants", "sync_free,fused", "--device", "cpu"]
-    assert main(["gate", "--reference", "HEAD", *small, "--pairs", "2", "--out", str(tmp_path / "kept")]) == 4
+    assert main(["gate", "revision", "HEAD", *small, "--pairs", "2", "--out", str(tmp_path / "kept")]) == 4
     out = capsys.readouterr().out
     assert "pictures     pass" in out and "complete     pass" in out
     assert [result.environment.dirty for result in results(str(tmp_path / "kept"))] == [False, False]

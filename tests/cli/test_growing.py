@@ -44,7 +44,7 @@ def test_a_killed_run_is_read_from_its_lines(tmp_path: Path, capsys: pytest.Capt
     assert main(["show", str(tmp_path / "out")]) == 0
     assert "- ended early: the run did not end; it was killed" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "out"), "--out", str(tmp_path / "page"), "--quiet"]) == 0
-    assert main(["gate", str(tmp_path / "out"), "--quiet"]) == 6
+    assert main(["gate", "result", str(tmp_path / "out"), "--quiet"]) == 6
 
 
 def test_a_killed_run_that_chose_its_end_still_says_so(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_readme_is_made_of_no_result_that_was_not_named() -> None:
     assert done.stderr.count("\n") == 1 and error in done.stderr
     command.append("RESULT=reports/A reports/B")
     named = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True, check=True)
-    assert named.stdout.splitlines()[-1].endswith("bagel_perf.report.readme reports/A reports/B README.md")
+    assert named.stdout.splitlines()[-1].endswith("tests/tools/readme.py reports/A reports/B README.md")
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

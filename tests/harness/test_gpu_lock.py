@@ -89,6 +89,17 @@ def test_the_file_can_be_locked_by_every_user_and_stays_in_the_folder(folder: Pa
     assert stat.S_IMODE(file.stat().st_mode) == 0o666
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave a file of another user")
+def test_the_file_of_another_user_is_locked_too_in_a_folder_like_tmp(folder: Path) -> None:
+    """Which filelock 4 refuses, so that whoever came first would keep a GPU from all others for good."""
+    folder.chmod(0o1777)
+    file = folder / f"bagel-perf-gpu-{UUID}.lock"
+    file.touch(0o666)
+    os.chown(file, 65534, 65534)
+    with lock_of_uuid(UUID), pytest.raises(EnvironmentUnfit), lock_of_uuid(UUID):
+        pytest.fail("two runs hold one GPU")
+
+
 def test_a_file_that_is_no_lock_is_one_line_with_its_path(folder: Path) -> None:
     (folder / "elsewhere").write_text("precious")
     (folder / f"bagel-perf-gpu-{UUID}.lock").symlink_to(folder / "elsewhere")

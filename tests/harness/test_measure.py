@@ -13,7 +13,6 @@ import torch
 
 from bagel_perf.harness.measure import (
     Outcome,
-    ScriptedClock,
     Stage,
     Subject,
     memory_by_stage,
@@ -22,6 +21,7 @@ from bagel_perf.harness.measure import (
     time_stages,
     time_whole,
 )
+from scripted_clock import ScriptedClock
 
 
 def scripted_subject(clock: ScriptedClock) -> Subject:

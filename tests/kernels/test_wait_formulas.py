@@ -68,8 +68,8 @@ def assert_is_as_the_formulas_say(model: Bagel, variant: str, resolution: int) -
     side = resolution * model.config.autoencoder.downsample // 8
     inputs = request_inputs(Request(width=side, height=side), model.config, None, seed=42)
     full = Request(width=resolution, height=resolution)
-    assert inputs.noise_NC.shape[0] == full.num_latent_tokens
     sizes = sizes_of_edit(full, num_text=len(inputs.prompt_ids), num_layers=2)
+    assert inputs.noise_NC.shape[0] == sizes.latents
     assert measured(model, inputs, variant) == nonzero(FORMULAS[variant](sizes))
 
 

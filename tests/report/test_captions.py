@@ -10,11 +10,12 @@ import pytest
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.report.captions import rounds_text
 from bagel_perf.report.table import Table
-from bagel_perf.report.tables import headline_table, result_tables
+from bagel_perf.report.tables import result_tables
 from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
+from readme import headline_table
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 PLAN = replace(make_plan(variants=("baseline", "pr3987", "sync_free")), ladder=True)

@@ -29,8 +29,6 @@ from bagel_perf.report.junit import junit_xml
 from bagel_perf.report.markdown import summary_markdown
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.rank_text import print_ranks
-from bagel_perf.report.readme import section
-from bagel_perf.report.self_test_text import self_test_lines, self_test_table
 from bagel_perf.report.sync_tables import print_syncs
 from bagel_perf.report.text import print_document, print_result, print_verification
 from bagel_perf.report.trace_text import print_trace
@@ -40,7 +38,6 @@ from bagel_perf.schema.gates import Finding, GatedCell, GateReport
 from bagel_perf.schema.limits import Limit
 from bagel_perf.schema.results import CaseInput, Result
 from bagel_perf.schema.runs import Output, Run, TensorCheck
-from bagel_perf.schema.sabotages import SelfTest, Trial, Untouched
 from bagel_perf.schema.sites import Site, UnjudgedSite
 from bagel_perf.schema.syncs import BudgetCheck, Process, SyncReport
 from bagel_perf.schema.trace_ranks import RanksReport
@@ -60,6 +57,7 @@ from hostile import (
 )
 from other_subjects import make_result as make_other_result
 from rank_scenes import four_ranks
+from readme import section
 from scripted import ENVIRONMENT
 from trace_stories import trace_of
 
@@ -132,10 +130,6 @@ SYNCS = replace(
 VERIFICATION = Verification(
     variants=("fused", "close"), checks=(TensorCheck(variant="fused", tensor="k.0", error=2.0, limit=1.0, ok=False),)
 )
-SELF_TEST = SelfTest(
-    trials=(Trial(name="an item", kind="counter", exit_code=0, message="a; b", is_named=False, seconds=2.0),),
-    untouched=(Untouched(exit_code=7, message="drifted", seconds=3.0),),
-)
 RESULT = make_record()
 OTHER = make_other_result()
 TRACES = Path(__file__).parents[1] / "data" / "traces"
@@ -152,10 +146,6 @@ def printed(show: Callable[[Any, io.StringIO], object], record: Any) -> str:
     return stream.getvalue()
 
 
-def show_self_test(record: SelfTest, stream: io.StringIO) -> None:
-    print_document(stream, (self_test_table(record),), self_test_lines(record))
-
-
 def show_gate(record: GateReport, stream: io.StringIO) -> None:
     print_document(stream, gate_tables(record), gate_lines(record))
 
@@ -165,7 +155,6 @@ PRINTED: tuple[tuple[Any, Callable[[Any, io.StringIO], object]], ...] = (
     (GATE, show_gate),
     (SYNCS, lambda record, stream: print_syncs(record, stream, top=12)),
     (VERIFICATION, print_verification),
-    (SELF_TEST, show_self_test),
 )
 
 

@@ -9,20 +9,19 @@ from pathlib import Path
 
 import pytest
 
+import archive
 from bagel_perf.analysis.gate_reports import Source
 from bagel_perf.analysis.gating import judge_against, judge_result
 from bagel_perf.analysis.plausible import check_result, contradictions
 from bagel_perf.analysis.reading import checked, load_checked, rebuilt
-from bagel_perf.report import archive
 from bagel_perf.report.html.changes import SYNC
 from bagel_perf.report.html.content import Bullets, Fold, Page, TableBlock
 from bagel_perf.report.html.page import build_page, page_html
 from bagel_perf.report.html.page_markdown import page_markdown
 from bagel_perf.report.html.source import load_sources, source_of
 from bagel_perf.report.markdown import summary_markdown
-from bagel_perf.report.readme import section
 from bagel_perf.report.summary import last_line, verdict_lines
-from bagel_perf.report.tables import headline_table, result_tables
+from bagel_perf.report.tables import result_tables
 from bagel_perf.report.tolerance_tables import tolerance_lines
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.errors import UsageError
@@ -33,6 +32,7 @@ from bagel_perf.schema.runs import DeviceWork, Measurement, Run
 from bagel_perf.schema.store import write_json_atomic
 from bagel_perf.schema.tolerances import Tolerance
 from other_subjects import CASES, SHAPE, STAGES, make_output, make_result, with_output
+from readme import headline_table, section
 from scripted import CPU
 
 RESULT = make_result()

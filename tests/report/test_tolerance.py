@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.report.readme import section
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.tables import result_tables
 from bagel_perf.report.tolerance_tables import tolerance_lines
@@ -20,6 +19,7 @@ from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.variants import LADDER
 from bagel_perf.workload.pictures import distance, encode_png
+from readme import section
 from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
 TOLERANT = [rung.name for rung in LADDER if rung.min_psnr_db is not None]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.report.readme import section
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.tables import result_tables
 from bagel_perf.report.tolerance_tables import tolerance_lines
@@ -17,6 +16,7 @@ from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import Result
 from bagel_perf.schema.runs import Run
 from bagel_perf.schema.tolerances import Tolerance
+from readme import section
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 PSNR_40 = Tolerance(kind="psnr", limit=40.0)

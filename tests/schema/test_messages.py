@@ -18,6 +18,7 @@ from bagel_perf.schema.errors import (
     UsageError,
     error_from_json,
     error_to_json,
+    reworded,
 )
 from bagel_perf.schema.events import (
     DoneEvent,
@@ -47,6 +48,13 @@ EXIT_CODES: dict[type[BagelPerfError], int] = {
 
 def test_each_error_has_the_exit_code_of_the_contract() -> None:
     assert {kind: kind.exit_code for kind in BagelPerfError.__subclasses__()} == EXIT_CODES
+
+
+def test_an_error_in_other_words_keeps_the_rest_and_its_notes() -> None:
+    error = UsageError("bad size", value=17, allowed="16 or 32")
+    error.add_note("a note")
+    told = reworded(error, what="a.py: bad size", remedy="use 16")
+    assert (type(told), str(told), told.__notes__) == (UsageError, "a.py: bad size (17); 16 or 32; use 16", ["a note"])
 
 
 def test_a_usage_error_is_a_value_error() -> None:

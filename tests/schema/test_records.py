@@ -34,10 +34,6 @@ def test_the_message_names_the_nearest_resolution() -> None:
         parse_resolution("1000")
 
 
-def test_a_latent_token_covers_sixteen_by_sixteen_pixels() -> None:
-    assert Request(width=1024, height=768).num_latent_tokens == 64 * 48
-
-
 @pytest.mark.parametrize("field", [{"steps": 1}, {"prompt": " \n"}, {"width": 100}, {"seed": -1}])
 def test_an_impossible_request_is_a_usage_error(field: dict[str, object]) -> None:
     with pytest.raises(UsageError):

@@ -74,7 +74,16 @@ def _gate_page(folder: Path) -> Path:
     """Of the last result of the history, which its gate refuses: the reference comes from another machine."""
     page = folder / "gate.html"
     before, after = ("2026-11-26_h200_5841467-2", "2026-11-27_h100-80gb_cd33067-2")
-    command = [sys.executable, "-m", "bagel_perf", "gate", f"reports/{after}", "--reference", f"reports/{before}"]
+    command = [
+        sys.executable,
+        "-m",
+        "bagel_perf",
+        "gate",
+        "result",
+        f"reports/{after}",
+        "--reference",
+        f"reports/{before}",
+    ]
     done = subprocess.run([*command, "--html", str(page)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 5, done.stderr
     return page

@@ -89,6 +89,6 @@ def nonzero(counts: Counts) -> Counts:
 
 def sizes_of_edit(request: Request, *, num_text: int, num_layers: int) -> Sizes:
     """Sizes of an edit with guidance in every step: the picture as latents and as 4,900 patches, in two contexts."""
-    latents = request.num_latent_tokens
+    latents = (request.height // 16) * (request.width // 16)
     positions = 2 * (latents + 2 + 4900 + 2) + 2 * num_text
     return Sizes(layers=num_layers, latents=latents, positions=positions, guided=request.steps - 1)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from bagel_perf.harness.measure import ScriptedClock, Stage, Subject
+from bagel_perf.harness.measure import Stage, Subject
 from bagel_perf.harness.syncs import SyncWatch
 from bagel_perf.harness.syncs.cost import priced, without_instrument
 from bagel_perf.schema.plans import Plan
@@ -20,6 +20,7 @@ from bagel_perf.schema.syncs import Instrument, SyncReport, Witnesses
 from bagel_perf.workload import prices
 from bagel_perf.workload.prices import check_price
 from bagel_perf.workload.syncs import Watched
+from scripted_clock import ScriptedClock
 
 FREE = Instrument(wait_us=0, call_us=0, plain_wait_us=0)
 SLOW = Instrument(wait_us=10, call_us=1, plain_wait_us=4, plain_wall_ms=50, watched_wall_ms=100)

@@ -75,7 +75,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
 
 @pytest.mark.usefixtures("kept")
 def test_the_command_writes_the_page_whatever_the_verdict() -> None:
-    assert main(["gate", "now.json", "--limit", "dit:3%", "--html", "gate.html", "--quiet"]) == 1
+    assert main(["gate", "result", "now.json", "--limit", "dit:3%", "--html", "gate.html", "--quiet"]) == 1
     page = Path("gate.html").read_text(encoding="utf-8")
     assert "The gate does not pass: regressed (1 finding)." in page
     assert "History" not in page
@@ -84,7 +84,7 @@ def test_the_command_writes_the_page_whatever_the_verdict() -> None:
 @pytest.mark.usefixtures("kept")
 @pytest.mark.usefixtures("undrawn")
 def test_the_reference_is_the_history_of_what_was_judged() -> None:
-    arguments = ["gate", "now.json", "--reference", "before.json", "--limit", "dit:3%", "--html", "gate.html"]
+    arguments = ["gate", "result", "now.json", "--reference", "before.json", "--limit", "dit:3%", "--html", "gate.html"]
     assert main([*arguments, "--quiet"]) == 1
     assert 'id="history"' in Path("gate.html").read_text(encoding="utf-8")
 
@@ -93,7 +93,7 @@ def test_the_reference_is_the_history_of_what_was_judged() -> None:
 def test_a_page_that_cannot_be_written_is_refused_before_anything_is_judged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["gate", "now.json", "--html", "nowhere/gate.html"]) == 2
+    assert main(["gate", "result", "now.json", "--html", "nowhere/gate.html"]) == 2
     assert "--html cannot be written there" in capsys.readouterr().err
 
 
@@ -102,7 +102,7 @@ def test_a_page_that_grows_too_large_is_written_with_a_warning(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "MAX_PAGE_BYTES", 10_000)
-    assert main(["gate", "now.json", "--limit", "dit:10%", "--html", "gate.html", "--quiet"]) == 0
+    assert main(["gate", "result", "now.json", "--limit", "dit:10%", "--html", "gate.html", "--quiet"]) == 0
     assert capsys.readouterr().err.startswith("warning: page has ")
 
 
@@ -111,7 +111,7 @@ def test_a_result_that_contradicts_itself_is_named_and_not_judged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_json_atomic(Path("odd.json"), replace(SLOWER, exit_code=3).to_json())
-    assert main(["gate", "odd.json", "--limit", "dit:3%", "--html", "gate.html", "--json", "gate.json"]) == 2
+    assert main(["gate", "result", "odd.json", "--limit", "dit:3%", "--html", "gate.html", "--json", "gate.json"]) == 2
     assert "exit code 3 does not go with the verdict pass" in capsys.readouterr().err
     assert not Path("gate.json").exists()
     assert not Path("gate.html").exists()
@@ -121,8 +121,8 @@ def test_a_result_that_contradicts_itself_is_named_and_not_judged(
 @pytest.mark.usefixtures("undrawn")
 def test_a_foreign_page_is_not_replaced_and_an_own_one_is(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.html").write_text("<html>mine")
-    assert main(["gate", "now.json", "--html", "mine.html"]) == 2
+    assert main(["gate", "result", "now.json", "--html", "mine.html"]) == 2
     assert "a file that is not ours is in the way" in capsys.readouterr().err
     assert Path("mine.html").read_text() == "<html>mine"
     for _ in range(2):
-        assert main(["gate", "now.json", "--limit", "dit:3%", "--html", "gate.html", "--quiet"]) == 1
+        assert main(["gate", "result", "now.json", "--limit", "dit:3%", "--html", "gate.html", "--quiet"]) == 1

@@ -1,4 +1,4 @@
-"""Copies a result into the folder of committed ones, under 2 MB: ``python -m bagel_perf.report.archive RESULT``.
+"""Copies a result into the folder of committed ones, under 2 MB: ``python tests/tools/archive.py RESULT``.
 
 The largest pictures become previews until the rest fits; hashes stay those of the pictures that were measured. What
 differs is then kept as a small picture of its difference from the first variant's.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bagel_perf.analysis.reading import load_checked
 from bagel_perf.analysis.samples import is_file_name
-from bagel_perf.report.inert import print_line
+from bagel_perf.commands.streams import print_error
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.pixels import amplified_difference, decoded, small
 from bagel_perf.report.provenance import utc_date
@@ -31,14 +31,14 @@ PREVIEW_QUALITY = 80
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the new folder; exit code 0, or 2 on wrong input and 6 on a full disk."""
-    parser = argparse.ArgumentParser(prog="python -m bagel_perf.report.archive", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/tools/archive.py", description=__doc__)
     parser.add_argument("result", type=Path, help="result.json or its folder")
     parser.add_argument("--into", type=Path, default=Path("reports"), help="folder of committed results")
     options = parser.parse_args(argv)
     try:
         print(archive(options.result, options.into))
     except BagelPerfError as error:
-        print_line(f"error: {error}", sys.stderr)
+        print_error(error)
         return error.exit_code
     return 0
 

@@ -19,7 +19,7 @@ from bagel_perf.schema.gates import EXPECTED_FILE, Finding, FindingKind, GateRep
 LIMIT_S = 900.0
 """Of one gate, which takes 25 s on two cores that are its own."""
 COPIED = ("bagel_perf", "kernels_baseline", "kernels_optimized", str(EXPECTED_FILE.parent), "pyproject.toml")
-GATE = (sys.executable, "-m", "bagel_perf", "gate", "--quiet", "--json")
+GATE = (sys.executable, "-m", "bagel_perf", "gate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,9 @@ def run_gate(copy: Path, *arguments: str, on_other_cpu: bool = False) -> Ended:
     """Runs the gate of a copy in the copy, whose packages come before those that are installed."""
     path = copy / "gate.json"
     begun_s = time.monotonic()
-    exit_code, error = _ended((*GATE, str(path), *arguments), copy, OTHER_CPU if on_other_cpu else {})
+    exit_code, error = _ended(
+        (*GATE, *arguments, "--quiet", "--json", str(path)), copy, OTHER_CPU if on_other_cpu else {}
+    )
     seconds = time.monotonic() - begun_s
     report = GateReport.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
     return Ended(

@@ -8,9 +8,9 @@ import pytest
 
 from bagel_perf.analysis.reading import load_checked
 from bagel_perf.report.markdown import SUMMARY_FILE, summary_markdown
-from bagel_perf.report.summaries import main
 from bagel_perf.schema.results import RESULT_FILE
 from committed_results import committed
+from summaries import main
 
 FOLDERS = committed(RESULT_FILE)
 
@@ -24,7 +24,7 @@ def test_there_are_committed_results() -> None:
 def test_a_committed_summary_is_the_rendering_of_its_result(folder: Path) -> None:
     expected = summary_markdown(load_checked(folder))
     found = (folder / SUMMARY_FILE).read_text(encoding="utf-8")
-    assert found == expected, "python -m bagel_perf.report.summaries reports"
+    assert found == expected, "python tests/tools/summaries.py reports"
 
 
 def test_stale_summaries_are_written_again_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Writes the page of the documentation that lists what waits, from the rules and from what was measured.
 
-``python -m bagel_perf.report.waits_page MEASURED... PAGE``: MEASURED are files of expressions with their waits
+``python tests/tools/waits_page.py MEASURED... PAGE``: MEASURED are files of expressions with their waits
 (``tests/data/sync_catalogue.json``, ``sync_expressions.json``), PAGE is the Markdown file.
 """
 

@@ -1,26 +1,26 @@
-"""The self-test of the gate for people: a table of the sabotages, and whether the gate can be trusted."""
+"""Mutations of the tree for people: a table of them, and whether the gate can be trusted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from bagel_perf.report.table import Column, Table, counted
-from bagel_perf.schema.sabotages import SelfTest, Trial
+from mutation_records import Outcome, Trial
 
 MAX_MESSAGE = 130
 
 
-def self_test_table(result: SelfTest) -> Table:
-    """A row for each sabotage, and one for all copies without."""
+def mutation_table(result: Outcome) -> Table:
+    """A row for each mutation, and one for all copies without."""
     number, failed = len(result.untouched), len(result.false_alarms)
     seconds = sum(each.seconds for each in result.untouched)
     said = f"{number - failed} of {number} pass" + (f": {result.false_alarms[0].message}" if failed else "")
     codes = sorted({each.exit_code for each in result.untouched}, key=str)
     row = ("nothing (an untouched copy)", "0 pass", ", ".join(map(_code, codes)), _short(said), f"{seconds:.0f}")
     return Table(
-        title="Self-test of the gate",
+        title="Mutations of the tree",
         columns=(
-            Column(header="sabotage"),
+            Column(header="mutation"),
             Column(header="expected"),
             Column(header="got"),
             Column(header="caught by"),
@@ -46,11 +46,11 @@ def _short(message: str) -> str:
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 3]}..."
 
 
-def self_test_lines(result: SelfTest) -> Iterator[str]:
+def mutation_lines(result: Outcome) -> Iterator[str]:
     """The verdict last."""
     for trial in result.missed:
         yield f"missed: {trial.name}; it said: {trial.message or 'nothing'}"
     caught = len(result.trials) - len(result.missed)
     passed = len(result.untouched) - len(result.false_alarms)
-    counts = f"{caught} of {counted(len(result.trials), 'sabotage')} caught, {passed} of {len(result.untouched)}"
-    yield f"self-test: {'failed' if result.exit_code else 'pass'} ({counts} untouched copies pass)"
+    counts = f"{caught} of {counted(len(result.trials), 'mutation')} caught, {passed} of {len(result.untouched)}"
+    yield f"mutations: {'failed' if result.exit_code else 'pass'} ({counts} untouched copies pass)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bagel_perf.report.waits_page import main
+from waits_page import main
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""More of what ``gate --self-test`` puts into copies: mistakes that hide from whoever looks once, or by name.
+"""More of what ``mutations.py`` puts into copies: mistakes that hide from whoever looks once, or by name.
 
 They wait, work or differ in a later request, at one size, on another thread or stream, under another name, or in all
 variants alike.
@@ -6,7 +6,7 @@ variants alike.
 
 from __future__ import annotations
 
-from bagel_perf.schema.sabotages import Sabotage
+from mutation_records import Mutation
 
 _LOOP = (
     "def denoise_loop(state: Denoising, slots: Slots) -> Tensor:\n"
@@ -15,9 +15,9 @@ _LOOP = (
 )
 
 
-def _in_loop(name: str, body: str, line: str, *words: str, top: str = "") -> Sabotage:
+def _in_loop(name: str, body: str, line: str, *words: str, top: str = "") -> Mutation:
     """A statement at the begin of a loop, and what it needs before the function."""
-    return Sabotage(
+    return Mutation(
         name=name,
         file="kernels_optimized/sync_free/loop.py",
         before=_LOOP,
@@ -29,7 +29,7 @@ def _in_loop(name: str, body: str, line: str, *words: str, top: str = "") -> Sab
 
 
 OF_LATER_REQUESTS = (
-    Sabotage(
+    Mutation(
         name="a wait when a recording is used again",
         file="kernels_optimized/captured/loop.py",
         before="            recording.replay()\n",
@@ -53,7 +53,7 @@ OF_LATER_REQUESTS = (
         "new host syncs",
         "32x48",
     ),
-    Sabotage(
+    Mutation(
         name="a prefill kept for later requests",
         file="bagel_perf/model/prefill.py",
         before="    embedding = _embed_picture(model, picture) if picture else None\n",
@@ -141,7 +141,7 @@ BY_ANOTHER_NAME = (
 )  # fmt: skip
 
 OF_ALL_VARIANTS = (
-    Sabotage(
+    Mutation(
         name="a setting changed and put back",
         file="kernels_optimized/sync_free/loop.py",
         before=_LOOP,
@@ -155,7 +155,7 @@ OF_ALL_VARIANTS = (
         kind="environment",
         words=("settings changed", "cuDNN benchmark from False to True"),
     ),
-    Sabotage(
+    Mutation(
         name="another activation in all variants, on another CPU",
         file="bagel_perf/model/vit.py",
         before='    return second(F.gelu(first(x), approximate="tanh"))\n',
@@ -164,7 +164,7 @@ OF_ALL_VARIANTS = (
         words=("the contexts of the reference", "off the last record's fingerprint"),
         on_other_cpu=True,
     ),
-    Sabotage(
+    Mutation(
         name="another guidance scale in all variants, on another CPU",
         file="bagel_perf/workload/edit.py",
         before="        text_scale=guidance.text_scale,\n",

@@ -1,4 +1,4 @@
-"""Writes the tables of a result into a README, between two markers: ``python -m bagel_perf.report.readme``."""
+"""Writes the tables of a result into a README, between two markers: ``python tests/tools/readme.py``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bagel_perf.analysis.reading import load_checked
-from bagel_perf.report.cells import tolerant_variants
+from bagel_perf.commands.streams import print_error
+from bagel_perf.report.captions import changes_caption, place_text
+from bagel_perf.report.cells import (
+    bitwise_variants,
+    cell_of,
+    change_text,
+    delta_of,
+    median_text,
+    noise_columns,
+    noise_texts,
+    syncs_text,
+    tolerant_variants,
+)
 from bagel_perf.report.inert import markdown, print_line
 from bagel_perf.report.markdown import table_markdown
 from bagel_perf.report.provenance import source_text
-from bagel_perf.report.tables import headline_table
+from bagel_perf.report.table import Column, Table, stage_text
+from bagel_perf.report.tables import sync_caption
 from bagel_perf.report.tolerance_tables import tolerance_tables
 from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.results import Result, result_file
@@ -26,7 +39,7 @@ END = "<!-- result:end -->"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 when the README holds the result, 1 when ``--check`` finds that it does not, 2 on wrong input."""
-    parser = argparse.ArgumentParser(prog="python -m bagel_perf.report.readme", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/tools/readme.py", description=__doc__)
     parser.add_argument("results", type=Path, nargs="+", help="result.json or its folder, one or more")
     parser.add_argument("readme", type=Path, help="the file with the two markers")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file differs")
@@ -34,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return update(options.results, options.readme, check=options.check)
     except BagelPerfError as error:
-        print_line(f"error: {error}", sys.stderr)
+        print_error(error)
         return error.exit_code
 
 
@@ -71,6 +84,38 @@ def section(result: Result, folder: Path, readme_folder: Path) -> str:
     measured = f"Measured on {markdown(source_text(result))}: [{markdown(link)}]({quote(link)})."
     tables = (headline_table(result), *tolerance_tables(result))
     return "\n\n".join([*map(table_markdown, tables), f"{_pictures_text(result)}{measured}"])
+
+
+def headline_table(result: Result) -> Table:
+    """All bitwise variants: median latency and change of each candidate, and the host syncs of all."""
+    reference, *candidates = variants = bitwise_variants(result)
+    rows = []
+    for case in result.cases:
+        for stage in result.timed_stages:
+            cells = [cell_of(result, case, stage, variant) for variant in variants]
+            row = [case, stage_text(stage), median_text(cells[0])]
+            for candidate, cell in zip(candidates, cells[1:], strict=True):
+                row += [median_text(cell), change_text(delta_of(result.deltas, case, stage, candidate))]
+            rows.append((*row, *noise_texts(result, case, stage), " / ".join(map(syncs_text, cells))))
+    return Table(
+        title=place_text(result),
+        columns=(
+            Column(header="case"),
+            Column(header="stage"),
+            Column(header=f"{reference} (ms)", numeric=True),
+            *(
+                Column(header=header, numeric=True)
+                for candidate in candidates
+                for header in (f"{candidate} (ms)", "delta (interval)")
+            ),
+            *noise_columns(result),
+            Column(header="host syncs", numeric=True),
+        ),
+        rows=tuple(rows),
+        caption=changes_caption(
+            result, variants, rows, f"host syncs in the order of the columns, {sync_caption(result)}"
+        ),
+    )
 
 
 def _pictures_text(result: Result) -> str:

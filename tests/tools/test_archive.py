@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import archive
+from archive import without_folder
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.analysis.reading import rebuilt
-from bagel_perf.report import archive
-from bagel_perf.report.archive import without_folder
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.results import CaseInput, Result, load
 from bagel_perf.schema.store import write_json_atomic

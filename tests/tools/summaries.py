@@ -1,4 +1,4 @@
-"""Renders the summaries of committed results again: ``python -m bagel_perf.report.summaries reports``."""
+"""Renders the summaries of committed results again: ``python tests/tools/summaries.py reports``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bagel_perf.analysis.reading import load_checked
-from bagel_perf.report.inert import print_line
+from bagel_perf.commands.streams import print_error
 from bagel_perf.report.markdown import SUMMARY_FILE, summary_markdown, write_summary
 from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.results import RESULT_FILE
@@ -16,13 +16,13 @@ from bagel_perf.schema.results import RESULT_FILE
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints each summary that was stale; exit code 0, or 2 on wrong input."""
-    parser = argparse.ArgumentParser(prog="python -m bagel_perf.report.summaries", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/tools/summaries.py", description=__doc__)
     parser.add_argument("reports", type=Path, help="folder of the folders of results")
     try:
         for path in rewritten(parser.parse_args(argv).reports):
             print(path)
     except BagelPerfError as error:
-        print_line(f"error: {error}", sys.stderr)
+        print_error(error)
         return error.exit_code
     return 0
 

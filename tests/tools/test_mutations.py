@@ -1,4 +1,4 @@
-"""The gate's self-test: sabotages fit the tree, the gate catches them, and one that it missed would be told."""
+"""Mutations fit the tree, the gate catches them, and one that it missed would be told."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from bagel_perf.cli import main
-from bagel_perf.commands import self_test
-from bagel_perf.commands.gate_copy import Ended, copied
-from bagel_perf.commands.gate_output import GateOutput
-from bagel_perf.commands.hidden_regression import LATENCIES_MS, scripted_result
-from bagel_perf.commands.hidden_sabotages import HIDDEN, OF_ALL_VARIANTS
-from bagel_perf.commands.sabotages import OF_COUNTERS, SABOTAGES
-from bagel_perf.commands.self_test import ROOT, run_self_test, scripted_trial, trial
+import mutations
 from bagel_perf.report.expected_text import expected_toml
 from bagel_perf.schema.errors import CountersDrifted, RunFailed, UsageError
 from bagel_perf.schema.expected import load_expected
 from bagel_perf.schema.gates import EXPECTED_FILE, Finding
-from bagel_perf.schema.sabotages import Sabotage
+from gate_copy import Ended, copied
+from hidden_mutations import HIDDEN, OF_ALL_VARIANTS
+from hidden_regression import LATENCIES_MS, scripted_result
+from mutation_records import Mutation
+from mutations import ROOT, main, scripted_trial, trial, try_mutations
+from plain_mutations import MUTATIONS, OF_COUNTERS
 
-SABOTAGE = Sabotage(
+MUTATION = Mutation(
     name="a test",
     file="a/b.py",
     before="two\n",
@@ -58,44 +56,44 @@ def use_gate(monkeypatch: pytest.MonkeyPatch) -> UseGate:
             others.append(on_other_cpu)
             return ended(len(done) - 1, arguments)
 
-        monkeypatch.setattr(self_test, "run_gate", run)
-        monkeypatch.setattr(self_test, "copied", copied_sources)
+        monkeypatch.setattr(mutations, "run_gate", run)
+        monkeypatch.setattr(mutations, "copied", copied_sources)
 
     return use
 
 
 @contextmanager
 def copied_sources(root: Path) -> Iterator[Path]:
-    """A folder with the files that sabotages are put into, for gates that look at nothing."""
+    """A folder with the files that mutations are put into, for gates that look at nothing."""
     with TemporaryDirectory() as name:
-        for file in {sabotage.file for sabotage in SABOTAGES}:
+        for file in {mutation.file for mutation in MUTATIONS}:
             (Path(name) / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / file, Path(name) / file)
         yield Path(name)
 
 
-@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.name)
-def test_every_sabotage_fits_the_tree(sabotage: Sabotage) -> None:
-    patched = sabotage.applied((ROOT / sabotage.file).read_text(encoding="utf-8"))
-    compile(patched, sabotage.file, "exec")
-    place = sabotage.place(patched)
-    assert (place is not None) is bool(sabotage.line)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_every_mutation_fits_the_tree(mutation: Mutation) -> None:
+    patched = mutation.applied((ROOT / mutation.file).read_text(encoding="utf-8"))
+    compile(patched, mutation.file, "exec")
+    place = mutation.place(patched)
+    assert (place is not None) is bool(mutation.line)
     if place is not None:
-        assert patched.splitlines()[place[1] - 1].count(sabotage.line) == 1
+        assert patched.splitlines()[place[1] - 1].count(mutation.line) == 1
 
 
 def test_there_are_a_dozen_hidden_ones_besides() -> None:
-    assert len(HIDDEN) >= 12 and set(HIDDEN) < set(SABOTAGES)
+    assert len(HIDDEN) >= 12 and set(HIDDEN) < set(MUTATIONS)
 
 
-def test_names_of_sabotages_are_their_own() -> None:
-    assert len({sabotage.name for sabotage in SABOTAGES}) == len(SABOTAGES)
+def test_names_of_mutations_are_their_own() -> None:
+    assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
 
 
-def test_a_sabotage_that_does_not_fit_is_refused_by_its_name() -> None:
+def test_a_mutation_that_does_not_fit_is_refused_by_its_name() -> None:
     for source in ("one\nfour\n", SOURCE + SOURCE):
         with pytest.raises(RunFailed, match=r"does not fit the source any more \(a test\); its text occurs [02] times"):
-            SABOTAGE.applied(source)
+            MUTATION.applied(source)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +106,10 @@ def test_a_sabotage_that_does_not_fit_is_refused_by_its_name() -> None:
     ],
 )
 def test_a_finding_has_to_name_the_cause_and_the_line(other: Finding) -> None:
-    patched = SABOTAGE.applied(SOURCE)
-    assert SABOTAGE.place(patched) == ("a/b.py", 3)
-    assert SABOTAGE.finding((other, FINDING), patched) is FINDING
-    assert SABOTAGE.finding((other,), patched) is None
+    patched = MUTATION.applied(SOURCE)
+    assert MUTATION.place(patched) == ("a/b.py", 3)
+    assert MUTATION.finding((other, FINDING), patched) is FINDING
+    assert MUTATION.finding((other,), patched) is None
 
 
 FEW = ("baseline", "sync_free")
@@ -132,15 +130,15 @@ def copied_with_few_variants(root: Path) -> Iterator[Path]:
         yield copy
 
 
-@pytest.mark.parametrize("sabotage", [OF_COUNTERS[3], OF_ALL_VARIANTS[2]], ids=lambda sabotage: sabotage.name)
-def test_the_gate_catches_a_sabotage_in_a_copy_and_the_tree_stays_as_it_is(
-    sabotage: Sabotage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mutation", [OF_COUNTERS[3], OF_ALL_VARIANTS[2]], ids=lambda mutation: mutation.name)
+def test_the_gate_catches_a_mutation_in_a_copy_and_the_tree_stays_as_it_is(
+    mutation: Mutation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(self_test, "copied", copied_with_few_variants)
-    before = (ROOT / sabotage.file).read_bytes()
-    outcome = trial(ROOT, sabotage)
+    monkeypatch.setattr(mutations, "copied", copied_with_few_variants)
+    before = (ROOT / mutation.file).read_bytes()
+    outcome = trial(ROOT, mutation)
     assert outcome.is_caught, outcome
-    assert (ROOT / sabotage.file).read_bytes() == before
+    assert (ROOT / mutation.file).read_bytes() == before
 
 
 def test_the_gate_catches_a_regression_that_the_whole_hides() -> None:
@@ -157,29 +155,29 @@ def test_what_the_gate_misses_is_an_error_with_its_name(
     use_gate: UseGate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use_gate(lambda number, arguments: PASSED)
-    path = tmp_path / "self_test.json"
-    assert main(["gate", "--self-test", "--json", str(path)]) == 6
+    path = tmp_path / "mutations.json"
+    assert main(["--json", str(path)]) == 6
     shown = capsys.readouterr()
-    number = len(SABOTAGES) + 1
-    assert f"self-test: failed (0 of {number} sabotages caught, 20 of 20 untouched copies pass)" in shown.out
-    assert sum(others) == 10 + sum(sabotage.on_other_cpu for sabotage in SABOTAGES)
+    number = len(MUTATIONS) + 1
+    assert f"mutations: failed (0 of {number} mutations caught, 20 of 20 untouched copies pass)" in shown.out
+    assert sum(others) == 10 + sum(mutation.on_other_cpu for mutation in MUTATIONS)
     error = shown.err.splitlines()[-1]
     assert error.startswith("error: the gate misses what it has to catch (")
-    assert all(sabotage.name in error for sabotage in SABOTAGES)
+    assert all(mutation.name in error for mutation in MUTATIONS)
     data = json.loads(path.read_text())
-    assert (data["schema"], data["verdict"], data["exit_code"]) == ("bagel-perf.self-test", "failed", 6)
-    assert [each["name"] for each in data["trials"][1:]] == [sabotage.name for sabotage in SABOTAGES]
+    assert data["exit_code"] == 6
+    assert [each["name"] for each in data["trials"][1:]] == [mutation.name for mutation in MUTATIONS]
 
 
-def test_a_tree_that_does_not_pass_ends_the_self_test_with_its_own_error(use_gate: UseGate) -> None:
+def test_a_tree_that_does_not_pass_ends_it_with_its_own_error(use_gate: UseGate) -> None:
     drifted = replace(PASSED, exit_code=7, findings=(FINDING,), worst="counter", error="counters drifted")
     use_gate(lambda number, arguments: drifted)
     with pytest.raises(CountersDrifted, match="the tree does not pass as it is"):
-        run_self_test(GateOutput(quiet=True))
+        try_mutations(None)
 
 
 def test_a_false_alarm_is_an_error_that_says_how_often(use_gate: UseGate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "SABOTAGES", ())
+    monkeypatch.setattr(mutations, "MUTATIONS", ())
     caught = replace(
         PASSED,
         exit_code=1,
@@ -188,11 +186,10 @@ def test_a_false_alarm_is_an_error_that_says_how_often(use_gate: UseGate, monkey
     alarm = replace(PASSED, exit_code=7, worst="counter", error="counters drifted (uploads)")
     use_gate(lambda number, arguments: caught if arguments else alarm if number == 5 else PASSED)
     with pytest.raises(RunFailed, match=r"untouched copies do not pass: 1 of 20 \(counters drifted"):
-        run_self_test(GateOutput(quiet=True))
+        try_mutations(None)
 
 
-def test_what_a_self_test_cannot_do_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--json alone \(--junit, --github\)"):
-        run_self_test(GateOutput(junit=tmp_path / "x.xml", github=True))
+def test_what_cannot_be_done_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    assert main(["--json", str(tmp_path / "missing" / "x.json")]) == 2
     with pytest.raises(UsageError, match="no tree to copy"):
-        self_test.check_tree(tmp_path)
+        mutations.check_tree(tmp_path)

@@ -1,4 +1,4 @@
-"""What ``gate --self-test`` puts into copies of the tree, one at a time: mistakes as people make them.
+"""What ``mutations.py`` puts into copies of the tree, one at a time: mistakes as people make them.
 
 Each leaves alone what would give it away besides: those of pictures wait and count as before, those of counters give
 the same picture. ``before`` is the text of the tree to the letter; where a line of it changes, it has to change here.
@@ -6,11 +6,11 @@ the same picture. ``before`` is the text of the tree to the letter; where a line
 
 from __future__ import annotations
 
-from bagel_perf.commands.hidden_sabotages import HIDDEN
-from bagel_perf.schema.sabotages import Sabotage
+from hidden_mutations import HIDDEN
+from mutation_records import Mutation
 
 OF_COUNTERS = (
-    Sabotage(
+    Mutation(
         name="an .item() in a decoder layer",
         file="bagel_perf/model/decoder.py",
         before="        x_TD = x_TD + _feed_forward(layer, x_TD, rows)\n",
@@ -19,7 +19,7 @@ OF_COUNTERS = (
         kind="counter",
         words=("scalar read",),
     ),
-    Sabotage(
+    Mutation(
         name="a gather by a bool mask",
         file="kernels_optimized/sync_free/loop.py",
         before="latents_NC.split(lengths)\n",
@@ -28,7 +28,7 @@ OF_COUNTERS = (
         kind="counter",
         words=("new host syncs", "bool-mask gather"),
     ),
-    Sabotage(
+    Mutation(
         name="an upload from pageable memory per step",
         file="kernels_optimized/sync_free/schedule.py",
         before="        t_N = times[i].repeat(num_latents)\n",
@@ -37,7 +37,7 @@ OF_COUNTERS = (
         kind="counter",
         words=("new host syncs", "pageable upload"),
     ),
-    Sabotage(
+    Mutation(
         name="work moved to a side stream",
         file="kernels_optimized/sync_free/routing.py",
         before="    return route_by_rows(x, und_rows, gen_rows, und, gen)\n",
@@ -49,7 +49,7 @@ OF_COUNTERS = (
         kind="counter",
         words=("side streams",),
     ),
-    Sabotage(
+    Mutation(
         name="a sync removed without record",
         file="kernels_baseline/merge.py",
         before="    num_rows = sum(layout.past.device_B) + sum(layout.queries.device_B)\n",
@@ -61,7 +61,7 @@ OF_COUNTERS = (
 """One that is gone leaves no line behind, so its file and function have to do."""
 
 OF_PICTURES = (
-    Sabotage(
+    Mutation(
         name="a flipped pixel",
         file="bagel_perf/workload/edit.py",
         before="                pixels_HW3 = download_picture(pixels)\n",
@@ -73,7 +73,7 @@ OF_PICTURES = (
         kind="picture",
         words=("sync_free gives another picture than baseline",),
     ),
-    Sabotage(
+    Mutation(
         name="one latent rounded differently",
         file="kernels_optimized/sync_free/loop.py",
         before="    return first_picture(latents_NC, state)\n",
@@ -81,7 +81,7 @@ OF_PICTURES = (
         kind="picture",
         words=("sync_free gives other latents than baseline", "8 bits of a picture hide it"),
     ),
-    Sabotage(
+    Mutation(
         name="a picture served from a cache",
         file="kernels_baseline/picture.py",
         before=(
@@ -98,7 +98,7 @@ OF_PICTURES = (
         kind="picture",
         words=("baseline at 48x64 gives the same picture for different latents",),
     ),
-    Sabotage(
+    Mutation(
         name="a picture of NaN",
         file="bagel_perf/model/weights.py",
         before="    omega = 10000.0 ** (-torch.arange(",
@@ -106,7 +106,7 @@ OF_PICTURES = (
         kind="picture",
         words=("latents that are not finite", "baseline"),
     ),
-    Sabotage(
+    Mutation(
         name="a changed seed",
         file="bagel_perf/workload/edit.py",
         before="    generator = torch.Generator().manual_seed(seed)\n",
@@ -117,7 +117,7 @@ OF_PICTURES = (
 )
 
 OF_THE_ENVIRONMENT = (
-    Sabotage(
+    Mutation(
         name="an environment that changes half-way",
         file="kernels_optimized/sync_free/routing.py",
         before="    und_rows, gen_rows = routing.und_rows, routing.gen_rows\n",
@@ -130,5 +130,5 @@ OF_THE_ENVIRONMENT = (
     ),
 )
 
-SABOTAGES = (*OF_COUNTERS, *OF_PICTURES, *OF_THE_ENVIRONMENT, *HIDDEN)
+MUTATIONS = (*OF_COUNTERS, *OF_PICTURES, *OF_THE_ENVIRONMENT, *HIDDEN)
 """In the order in which they are tried."""

@@ -1,23 +1,16 @@
-"""Mistakes that the gate has to catch, and what it made of each: the records of its self-test.
-
-History of the format: version 1, the first.
-"""
+"""Mistakes that the gate has to catch, and what it made of each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from bagel_perf.schema import codec
 from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.gates import ERRORS, VERDICTS, Finding, FindingKind
 
-SCHEMA = "bagel-perf.self-test"
-VERSION = 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sabotage:
+class Mutation:
     """A mistake: ``after`` in the place of ``before`` in ``file``.
 
     The gate has to end in the error of ``kind``, and one of its findings has to hold all ``words`` and, where ``line``
@@ -43,10 +36,10 @@ class Sabotage:
         number = source.count(self.before)
         if number != 1:
             raise RunFailed(
-                "a sabotage does not fit the source any more",
+                "a mutation does not fit the source any more",
                 value=self.name,
                 allowed=f"its text occurs {number} times in {self.file}",
-                remedy="write it anew in bagel_perf/commands/sabotages.py or hidden_sabotages.py",
+                remedy="write it anew in tests/tools/plain_mutations.py or hidden_mutations.py",
             )
         return source.replace(self.before, self.after)
 
@@ -70,7 +63,7 @@ def _names(finding: Finding, file: str, line: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What the gate made of a sabotage: its exit code, None where it did not end, and the finding that names it.
+    """What the gate made of a mutation: its exit code, None where it did not end, and the finding that names it.
 
     ``message`` is, where nothing names it, whatever the gate said instead.
     """
@@ -105,8 +98,8 @@ class Untouched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SelfTest:
-    """Of all sabotages, and of copies of the tree as it is."""
+class Outcome:
+    """Of all mutations, and of copies of the tree as it is."""
 
     trials: tuple[Trial, ...]
     untouched: tuple[Untouched, ...]
@@ -124,7 +117,5 @@ class SelfTest:
         return RunFailed.exit_code if self.missed or self.false_alarms else 0
 
     def to_json(self) -> dict[str, Any]:
-        """The self-test as a JSON object."""
-        verdict = "failed" if self.exit_code else "pass"
-        head = {"schema": SCHEMA, "version": VERSION, "verdict": verdict, "exit_code": self.exit_code}
-        return {**head, **codec.to_json(self)}
+        """Exit code and everything that was tried, as a JSON object."""
+        return {"exit_code": self.exit_code, **asdict(self)}
