@@ -63,7 +63,7 @@ def require_torch(python: str = sys.executable, *, with_ours: bool = False) -> N
         raise EnvironmentUnfit(
             "torch is not installed",
             value=python,
-            allowed="show, report, trace and gate result do without",
+            allowed="show, report, trace, gate result and doctor do without",
             remedy="pip install 'bagel-perf[torch]'",
         )
 

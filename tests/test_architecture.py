@@ -63,6 +63,8 @@ OURS: dict[str, set[str]] = {
         "bagel_perf.analysis",
         "bagel_perf.schema",
     },
+    "bagel_perf.commands.doctor_gpu": {"bagel_perf.harness.gpu_lock", "bagel_perf.harness.nvml", "bagel_perf.schema"},
+    "bagel_perf.commands.doctor_host": {"bagel_perf.harness.cpu_load", "bagel_perf.schema"},
     "bagel_perf.harness": {"bagel_perf.harness", "bagel_perf.schema"},
     # A profile taken here is read like one that somebody recorded elsewhere.
     "bagel_perf.harness.syncs.profiling": {"bagel_perf.harness", "bagel_perf.analysis.traces", "bagel_perf.schema"},
@@ -142,6 +144,7 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.api": {"pandas", "matplotlib"},
     "bagel_perf.frames": {"pandas"},
     "bagel_perf.plots": {"matplotlib"},
+    "bagel_perf.commands.doctor_gpu": {"pynvml"},
     "bagel_perf.commands.sizes": {"pynvml"},
     "bagel_perf.report.notebook": {"markupsafe"},
     "bagel_perf.analysis": {"numpy"},
@@ -451,7 +454,7 @@ def test_the_check_sees_a_private_name_of_torch(line: str, own: set[str]) -> Non
 
 
 def test_the_workflow_tests_the_releases_of_torch_that_counts_call_tested() -> None:
-    from bagel_perf.harness.torch_versions import TESTED
+    from bagel_perf.schema.torch_releases import TESTED
 
     text = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     matrix = re.search(r"torch: \[(.*)\]", text)

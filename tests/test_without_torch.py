@@ -17,7 +17,7 @@ RESULT = ROOT / "reports" / "2026-11-30_h200_badc8ad"
 TRACE = ROOT / "tests" / "data" / "traces" / "torch211_h100.json.gz"
 SYNCS = str(ROOT / "reports" / "syncs-h100" / "three_loops.json")
 LINE = (
-    f"torch is not installed ({sys.executable}); show, report, trace and gate result do without; "
+    f"torch is not installed ({sys.executable}); show, report, trace, gate result and doctor do without; "
     "pip install 'bagel-perf[torch]'"
 )
 
@@ -89,6 +89,7 @@ def test_reading_does_without_torch_and_measuring_says_in_one_line_how_to_get_it
         ["trace", str(TRACE)],
         ["gate", "result", str(RESULT), "--limit", "e2e:3%"],
         ["syncs", SYNCS, "--against", SYNCS],
+        ["doctor", "--quiet"],
     ]
     measuring = [
         ["compare", "--out", "new"],
