@@ -45,13 +45,17 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name from its home; AttributeError for any other."""
+    """Imports a public name from its home; AttributeError for any other, EnvironmentUnfit where it takes torch."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("bagel-perf")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOME[name].startswith("bagel_perf.harness"):
+        from bagel_perf.pythons import require_torch
+
+        require_torch()
     found = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return found
 

@@ -17,6 +17,8 @@ from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace as open_trace
 from bagel_perf.commands.measuring import Measuring, measured
 from bagel_perf.commands.sizes import requests_of
+from bagel_perf.launch import check_pythons
+from bagel_perf.pythons import require_torch
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.tables import result_tables
 from bagel_perf.report.text import print_result
@@ -137,7 +139,8 @@ class OpenDevice:
     """A simulated device that is open until ``close()``, or the end of a ``with``."""
 
     def __init__(self) -> None:
-        """Opens it; RuntimeError where another one is open in this process."""
+        """Opens it; RuntimeError where another one is open in this process, EnvironmentUnfit without torch."""
+        require_torch()
         from bagel_perf.harness.simulated import SimulatedCuda
 
         self._stack = ExitStack()
@@ -219,6 +222,7 @@ def compare(
     )
     if not named:
         return _recorded(plan, folder, quiet)
+    require_torch()
     module = _module(named, setup, cases if isinstance(cases, Mapping) else {}, tolerance)
     return _recorded(plan, folder, quiet, lambda plan, recorder, view: _measure_here(plan, module, recorder, view))
 
@@ -272,6 +276,8 @@ def _measure_here(plan: Plan, module: ModuleType, recorder: Recorder, view: Call
 
 
 def _recorded(plan: Plan, out: Path | None, quiet: bool, how: Measuring | None = None) -> Comparison:
+    if how is None:
+        check_pythons(plan)
     plan = replace(plan, image_dir=make_image_dir(out))
     recorder = Recorder(plan=plan, command=f"bagel_perf.compare({', '.join(map(repr, plan.variants))})", out=out)
     error = measured(plan, recorder, quiet=quiet, how=how)

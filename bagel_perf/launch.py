@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.util
 import json
 import os
 import select
@@ -21,8 +20,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from bagel_perf.pythons import module_command
-from bagel_perf.schema.errors import EnvironmentUnfit, RunFailed, UsageError
+from bagel_perf.pythons import module_command, python_of, require_torch
+from bagel_perf.schema.errors import RunFailed, UsageError
 from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, WarningEvent, parse_event
 from bagel_perf.schema.plans import Plan
 
@@ -61,6 +60,12 @@ def interruptible() -> Iterator[None]:
         raise RunFailed("interrupted") from None
 
 
+def check_pythons(plan: Plan) -> None:
+    """Raises what a worker of the plan could not be started for, before a folder is made for what it measures."""
+    for environment in {target.environment for target in plan.targets} or {None}:
+        worker_command(environment)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """A worker under way: what it sends, and how to speak to it."""
@@ -85,9 +90,8 @@ class Worker:
 @contextlib.contextmanager
 def worker_of(plan: Plan, command: Sequence[str]) -> Iterator[Worker]:
     """Starts a worker and gives it its plan; in the end it is gone, whatever ends it."""
-    if command == WORKER_COMMAND and importlib.util.find_spec("torch") is None:
-        remedy = "pip install torch; show, report, trace and gate result do without"
-        raise EnvironmentUnfit("torch is not installed", remedy=remedy)
+    if command == WORKER_COMMAND:
+        require_torch()
     with tempfile.TemporaryFile() as log:
         process = _start(command, log, _environment(plan))
         try:
@@ -99,7 +103,11 @@ def worker_of(plan: Plan, command: Sequence[str]) -> Iterator[Worker]:
 
 
 def worker_command(environment: str | None) -> tuple[str, ...]:
-    """Starts a worker under the Python of a virtual environment, or ours; ``UsageError`` where it has none."""
+    """Starts a worker under the Python of a virtual environment, or ours.
+
+    Raises ``UsageError`` where the environment has no Python, ``EnvironmentUnfit`` where that finds no torch.
+    """
+    require_torch(python_of(environment), with_ours=environment is not None)
     return WORKER_COMMAND if environment is None else module_command(WORKER_MODULE, environment)
 
 

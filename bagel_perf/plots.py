@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 COLOURS = {"improved": "#1a7f37", "regressed": "#cf222e"}
 INK = "#57606a"
+MARKERS = ("o", "s", "^", "D", "v", "P")
+NUM_COLOURS = 10
+"""Of matplotlib's cycle; lines after them get the next marker."""
 
 
 def plot_deltas(result: Result, axes: Axes | None = None) -> Axes:
@@ -41,7 +44,8 @@ def plot_samples(result: Result, axes: Axes | None = None) -> Axes:
             points = sorted(latency_by_round(own, WHOLE).items())
             if points:
                 label = name if len(result.cases) == 1 else f"{name} at {case}"
-                axes.plot([x + 1 for x, _ in points], [y for _, y in points], marker="o", label=label)
+                marker = MARKERS[len(axes.lines) // NUM_COLOURS % len(MARKERS)]
+                axes.plot([x + 1 for x, _ in points], [y for _, y in points], marker=marker, label=label)
     axes.set_xlabel("round")
     axes.set_ylabel("latency (ms)")
     axes.set_ylim(bottom=0)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from bagel_perf.analysis.count_drift import Found, Paths, drift, found_in, recorded
+from bagel_perf.pythons import require_torch
 from bagel_perf.report.expected_counts_text import counts_toml
-from bagel_perf.schema.errors import UsageError
+from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
 from bagel_perf.schema.expected_counts import ExpectedCounts, ExpectedSubject, SubjectName, load_counts
 from bagel_perf.schema.store import write_text
 
@@ -41,10 +42,11 @@ def register(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{UPDATE} writes one file; run it in one process, without -n")
     path = Path(expect)
     try:
+        require_torch()
         is_new = update is not None and not path.exists()
         command = f'pytest {EXPECT} {expect} {UPDATE} "REASON"'
         expected = ExpectedCounts() if is_new else load_counts(path, command)
-    except UsageError as problem:
+    except (UsageError, EnvironmentUnfit) as problem:
         raise pytest.UsageError(str(problem)) from None
     config.pluginmanager.register(CountsOfTests(path, expected, update), "bagel-perf-counts")
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bagel_perf import pytest_counts
+from bagel_perf.pythons import require_torch
+from bagel_perf.schema.errors import EnvironmentUnfit
 from bagel_perf.schema.syncs import DoubtKind, SyncReport, doubts
 
 if TYPE_CHECKING:
@@ -58,14 +60,17 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Opens the simulated device for a test that counts, where there is no GPU; refuses a mark that says nothing."""
-    if _counts(item) and not _has_gpu(item.config):
+    counts = _counts(item)
+    if counts and not _lack_of_torch() and not _has_gpu(item.config):
         from bagel_perf.harness.simulated.cuda import SimulatedCuda
 
         item.stash[_device] = stack = ExitStack()
         stack.enter_context(SimulatedCuda())
     result = yield
+    if counts and (lack := _lack_of_torch()):  # only now, because what was set up is taken down by those who did
+        pytest.fail(lack, pytrace=False)
     mark = item.get_closest_marker(MARK)
-    if mark is not None:  # only now, because what was set up is taken down by those who did
+    if mark is not None:
         item.stash[_limit] = _limit_of(mark)
     return result
 
@@ -98,6 +103,15 @@ def _counts(item: pytest.Item) -> bool:
     if item.config.getoption(pytest_counts.EXPECT) is not None:
         return True
     return item.get_closest_marker(MARK) is not None or FIXTURE in getattr(item, "fixturenames", ())
+
+
+def _lack_of_torch() -> str:
+    """One line where torch is not installed; "" else."""
+    try:
+        require_torch()
+    except EnvironmentUnfit as problem:
+        return str(problem)
+    return ""
 
 
 def _has_gpu(config: pytest.Config) -> bool:
@@ -135,6 +149,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.fixture
 def host_syncs(request: pytest.FixtureRequest) -> Iterator[SyncWatch]:
     """Watches from here to the end of the test: ``host_syncs.host_syncs`` and ``host_syncs.sites`` at any time."""
+    if lack := _lack_of_torch():
+        pytest.fail(lack, pytrace=False)
     from bagel_perf.harness.syncs import watch_host_syncs
 
     with watch_host_syncs("cuda", debug_mode=False) as watch:

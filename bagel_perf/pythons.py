@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
-from bagel_perf.schema.errors import INTERRUPTED, UsageError
+from bagel_perf.schema.errors import INTERRUPTED, EnvironmentUnfit, UsageError
 
 _START = """import sys; sys.path += [each for each in {paths!r} if each not in sys.path]
 try:
@@ -17,6 +19,10 @@ except KeyboardInterrupt:  # while torch is imported, before anybody listens
 start()"""
 _NOT_THE_CURRENT = f"import sys; sys.flags.safe_path or sys.path.__setitem__(0, {os.devnull!r})\n"
 """The place of the current folder stays, for the program to put its own there."""
+_FINDS_TORCH = """import sys; sys.path = [each for each in sys.path if each] + {paths!r}
+from importlib.util import find_spec; sys.exit(0 if find_spec("torch") else {missing})"""
+_MISSING = 44
+"""An exit code that no Python has by itself."""
 
 
 def python_of(environment: str | None) -> str:
@@ -40,8 +46,35 @@ def program_arguments(module: str) -> tuple[str, ...]:
     return "-c", _NOT_THE_CURRENT + _start(module, with_ours=False)
 
 
+def require_torch(python: str = sys.executable, *, with_ours: bool = False) -> None:
+    """Raises ``EnvironmentUnfit`` where a Python has no torch; ``with_ours`` says that it is given our packages, too.
+
+    Nothing is imported for that: in this process torch is looked up, another Python takes 30 ms.
+    """
+    if python == sys.executable:
+        is_there = importlib.util.find_spec("torch") is not None
+    else:
+        command = [python, "-c", _FINDS_TORCH.format(paths=_folders(with_ours=with_ours), missing=_MISSING)]
+        try:
+            is_there = subprocess.run(command, capture_output=True, check=False).returncode != _MISSING
+        except OSError:  # whoever starts it says why it cannot be started
+            is_there = True
+    if not is_there:
+        raise EnvironmentUnfit(
+            "torch is not installed",
+            value=python,
+            allowed="show, report, trace, gate result and doctor do without",
+            remedy="pip install 'bagel-perf[torch]'",
+        )
+
+
 def _start(module: str, *, with_ours: bool) -> str:
+    return _START.format(paths=_folders(with_ours=with_ours), module=module, interrupted=INTERRUPTED)
+
+
+def _folders(*, with_ours: bool) -> list[str]:
+    """The folder of this package, and those of all others that we have."""
     folders = [str(Path(__file__).parents[1])]
     if with_ours:
         folders += [sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]]
-    return _START.format(paths=list(dict.fromkeys(folders)), module=module, interrupted=INTERRUPTED)
+    return list(dict.fromkeys(folders))

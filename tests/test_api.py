@@ -70,6 +70,15 @@ def test_plots_are_axes_of_matplotlib(found: bp.Comparison) -> None:
     assert len(found.plot_host_syncs().patches) == 4
 
 
+def test_no_two_lines_of_a_plot_look_alike(found: bp.Comparison) -> None:
+    mpl.use("agg")
+    axes = None
+    for _ in range(6):  # two variants in two cases each
+        axes = found.plot_samples(axes=axes)
+    assert axes is not None
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == len(axes.lines) == 24
+
+
 def test_a_committed_result_loads_with_frames() -> None:
     loaded = bp.load(RESULT)
     assert len(loaded.deltas) == 12 and loaded.deltas.low_pct.notna().all()

@@ -23,13 +23,15 @@ SLOT_SIDE_OF_THE_MODEL = {
 }
 # The longest name that a module starts with is its row; the row says what it may import of ours, and of others.
 OURS: dict[str, set[str]] = {
-    "bagel_perf": {"bagel_perf.api", "bagel_perf.harness"},
+    "bagel_perf": {"bagel_perf.api", "bagel_perf.harness", "bagel_perf.pythons"},
     "bagel_perf.api": {
         "bagel_perf.analysis",
         "bagel_perf.commands",
         "bagel_perf.frames",
         "bagel_perf.harness",
+        "bagel_perf.launch",
         "bagel_perf.plots",
+        "bagel_perf.pythons",
         "bagel_perf.recorder",
         "bagel_perf.report",
         "bagel_perf.schema",
@@ -57,6 +59,8 @@ OURS: dict[str, set[str]] = {
         "bagel_perf.analysis",
         "bagel_perf.schema",
     },
+    "bagel_perf.commands.doctor_gpu": {"bagel_perf.harness.gpu_lock", "bagel_perf.harness.nvml", "bagel_perf.schema"},
+    "bagel_perf.commands.doctor_host": {"bagel_perf.harness.cpu_load", "bagel_perf.schema"},
     "bagel_perf.harness": {"bagel_perf.harness", "bagel_perf.schema"},
     # A profile taken here is read like one that somebody recorded elsewhere.
     "bagel_perf.harness.syncs.profiling": {"bagel_perf.harness", "bagel_perf.analysis.traces", "bagel_perf.schema"},
@@ -68,12 +72,14 @@ OURS: dict[str, set[str]] = {
         "bagel_perf.harness",
         "bagel_perf.report",
         "bagel_perf.pytest_counts",
+        "bagel_perf.pythons",
         "bagel_perf.schema",
     },
     "bagel_perf.pytest_counts": {
         "bagel_perf.harness",
         "bagel_perf.report",
         "bagel_perf.analysis.count_drift",
+        "bagel_perf.pythons",
         "bagel_perf.schema",
     },
     "bagel_perf.model": {
@@ -134,6 +140,7 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.api": {"pandas", "matplotlib"},
     "bagel_perf.frames": {"pandas"},
     "bagel_perf.plots": {"matplotlib"},
+    "bagel_perf.commands.doctor_gpu": {"pynvml"},
     "bagel_perf.commands.sizes": {"pynvml"},
     "bagel_perf.report.notebook": {"markupsafe"},
     "bagel_perf.analysis": {"numpy"},
@@ -280,26 +287,36 @@ def test_every_package_is_listed_for_installation() -> None:
     assert set(project["tool"]["setuptools"]["packages"]) == folders
 
 
-def test_dependencies_are_those_that_are_imported_and_each_is_pinned() -> None:
+def distributions(sources: list[str]) -> set[str]:
+    """What has to be installed for these sources, as packages are called that pip installs."""
+    tops = {name.split(".")[0] for source in sources for name in imports_of(source)}
+    tops |= {match for source in sources for match in re.findall(r'= needed\("(\w+)"\)', source)}
+    return {DISTRIBUTIONS.get(top, top) for top in tops - set(PACKAGES) - sys.stdlib_module_names - HOSTS - WITH_TORCH}
+
+
+def test_dependencies_of_each_extra_are_what_its_side_imports_and_each_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[<>=!~ ]", line)[0] for line in project["dependencies"]}
-    tops = {name.split(".")[0] for module in FILES for name in imports_of(source_of(module))}
-    others = {
-        DISTRIBUTIONS.get(top, top) for top in tops - set(PACKAGES) - sys.stdlib_module_names - HOSTS - WITH_TORCH
-    }
-    assert declared == others
+    extras = {name: set(lines) for name, lines in project["optional-dependencies"].items()}
+    nested = {"bagel": "torch", "examples": "bagel", "dev": "examples"}
+    for name, inner in nested.items():
+        extras[name].remove(f"bagel-perf[{inner}]")
+    declared = {name: {re.split(r"[<>=!~ ]", line)[0] for line in lines} for name, lines in extras.items()}
+    base = {re.split(r"[<>=!~ ]", line)[0] for line in project["dependencies"]}
+
+    assert base == distributions([source_of(name) for name in FILES if "torch" not in row_of(name, OTHERS)])
+    torch_side = distributions([source_of(name) for name in FILES if not is_under(name, "bagel_perf.model")]) - base
+    assert declared["torch"] == torch_side
+    assert declared["bagel"] == distributions([source_of(name) for name in FILES]) - base - torch_side
+    examples = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
+    assert declared["examples"] <= distributions(examples)
+
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0] for line in pins if "==" in line}
-    extra = project["optional-dependencies"]
-    assert "bagel-perf[examples]" in extra["dev"] and "bagel-perf[bagel]" in extra["examples"]
-    needed = (*extra["dev"], *extra["examples"], *extra["bagel"])
-    lines = [line for line in needed if not line.startswith("bagel-perf[")]
-    extras = {re.split(r"[<>=!~ ]", line)[0] for line in lines}
-    assert declared | extras <= pinned
+    assert base.union(*declared.values()) <= pinned
 
 
 def test_the_workflow_tests_the_releases_of_torch_that_counts_call_tested() -> None:
-    from bagel_perf.harness.torch_versions import TESTED
+    from bagel_perf.schema.torch_releases import TESTED
 
     text = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     matrix = re.search(r"torch: \[(.*)\]", text)

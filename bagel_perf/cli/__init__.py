@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli import compare, counts, gate, show, syncs, trace, verify
+from bagel_perf.cli import compare, counts, doctor, gate, show, syncs, trace, verify
 from bagel_perf.cli.options import EXAMPLES, GATE_HELP, NAMES_HELP
 from bagel_perf.commands.streams import lenient_streams, print_error
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, ProgramEnded, RunFailed, UsageError
@@ -57,6 +57,7 @@ def _app() -> typer.Typer:
     app.command("report")(show.report)
     app.command("show")(show.show)
     app.command("verify")(verify.verify)
+    app.command("doctor")(doctor.doctor)
     return app
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from bagel_perf.commands.common import check_json_path, listed, stream_for_people, write_json
 from bagel_perf.commands.measuring import measured
 from bagel_perf.commands.report import write_page
+from bagel_perf.launch import check_pythons
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.report.inert import print_line
 from bagel_perf.report.markdown import write_summary
@@ -25,6 +26,7 @@ def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command:
     ``command`` is the command line, which the result names.
     """
     check_json_path(json_path)
+    check_pythons(plan)
     plan = replace(plan, image_dir=make_image_dir(out))
     recorder = Recorder(plan=plan, command=command, out=out)
     error = measured(plan, recorder, quiet=quiet)

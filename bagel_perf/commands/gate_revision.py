@@ -19,6 +19,7 @@ from bagel_perf.commands.gate_modes import Policy, bitwise
 from bagel_perf.commands.gate_output import GateOutput
 from bagel_perf.commands.gate_trees import Arm, Listener, measure_trees
 from bagel_perf.commands.gate_worktree import Repository, check_has_worker
+from bagel_perf.pythons import require_torch
 from bagel_perf.recorder import REPORTS, Recorder, make_image_dir
 from bagel_perf.report.markdown import write_summary
 from bagel_perf.report.progress import ProgressView
@@ -56,6 +57,7 @@ def gate_revision(
 ) -> None:
     """Measures, keeps both results, judges; whatever ends it, the revision's folder is gone afterwards."""
     output.check()
+    require_torch()
     repository = Repository.around(Path.cwd())
     commits = repository.commit(revision), repository.commit("HEAD")
     policy.check(plan)

@@ -19,7 +19,7 @@ from bagel_perf.commands.syncs import (
     watch_program,
     write_finally,
 )
-from bagel_perf.pythons import module_command
+from bagel_perf.pythons import module_command, python_of, require_torch
 from bagel_perf.report.sync_changes import print_changes
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.schema.scripts import DEFAULT_SEED, TargetRun
@@ -90,6 +90,7 @@ def watch_command(command: Sequence[str], job: Job, *, is_program: bool) -> int:
 
 def watch_target(target: Target, job: Job) -> Ended:
     """Runs a target once and watches its stages."""
+    require_torch(python_of(target.environment), with_ours=target.environment is not None)
     run = TargetRun(target=target, case=job.case, seed=job.seed)
     start = module_command(SCRIPT_MODULE, target.environment)
     subject = subject_of(target, job.case)

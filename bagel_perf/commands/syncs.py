@@ -15,7 +15,7 @@ from typing import Any, Literal
 from bagel_perf import launch
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
 from bagel_perf.commands.supervising import run_supervised
-from bagel_perf.pythons import program_arguments
+from bagel_perf.pythons import program_arguments, require_torch
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.sync_tables import print_syncs
 from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError, error_from_json
@@ -183,6 +183,7 @@ class Ended:
 def watch_program(command: Sequence[str], watching: Watching, output: Output) -> Ended:
     """Runs the command and watches it."""
     program = parse_command(command)
+    require_torch(program.interpreter)
     start = (program.interpreter, *program.flags, *program_arguments(SCRIPT_MODULE))
     return watch_process(start, program.target, watching, output, is_module=program.is_module)
 

@@ -14,11 +14,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from bagel_perf.harness.telemetry import gpu_uuid
 from bagel_perf.schema.errors import EnvironmentUnfit
+
+if TYPE_CHECKING:
+    import torch
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -26,6 +27,8 @@ _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 @contextmanager
 def gpu_lock(device: torch.device) -> Iterator[None]:
     """Holds the GPU for a context, off CUDA nothing; raises ``EnvironmentUnfit`` where another run holds it."""
+    from bagel_perf.harness.telemetry import gpu_uuid  # which imports torch; a lock is looked at without
+
     uuid = gpu_uuid(device)
     if uuid is None:
         yield
@@ -43,6 +46,29 @@ def lock_of_uuid(uuid: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def holder_of(uuid: str) -> str | None:
+    """Names the process that holds the lock of a GPU; None where nobody does. Raises ``OSError``.
+
+    The lock is shared for an instant, in which a run that starts would be refused.
+    """
+    try:
+        descriptor = os.open(_path(uuid), _FLAGS)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder(descriptor: int) -> str:
+    text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+    return f"process {text}" if text.isdecimal() else "a process that does not say its number"
 
 
 def _path(uuid: str) -> Path:
@@ -74,8 +100,7 @@ def _take(descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        value = f"process {holder}" if holder.isdecimal() else "a process that does not say its number"
-        raise EnvironmentUnfit("another run is using this GPU", value=value, remedy="wait for it, or stop it") from None
+        remedy = "wait for it, or stop it"
+        raise EnvironmentUnfit("another run is using this GPU", value=_holder(descriptor), remedy=remedy) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)

@@ -46,6 +46,26 @@ class Reading:
     other_pids: frozenset[int] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFacts:
+    """What a GPU is and how it is set up; ``num_others`` are processes with a context on it that are not the owner's.
+
+    ``has_set_clocks`` says whether a setting of somebody's holds its clocks; an idle GPU does not tell.
+    """
+
+    name: str | None = None
+    uuid: str | None = None
+    driver: str | None = None
+    total_bytes: int | None = None
+    used_bytes: int | None = None
+    sm_clock_mhz: int | None = None
+    max_sm_clock_mhz: int | None = None
+    has_set_clocks: bool | None = None
+    is_persistent: bool | None = None
+    has_mig: bool | None = None
+    num_others: int | None = None
+
+
 def throttle_names(bits: int) -> frozenset[str]:
     """Names of the reasons in a bit mask; a bit that has no name here keeps its number."""
     known = dict(enumerate(THROTTLE_REASONS))
@@ -88,6 +108,31 @@ class Gpu:
         except nvml.NVMLError:
             handle = nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
         return cls(nvml=nvml, handle=handle, owner=owner)
+
+    @classmethod
+    def at(cls, nvml: Any, index: int, owner: int) -> Gpu:
+        """The GPU of NVML's index, once NVML is started; raises its ``NVMLError``."""
+        return cls(nvml=nvml, handle=nvml.nvmlDeviceGetHandleByIndex(index), owner=owner)
+
+    def facts(self) -> GpuFacts:
+        """What it is and how it is set up."""
+        nvml = self.nvml
+        memory, now = self._ask(nvml.nvmlDeviceGetMemoryInfo), self.read()
+        persistence, mig = self._ask(nvml.nvmlDeviceGetPersistenceMode), self._ask(nvml.nvmlDeviceGetMigMode)
+        uuid, reasons = self._ask(nvml.nvmlDeviceGetUUID), now.throttle_reasons
+        return GpuFacts(
+            name=self._ask(nvml.nvmlDeviceGetName),
+            uuid=None if uuid is None else str(uuid).removeprefix("GPU-"),
+            driver=self._ask(lambda _: nvml.nvmlSystemGetDriverVersion()),
+            total_bytes=None if memory is None else memory.total,
+            used_bytes=None if memory is None else memory.used,
+            sm_clock_mhz=now.sm_clock_mhz,
+            max_sm_clock_mhz=self._ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
+            has_set_clocks=None if reasons is None or "gpu_idle" in reasons else "application_clocks" in reasons,
+            is_persistent=None if persistence is None else bool(persistence),
+            has_mig=None if mig is None else bool(mig[0]),
+            num_others=None if now.other_pids is None else len(now.other_pids),
+        )
 
     def read(self, *, with_processes: bool = True) -> Reading:
         """All values now; the list of processes costs more than the others together, so it can be left out."""

@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 import torch
 
+from bagel_perf.schema import torch_releases
 from bagel_perf.schema.errors import EnvironmentUnfit
-
-TESTED = ("2.11", "2.12", "2.13", "2.14", "2.15")
-"""Releases of torch under which the tests of the harness were run; reports/torch-versions has the figures."""
+from bagel_perf.schema.torch_releases import TESTED, tested_text
 
 Side = Literal["simulated", "cuda"]
 Lack = Literal["all", "figures", "rest"]
@@ -93,8 +92,7 @@ def refuse_without(names: Collection[TorchName]) -> None:
 
 def is_tested() -> bool:
     """Whether the tests of the harness were run under this release of torch; builds between releases never are."""
-    release = re.match(r"(\d+\.\d+)\.\d+(\+.*)?$", torch.__version__)
-    return release is not None and release[1] in TESTED
+    return torch_releases.is_tested(torch.__version__)
 
 
 def release() -> tuple[int, int]:
@@ -106,8 +104,8 @@ def release() -> tuple[int, int]:
 def notes(lacks: Collection[TorchName]) -> Iterator[str]:
     """What a count has to say of this torch: that nobody tested it, and what it lacks."""
     if not is_tested():
-        tested = f"{', '.join(TESTED[:-1])} and {TESTED[-1]}"
-        yield f"torch {torch.__version__} was not tested, so counts may differ from what a GPU does; tested: {tested}"
+        what = f"torch {torch.__version__} was not tested"
+        yield f"{what}, so counts may differ from what a GPU does; tested: {tested_text()}"
     for name in lacks:
         yield f"torch {torch.__version__} has no {name}, {name.use}; what this costs: {name.cost}"
 

@@ -72,14 +72,13 @@ def _run_measurement(plan: Plan, emit: Emit, orders: TextIO) -> None:
     from bagel_perf.workload.syncs import run_syncs
     from bagel_perf.workload.verify import run_verify
 
-    if plan.kind == "verify":
-        run_verify(plan, emit)
-        return
-
     def report(text: str, done: int, total: int) -> None:
         emit(ProgressEvent(text=text, done=done, total=total))
 
     with gpu_lock(resolve_device(plan.device)):  # before the weights, which would disturb whoever is measuring
+        if plan.kind == "verify":
+            run_verify(plan, emit)
+            return
         loaded = load(plan, report, lambda text: emit(WarningEvent(text=text)))
         if plan.kind == "syncs":
             run_syncs(plan, loaded, emit)

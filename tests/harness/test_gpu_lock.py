@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bagel_perf.harness import gpu_lock as gpu_lock_module
-from bagel_perf.harness.gpu_lock import gpu_lock, lock_of_uuid
+from bagel_perf.harness import telemetry
+from bagel_perf.harness.gpu_lock import gpu_lock, holder_of, lock_of_uuid
 from bagel_perf.schema.errors import EnvironmentUnfit
 from fake_nvml import OTHER_UUID, UUID
 
@@ -111,6 +111,16 @@ def test_a_file_that_is_no_lock_is_one_line_with_its_path(folder: Path) -> None:
 def test_a_device_is_locked_by_its_uuid_and_a_cpu_by_nothing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     with gpu_lock(torch.device("cpu")), gpu_lock(torch.device("cpu")):
         assert list(folder.iterdir()) == []
-    monkeypatch.setattr(gpu_lock_module, "gpu_uuid", lambda device: UUID)
+    monkeypatch.setattr(telemetry, "gpu_uuid", lambda device: UUID)
     with gpu_lock(torch.device("cuda")):
         assert [file.name for file in folder.iterdir()] == [f"bagel-perf-gpu-{UUID}.lock"]
+
+
+def test_who_holds_a_gpu_is_told_without_taking_it() -> None:
+    assert holder_of(UUID) is None
+    with lock_of_uuid(UUID):
+        assert holder_of(UUID) == f"process {os.getpid()}"
+        assert holder_of(OTHER_UUID) is None
+    assert holder_of(UUID) is None
+    with lock_of_uuid(UUID):  # looking left nothing held
+        pass

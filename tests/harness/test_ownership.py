@@ -12,10 +12,12 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 import bagel_perf
+from bagel_perf.harness.syncs.frames import Folders
 from bagel_perf.harness.syncs.ownership import ELSEWHERE, INSTALLED, OWN, FileNames, Ownership
 
 NAMES = {OWN: "own", ELSEWHERE: "elsewhere", INSTALLED: "installed"}
@@ -225,3 +227,16 @@ def test_called_from_names_the_programs_line_whatever_way_a_library_came(tmp_pat
         "<string>": ("x.py:16", []),
     }
     assert str(tmp_path) not in done.stdout.replace(json.loads(done.stdout)["subject"], "")
+
+
+@pytest.mark.parametrize("runner", ["worker.py", "target.py"])
+def test_what_starts_a_worker_is_the_caller_of_nothing_in_an_installed_package(runner: str) -> None:
+    """As with a wheel, whose rungs lie in a folder for packages; the start is a text on the command line."""
+    folder = "/venv/lib/python3.11/site-packages/kernels_baseline/routing.py"
+    names = {"find": folder, "run": str(OURS / "workload" / runner), "start": "<string>"}
+    bodies = {"find": "found.append(caller_of(frame()))", "run": "find()", "start": "run()"}
+    scope: dict[str, Any] = {"found": [], "caller_of": Folders().caller_of, "frame": sys._getframe}
+    for name, body in bodies.items():
+        exec(compile(f"def {name}(): {body}", names[name], "exec"), scope)
+    scope["start"]()
+    assert scope["found"] == [None]

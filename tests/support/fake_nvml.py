@@ -10,10 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 UUID = "11111111-aaaa-bbbb-cccc-000000000001"
 OTHER_UUID = "22222222-aaaa-bbbb-cccc-000000000002"
+
+
+_T = TypeVar("_T")
 
 
 class NVMLError(Exception):
@@ -34,6 +37,9 @@ class FakeGpu:
     average_power_mw: list[int | None] = field(default_factory=lambda: [100_000])
     energy_mj: list[int | None] = field(default_factory=lambda: [7_000])
     pids: list[list[int] | None] = field(default_factory=lambda: [[]])
+    is_mute: bool = False
+    is_persistent: bool = True
+    has_mig: bool = False
     dies_at: int | None = None
     hangs_at: int | None = None
     num_asked: dict[str, int] = field(default_factory=dict)
@@ -65,6 +71,33 @@ class FakeNvml:
             raise NVMLError("Not Found")
         return found[0]
 
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:
+        return self.gpus[index]
+
+    def nvmlDeviceGetName(self, gpu: FakeGpu) -> str:
+        return _told(gpu, "NVIDIA H200")
+
+    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:
+        return _told(gpu, gpu.prefix + gpu.uuid)
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "570.1"
+
+    def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> Any:
+        return _told(gpu, SimpleNamespace(total=140 << 30, used=3 << 29))
+
+    def nvmlDeviceGetMaxClockInfo(self, gpu: FakeGpu, kind: int) -> int:
+        return _told(gpu, 1980)
+
+    def nvmlDeviceGetPersistenceMode(self, gpu: FakeGpu) -> int:
+        return _told(gpu, int(gpu.is_persistent))
+
+    def nvmlDeviceGetMigMode(self, gpu: FakeGpu) -> list[int]:
+        return _told(gpu, [int(gpu.has_mig), 0])
+
     def nvmlDeviceGetClockInfo(self, gpu: FakeGpu, kind: int) -> Any:
         return _next(gpu, {self.NVML_CLOCK_SM: "sm_clock_mhz", self.NVML_CLOCK_MEM: "memory_clock_mhz"}[kind])
 
@@ -95,6 +128,12 @@ class FakeNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[Any]:
         return [SimpleNamespace(pid=pid) for pid in _next(gpu, "pids")]
+
+
+def _told(gpu: FakeGpu, value: _T) -> _T:
+    if gpu.is_mute:
+        raise NVMLError("Not Supported")
+    return value
 
 
 def _next(gpu: FakeGpu, name: str) -> Any:

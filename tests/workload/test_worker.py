@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -27,13 +28,13 @@ from bagel_perf.model.config import preset
 from bagel_perf.model.preprocess import draw_default_picture
 from bagel_perf.model.tokenizer import tokenize
 from bagel_perf.model.weights import RandomSource
-from bagel_perf.schema.errors import OutputsDiffer, RunFailed, UsageError
+from bagel_perf.schema.errors import EnvironmentUnfit, OutputsDiffer, RunFailed, UsageError
 from bagel_perf.schema.events import Event, ProgressEvent, RunEvent, TensorEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Result, load
 from bagel_perf.schema.variants import LADDER
-from bagel_perf.workload import compare, counting
+from bagel_perf.workload import compare, counting, worker
 from bagel_perf.workload.bagel import BagelBench, recorded_loop
 from bagel_perf.workload.devices import resolve_device
 from bagel_perf.workload.loading import Loaded, resolve_attention
@@ -135,6 +136,25 @@ def in_all(waits: Counts) -> dict[str, int | None]:
 
 def host_syncs(result: Result, variant: str) -> dict[str, int | None]:
     return {cell.stage: cell.host_syncs for cell in result.cells if cell.variant == variant}
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(kind="compare", requests=(SMALL,), variants=("baseline", "fused")),
+        Plan(kind="syncs", requests=(SMALL,), variants=("baseline",)),
+        Plan(kind="verify", variants=("baseline",), golden="nowhere"),
+    ],
+)
+def test_whatever_runs_bagel_waits_for_no_gpu_that_another_run_holds(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(device: torch.device) -> NoReturn:
+        raise EnvironmentUnfit("another run is using this GPU")
+
+    monkeypatch.setattr(worker, "gpu_lock", held)
+    with pytest.raises(EnvironmentUnfit, match="another run"):
+        worker._run_measurement(plan, lambda event: None, io.StringIO())
 
 
 def test_a_variant_is_counted_and_proved_before_anything_is_timed(tmp_path: Path, loaded: Loaded) -> None:

@@ -16,8 +16,8 @@ INNER_FOLDERS = (
     f"{Path(torch.__file__).parent}{os.sep}",
     *(f"{_PACKAGE / name}{os.sep}" for name in ("harness", "subjects")),
 )
-_BOTTOM = str(_PACKAGE / "workload" / "target.py")
-"""Calls the stages of a target; below it there is nobody's program."""
+_BOTTOMS = tuple(str(_PACKAGE / "workload" / name) for name in ("target.py", "worker.py"))
+"""What calls the stages of a target, and BAGEL; below it there is nobody's program."""
 
 
 class Folders:
@@ -38,7 +38,7 @@ class Folders:
                 name = code.co_filename
                 found = self._inner[id(code)] = (code, name.startswith(INNER_FOLDERS) or name.startswith("<frozen "))
             if not found[1]:
-                return None if code.co_filename == _BOTTOM else frame
+                return None if code.co_filename in _BOTTOMS else frame
             frame = frame.f_back
         return None
 
@@ -51,7 +51,7 @@ class Folders:
                 return frame
             if owner == ELSEWHERE and elsewhere is None:
                 elsewhere = frame
-            if owner == INSTALLED and frame.f_code.co_filename == _BOTTOM:
+            if owner == INSTALLED and frame.f_code.co_filename in _BOTTOMS:
                 break
             frame = frame.f_back
         return elsewhere

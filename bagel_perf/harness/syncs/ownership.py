@@ -36,6 +36,7 @@ _RUNNERS = (
         for name in (
             "workload/script.py",
             "workload/target.py",
+            "workload/worker.py",
             "workload/program.py",
             "pytest_plugin.py",
             "pytest_counts.py",
