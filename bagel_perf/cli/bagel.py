@@ -22,15 +22,11 @@ def requests(
     return requests_of(listed(res or []), device, **fields)
 
 
-def folder(weights: Path | None) -> str | None:
-    return None if weights is None else str(existing(weights, "weights folder", folder=True))
-
-
 def model_of(preset: str, weights: Path | None, attention: str) -> dict[str, Any]:
     """Those fields of a plan that say which model runs, and how."""
     return {
         "preset": one_of("preset", preset, PRESETS),
-        "weights": folder(weights),
+        "weights": None if weights is None else str(existing(weights, "weights folder", folder=True)),
         "attention": one_of("attention", attention, ATTENTIONS),
     }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.bagel import folder, names, requests
+from bagel_perf.cli.bagel import model_of, names, requests
 from bagel_perf.cli.options import (
     DEFAULT_PROMPT,
     FIRST_AND_BEST,
@@ -37,6 +38,7 @@ from bagel_perf.cli.options import (
 from bagel_perf.commands.common import given_options, listed
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.gates import EXPECTED_FILE
+from bagel_perf.schema.plans import DEVICES, Plan, one_of
 
 
 def gate(
@@ -125,7 +127,7 @@ def gate_revision(
 ) -> None:
     """Measures this tree, or a file in it, in turns with a revision of git, and holds it to that."""
     from bagel_perf.commands.gate_file import FileGate, gate_file
-    from bagel_perf.commands.gate_modes import plan_of, policy_of
+    from bagel_perf.commands.gate_modes import policy_of
     from bagel_perf.commands.gate_output import GateOutput
     from bagel_perf.commands.gate_revision import gate_revision as measure
 
@@ -138,6 +140,14 @@ def gate_revision(
         )
         gate_file(asked, policy, output, command=context.obj, given=given_options(context))
         return
-    asked_requests = requests(res, device, task, image, prompt, steps, seed)
-    plan = plan_of(asked_requests, names(variants), preset, folder(weights), device, attention, pairs, warmup)
+    plan = Plan(
+        kind="compare",
+        requests=requests(res, device, task, image, prompt, steps, seed),
+        variants=names(variants),
+        **model_of(preset, weights, attention),
+        device=one_of("device", device, DEVICES),
+        pairs=pairs,
+        warmup=warmup,
+        order_seed=random.SystemRandom().randrange(2**31),
+    )
     measure(plan, revision, policy, out, output, command=context.obj)

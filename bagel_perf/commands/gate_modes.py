@@ -1,8 +1,7 @@
-"""What a gate of latencies judges, and against what: limits, a variant, another result, the plan of a revision."""
+"""What a gate of latencies judges, and against what: limits, a variant, another result."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMITS
 from bagel_perf.schema.limits import Limit, limits_for, parse_limits
-from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS, Plan, one_of
-from bagel_perf.schema.requests import Request
+from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import result_file
 from bagel_perf.schema.variants import parse_variant
 
@@ -44,31 +42,6 @@ class Policy:
 def policy_of(limits: Sequence[str] | None, variant: str | None) -> Policy:
     """What was asked for, with the usual limits where there are none; ``UsageError``."""
     return Policy(limits=parse_limits(limits) if limits else DEFAULT_LIMITS, variant=variant)
-
-
-def plan_of(
-    requests: tuple[Request, ...],
-    variants: tuple[str, ...],
-    preset: str,
-    weights: str | None,
-    device: str,
-    attention: str,
-    pairs: int | None,
-    warmup: int | None,
-) -> Plan:
-    """What either tree is to run; ``UsageError``."""
-    return Plan(
-        kind="compare",
-        requests=requests,
-        variants=variants,
-        preset=one_of("preset", preset, PRESETS),
-        weights=weights,
-        device=one_of("device", device, DEVICES),
-        attention=one_of("attention", attention, ATTENTIONS),
-        pairs=pairs,
-        warmup=warmup,
-        order_seed=random.SystemRandom().randrange(2**31),
-    )
 
 
 def bitwise(plan: Plan) -> tuple[str, ...]:
