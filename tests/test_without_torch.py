@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from bagel_perf.pythons import require_torch
+from bagel_perf.schema.errors import EnvironmentUnfit
+
 pytest_plugins = ("pytester",)
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +58,9 @@ print(json.dumps([[outcome(argv) for argv in commands], found]))
 """
 TESTS = """
 import pytest
+
+from bagel_perf.pythons import require_torch
+from bagel_perf.schema.errors import EnvironmentUnfit
 
 def test_of_somebody() -> None: ...
 
@@ -127,3 +133,13 @@ def test_the_plugin_leaves_a_test_run_alone_where_torch_is_not_installed(
     assert one.stdout.str().count(f"\n{LINE}\n") == 2
     expecting = pytester.runpytest_subprocess(*plugin, "--host-syncs-expect", "x.toml")
     assert expecting.ret == pytest.ExitCode.USAGE_ERROR and LINE in expecting.stderr.str()
+
+
+def test_another_python_is_asked_for_its_own_torch_and_may_use_ours(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')  # one without packages
+    python.chmod(0o755)
+    with pytest.raises(EnvironmentUnfit, match=rf"torch is not installed \({python}\)"):
+        require_torch(str(python))
+    require_torch(str(python), with_ours=True)
+    require_torch(str(tmp_path / "nothing"))  # whoever starts it says why it cannot be started
