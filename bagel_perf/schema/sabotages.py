@@ -5,8 +5,9 @@ History of the format: version 1, the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import RunFailed
@@ -16,8 +17,7 @@ SCHEMA = "bagel-perf.self-test"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sabotage:
+class Sabotage(msgspec.Struct, frozen=True, kw_only=True):
     """A mistake: ``after`` in the place of ``before`` in ``file``.
 
     The gate has to end in the error of ``kind``, and one of its findings has to hold all ``words`` and, where ``line``
@@ -68,8 +68,7 @@ def _names(finding: Finding, file: str, line: int) -> bool:
     return (finding.file, finding.line) == (file, line) and f"{file}:{line}" in finding.message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What the gate made of a sabotage: its exit code, None where it did not end, and the finding that names it.
 
     ``message`` is, where nothing names it, whatever the gate said instead.
@@ -95,8 +94,7 @@ class Trial:
         return self.exit_code == self.expected and self.is_named
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Untouched:
+class Untouched(msgspec.Struct, frozen=True, kw_only=True):
     """The gate on a copy without a mistake; ``message`` is what it said where it did not pass."""
 
     exit_code: int | None
@@ -104,8 +102,7 @@ class Untouched:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelfTest:
+class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
     """Of all sabotages, and of copies of the tree as it is."""
 
     trials: tuple[Trial, ...]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.cli import main
 from bagel_perf.commands import self_test
@@ -172,7 +173,7 @@ def test_what_the_gate_misses_is_an_error_with_its_name(
 
 
 def test_a_tree_that_does_not_pass_ends_the_self_test_with_its_own_error(use_gate: UseGate) -> None:
-    drifted = replace(PASSED, exit_code=7, findings=(FINDING,), worst="counter", error="counters drifted")
+    drifted = dataclasses.replace(PASSED, exit_code=7, findings=(FINDING,), worst="counter", error="counters drifted")
     use_gate(lambda number, arguments: drifted)
     with pytest.raises(CountersDrifted, match="the tree does not pass as it is"):
         run_self_test(GateOutput(quiet=True))
@@ -180,12 +181,12 @@ def test_a_tree_that_does_not_pass_ends_the_self_test_with_its_own_error(use_gat
 
 def test_a_false_alarm_is_an_error_that_says_how_often(use_gate: UseGate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "SABOTAGES", ())
-    caught = replace(
+    caught = dataclasses.replace(
         PASSED,
         exit_code=1,
         findings=(Finding(kind="regression", message="sync_free at 1024x1024: dit +5%, limit 3%, which e2e hides"),),
     )
-    alarm = replace(PASSED, exit_code=7, worst="counter", error="counters drifted (uploads)")
+    alarm = dataclasses.replace(PASSED, exit_code=7, worst="counter", error="counters drifted (uploads)")
     use_gate(lambda number, arguments: caught if arguments else alarm if number == 5 else PASSED)
     with pytest.raises(RunFailed, match=r"untouched copies do not pass: 1 of 20 \(counters drifted"):
         run_self_test(GateOutput(quiet=True))
