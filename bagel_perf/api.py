@@ -6,11 +6,13 @@ import io
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.reading import load_checked
 from bagel_perf.analysis.traces.analyse import analyse

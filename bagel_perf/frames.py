@@ -9,6 +9,7 @@ import pandas as pd
 
 from bagel_perf.schema.codec import to_json
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import CountedRun, TimedRun, runs_of
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.waits import HINTS
 
@@ -32,8 +33,7 @@ def sample_frame(result: Result) -> pd.DataFrame:
             "latency_ms": measured.latency_ms,
             "is_dropped": (run.case, run.round, run.variant) in dropped,
         }
-        for run in result.runs
-        if run.purpose == "timed"
+        for run in runs_of(TimedRun, result.runs)
         for measured in run.measurements
     ]
     return _frame(rows, SAMPLES)
@@ -69,8 +69,7 @@ def site_frame(result: Result) -> pd.DataFrame:
     """Tells each line at which a counted run waited for the device, the most frequent first."""
     rows = [
         {"case": run.case, "variant": run.variant, **_site(site)}
-        for run in result.runs
-        if run.purpose == "count"
+        for run in runs_of(CountedRun, result.runs)
         for site in sorted(run.sites, key=lambda site: -site.count)
     ]
     return _frame(rows, SITES)

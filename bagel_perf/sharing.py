@@ -11,7 +11,9 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from bagel_perf import launch
 from bagel_perf.schema import codec
@@ -189,7 +191,7 @@ def _differing(first: Environment, other: Environment) -> dict[str, Scalar]:
 
 
 def _refuse_unlike(first: Environment, other: Environment) -> None:
-    names = [each.name for each in fields(first) if each.name not in OF_A_VARIANT]
+    names = [name for name in first.__struct_fields__ if name not in OF_A_VARIANT]
     unlike = [name for name in names if getattr(first, name) != getattr(other, name)]
     if unlike:
         value = "; ".join(f"{name} {getattr(first, name)} and {getattr(other, name)}" for name in unlike)

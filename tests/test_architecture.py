@@ -134,20 +134,19 @@ OURS: dict[str, set[str]] = {
         *SLOT_SIDE_OF_THE_MODEL,
     },
 }
-TORCH_SIDE = {"torch", "numpy", "PIL", "safetensors", "transformers", "nvtx"}
+TORCH_SIDE = {"msgspec", "torch", "numpy", "PIL", "safetensors", "transformers", "nvtx"}
 OTHERS: dict[str, set[str]] = {
-    "bagel_perf": set(),
-    "bagel_perf.api": {"pandas", "matplotlib"},
+    "bagel_perf": {"msgspec"},
+    "bagel_perf.api": {"msgspec", "pandas", "matplotlib"},
     "bagel_perf.frames": {"pandas"},
     "bagel_perf.plots": {"matplotlib"},
     "bagel_perf.commands.doctor_gpu": {"pynvml"},
     "bagel_perf.commands.sizes": {"pynvml"},
     "bagel_perf.report.notebook": {"markupsafe"},
-    "bagel_perf.analysis": {"numpy"},
-    "bagel_perf.analysis.traces": {"numpy", "msgspec"},
-    "bagel_perf.report": {"rich"},
+    "bagel_perf.analysis": {"msgspec", "numpy"},
+    "bagel_perf.report": {"msgspec", "rich"},
     "bagel_perf.report.pixels": {"PIL"},
-    "bagel_perf.report.html": {"jinja2", "markupsafe", "matplotlib", "PIL"},
+    "bagel_perf.report.html": {"msgspec", "jinja2", "markupsafe", "matplotlib", "PIL"},
     "bagel_perf.cli": {"typer"},
     "bagel_perf.harness": TORCH_SIDE,
     "bagel_perf.harness.nvml": set(),
@@ -163,7 +162,7 @@ OTHERS: dict[str, set[str]] = {
     "kernels_optimized.fused": {"torch", "triton"},
 }
 WITHOUT_TORCH = ("schema", "analysis", "report", "launch", "recorder", "commands", "cli")
-SLOW = {"torch", "numpy", "pandas", "msgspec", "rich", "PIL", "transformers", "jinja2", "matplotlib"}
+SLOW = {"torch", "numpy", "pandas", "rich", "PIL", "transformers", "jinja2", "matplotlib"}
 DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py"}
 
 HOSTS = {"pytest"}

@@ -17,7 +17,7 @@ from bagel_perf.analysis.rounds import timed
 from bagel_perf.analysis.stats import allowed_error, median_interval, process_medians
 from bagel_perf.schema.ablations import Ablation, Saving, SlotMixtures, SlotSaving
 from bagel_perf.schema.outlines import Outline
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import Run, TimedRun, runs_of
 
 Ms = dict[tuple[int, int], float]
 """Milliseconds by process and round."""
@@ -56,7 +56,7 @@ def ablations_of(
     """Of each case and stage at which both ends of the ablation have latencies; none without mixtures."""
     if not outline.mixtures:
         return
-    clock_mhz = median_clock(run.conditions for run in runs)
+    clock_mhz = median_clock(run.conditions for run in runs_of(TimedRun, runs))
     for case in outline.cases:
         for stage in outline.timed_stages:
             latencies = _Latencies(runs=runs, case=case, stage=stage, trusted=trusted, clock_mhz=clock_mhz)

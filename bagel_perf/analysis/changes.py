@@ -13,7 +13,7 @@ from bagel_perf.analysis.judging import ChangeState, PairedSamples, change_state
 from bagel_perf.analysis.rounds import paired
 from bagel_perf.analysis.stats import PairedChange, allowed_error, paired_change
 from bagel_perf.schema.results import Delta, Dropped, Noise, Unit
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import Run, TimedRun, runs_of
 
 Change = tuple[Place, tuple[str, str]]
 """A place, and (reference, candidate)."""
@@ -45,7 +45,7 @@ class Changes:
         looks: tuple[int, ...] = (),
         unit: Unit = "process",
     ) -> Changes:
-        clock_mhz = median_clock(run.conditions for run in runs)
+        clock_mhz = median_clock(run.conditions for run in runs_of(TimedRun, runs))
         return cls(runs=runs, cases=cases, stages=stages, trusted=trusted, clock_mhz=clock_mhz, looks=looks, unit=unit)
 
     def deltas(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Delta]:
@@ -113,9 +113,9 @@ class Changes:
 
     def dropped(self) -> Iterator[Dropped]:
         """Each timed run that does not count."""
-        for run in self.runs:
+        for run in runs_of(TimedRun, self.runs):
             reason = drop_reason(run.conditions, self.clock_mhz)
-            if reason is not None and run.round is not None:
+            if reason is not None:
                 yield Dropped(case=run.case, round=run.round, variant=run.variant, reason=reason)
 
 

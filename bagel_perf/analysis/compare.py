@@ -8,8 +8,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec.structs import asdict
 
 from bagel_perf.analysis import pictures
 from bagel_perf.analysis.ablation import ablations_of
@@ -31,7 +33,16 @@ from bagel_perf.schema.results import (
     Unit,
     Verdict,
 )
-from bagel_perf.schema.runs import Environment, Purpose, Run
+from bagel_perf.schema.runs import (
+    CountedRun,
+    Environment,
+    ProfiledRun,
+    Purpose,
+    RepeatedRun,
+    Run,
+    TimedRun,
+    runs_of,
+)
 from bagel_perf.schema.tolerances import NAMES
 
 
@@ -80,7 +91,7 @@ def build_result(
     invalid = tuple(_invalid(deltas, sums, environment)) if session.unit == "process" else ()
     verdict, exit_code = _verdict(wrong, missing, invalid, error)
     return Result(
-        **{field.name: getattr(outline, field.name) for field in fields(outline)},
+        **asdict(outline),
         environment=environment,
         cells=tuple(_cells(outline, runs, trusted.keys())),
         outputs=tuple(_outputs(outline, runs)),
@@ -207,8 +218,10 @@ def _cell(
 ) -> Cell:
     host_syncs, by_slot = _counts(own, parts)
     work, loop = work_of(own, parts), work_of(own, parts, in_loop=True)
-    loop_steps = sum(each.loop_steps or 0 for run in own for each in run.measurements if each.stage in parts)
-    peaks = [each.peak_bytes for run in own for each in run.measurements if each.stage in (*parts, stage)]
+    loop_steps = sum(
+        each.loop_steps or 0 for run in runs_of(ProfiledRun, own) for each in run.measurements if each.stage in parts
+    )
+    memory = [each for run in runs_of(RepeatedRun, own) for each in run.measurements if each.stage in (*parts, stage)]
     return Cell(
         case=case,
         stage=stage,
@@ -217,9 +230,9 @@ def _cell(
         median_ms=statistics.median(latencies) if latencies else None,
         host_syncs=host_syncs,
         launches=work.launches if work else None,
-        peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
+        peak_bytes=max((each.peak_bytes for each in memory if each.peak_bytes is not None), default=None),
         syncs_by_slot=by_slot,
-        sync_device=next((run.sync_device for run in own if run.purpose == "count"), None),
+        sync_device=next((run.sync_device for run in runs_of(CountedRun, own)), None),
         work=work,
         launches_per_step=loop.launches / loop_steps if loop and loop_steps else None,
         allocations=_allocations(own, parts),
@@ -232,8 +245,7 @@ def _allocations(own: Sequence[Run], parts: Sequence[str]) -> int | None:
     """Of the device's allocator, in the run that also gives the peak."""
     numbers = [
         measured.allocations
-        for run in own
-        if run.purpose == "repeat"
+        for run in runs_of(RepeatedRun, own)
         for part in parts
         if (measured := run.measurement(part)) is not None and measured.allocations is not None
     ]
@@ -242,14 +254,14 @@ def _allocations(own: Sequence[Run], parts: Sequence[str]) -> int | None:
 
 def _energy_j(own: Sequence[Run]) -> float | None:
     """Median of the runs that were timed as a whole; the counter is read just outside of them."""
-    whole = [run.conditions for run in own if run.measurement(WHOLE) is not None]
+    whole = [run.conditions for run in runs_of(TimedRun, own) if run.measurement(WHOLE) is not None]
     joules = [each.energy_j for each in whole if each is not None and each.energy_j is not None]
     return statistics.median(joules) if joules else None
 
 
 def _counts(own: Sequence[Run], parts: Sequence[str]) -> tuple[int | None, dict[str, int] | None]:
     """Host syncs of these stages together, in all and by slot."""
-    counted = next((run for run in own if run.purpose == "count"), None)
+    counted = next(runs_of(CountedRun, own), None)
     if counted is None:
         return None, None
     measured = [counted.measurement(each) for each in parts]

@@ -8,7 +8,7 @@ from bagel_perf.analysis import joint
 from bagel_perf.analysis.judging import PairedSamples, side_of
 from bagel_perf.analysis.rounds import paired
 from bagel_perf.analysis.stats import PairedChange, paired_change
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import Run, TimedRun, runs_of
 
 Place = tuple[str, str]
 """A case, and a stage."""
@@ -17,7 +17,7 @@ Place = tuple[str, str]
 def control_samples(runs: Iterable[Run], place: Place, median_clock: float | None) -> PairedSamples | None:
     """The variant that was timed twice a round against itself at one place, None where none was."""
     case, stage = place
-    own = [run for run in runs if run.case == case]
+    own = [run for run in runs_of(TimedRun, runs) if run.case == case]
     twice = {run.variant for run in own if run.again}
     own = [run for run in own if run.variant in twice]
     return paired(own, own, stage, median_clock, control=True)

@@ -11,7 +11,7 @@ from bagel_perf.analysis.hints import hint_of
 from bagel_perf.schema.expected import Counters, Expected, ExpectedPicture, ExpectedRun
 from bagel_perf.schema.gates import Finding
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Environment, Run
+from bagel_perf.schema.runs import CountedRun, Environment, Run, runs_of
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.waits import HINTS
 
@@ -115,14 +115,14 @@ def found_in(requests: Sequence[Request], runs: Sequence[Run]) -> Found:
     labels = {request.case: request_label(request) for request in requests}
     counters: dict[Key, Stages] = {}
     spots: dict[Key, dict[str, tuple[Spot, ...]]] = {}
-    for run in (run for run in runs if run.purpose == "count"):
+    for run in runs_of(CountedRun, runs):
         key = labels[run.case], run.variant, run.round or 0
         spots[key] = {stage: tuple(_spots(run, stage)) for stage in STAGES}
         counters[key] = {stage: _counters(run, stage, spots[key][stage]) for stage in STAGES}
     return Found(counters=counters, spots=spots)
 
 
-def _spots(run: Run, stage: str) -> Iterator[Spot]:
+def _spots(run: CountedRun, stage: str) -> Iterator[Spot]:
     yield from (_spot_of_site(site) for site in run.sites if site.region.split("/")[0] == stage)
     measurement = run.measurement(stage)
     assert measurement is not None
@@ -132,7 +132,7 @@ def _spots(run: Run, stage: str) -> Iterator[Spot]:
             yield spot
 
 
-def _counters(run: Run, stage: str, spots: Sequence[Spot]) -> Counters:
+def _counters(run: CountedRun, stage: str, spots: Sequence[Spot]) -> Counters:
     found = run.measurement(stage)
     assert found is not None
     bare = {name: count for name, count in (found.counters or {}).items() if not PLACE.search(name)}
@@ -157,8 +157,8 @@ def measured(
 
 def _pictures(requests: Sequence[Request], runs: Sequence[Run], reference: str) -> Iterator[ExpectedPicture]:
     labels = {request.case: request_label(request) for request in requests}
-    for run in runs:
-        if (run.purpose, run.variant, run.round) == ("count", reference, 0):
+    for run in runs_of(CountedRun, runs):
+        if (run.variant, run.round) == (reference, 0):
             yield ExpectedPicture(
                 request=labels[run.case],
                 pixels=run.output.sha256[:HASH_DIGITS],

@@ -11,6 +11,7 @@ from bagel_perf.analysis.stage_sums import disagreements
 from bagel_perf.schema.errors import EnvironmentUnfit
 from bagel_perf.schema.gates import Finding, GatedCell, GateReport
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import TimedRun, runs_of
 
 NO_CONTROL = "the reference was not timed against itself, so what equals differ by is not known"
 ON_CPU = "CPU latencies predict nothing about a GPU"
@@ -25,7 +26,7 @@ class Source:
 
     @property
     def clock_mhz(self) -> float | None:
-        return median_clock(run.conditions for run in self.result.runs)
+        return median_clock(run.conditions for run in runs_of(TimedRun, self.result.runs))
 
 
 def report_of(
@@ -83,7 +84,7 @@ def _notes(sources: Sequence[Source]) -> Iterator[str]:
     results = [source.result for source in sources]
     if any(result.environment.device_kind == "cpu" for result in results):
         yield ON_CPU
-    if not any(run.again for result in results for run in result.runs):
+    if not any(run.again for result in results for run in runs_of(TimedRun, result.runs)):
         yield NO_CONTROL
 
 

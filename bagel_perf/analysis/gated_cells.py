@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis import joint
 from bagel_perf.analysis.controls import broken_controls
@@ -16,7 +18,7 @@ from bagel_perf.analysis.stats import CONFIDENCE, ByProcess, allowed_error, proc
 from bagel_perf.analysis.unpaired import judge_unpaired
 from bagel_perf.schema.gates import Finding, GatedCell
 from bagel_perf.schema.limits import Limit, Unit, limit_of
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import Run, TimedRun, runs_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +217,7 @@ def control_findings(
     places = dict.fromkeys((each.arms.case, each.stage) for each in gated)
     for (case, stage), change in broken_controls(runs, places, clock_mhz).items():
         assert change.ci_pct is not None
-        twice = dict.fromkeys(run.variant for run in runs if run.again and run.case == case)
+        twice = dict.fromkeys(run.variant for run in runs_of(TimedRun, runs) if run.again and run.case == case)
         what = f"{', '.join(twice)} differs from itself in {where} at {case}: {stage}"
         interval = f"{change.delta_pct:+.2f}% ({change.ci_pct[0]:+.2f} to {change.ci_pct[1]:+.2f})"
         yield Finding(kind="environment", message=f"{what} {interval}, so no change is to be believed")

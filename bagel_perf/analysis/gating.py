@@ -18,6 +18,7 @@ from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.gates import Finding, GateReport
 from bagel_perf.schema.limits import Limit, limits_for
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import CountedRun, TimedRun, runs_of
 
 APART = (
     "the two were not measured in turns: what else changed between them, clocks, temperature, other load, is in the "
@@ -85,7 +86,9 @@ def _arms_of(
 ) -> list[Arms]:
     clocks = reference.clock_mhz, candidate.clock_mhz
     if is_paired:
-        both = median_clock(run.conditions for each in (reference, candidate) for run in each.result.runs)
+        both = median_clock(
+            run.conditions for each in (reference, candidate) for run in runs_of(TimedRun, each.result.runs)
+        )
         clocks = both, both
     return [
         Arms(
@@ -127,7 +130,7 @@ def _notes_against(reference: Source, candidate: Source, unknown: Collection[str
         notes.append(f"not judged, as {reference.name} does not hold it: {', '.join(left)}")
     if before.warmup != after.warmup:
         notes.append(f"warm-ups differ: {before.warmup} and {after.warmup}")
-    proofs = [sum(run.purpose == "count" for run in each.runs) for each in (before, after)]
+    proofs = [len([*runs_of(CountedRun, each.runs)]) for each in (before, after)]
     if is_paired and proofs[0] != proofs[1] and after.complete:
         notes.append(
             f"processes did unlike work before they were timed: {proofs[0]} and {proofs[1]} proofs of an output"

@@ -5,11 +5,10 @@ JSON has no NaN, so a null where the format wants a number has become one on rea
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
-from collections.abc import Hashable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+
+import msgspec
 
 from bagel_perf.analysis.result_pictures import wrong_pictures
 from bagel_perf.schema.errors import UsageError
@@ -96,22 +95,17 @@ def _is_odd(value: object, name: str) -> bool:
         return any(_is_odd(each, name) for each in value) or (name in INTERVALS and value[0] > value[1])
     if isinstance(value, Mapping):
         return any(_is_odd(each, name) for each in value.values())
-    return any(_is_odd(getattr(value, field), field) for field in _names(cast(Hashable, type(value))))
-
-
-@functools.cache
-def _names(record: Hashable) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cast(Any, record)))
+    assert isinstance(value, msgspec.Struct)
+    return any(_is_odd(getattr(value, field), field) for field in value.__struct_fields__)
 
 
 def odd_fields(value: object, place: str = "", name: str = "") -> Iterator[tuple[str, object, str]]:
     """Place, value, and what is allowed there; ``name`` is the field that ``value`` belongs to."""
     if name in WORDS:
         return
-    if dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            inner = f"{place}.{field.name}" if place else field.name
-            yield from odd_fields(getattr(value, field.name), inner, field.name)
+    if isinstance(value, msgspec.Struct):
+        for field in value.__struct_fields__:
+            yield from odd_fields(getattr(value, field), f"{place}.{field}" if place else field, field)
     elif isinstance(value, Mapping):
         for key, each in value.items():
             yield from odd_fields(each, f"{place}.{key}", name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from bagel_perf.analysis.dropping import drop_reason
 from bagel_perf.analysis.judging import PairedSamples
 from bagel_perf.schema.outlines import WHOLE
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import Run, TimedRun, runs_of
 
 
 def latency_by_round(own: Sequence[Run], stage: str, *, again: bool = False) -> dict[int, float]:
@@ -46,18 +46,16 @@ def paired(
     )
 
 
-def timed(own: Sequence[Run], stage: str, *, again: bool = False) -> Iterator[tuple[int, float, Run]]:
+def timed(own: Sequence[Run], stage: str, *, again: bool = False) -> Iterator[tuple[int, float, TimedRun]]:
     """Round, milliseconds and run of each timed run that has the stage; ``again``: of the control."""
-    for run in own:
+    for run in runs_of(TimedRun, own):
         measured = run.measurement(stage)
-        if run.purpose != "timed" or run.again != again or run.round is None or measured is None:
-            continue
-        if measured.latency_ms is not None:
+        if run.again == again and measured is not None:
             yield run.round, measured.latency_ms, run
 
 
 def e2e_is_apart(runs: Iterable[Run]) -> bool:
     """Whether the whole was timed in other runs than its stages, so that its median is no sum of theirs."""
-    stages = [{each.stage for each in run.measurements} for run in runs if run.purpose == "timed"]
+    stages = [{each.stage for each in run.measurements} for run in runs_of(TimedRun, runs)]
     is_whole = [each == {WHOLE} for each in stages if each]
     return any(is_whole) and not all(is_whole) and all(each == {WHOLE} or WHOLE not in each for each in stages)

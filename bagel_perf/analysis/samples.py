@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import CountedRun, MeasuredRun, Run, TimedRun, WarmupRun, runs_of
 
 MIN_MS, MAX_MS = 1e-6, 1e10
 """A nanosecond, and four months: no clock gives less, and nobody waits longer."""
@@ -51,36 +51,43 @@ def _check_outline(result: Result) -> None:
 
 
 def _problems(run: Run, result: Result) -> Iterator[str]:
-    pairs, stages = result.pairs, {*result.stages, WHOLE}
+    stages = {*result.stages, WHOLE}
     if run.case not in result.cases:
         yield f"is of {run.case[:60]}, which is no case"
     if result.subject.kind == "bagel" and size_text(run.output.shape) != run.case:
         yield f"is {run.case}, its picture {size_text(run.output.shape)}"
-    if run.round is not None and not 0 <= run.round < pairs:
+    if isinstance(run, MeasuredRun):
+        measured = [each.stage for each in run.measurements]
+        yield from (f"has a stage {each[:60]}, which is none" for each in measured if each not in stages)
+    if isinstance(run, TimedRun):
+        yield from _problems_of_times(run, result.pairs)
+    if isinstance(run, CountedRun) and run.sites:
+        counted = sum(each.host_syncs or 0 for each in run.measurements)
+        placed = sum(site.count for site in run.sites)
+        if placed != counted:
+            yield f"waits {placed} times at its sites, and {counted} times in all"
+
+
+def _problems_of_times(run: TimedRun, pairs: int) -> Iterator[str]:
+    if not 0 <= run.round < pairs:
         yield f"is of round {run.round + 1}, and there were {pairs}"
-    yield from (
-        f"has a stage {each.stage[:60]}, which is none" for each in run.measurements if each.stage not in stages
-    )
     for each in run.measurements:
-        if each.latency_ms is not None and not MIN_MS <= each.latency_ms <= MAX_MS:
+        if not MIN_MS <= each.latency_ms <= MAX_MS:
             yield f"has a latency of {each.stage} of {each.latency_ms:g} ms; {MIN_MS:g} to {MAX_MS:g} can be"
-    counted = [each.host_syncs for each in run.measurements if each.host_syncs is not None]
-    if run.sites and sum(site.count for site in run.sites) != sum(counted):
-        yield f"waits {sum(site.count for site in run.sites)} times at its sites, and {sum(counted)} times in all"
 
 
 def _again(run: Run, seen: set[tuple[object, ...]]) -> Iterator[str]:
     """A stage that was timed twice in a round, or a proof that was made twice: only one of the two would count."""
-    if run.purpose in ("count", "repeat", "other_seed", "profile"):
+    if not isinstance(run, WarmupRun | TimedRun):
         proof = run.purpose, run.case, run.variant, run.process
         if proof in seen:
             yield f"is the {run.purpose} run of {run.variant} at {run.case} a second time"
         seen.add(proof)
-    if run.purpose == "timed":
+    if isinstance(run, TimedRun):
         for each in run.measurements:
             place = run.case, run.variant, run.round, run.again, each.stage
             if place in seen:
-                yield f"times {each.stage} of {run.variant} a second time in round {(run.round or 0) + 1}"
+                yield f"times {each.stage} of {run.variant} a second time in round {run.round + 1}"
             seen.add(place)
 
 
@@ -99,7 +106,7 @@ def size_text(shape: Sequence[int]) -> str:
 
 def _check_processes(result: Result) -> None:
     """A finished comparison had the processes that it states; those of older files have no numbers."""
-    found = len({run.process for run in result.runs if run.purpose == "timed"})
+    found = len({run.process for run in runs_of(TimedRun, result.runs)})
     expected = min(result.processes, max(result.pairs, 1))
     if result.complete and found != expected and (found, result.processes) != (0, 1):
         value, allowed = f"processes is {result.processes}", f"its samples give {found}"

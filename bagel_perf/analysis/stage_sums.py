@@ -15,7 +15,7 @@ from bagel_perf.analysis.rounds import timed
 from bagel_perf.analysis.stats import ByProcess, allowed_error, paired_change, process_medians
 from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.results import StageSum, SumState
-from bagel_perf.schema.runs import Environment, Run
+from bagel_perf.schema.runs import Environment, Run, TimedRun, runs_of
 
 MARGIN = math.log1p(0.01)
 """A stage that is timed by itself ends in a wait which the whole has not: up to 0.7% of a short one (H100, 256)."""
@@ -74,7 +74,8 @@ def _rests(runs: Sequence[Run], stages: Sequence[str], place: Place, clock_mhz: 
     """Median by process of the logarithm of the whole over the sum of its stages."""
     if len(stages) < 2:
         return {}
-    own = [run for run in pictures.at(runs, *place) if drop_reason(run.conditions, clock_mhz) is None]
+    timed_runs = runs_of(TimedRun, pictures.at(runs, *place))
+    own = [run for run in timed_runs if drop_reason(run.conditions, clock_mhz) is None]
     whole, *parts = (_by_round(own, stage) for stage in (WHOLE, *stages))
     rounds = sorted(set(whole).intersection(*parts))
     rests = [math.log(whole[each][0] / sum(part[each][0] for part in parts)) for each in rounds]

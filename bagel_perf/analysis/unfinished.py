@@ -10,6 +10,7 @@ from bagel_perf.schema.errors import RunFailed, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, FloorsEvent, InputEvent, RunEvent, WarningEvent
 from bagel_perf.schema.lines import read_lines
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import TimedRun, runs_of
 
 KILLED = "it was killed, or runs still; what was measured until then is shown"
 
@@ -21,7 +22,7 @@ def unfinished_result(path: Path) -> Result:
     runs = tuple(event.run for event in events if isinstance(event, RunEvent))
     if started is None or started.outline is None or not runs:
         raise UsageError("unfinished result has no runs", value=path, remedy="run it again")
-    rounds = [run.round + 1 for run in runs if run.round is not None]
+    rounds = [run.round + 1 for run in runs_of(TimedRun, runs)]
     session = Session(
         command=head.command,
         created=head.created,

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bagel_perf.schema.results import Cell
-from bagel_perf.schema.runs import DeviceWork, Run
+from bagel_perf.schema.runs import DeviceWork, ProfiledRun, Run, runs_of
 
 
 def work_of(own: Sequence[Run], stages: Sequence[str], *, in_loop: bool = False) -> DeviceWork | None:
     """The work of these stages together, or of their loop. None where nothing was profiled."""
-    profiled = next((run for run in own if run.purpose == "profile"), None)
+    profiled = next(runs_of(ProfiledRun, own), None)
     if profiled is None:
         return None
     parts = [profiled.measurement(each) for each in stages]

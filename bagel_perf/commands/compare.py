@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf.commands.common import check_json_path, listed, stream_for_people, write_json
 from bagel_perf.commands.measuring import measured

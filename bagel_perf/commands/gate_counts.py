@@ -6,8 +6,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.count_drift import Found, Paths, drift, found_in, recorded
 from bagel_perf.commands.common import stream_for_people

@@ -7,8 +7,10 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.gate_reports import Source
 from bagel_perf.analysis.gating import judge_result
@@ -25,6 +27,7 @@ from bagel_perf.schema.gates import Finding, GateReport
 from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.plans import DEVICES, Plan, one_of
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import CountedRun, runs_of
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.targets import Target, parse_target
 
@@ -107,8 +110,8 @@ def _new_wait(result: Result, case: str, stage: str) -> Site | None:
     """A line of the last variant that waits more often there than any of its function and kind did in the first."""
     before, after = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     found: dict[tuple[str, str], Site] = {}
-    for run in result.runs:
-        for site in run.sites if run.purpose == "count" and run.case == case else ():
+    for run in runs_of(CountedRun, result.runs):
+        for site in run.sites if run.case == case else ():
             if stage in (WHOLE, site.region.split("/")[0]):
                 key = site.function, site.kind
                 (before if run.variant == result.named[0] else after)[key] += site.count

@@ -6,8 +6,10 @@ import contextlib
 import datetime
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis import pictures
 from bagel_perf.analysis.alike import unlike_environments, unlike_subjects

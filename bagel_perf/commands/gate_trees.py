@@ -10,8 +10,10 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf import launch
 from bagel_perf.analysis.alike import unlike_environments, unlike_subjects
@@ -20,7 +22,7 @@ from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed
 from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, RunEvent, WarningEvent
 from bagel_perf.schema.outlines import SubjectInfo
 from bagel_perf.schema.plans import Plan, bagel_outline
-from bagel_perf.schema.runs import Environment
+from bagel_perf.schema.runs import Environment, TimedRun
 
 Listener = Callable[[Event], None]
 
@@ -96,8 +98,8 @@ class Turn:
         if isinstance(event, EnvironmentEvent):
             self._on_environment(event)
         elif isinstance(event, RunEvent):
-            is_timed = event.run.purpose == "timed"
-            run = replace(event.run, process=self.pair, round=self.pair if is_timed else event.run.round)
+            is_timed = isinstance(event.run, TimedRun)
+            run = replace(event.run, process=self.pair, **({"round": self.pair} if is_timed else {}))
             self.arm.recorder.on_event(RunEvent(run=run))
         elif isinstance(event, ProgressEvent):
             self.view(self._progress(event))

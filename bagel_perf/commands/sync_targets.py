@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.sync_differences import Side, difference
 from bagel_perf.commands.common import check_json_path, existing, stream_for_people
@@ -97,7 +100,7 @@ def watch_target(target: Target, job: Job) -> Ended:
     ended = watch_process(start, (target.place,), job.watching, job.output, run=run, subject=subject)
     if ended.error is None and ended.exit_code:
         what = "interrupted" if ended.exit_code == INTERRUPTED else "the process of a target ended early"
-        return replace(ended, error=RunFailed(what, value=f"{subject}, exit code {ended.exit_code}"))
+        return dataclasses.replace(ended, error=RunFailed(what, value=f"{subject}, exit code {ended.exit_code}"))
     return ended
 
 

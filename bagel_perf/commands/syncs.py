@@ -8,9 +8,11 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from bagel_perf import launch
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.against import difference
 from bagel_perf.analysis.traces.analyse import analyse
@@ -50,7 +51,7 @@ def run_trace(
         return
     reference = _analysed(references[0], quiet=quiet) if references else None
     report = _compared(_analysed(files[0], quiet=quiet), reference)
-    report = dataclasses.replace(report, notes=(*report.notes, *notes, *more))
+    report = replace(report, notes=(*report.notes, *notes, *more))
     if html is not None:
         write_trace_page(report, html, top)
     if not quiet:
@@ -80,7 +81,7 @@ def _ranks(files: Sequence[Path], references: Sequence[Path], notes: Sequence[st
 def _compared(report: TraceReport, reference: TraceReport | None) -> TraceReport:
     """The report with what changed since the reference, cut to what can be shown whole."""
     if reference is not None:
-        report = dataclasses.replace(report, difference=difference(report, reference))
+        report = replace(report, difference=difference(report, reference))
     return shortened(report)
 
 

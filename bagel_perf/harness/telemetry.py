@@ -14,11 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import torch
+from msgspec.structs import replace
 
 from bagel_perf.harness.cpu_load import CpuTimes, cpu_loads
 from bagel_perf.schema.codec import from_json

@@ -8,6 +8,7 @@ from bagel_perf.analysis.rounds import e2e_is_apart
 from bagel_perf.analysis.stats import coverage, stopped_coverage
 from bagel_perf.report.table import counted, stage_text
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import TimedRun, runs_of
 
 UNSHOWN = "?"
 """Marks a change that is not shown: its interval holds 0, or the joint test of the table does not exclude 0."""
@@ -40,7 +41,7 @@ def changes_caption(
     is_marked = any(f"%{UNSHOWN} " in text for row in rows for text in row)
     parts = (
         rounds_text({len(cell.latency_ms) for cell in cells if cell.latency_ms}, result.pairs),
-        counted(len({run.process for run in result.runs if run.purpose == "timed"}), "process"),
+        counted(len({run.process for run in runs_of(TimedRun, result.runs)}), "process"),
         "delta is the median over processes of the paired ratios' medians",
         coverage_text({delta.num_processes for delta in deltas if delta.ci_pct is not None}, result.looks),
         joint_text(result),

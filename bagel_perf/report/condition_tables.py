@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from bagel_perf.report.table import NONE, Column, Table
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.results import Cell, Result
+from bagel_perf.schema.runs import TimedRun, runs_of
 
 
 def condition_tables(result: Result) -> Iterator[Table]:
@@ -32,7 +33,7 @@ def condition_tables(result: Result) -> Iterator[Table]:
 def _conditions(result: Result, cell: Cell) -> list[Conditions]:
     return [
         run.conditions
-        for run in result.runs
+        for run in runs_of(TimedRun, result.runs)
         if run.conditions is not None and (run.case, run.variant) == (cell.case, cell.variant)
     ]
 

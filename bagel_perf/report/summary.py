@@ -12,6 +12,7 @@ from bagel_perf.report.cells import tolerant_variants
 from bagel_perf.report.table import counted, listed, stage_text
 from bagel_perf.report.tolerance_tables import tolerance_lines
 from bagel_perf.schema.results import Delta, Result
+from bagel_perf.schema.runs import WarmupRun, runs_of
 from bagel_perf.schema.verification import Verification
 
 
@@ -65,7 +66,7 @@ def dropped_lines(result: Result) -> Iterator[str]:
 def capture_lines(result: Result) -> Iterator[str]:
     """How long each variant took to record its graphs, which is in no latency."""
     told = set()
-    for run in result.runs:
+    for run in runs_of(WarmupRun, result.runs):
         place = run.variant, run.case
         if run.captures_ms and run.variant in result.named and place not in told:
             told.add(place)  # each process records anew

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.slots import SLOTS
 from bagel_perf.schema.variants import LADDER, Variant, parse_variant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotMixtures:
+class SlotMixtures(msgspec.Struct, frozen=True, kw_only=True):
     """``left_in`` is the baseline with this slot alone, ``left_out`` the rung without it; None where refused.
 
     A ``swallowed`` slot never runs in the rung, whose loop does its work: what it saves alone is part of what the loop
@@ -24,8 +24,7 @@ class SlotMixtures:
     swallowed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saving:
+class Saving(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds that a change saves, the median over processes, with its 95 % interval (None under 6 of them)."""
 
     ms: float
@@ -39,8 +38,7 @@ class Saving:
         return None if self.ci_ms is None else self.ci_ms[0] > 0 or self.ci_ms[1] < 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotSaving:
+class SlotSaving(msgspec.Struct, frozen=True, kw_only=True):
     """``alone``: put into the baseline; ``last``: put in where all others are; ``apart``: alone less last."""
 
     slot: str
@@ -50,8 +48,7 @@ class SlotSaving:
     swallowed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ablation:
+class Ablation(msgspec.Struct, frozen=True, kw_only=True):
     """One stage of one case: what the whole rung saves, and ``rest``: that less what its slots save alone.
 
     Slots that are swallowed are not in the sum. ``rest`` is None where a slot could not be left in alone.

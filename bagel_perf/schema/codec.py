@@ -1,51 +1,62 @@
-"""Records to JSON values and back: frozen dataclasses, tuples, mappings, optional values, literals and scalars.
+"""Records to JSON values and back: what msgspec's conversion leaves open, and its errors as lines that people can use.
 
-JSON has no NaN or infinity, so a number that is not finite travels as null and comes back as NaN. What a type asks of
-its values is worked out once a type, so that a file of 100 MB takes seconds.
+JSON has no NaN or infinity, so a number that is not finite travels as null and comes back as NaN. An error of another
+process travels as its parts.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-import types
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
 
-from bagel_perf.schema.errors import UsageError
+import msgspec
+from msgspec import inspect
+
+from bagel_perf.schema.errors import BagelPerfError, UsageError, error_from_json, error_to_json
 
 _T = TypeVar("_T")
-_Decoder = Callable[[Any], Any]
+_Mender = Callable[[Any], Any]
 
-_SCALARS: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (float, int)}
-_MISSING = object()
+_NULL_FOR_FLOAT = "Expected `float`, got `null`"
+_MISFIT = re.compile(r"(?P<what>.*?)(?: - at `(?:key` in `)?\$(?P<place>.*)`)?", re.DOTALL)
+_MISSING_KEY = re.compile(r"Object missing required field `(.*)`")
+_EXPECTED = re.compile(r"Expected `(.*?)`(?: of length (\d+))?(?:, got .*)?")
+_STEP = re.compile(r"\[(?P<number>\d+|\.\.\.)\]|\.(?P<name>[^.\[]+)")
+_SCALARS = (
+    inspect.FloatType,
+    inspect.IntType,
+    inspect.StrType,
+    inspect.BoolType,
+    inspect.NoneType,
+    inspect.LiteralType,
+)
+_WORDS = {"object": "an object", "array": "a list"}
 
 
 def to_json(value: object) -> Any:
     """A JSON value (dict, list, scalar) that ``from_json`` turns back into ``value``."""
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (tuple, list)):
-        return [to_json(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    assert dataclasses.is_dataclass(value) and not isinstance(value, type), f"no JSON for {type(value)}"
-    return {name: to_json(getattr(value, name)) for name in _names(cast(Hashable, type(value)))}
+    return _finite(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain))
 
 
-def from_json(record: type[_T], data: object, where: str = "") -> _T:
-    """A record of class ``record`` from a JSON object; keys that the record does not have are ignored.
+@overload
+def from_json(record: type[_T], data: object, where: str = "") -> _T: ...
+@overload
+def from_json(record: Any, data: object, where: str = "") -> Any: ...
+def from_json(record: Any, data: object, where: str = "") -> Any:
+    """A record of class ``record``, or of one of a union, from a JSON object; keys that it does not have are ignored.
 
     ``where`` is the place of ``data`` in the document, for messages. Raises ``UsageError`` naming the key that is
     missing or holds a value of a wrong type, and whatever the record itself raises.
     """
     try:
-        return cast(_T, _decoder(cast(Hashable, record))(data))
-    except _Misfit as misfit:
-        raise misfit.error(where, record.__name__) from None
+        return _converted(record, data)
+    except msgspec.ValidationError as problem:
+        if isinstance(problem.__cause__, BagelPerfError):
+            raise problem.__cause__ from None
+        raise _misfit(str(problem), record, data, where) from None
 
 
 def check_header(data: object, schema: str, version: int) -> Mapping[str, Any]:
@@ -61,160 +72,157 @@ def check_header(data: object, schema: str, version: int) -> Mapping[str, Any]:
     return data
 
 
-class _Misfit(Exception):
-    """A value of a wrong type, or a key that is missing; each container on the way out puts its own place in front."""
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
 
-    def __init__(self, data: object, expected: str) -> None:
-        super().__init__(expected)
-        self.data, self.expected = data, expected
-        self.place = ""
 
-    def below(self, place: str) -> _Misfit:
-        self.place = place + self.place
-        return self
+def _plain(value: Any) -> Any:
+    """An error as its parts; a text or number of a class of its own, as torch's version and numpy's floats are."""
+    if isinstance(value, BagelPerfError):
+        return error_to_json(value)
+    kind = next((kind for kind in (str, float, int) if isinstance(value, kind)), None)
+    assert kind is not None, f"no JSON for {type(value)}"
+    return kind(value)
 
-    def error(self, where: str, record: str) -> UsageError:
-        place = where + self.place if where else self.place.removeprefix(".")
-        if self.data is _MISSING:
-            return UsageError("key is missing", value=place)
-        what, allowed = f"{place or record} has a wrong value", f"it must be {self.expected}"
-        return UsageError(what, value=repr(self.data)[:80], allowed=allowed)
+
+def _error_from_json(kind: type, data: object) -> BagelPerfError:
+    assert kind is BagelPerfError, f"no {kind} from JSON"
+    return error_from_json(data)
+
+
+def _converted(record: Any, data: object) -> Any:
+    try:
+        return msgspec.convert(data, record, dec_hook=_error_from_json)
+    except msgspec.ValidationError as problem:
+        if not str(problem).startswith(_NULL_FOR_FLOAT):
+            raise
+    return msgspec.convert(_mended(_mender_of(record), data), record, dec_hook=_error_from_json)
 
 
 @functools.cache
-def _names(record: Hashable) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cast(Any, record)))
+def _type_of(record: Any) -> inspect.Type:
+    return inspect.type_info(record)
 
 
 @functools.cache
-def _decoder(hint: Hashable) -> _Decoder:
-    """What makes a value of this type; it raises ``_Misfit``."""
-    origin, options = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return _union(options)
-    if origin is Literal:
-        return _literal(options)
-    if origin is tuple:
-        return _list(options) if len(options) == 2 and options[1] is Ellipsis else _fixed_list(options)
-    if origin is dict:
-        return _mapping(options[1])
-    return _record(hint) if dataclasses.is_dataclass(hint) else _scalar(hint)
+def _mender_of(record: Any) -> _Mender | None:
+    return _mender(_type_of(record))
 
 
-def _record(record: Any) -> _Decoder:
-    hints = get_type_hints(record)
-    fields = dataclasses.fields(record)
-    decoders = [(field.name, _decoder(hints[field.name])) for field in fields]
-    needed = {
-        field.name
-        for field in fields
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-
-    def decode(data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            raise _Misfit(data, "an object")
-        values = {}
-        for name, decoder in decoders:
-            value = data.get(name, _MISSING)
-            if value is not _MISSING:
-                try:
-                    values[name] = decoder(value)
-                except _Misfit as misfit:
-                    raise misfit.below(f".{name}") from None
-            elif name in needed:
-                raise _Misfit(_MISSING, "there").below(f".{name}")
-        return record(**values)
-
-    return decode
+def _mender(kind: inspect.Type) -> _Mender | None:
+    """What puts NaN for each null that stands where nothing but a float can; None where none can stand."""
+    if isinstance(kind, inspect.FloatType):
+        return lambda data: math.nan if data is None else data
+    if isinstance(kind, inspect.UnionType):
+        return _union_mender(kind)
+    if isinstance(kind, inspect.TupleType):
+        items = dict(enumerate(map(_mender, kind.item_types)))
+        return lambda data: [_mended(items.get(i), x) for i, x in enumerate(data)] if isinstance(data, list) else data
+    if isinstance(kind, (inspect.VarTupleType, inspect.DictType)):
+        return _items_mender(_mender(kind.item_type if isinstance(kind, inspect.VarTupleType) else kind.value_type))
+    if isinstance(kind, inspect.StructType):
+        fields = {field.encode_name: mend for field in kind.fields if (mend := _mender(field.type))}
+        return lambda data: _mended_fields(fields, data)
+    return None
 
 
-def _union(options: tuple[Any, ...]) -> _Decoder:
-    decoders = [_decoder(option) for option in options if option is not types.NoneType]
-    is_optional = types.NoneType in options
+def _items_mender(mend: _Mender | None) -> _Mender | None:
+    def mended(data: Any) -> Any:
+        if isinstance(data, list):
+            return [_mended(mend, each) for each in data]
+        return {key: _mended(mend, each) for key, each in data.items()} if isinstance(data, dict) else data
 
-    def decode(data: Any) -> Any:
-        if data is None and is_optional:
-            return None
-        problems: list[_Misfit | UsageError] = []
-        for decoder in decoders:
-            try:
-                return decoder(data)
-            except (_Misfit, UsageError) as problem:
-                problems.append(problem)
-        raise problems[0]
-
-    return decode
+    return None if mend is None else mended
 
 
-def _literal(options: tuple[Any, ...]) -> _Decoder:
-    def decode(data: Any) -> Any:
-        if data not in options:
-            raise _Misfit(data, "one of " + ", ".join(map(str, options)))
+def _mended(mend: _Mender | None, data: Any) -> Any:
+    return data if mend is None else mend(data)
+
+
+def _mended_fields(fields: Mapping[str, _Mender], data: Any) -> Any:
+    if not isinstance(data, Mapping):
         return data
-
-    return decode
-
-
-def _list(options: tuple[Any, ...]) -> _Decoder:
-    decoder = _decoder(options[0])
-
-    def decode(data: Any) -> Any:
-        if not isinstance(data, list):
-            raise _Misfit(data, "a list")
-        found: list[Any] = []
-        try:
-            for item in data:
-                found.append(decoder(item))
-        except _Misfit as misfit:
-            raise misfit.below(f"[{len(found)}]") from None
-        return tuple(found)
-
-    return decode
+    return {**data, **{name: mend(data[name]) for name, mend in fields.items() if name in data}}
 
 
-def _fixed_list(options: tuple[Any, ...]) -> _Decoder:
-    decoders = [_decoder(option) for option in options]
+def _union_mender(kind: inspect.UnionType) -> _Mender | None:
+    """Null is a member of the union, or msgspec says that it is none; of tagged records the one with the tag counts."""
+    menders = {getattr(each, "tag", None): _mender(each) for each in kind.types if not isinstance(each, _SCALARS)}
+    tag_field = next((each.tag_field for each in kind.types if isinstance(each, inspect.StructType)), None)
 
-    def decode(data: Any) -> Any:
-        if not isinstance(data, list) or len(data) != len(decoders):
-            raise _Misfit(data, f"a list of {len(decoders)}")
-        found: list[Any] = []
-        try:
-            for decoder, item in zip(decoders, data, strict=True):
-                found.append(decoder(item))
-        except _Misfit as misfit:
-            raise misfit.below(f"[{len(found)}]") from None
-        return tuple(found)
+    def mend(data: Any) -> Any:
+        tag = data.get(tag_field) if tag_field is not None and isinstance(data, Mapping) else None
+        return data if data is None else _mended(menders.get(tag if isinstance(tag, str) else None), data)
 
-    return decode
+    return mend if any(menders.values()) else None
 
 
-def _mapping(option: Any) -> _Decoder:
-    decoder = _decoder(option)
-
-    def decode(data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            raise _Misfit(data, "an object")
-        found = {}
-        for key, item in data.items():
-            try:
-                found[str(key)] = decoder(item)
-            except _Misfit as misfit:
-                raise misfit.below(f".{key}") from None
-        return found
-
-    return decode
+def _members(data: object, kind: inspect.UnionType) -> list[inspect.Type]:
+    """The types of a union that a value may be of: of tagged records the one that has its tag."""
+    return [
+        each
+        for each in kind.types
+        if not isinstance(each, inspect.StructType)
+        or each.tag_field is None
+        or (isinstance(data, Mapping) and data.get(each.tag_field) == each.tag)
+    ]
 
 
-def _scalar(hint: Any) -> _Decoder:
-    accepted = _SCALARS[hint]
+def _inside(kind: inspect.Type, step: object) -> inspect.Type:
+    """The type at a name or number inside of a value of this type; any where there is none."""
+    if isinstance(kind, inspect.VarTupleType):
+        return kind.item_type
+    if isinstance(kind, inspect.TupleType) and isinstance(step, int) and step < len(kind.item_types):
+        return kind.item_types[step]
+    if isinstance(kind, inspect.DictType):
+        return kind.value_type
+    if isinstance(kind, inspect.StructType):
+        return next((field.type for field in kind.fields if field.encode_name == step), inspect.AnyType())
+    return inspect.AnyType()
 
-    def decode(data: Any) -> Any:
-        if hint is float and data is None:
-            return math.nan
-        if not isinstance(data, accepted) or (isinstance(data, bool) and hint is not bool):
-            raise _Misfit(data, hint.__name__)
-        return float(cast(float, data)) if hint is float else data
 
-    return decode
+def _misfit(problem: str, record: Any, data: object, where: str) -> UsageError:
+    """What msgspec says of a value, with the value and, where only some are allowed, all of those."""
+    match = _MISFIT.fullmatch(problem)
+    assert match is not None
+    what, path = match["what"], match["place"] or ""
+    missing = _MISSING_KEY.fullmatch(what)
+    place = f"{where}{path}{f'.{missing[1]}' if missing else ''}"
+    place = place if where else place.removeprefix(".")
+    if missing:
+        return UsageError("key is missing", value=place)
+    found, choices = _found(data, record, path)
+    expected = _EXPECTED.fullmatch(what)
+    if choices:
+        allowed = f"it must be one of {choices}"
+    elif expected is None:
+        allowed = what[:1].lower() + what[1:]
+    else:
+        kind = expected[1].removesuffix(" | null")
+        allowed = f"it must be {_WORDS.get(kind, kind)}{f' of {expected[2]}' if expected[2] else ''}"
+    return UsageError(
+        f"{place or getattr(record, '__name__', 'record')} has a wrong value", value=found, allowed=allowed
+    )
+
+
+def _found(data: Any, record: Any, path: str) -> tuple[str | None, str]:
+    """The value at a path, None where msgspec names no key, and all that is allowed there, "" for all of a type."""
+    kind = _type_of(record)
+    for step in _STEP.finditer(path):
+        if step["number"] == "...":
+            return None, ""
+        key: str | int = step["name"] if step["number"] is None else int(step["number"])
+        tags = [each.tag for each in getattr(kind, "types", ()) if getattr(each, "tag_field", None) == key]
+        members = _members(data, kind) if isinstance(kind, inspect.UnionType) else [kind]
+        data = data[key]
+        if tags:
+            return repr(data)[:80], ", ".join(map(str, tags))
+        inner = (_inside(each, key) for each in members)
+        kind = next((each for each in inner if not isinstance(each, inspect.AnyType)), inspect.AnyType())
+    members = list(kind.types) if isinstance(kind, inspect.UnionType) else [kind]
+    choices = [str(value) for each in members if isinstance(each, inspect.LiteralType) for value in each.values]
+    return repr(data)[:80], ", ".join(choices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from bagel_perf.schema.errors import UsageError
 
@@ -18,8 +18,7 @@ _NOT_NEGATIVE = (
 _SHARES = ("cpu_load", "cpu_load_of_others")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """What was read between two moments around a timed run, ``window_ms`` apart; None where it could not be read.
 
     ``num_samples`` counts the samples of the GPU in between and at the end. Over them ``sm_clock_mhz`` and

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from bagel_perf.schema import codec
-from bagel_perf.schema.errors import BagelPerfError, UsageError, error_from_json, error_to_json
+from bagel_perf.schema.errors import BagelPerfError, UsageError
 from bagel_perf.schema.floors import Ceilings, StageFloor
 from bagel_perf.schema.outlines import Outline
 from bagel_perf.schema.results import CaseInput
@@ -16,8 +17,7 @@ from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.version1 import upgraded_event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentEvent:
+class EnvironmentEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="environment"):
     """The first event: where the plan runs, and how many rounds, warm-ups and processes it takes in all.
 
     ``outline`` is what a comparison compares; ``notes`` are what limits counts there.
@@ -31,8 +31,7 @@ class EnvironmentEvent:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressEvent:
+class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="progress"):
     """What is about to be done, and how much of the total is behind."""
 
     text: str
@@ -40,80 +39,69 @@ class ProgressEvent:
     total: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingEvent:
+class WaitingEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="waiting"):
     """A process that shares a comparison waits for its turn at this step of the common schedule."""
 
     step: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputEvent:
+class InputEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="input"):
     """What a case brings along, as a picture that is to be edited, in the form in which the subject takes it."""
 
     input: CaseInput
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEvent:
+class RunEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="run"):
     """A run has ended."""
 
     run: Run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorEvent:
+class TensorEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="tensor"):
     """A golden tensor was checked."""
 
     check: TensorCheck
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncsEvent:
+class SyncsEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="syncs"):
     """A request was watched."""
 
     report: SyncReport
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FloorsEvent:
+class FloorsEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="floors"):
     """The GPU's ceilings were measured, and the floor of each stage follows."""
 
     ceilings: Ceilings
     floors: tuple[StageFloor, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WarningEvent:
+class WarningEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="warning"):
     """Something that the user should know and that stops nothing."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteEvent:
+class NoteEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="note"):
     """Something that the user should know, such as what is to come."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorEvent:
+class ErrorEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="error"):
     """The last event of a plan that could not be finished."""
 
     error: BagelPerfError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedEvent:
+class FailedEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="failed"):
     """A variant of the gate could not be finished; the others go on."""
 
     variant: str
     error: BagelPerfError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoneEvent:
+class DoneEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="done"):
     """The last event of a plan that was finished."""
 
 
@@ -133,33 +121,10 @@ Event: TypeAlias = (
     | DoneEvent
 )
 
-_CLASS_BY_NAME: dict[str, type[Event]] = {
-    "environment": EnvironmentEvent,
-    "progress": ProgressEvent,
-    "waiting": WaitingEvent,
-    "input": InputEvent,
-    "run": RunEvent,
-    "tensor": TensorEvent,
-    "syncs": SyncsEvent,
-    "floors": FloorsEvent,
-    "warning": WarningEvent,
-    "note": NoteEvent,
-    "error": ErrorEvent,
-    "failed": FailedEvent,
-    "done": DoneEvent,
-}
-_NAME_BY_CLASS = {event_class: name for name, event_class in _CLASS_BY_NAME.items()}
-
 
 def to_line(event: Event) -> str:
     """The event as one line of JSON, without the line's end."""
-    if isinstance(event, FailedEvent):
-        fields = {"variant": event.variant, "error": error_to_json(event.error)}
-    elif isinstance(event, ErrorEvent):
-        fields = {"error": error_to_json(event.error)}
-    else:
-        fields = codec.to_json(event)
-    return json.dumps({"event": _NAME_BY_CLASS[type(event)], **fields})
+    return json.dumps(codec.to_json(event))
 
 
 def parse_event(line: str) -> Event:
@@ -168,11 +133,7 @@ def parse_event(line: str) -> Event:
         data = json.loads(line)
     except ValueError as problem:
         raise UsageError("line is no event", value=line.strip()[:80]) from problem
-    name = data.get("event") if isinstance(data, dict) else None
-    if not isinstance(name, str) or name not in _CLASS_BY_NAME:
-        raise UsageError("line is no event", value=line.strip()[:80], allowed=", ".join(_CLASS_BY_NAME))
-    if name == "error":
-        return ErrorEvent(error=error_from_json(data.get("error")))
-    if name == "failed":
-        return FailedEvent(variant=str(data.get("variant")), error=error_from_json(data.get("error")))
-    return codec.from_json(_CLASS_BY_NAME[name], upgraded_event(data))
+    if not isinstance(data, dict):
+        raise UsageError("line is no event", value=line.strip()[:80])
+    event: Event = codec.from_json(Event, upgraded_event(data))
+    return event

@@ -7,8 +7,9 @@ version 1, the first; 2 has operators by function, what a second request does ot
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import UsageError
@@ -19,8 +20,7 @@ VERSION = 2
 Counters = dict[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedPicture:
+class ExpectedPicture(msgspec.Struct, frozen=True, kw_only=True):
     """What the reference gives under a request: hashes of pixels and latents, and fingerprints.
 
     Hashes are those of one machine: another's products of matrices may differ in the last bit. Fingerprints are held on
@@ -35,8 +35,7 @@ class ExpectedPicture:
     pixels_print: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedRun:
+class ExpectedRun(msgspec.Struct, frozen=True, kw_only=True):
     """Counters of both stages by name, of the first request of a process.
 
     ``again_ar`` and ``again_dit`` are those that are others when its shape comes again, as recordings are there then.
@@ -50,8 +49,7 @@ class ExpectedRun:
     again_dit: Counters
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """``reason`` says why the numbers were last changed; ``made_with`` on what the hashes were made."""
 
     reason: str

@@ -9,8 +9,10 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import UsageError
@@ -24,8 +26,7 @@ Key = tuple[str, str, Kind]
 """File, function and kind; "" for both names where no line of Python waited."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedSyncs:
+class ExpectedSyncs(msgspec.Struct, frozen=True, kw_only=True):
     """Waits of one kind in one function, all lines and regions together; ``reason`` says why so many."""
 
     file: str
@@ -46,8 +47,7 @@ class ExpectedSyncs:
         return self.file, self.function, self.kind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubjectName:
+class SubjectName(msgspec.Struct, frozen=True, kw_only=True):
     """What waits: a target as FILE.py[:NAME], of one case or the first, or a command, or a test by its node."""
 
     target: str | None = None
@@ -67,8 +67,7 @@ class SubjectName:
         return text if self.case is None else f"{text}, case {self.case}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedSubject:
+class ExpectedSubject(msgspec.Struct, frozen=True, kw_only=True):
     """All places where a subject waits; it is named by the fields of ``SubjectName``."""
 
     target: str | None = None
@@ -87,8 +86,7 @@ class ExpectedSubject:
         return SubjectName(target=self.target, case=self.case, command=self.command, test=self.test)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedCounts:
+class ExpectedCounts(msgspec.Struct, frozen=True, kw_only=True):
     """A file of expectations; ``head`` are the comments that it begins with."""
 
     subjects: tuple[ExpectedSubject, ...] = ()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from bagel_perf.schema.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ceilings:
+class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """What the GPU reached: GEMMs and attention at the model's shapes, a large copy (read and written), one launch.
 
     The first two are means over the work of all requests.
@@ -20,8 +19,7 @@ class Ceilings:
     launch_us: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
+class Component(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a stage: floating point operations, bytes that have to be moved, and the least time in ms.
 
     Operations or bytes are None where they were not counted, because the other decides the time.
@@ -37,8 +35,7 @@ class Component:
             raise UsageError(f"floor of {self.name} is negative", value=self.floor_ms)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageFloor:
+class StageFloor(msgspec.Struct, frozen=True, kw_only=True):
     """The components of a stage in one case, one after another."""
 
     case: str

@@ -5,9 +5,10 @@ History of the format: version 1, the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import (
@@ -65,8 +66,7 @@ VERDICTS: dict[FindingKind, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that keeps the gate from passing; ``file`` and ``line`` are its cause, where that is a line."""
 
     kind: FindingKind
@@ -75,8 +75,7 @@ class Finding:
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatedCell:
+class GatedCell(msgspec.Struct, frozen=True, kw_only=True):
     """A latency held to its limit: medians in ms, and the change with its interval in the unit of the limit.
 
     The interval is for the cell by itself, with the given ``confidence``; it is None where ``num_processes`` are too
@@ -105,8 +104,7 @@ class GatedCell:
         assert self.interval is not None or self.verdict == "inconclusive"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateReport:
+class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     """``checks`` names what was judged, and whether it passed; ``notes`` what was not judged, and why.
 
     ``subject`` says what was held against what, where that is no tree against its expected numbers; of a tree,

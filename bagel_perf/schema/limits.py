@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from bagel_perf.schema.errors import UsageError
 
@@ -22,8 +24,7 @@ Unit = Literal["%", "ms"]
 _PARTS = re.compile(r"(?:(?P<case>[^:]+)/)?(?P<stage>[^/:]+):(?P<number>[-+]?[0-9.]*)(?P<unit>[^0-9]*)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """How much slower a stage may be, in percent or in ms, one of the two; no ``case`` or ``stage`` stands for each.
 
     Raises ``UsageError``.

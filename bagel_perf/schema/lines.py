@@ -7,8 +7,9 @@ removed when the result is written.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import UsageError
@@ -21,8 +22,7 @@ SCHEMA = "bagel-perf.runs"
 VERSION = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What is known before the first event: the plan, the command line, and when it began."""
 
     plan: Plan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from bagel_perf.schema.ablations import SlotMixtures
 from bagel_perf.schema.tolerances import Tolerance
@@ -17,8 +18,7 @@ SubjectKind = Literal["bagel", "file"]
 Scalar = str | bool | int | float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubjectInfo:
+class SubjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured, in the subject's own words, which readers show and compare and never understand.
 
     ``title`` stands behind the device in the titles of tables, ``summary`` says in a few words what every case asks
@@ -28,12 +28,11 @@ class SubjectInfo:
     kind: SubjectKind
     title: str
     summary: str = ""
-    details: dict[str, Scalar] = field(default_factory=dict, hash=False)
-    asked: dict[str, dict[str, Scalar]] = field(default_factory=dict, hash=False)
+    details: dict[str, Scalar] = {}
+    asked: dict[str, dict[str, Scalar]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VariantInfo:
+class VariantInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A variant: its name in tables, what the user named it by, and how far its output may be from the first's.
 
     ``made_with`` is what differs of its environment from the first's, as the version of torch.
@@ -42,11 +41,10 @@ class VariantInfo:
     name: str
     target: str
     tolerance: Tolerance | None = None
-    made_with: dict[str, Scalar] = field(default_factory=dict, hash=False)
+    made_with: dict[str, Scalar] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class Outline(msgspec.Struct, frozen=True, kw_only=True):
     """What is compared, as the worker tells it once it knows its subjects.
 
     ``stages`` are in order and without the whole. ``variants`` hold those that were named, the reference first, and

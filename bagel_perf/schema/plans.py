@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.ablations import SlotMixtures, slot_mixtures
@@ -33,8 +34,7 @@ MIN_VARIANTS = 2
 _Choice = TypeVar("_Choice")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to run: ``compare`` measures requests under variants, or files of the user's, ``verify`` checks a golden
     directory, ``syncs`` watches one request under one variant.
 
@@ -72,7 +72,7 @@ class Plan:
     resolve_pct: float | None = None
     image_dir: str = ""
     order_seed: int = 0
-    budgets: dict[str, int] = field(default_factory=dict, hash=False)
+    budgets: dict[str, int] = {}
     profile: bool = True
     check_price: bool = False
     trace_path: str | None = None

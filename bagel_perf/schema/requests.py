@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Literal, get_args
+
+import msgspec
 
 from bagel_perf.schema.errors import UsageError
 
@@ -19,8 +20,7 @@ MAX_SEED = 2**63 - 1_000_001
 """The seeds after it, of which each round of a comparison takes one, fit torch's generators too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guidance:
+class Guidance(msgspec.Struct, frozen=True, kw_only=True):
     """Classifier-free guidance; it acts while the time t lies in ``interval[0] < t <= interval[1]``."""
 
     text_scale: float = 4.0
@@ -30,8 +30,7 @@ class Guidance:
     renorm_min: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One picture to make: ``width`` x ``height`` pixels, from a prompt and, for ``i2i``, an input picture.
 
     ``image`` is the path of the input picture; None stands for the one that the package draws. ``steps`` counts the
@@ -45,7 +44,7 @@ class Request:
     steps: int = 15
     seed: int = 42
     timestep_shift: float = 3.0
-    guidance: Guidance = field(default_factory=Guidance)
+    guidance: Guidance = Guidance()
     image: str | None = None
 
     def __post_init__(self) -> None:

@@ -7,9 +7,10 @@ subject does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.ablations import Ablation, SlotMixtures
@@ -38,8 +39,7 @@ Unit = Literal["pair", "process"]
 """What the intervals of a result take for independent; pairs in files from before 2026-11-30."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """A stage of a variant in one case: raw latencies in order, and exact counts; None where not measured.
 
     ``launches`` is ``work.launches``, and ``launches_per_step`` the mean over the steps of its loop.
@@ -67,8 +67,7 @@ class Cell:
             raise UsageError("a median without latencies, or latencies without one", value=self.median_ms)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownOutput:
+class ShownOutput(msgspec.Struct, frozen=True, kw_only=True):
     """The output of a variant in one case; ``path`` is relative to the result file.
 
     ``difference_path`` is a small picture of the amplified difference from the first variant's, where what was kept of
@@ -84,8 +83,7 @@ class ShownOutput:
     difference_path: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdentityCheck:
+class IdentityCheck(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the candidate gave the reference's output in each of its ``num_runs`` runs with the same seed.
 
     Where a tolerance is declared, ``distance`` is the worst of those runs in its unit; None there means that all had
@@ -108,8 +106,7 @@ class IdentityCheck:
         return self.identical or (self.tolerance is not None and self.tolerance.holds(self.distance))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True, kw_only=True):
     """Change of latency from reference to candidate in percent: the median over processes.
 
     ``ci_pct`` is its interval, for the cell by itself, None under 6 processes; the ``verdict`` holds for all cells of
@@ -128,8 +125,7 @@ class Delta:
     num_processes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
+class Noise(msgspec.Struct, frozen=True, kw_only=True):
     """The first variant against itself in the rounds of a comparison: what a difference between equals looks like.
 
     ``floor_pct`` is half the interval, which a single pair may well reach without any effect. None under 6 processes.
@@ -148,8 +144,7 @@ class Noise:
 SumState = Literal["agree", "disagree", "too few processes"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageSum:
+class StageSum(msgspec.Struct, frozen=True, kw_only=True):
     """By how many percent the whole of a variant takes longer than its stages together, with its interval.
 
     They disagree where that is beyond noise and 1%, judged for all variants and cases together.
@@ -163,16 +158,14 @@ class StageSum:
     state: SumState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseInput:
+class CaseInput(msgspec.Struct, frozen=True, kw_only=True):
     """What a case brings along, as a picture to edit."""
 
     case: str
     output: Output
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dropped:
+class Dropped(msgspec.Struct, frozen=True, kw_only=True):
     """A timed run whose pairs do not count, and the rule that says so."""
 
     case: str
@@ -181,8 +174,7 @@ class Dropped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One comparison. ``findings`` says in words why it did not pass, ``error`` what ended it early.
 
     The first ``num_named`` of ``variants`` are those that were named; the others are the ``mixtures`` of an ablation,

@@ -14,15 +14,15 @@ nothing is known, and it is named as unjudged.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from bagel_perf.schema.waits import Kind
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """What is known of an operator: ``waits`` host syncs of ``kind`` a call.
 
     ``waits`` is None where arguments decide; ``when`` says in words how.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Generic, Literal, TypeAlias, TypeVar, cast
+
+import msgspec
 
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.errors import UsageError
@@ -19,8 +20,7 @@ MIN_SPREAD = 1.0
 """Grey levels; a picture that spreads less shows nothing, and a wrong kernel would pass for a right one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceWork:
+class DeviceWork(msgspec.Struct, frozen=True, kw_only=True):
     """What a profile saw a GPU do: exact counts, and the time in ms during which it did anything.
 
     ``launches`` are calls of the host that start kernels, a graph's replay among them as one (``graph_launches``);
@@ -39,29 +39,19 @@ class DeviceWork:
             raise UsageError("graph launches are not among the launches", value=self.graph_launches, allowed=allowed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """One stage of one run: wall time in ms, host syncs, peak device memory in bytes; None where not measured.
+class CountedStage(msgspec.Struct, frozen=True, kw_only=True):
+    """Host syncs of a stage, None where an operation could not be judged.
 
     ``syncs_by_slot`` says how many of ``host_syncs`` fell into which slot; the others fell outside of any.
-    ``loop_work`` is the part of ``work`` that the subject's loop of ``loop_steps`` steps did. ``counters`` are further
-    exact numbers of a counted run, by name; ``allocations`` those of the device's allocator.
+    ``counters`` are further exact numbers, by name.
     """
 
     stage: str
-    latency_ms: float | None = None
     host_syncs: int | None = None
-    peak_bytes: int | None = None
     syncs_by_slot: dict[str, int] | None = None
-    work: DeviceWork | None = None
-    loop_work: DeviceWork | None = None
-    loop_steps: int | None = None
     counters: dict[str, int] | None = None
-    allocations: int | None = None
 
     def __post_init__(self) -> None:
-        if self.latency_ms is not None and not self.latency_ms > 0:
-            raise UsageError(f"latency of {self.stage} is not positive", value=self.latency_ms)
         if self.host_syncs is not None and self.host_syncs < 0:
             raise UsageError(f"host syncs of {self.stage} are negative", value=self.host_syncs)
         if self.syncs_by_slot is not None and sum(self.syncs_by_slot.values()) > (self.host_syncs or 0):
@@ -69,8 +59,38 @@ class Measurement:
             raise UsageError(f"{self.stage} has more syncs in its slots", value=self.syncs_by_slot, allowed=allowed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class StageMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """Peak of the device's memory in a stage, in bytes, and its allocator's exact counts; None where not measured."""
+
+    stage: str
+    peak_bytes: int | None = None
+    allocations: int | None = None
+
+
+class StageWork(msgspec.Struct, frozen=True, kw_only=True):
+    """What a GPU did in a stage; ``loop_work`` is the part that the subject's loop of ``loop_steps`` steps did."""
+
+    stage: str
+    work: DeviceWork
+    loop_work: DeviceWork | None = None
+    loop_steps: int | None = None
+
+
+class TimedStage(msgspec.Struct, frozen=True, kw_only=True):
+    """Wall time of a stage in ms."""
+
+    stage: str
+    latency_ms: float
+
+    def __post_init__(self) -> None:
+        if not self.latency_ms > 0:
+            raise UsageError(f"latency of {self.stage} is not positive", value=self.latency_ms)
+
+
+StageT = TypeVar("StageT", bound=CountedStage | StageMemory | StageWork | TimedStage)
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
     """Identity of what a run gave: md5 of its bytes, sha256 of its values with their dtypes and shapes.
 
     The bytes of a picture are a PNG's. ``shape`` is that of a tensor, and (height, width, channels) of a picture;
@@ -111,79 +131,99 @@ class Output:
         return "an output in which all numbers are equal" if self.is_flat else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One case under one variant. A counted run has no latency, a timed run has latency and no counts.
+class AnyRun(msgspec.Struct, frozen=True, kw_only=True, tag_field="purpose"):
+    """One case under one variant, made by the worker ``process``; its class is its purpose.
 
-    The counts of a counted run are None where an operation could not be judged.
-
-    ``count`` counts host syncs, ``repeat`` and ``other_seed`` are the self-checks, ``profile`` counts the work of a
-    GPU, ``warmup`` and ``timed`` are the measurement; ``round`` numbers timed runs, ``sync_device`` says what counted.
-    ``captures_ms`` is how long each graph took that was recorded in the run; a timed run records none. ``distance`` is
-    that from the first variant's output of the same seed, where one of the two declares a tolerance: the mean squared
-    difference of grey levels (0 to 255), or as the tolerance has it; ``num_differing`` counts the pixels or elements
-    that are not the same, None where there was no such output. ``sites`` are where a counted run waited. A timed run
-    has the ``conditions`` that it ran under and the number of its worker ``process``; ``again`` says that it is the
-    first variant's second of its round, which shows what a difference between equals looks like.
-    Raises ``UsageError``.
+    ``distance`` is that from the first variant's output of the same seed, where one of the two declares a tolerance:
+    the mean squared difference of grey levels (0 to 255), or as the tolerance has it; ``num_differing`` counts the
+    pixels or elements that are not the same, None where there was no such output. Raises ``UsageError``.
     """
 
-    purpose: Purpose
     variant: str
     case: str
     seed: int
-    round: int | None = None
-    sync_device: SyncDevice | None = None
-    measurements: tuple[Measurement, ...] = ()
+    process: int = 0
     output: Output
-    captures_ms: tuple[float, ...] = ()
     distance: float | None = None
     num_differing: int | None = None
-    sites: tuple[Site, ...] = ()
-    again: bool = False
-    process: int = 0
-    conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
-        if self.captures_ms and self.purpose == "timed":
-            raise UsageError("a timed run recorded a graph", value=self.variant)
         if self.distance is not None and not self.distance >= 0:
             raise UsageError("a distance is not 0 or more", value=self.distance)
         if self.num_differing is not None and not 0 <= self.num_differing <= self.output.num_values:
             allowed = f"0 to {self.output.num_values}"
             raise UsageError("more values differ than there are", value=self.num_differing, allowed=allowed)
+
+    @property
+    def purpose(self) -> Purpose:
+        """What it was made for, as files and messages name it."""
+        return cast(Purpose, self.__struct_config__.tag)
+
+
+class MeasuredRun(AnyRun, Generic[StageT], frozen=True, kw_only=True):
+    """A run in which stages were measured, each once."""
+
+    measurements: tuple[StageT, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         stages = [measurement.stage for measurement in self.measurements]
         if len(set(stages)) != len(stages):
             raise UsageError("a stage is measured twice in one run", value=", ".join(stages))
-        if (self.again or self.conditions is not None) and self.purpose != "timed":
-            raise UsageError("a timed run, and only such, has conditions or is made again", value=self.purpose)
-        if self.sites and self.purpose != "count":
-            raise UsageError("a counted run, and only such, has sites", value=self.purpose)
-        if (self.sync_device is not None) != (self.purpose == "count"):
-            raise UsageError("a counted run, and only such, has a sync device", value=self.purpose)
-        if self.purpose == "timed" and self.round is None:
-            raise UsageError("a timed run lacks its round", value=self.variant)
-        for measurement in self.measurements:
-            self._check(measurement)
 
-    def _check(self, measurement: Measurement) -> None:
-        timed, counted = measurement.latency_ms is not None, measurement.host_syncs is not None
-        if self.purpose == "timed" and not timed:
-            raise UsageError("a timed run lacks a latency", value=measurement.stage)
-        if self.purpose == "count" and timed:
-            raise UsageError("a counted run has no latency", value=measurement.stage)
-        if self.purpose != "count" and counted:
-            raise UsageError(f"a run of purpose {self.purpose} has no counts", value=measurement.stage)
-        if (measurement.work is not None) != (self.purpose == "profile"):
-            raise UsageError("a profiled run, and only such, has a GPU's work", value=f"{self.purpose}")
-
-    def measurement(self, stage: str) -> Measurement | None:
+    def measurement(self, stage: str) -> StageT | None:
         """The measurement of a stage, None if this run has none."""
         return next((each for each in self.measurements if each.stage == stage), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class CountedRun(MeasuredRun[CountedStage], frozen=True, kw_only=True, tag="count"):
+    """Counts host syncs, on ``sync_device``; ``sites`` are where it waited. ``round`` numbers the passes of a gate."""
+
+    round: int | None = None
+    sync_device: SyncDevice
+    sites: tuple[Site, ...] = ()
+
+
+class RepeatedRun(MeasuredRun[StageMemory], frozen=True, kw_only=True, tag="repeat"):
+    """A self-check: the same seed again, with the memory that it takes."""
+
+
+class OtherSeedRun(AnyRun, frozen=True, kw_only=True, tag="other_seed"):
+    """A self-check: another seed has to give another picture."""
+
+
+class ProfiledRun(MeasuredRun[StageWork], frozen=True, kw_only=True, tag="profile"):
+    """Counts the work of a GPU."""
+
+
+class WarmupRun(AnyRun, frozen=True, kw_only=True, tag="warmup"):
+    """Made before those that are timed; ``captures_ms`` is how long each graph took that was recorded in it."""
+
+    captures_ms: tuple[float, ...] = ()
+
+
+class TimedRun(MeasuredRun[TimedStage], frozen=True, kw_only=True, tag="timed"):
+    """A run of the measurement, in a ``round`` of it and under ``conditions``.
+
+    ``again`` says that it is the first variant's second of its round, which shows what a difference between equals
+    looks like.
+    """
+
+    round: int
+    again: bool = False
+    conditions: Conditions | None = None
+
+
+Run: TypeAlias = CountedRun | RepeatedRun | OtherSeedRun | ProfiledRun | WarmupRun | TimedRun
+RunT = TypeVar("RunT", bound=Run)
+
+
+def runs_of(kind: type[RunT], runs: Iterable[Run]) -> Iterator[RunT]:
+    """Those of ``runs`` that were made for one purpose, in their order."""
+    return (run for run in runs if isinstance(run, kind))
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """Where runs were made; runs from unlike environments are not compared.
 
     ``commit`` and ``dirty`` are those of the code that was measured.
@@ -205,11 +245,10 @@ class Environment:
 
 def differing_fields(a: Environment, b: Environment) -> tuple[str, ...]:
     """Names of the fields in which two environments differ."""
-    return tuple(f.name for f in dataclasses.fields(a) if getattr(a, f.name) != getattr(b, f.name))
+    return tuple(name for name in a.__struct_fields__ if getattr(a, name) != getattr(b, name))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorCheck:
+class TensorCheck(msgspec.Struct, frozen=True, kw_only=True):
     """A golden tensor: its error under a variant, and the limit (0 for integers, which have to be equal)."""
 
     variant: str

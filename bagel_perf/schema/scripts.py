@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.targets import Target
@@ -15,8 +16,7 @@ VERSION = 1
 DEFAULT_SEED = 42
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetRun:
+class TargetRun(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a target: its case, None for the first one, and seed."""
 
     target: Target
@@ -24,8 +24,7 @@ class TargetRun:
     seed: int = DEFAULT_SEED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptOrder:
+class ScriptOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What to run and how to watch it; the report is written to ``report_path``.
 
     ``is_module`` says that the target is a module's name, as after ``python -m``. On ``cuda`` the program runs on the
@@ -40,8 +39,8 @@ class ScriptOrder:
     device: Literal["auto", "cuda", "cpu"] = "auto"
     profile: bool = True
     trace_path: str | None = None
-    budgets: dict[str, int] = field(default_factory=dict, hash=False)
-    quiet_ops: dict[str, str] = field(default_factory=dict, hash=False)
+    budgets: dict[str, int] = {}
+    quiet_ops: dict[str, str] = {}
     ledger: int | None = None
 
     def to_json(self) -> dict[str, Any]:

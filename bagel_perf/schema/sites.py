@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.waits import Kind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnjudgedSite:
+class UnjudgedSite(msgspec.Struct, frozen=True, kw_only=True):
     """All calls of an operator that the simulated device cannot judge at one line in one region.
 
     ``file`` and ``line`` are those of the innermost frame outside torch, "" and 0 where none was on the stack.
@@ -22,8 +21,7 @@ class UnjudgedSite:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuietOperator:
+class QuietOperator(msgspec.Struct, frozen=True, kw_only=True):
     """An operator that the user declared not to wait, and why; ``calls`` says how often it ran."""
 
     name: str
@@ -31,8 +29,7 @@ class QuietOperator:
     calls: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class Site(msgspec.Struct, frozen=True, kw_only=True):
     """All host syncs of one kind at one line in one region.
 
     ``file`` and ``line`` are those of the innermost frame outside torch, "" and 0 where none was on the stack;

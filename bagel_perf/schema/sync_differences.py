@@ -5,8 +5,9 @@ History of the format: version 1, the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.trace_differences import Change
@@ -16,8 +17,7 @@ SCHEMA = "bagel-perf.syncs-against"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncChange:
+class SyncChange(msgspec.Struct, frozen=True, kw_only=True):
     """Waits of one kind and text in one function whose number changed; 0 is none, None unknown.
 
     ``line`` is where they are now, or were; ``why_unknown`` says what was not seen.
@@ -34,8 +34,7 @@ class SyncChange:
     why_unknown: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncDifference:
+class SyncDifference(msgspec.Struct, frozen=True, kw_only=True):
     """From ``before`` to ``after``, the subjects of two reports; totals are None where they are unknown.
 
     ``num_same`` places have the same number in both, together ``host_syncs_same`` waits. ``notes`` say what keeps the

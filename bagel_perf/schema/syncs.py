@@ -5,8 +5,9 @@ History of the format: version 1, the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.errors import BagelPerfError, CountersDrifted, Inconclusive, UsageError
@@ -32,8 +33,7 @@ class SyncBudgetExceeded(CountersDrifted):
     """A region waited more often than its budget allows, or was never entered."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Witnesses:
+class Witnesses(msgspec.Struct, frozen=True, kw_only=True):
     """How many host syncs each instrument saw; None where it was not there.
 
     ``callbacks`` are torch's own on CUDA, ``debug_mode`` the warnings of ``set_sync_debug_mode``, which is blind to
@@ -55,8 +55,7 @@ class Witnesses:
         return abs(self.callbacks - self.blind - self.debug_mode)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetCheck:
+class BudgetCheck(msgspec.Struct, frozen=True, kw_only=True):
     """A region's budget of host syncs per entry, and how it was kept; allowed host syncs do not count.
 
     The uploads of a model's set-up count like others, in a region and in the whole: who does not want that puts them
@@ -77,8 +76,7 @@ class BudgetCheck:
         return self.num_exceeded == 0 and self.num_entries > 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instrument:
+class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     """What watching costs, measured beside it: microseconds more for each wait and each other torch call.
 
     ``plain_wait_us`` is a wait without it, on an idle GPU. ``plain_wall_ms`` and ``watched_wall_ms`` are the same work
@@ -92,8 +90,7 @@ class Instrument:
     watched_wall_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceCheck:
+class PriceCheck(msgspec.Struct, frozen=True, kw_only=True):
     """A price put to the test: the waits of one slot removed through a mixture, both timed in pairs.
 
     Times are in ms, positive where time is saved. ``predicted_ms`` is the price of the slot's waits as in ``Site``,
@@ -111,8 +108,7 @@ class PriceCheck:
     agrees: bool | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(msgspec.Struct, frozen=True, kw_only=True):
     """A process of the program; ``host_syncs`` is None where nobody watched it, ``pid`` and exit code where unknown."""
 
     name: str
@@ -123,8 +119,7 @@ class Process:
     watched: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncReport:
+class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one watch saw; ``sites`` by lost GPU time where it is known, else by count.
 
     ``unexplained`` counts the waits on which the witnesses disagree. ``unjudged`` names operators that the simulated
@@ -146,11 +141,11 @@ class SyncReport:
     subject: str = ""
     exit_code: int = 0
     budgets: tuple[BudgetCheck, ...] = ()
-    unjudged: dict[str, int] = field(default_factory=dict)
+    unjudged: dict[str, int] = {}
     unjudged_sites: tuple[UnjudgedSite, ...] = ()
     hazard_sites: tuple[UnjudgedSite, ...] = ()
     quiet_operators: tuple[QuietOperator, ...] = ()
-    hazards: dict[str, int] = field(default_factory=dict)
+    hazards: dict[str, int] = {}
     notes: tuple[str, ...] = ()
     instrument: Instrument | None = None
     price_check: PriceCheck | None = None
@@ -245,8 +240,7 @@ def touches(region: str, name: str) -> bool:
     return not name or f"/{name}/" in f"/{region}/"
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(msgspec.Struct, frozen=True):
     """Why a budget is open although no count exceeds it: what ``kind`` of reason, in words, and what helps."""
 
     kind: DoubtKind

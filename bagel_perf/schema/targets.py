@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.plain_text import one_line
@@ -22,8 +24,7 @@ FORBIDDEN_IN_NAMES = "/:,=@"
 """In names of a user's: what separates them from others on a command line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A file, or the function of it that is called, under its label.
 
     ``function`` is None for the file's own ``run`` or ``stages``, ``environment`` for the Python that runs bagel-perf.

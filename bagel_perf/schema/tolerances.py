@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Literal, get_args
+
+import msgspec
 
 from bagel_perf.schema.errors import UsageError
 
@@ -22,8 +23,7 @@ FARTHEST = 1e12
 MAX_SHARE = 1e300
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tolerance:
+class Tolerance(msgspec.Struct, frozen=True, kw_only=True):
     """A limit: PSNR in dB that a picture has to reach, or the relative L2 or largest difference that a tensor may have.
 
     Raises ``UsageError``.

@@ -5,8 +5,9 @@ Since 2026-11-30 a change may be unknown, and idle time is compared by cause; fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from bagel_perf.schema.waits import Kind
 
@@ -14,8 +15,7 @@ Change = Literal["gone", "new", "fewer", "more", "unknown"]
 """Unknown where one of the two traces does not tell the number, or has it under names of its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteChange:
+class SiteChange(msgspec.Struct, frozen=True, kw_only=True):
     """Waits from one place whose number changed; 0 is none, null unknown, and so it is with lost times."""
 
     change: Change
@@ -31,8 +31,7 @@ class SiteChange:
     lost_gpu_ms_after: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelChange:
+class KernelChange(msgspec.Struct, frozen=True, kw_only=True):
     """Kernels of one name whose number changed, with the time of all of them; null is unknown."""
 
     change: Change
@@ -43,8 +42,7 @@ class KernelChange:
     total_ms_after: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionChange:
+class RegionChange(msgspec.Struct, frozen=True, kw_only=True):
     """A region in both traces or in one, null where it is missing."""
 
     path: tuple[str, ...]
@@ -60,8 +58,7 @@ class RegionChange:
     gpu_idle_ms_after: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TotalChange:
+class TotalChange(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of the whole trace, before and after; null where a trace does not give it."""
 
     name: str
@@ -69,8 +66,7 @@ class TotalChange:
     after: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceDifference:
+class TraceDifference(msgspec.Struct, frozen=True, kw_only=True):
     """From ``reference`` to this trace. ``notes`` say what keeps the two from being compared at face value.
 
     ``idle_by_cause`` has the causes that occur in one of the two, by name as in ``schema.traces.Cause``.

@@ -5,8 +5,9 @@ History of the format: version 1, the first. Milliseconds throughout; null is un
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.traces import Cause, TraceReport, upgraded
@@ -18,8 +19,7 @@ Reason = Literal["idle", "compute"]
 """Why a rank is late: its device was idle for longer than those of the others, or worked longer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankStep:
+class RankStep(msgspec.Struct, frozen=True, kw_only=True):
     """What one rank did in a step.
 
     ``waited_ms`` is how much longer it was in kernels of communication than the rank that was in them least, null where
@@ -35,8 +35,7 @@ class RankStep:
     waited_ms: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedStep:
+class SharedStep(msgspec.Struct, frozen=True, kw_only=True):
     """A step of all ranks; ``straggler`` arrived last, null where that is unknown or nobody waited for long."""
 
     number: int
@@ -46,8 +45,7 @@ class SharedStep:
     ranks: tuple[RankStep, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankTrace:
+class RankTrace(msgspec.Struct, frozen=True, kw_only=True):
     """A rank with the report of its trace, and what it has to do with the others in the steady steps.
 
     ``waited_ms`` is how long it waited for others, in step ``longest_wait_step`` most; ``delayed_ms`` how long all
@@ -63,8 +61,7 @@ class RankTrace:
     late_steps: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Straggler:
+class Straggler(msgspec.Struct, frozen=True, kw_only=True):
     """The rank that the others waited for most, and what it does that they do less.
 
     ``extra_ms`` is how much longer its device was idle (or worked) in the steady steps than that of the median rank;
@@ -81,8 +78,7 @@ class Straggler:
     what: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RanksReport:
+class RanksReport(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about the traces of several ranks, in the order of their numbers.
 
     ``steps`` are those of the profiler or of the program that all ranks have; none where they cannot be matched.

@@ -6,8 +6,9 @@ History of the format: version 1, the first. Milliseconds throughout. A figure t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.trace_differences import TraceDifference
@@ -43,8 +44,7 @@ MAX_SEGMENTS = 400
 """Of a lane: more are merged down to this number."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceSource:
+class TraceSource(msgspec.Struct, frozen=True, kw_only=True):
     """Where the trace comes from; ``versions`` are the recorder's own words, ``file`` has no folder."""
 
     format: Literal["kineto", "nsys"]
@@ -55,8 +55,7 @@ class TraceSource:
     has_stacks: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceTime:
+class DeviceTime(msgspec.Struct, frozen=True, kw_only=True):
     """How long a device was busy and idle in the window.
 
     ``busy_ms`` is time of computing, then of communication and of copies with nothing computed beside them; these three
@@ -72,8 +71,7 @@ class DeviceTime:
     exposed_copy_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamTime:
+class StreamTime(msgspec.Struct, frozen=True, kw_only=True):
     """How long a stream was busy in the window, and with how many activities; it was idle for the rest."""
 
     device: int
@@ -83,8 +81,7 @@ class StreamTime:
     idle_ms: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueLength:
+class QueueLength(msgspec.Struct, frozen=True, kw_only=True):
     """How much work of a device was launched and had not begun.
 
     ``mean`` is over the window, ``empty_share`` the share of it in which there was none, ``means`` the mean in each of
@@ -98,8 +95,7 @@ class QueueLength:
     means: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchDelay:
+class LaunchDelay(msgspec.Struct, frozen=True, kw_only=True):
     """From the begin of a launch call to the begin of its work, in us, by class of work."""
 
     work: str
@@ -109,8 +105,7 @@ class LaunchDelay:
     longest_us: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Culprit:
+class Culprit(msgspec.Struct, frozen=True, kw_only=True):
     """Idle time of one cause through one thing: a line, a call, an operator, an annotation.
 
     ``what`` is empty where nothing was recorded. ``parts`` of gaps took ``idle_ms`` together.
@@ -122,8 +117,7 @@ class Culprit:
     idle_ms: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
     """Steps of the window: those of the warm-up, or the steady ones after them.
 
     ``found_by`` names what tells the steps apart; ``step_ms`` is the median length of one.
@@ -143,8 +137,7 @@ class Phase:
     culprits: tuple[Culprit, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTime:
+class StepTime(msgspec.Struct, frozen=True, kw_only=True):
     """One step: from its begin to that of the next one, to its own end if it is the last.
 
     ``number`` counts from 0. Busy and idle time are those of its stretch; ``communication_ms`` is the time in kernels
@@ -164,8 +157,7 @@ class StepTime:
     idle_by_cause_ms: dict[Cause, float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitSite:
+class WaitSite(msgspec.Struct, frozen=True, kw_only=True):
     """Waits of one kind from one place: operator, line (0 and empty without stacks) and region.
 
     ``blocked_ms`` is how long they held the host, ``lost_gpu_ms`` the device's idle time that they opened.
@@ -186,8 +178,7 @@ class WaitSite:
     price_ms: tuple[float, float] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionTime:
+class RegionTime(msgspec.Struct, frozen=True, kw_only=True):
     """A region with all that lies in it; the empty path stands for what lies in no region.
 
     Work of the device belongs to the region that launched it, idle time to the region in which the launching thread was
@@ -207,8 +198,7 @@ class RegionTime:
     lost_gpu_ms: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GapPart:
+class GapPart(msgspec.Struct, frozen=True, kw_only=True):
     """A part of a gap with one cause, and ``what`` the launching thread was in: empty where nothing was recorded."""
 
     cause: Cause
@@ -216,8 +206,7 @@ class GapPart:
     what: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GapRow:
+class GapRow(msgspec.Struct, frozen=True, kw_only=True):
     """A stretch without work on a device, with what stands around it.
 
     ``parts`` follow each other and add up to it; ``cause`` is that of most of it, ``lost_gpu_ms`` the time in waits and
@@ -237,8 +226,7 @@ class GapRow:
     parts: tuple[GapPart, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelTime:
+class KernelTime(msgspec.Struct, frozen=True, kw_only=True):
     """Kernels of one name."""
 
     name: str
@@ -249,8 +237,7 @@ class KernelTime:
 Segment = tuple[float, float, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lanes:
+class Lanes(msgspec.Struct, frozen=True, kw_only=True):
     """A stretch of time as lanes to draw: begin, end and label of each segment, neighbours merged where too many.
 
     ``cpu`` is the launching thread in operators or calls, ``syncs`` are waits by kind, ``gpu`` is the device at work,
@@ -269,11 +256,10 @@ class Lanes:
     gpu: tuple[Segment, ...]
     idle: tuple[Segment, ...]
     places: tuple[int, ...] = ()
-    shares: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    shares: dict[str, tuple[float, ...]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceReport:
+class TraceReport(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one trace; device times are sums over its devices.
 
     What the trace cannot tell is null: waits and launches without runtime calls, device times without its activities.

@@ -10,15 +10,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import msgspec
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.slots import SLOTS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rung:
+class Rung(msgspec.Struct, frozen=True, kw_only=True):
     """A step of the ladder. Its picture is bitwise the baseline's, unless ``min_psnr_db`` declares a tolerance in dB.
 
     ``changes`` are the slots that it does not take from the rung below. ``recorded`` are those that its
@@ -59,12 +59,11 @@ HELP_COMMAND = "bagel-perf compare --help"
 """What lists rungs and slots."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """A name as the user wrote it, and the rung that fills each slot."""
 
     name: str
-    rung_by_slot: Mapping[str, str] = field(hash=False)
+    rung_by_slot: Mapping[str, str]
 
     @property
     def owners(self) -> tuple[str, ...]:

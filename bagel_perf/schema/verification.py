@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from bagel_perf.schema import codec
 from bagel_perf.schema.runs import TensorCheck
@@ -12,8 +13,7 @@ SCHEMA = "bagel-perf.verify"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """The checks in the order in which they were made; ``variants`` are all that were asked for."""
 
     variants: tuple[str, ...]

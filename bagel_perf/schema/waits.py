@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
+
+import msgspec
 
 Kind = Literal[
     "scalar_read",
@@ -24,8 +25,7 @@ HELD = "asynchronous copy into pageable memory, which holds the host until the q
 """The hazard of which a clock would show a staged copy, whatever its size."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hint:
+class Hint(msgspec.Struct, frozen=True, kw_only=True):
     """How to be rid of a wait: an expression that waits, one that waits less or not, and why the second equals it.
 
     ``must_hold`` is what the program has to see to for that: always where a copy is asynchronous, which may be read or

@@ -11,7 +11,7 @@ import torch
 from bagel_perf.harness.measure import Subject
 from bagel_perf.schema.events import FloorsEvent
 from bagel_perf.schema.outlines import Outline
-from bagel_perf.schema.runs import Environment, Measurement, Output, SyncDevice
+from bagel_perf.schema.runs import CountedStage, Environment, Output, SyncDevice
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.tolerances import Tolerance
 from bagel_perf.subjects.outputs import Distance
@@ -27,7 +27,7 @@ class Counts:
     output: Output
     value: Any
     device: SyncDevice
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[CountedStage, ...]
     sites: tuple[Site, ...]
     notes: tuple[str, ...] = ()
 

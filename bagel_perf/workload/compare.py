@@ -14,7 +14,7 @@ from bagel_perf.schema.errors import OutputsDiffer
 from bagel_perf.schema.events import EnvironmentEvent, InputEvent, WarningEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import CaseInput
-from bagel_perf.schema.runs import Measurement, Output
+from bagel_perf.schema.runs import CountedRun, OtherSeedRun, Output, ProfiledRun, RepeatedRun, StageMemory, StageWork
 from bagel_perf.workload.bench import Bench
 from bagel_perf.workload.session import Case, Emit, Session
 from bagel_perf.workload.timing import time_all, warm_up
@@ -94,10 +94,10 @@ def prove(case: Case, variant: str) -> Any:
     session.progress(f"{label}: counting host syncs")
     counts = bench.count(variant, case.name)
     counted = case.record(
-        "count",
+        CountedRun,
         variant,
         counts.value,
-        counts.measurements,
+        measurements=counts.measurements,
         output=counts.output,
         sync_device=counts.device,
         sites=counts.sites,
@@ -108,14 +108,15 @@ def prove(case: Case, variant: str) -> Any:
     # Untimed: the pass that a profiler around this process should read.
     with recording(NvtxSink(), RecordFunctionSink()):
         marked = bench.subject(variant, case.name, seed, is_marked=True)
-        value, memory = memory_by_stage(marked, bench.device)
-    measured = [
-        Measurement(stage=stage, peak_bytes=peak_bytes, allocations=number)
-        for stage, (peak_bytes, number) in memory.items()
-    ]
-    repeated = case.record("repeat", variant, value, measured)
+        value, by_stage = memory_by_stage(marked, bench.device)
+    memory = tuple(
+        StageMemory(stage=stage, peak_bytes=peak_bytes, allocations=number)
+        for stage, (peak_bytes, number) in by_stage.items()
+    )
+    repeated = case.record(RepeatedRun, variant, value, measurements=memory)
     session.progress(f"{label}: another seed")
-    other = case.record("other_seed", variant, run_stages(bench.subject(variant, case.name, seed + 1)), seed=seed + 1)
+    third = run_stages(bench.subject(variant, case.name, seed + 1))
+    other = case.record(OtherSeedRun, variant, third, seed=seed + 1)
     _check(case, variant, counted.output, repeated.output, other.output)
     if session.on_cuda:
         profile_work(case, variant)
@@ -129,12 +130,12 @@ def profile_work(case: Case, variant: str) -> None:
     name, num_steps = bench.loop(case.name) or ("", None)
     marked = bench.subject(variant, case.name, session.outline.seed, is_marked=True)
     worked = count_device_work(marked, inner=name)
-    measurements = [
-        Measurement(stage=stage, work=work, loop_work=loop, loop_steps=None if loop is None else num_steps)
+    measurements = tuple(
+        StageWork(stage=stage, work=work, loop_work=loop, loop_steps=None if loop is None else num_steps)
         for stage, work in worked.by_stage.items()
         for loop in (worked.inner_by_stage.get(stage),)
-    ]
-    case.record("profile", variant, worked.output, measurements)
+    )
+    case.record(ProfiledRun, variant, worked.output, measurements=measurements)
 
 
 def _check(case: Case, variant: str, counted: Output, repeated: Output, other: Output) -> None:

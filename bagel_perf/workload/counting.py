@@ -22,7 +22,7 @@ from bagel_perf.harness.syncs.frames import Folders
 from bagel_perf.harness.syncs.sites import Counted, Place
 from bagel_perf.harness.tally import Tally, tallying
 from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.runs import Measurement, Output, SyncDevice
+from bagel_perf.schema.runs import CountedStage, Output, SyncDevice
 from bagel_perf.schema.waits import Kind
 from bagel_perf.workload.bench import Counts
 
@@ -141,13 +141,13 @@ class _Astray:
             yield replace(counted, place=place, count=self._counts[key], instructions=instructions)
 
 
-def _measurement(stage: str, counted: Sequence[Counted], tally: Tally, parts: Collection[str]) -> Measurement:
+def _measurement(stage: str, counted: Sequence[Counted], tally: Tally, parts: Collection[str]) -> CountedStage:
     by_slot: Counter[str] = Counter()
     for each in counted:
         if each.place.region[:1] == (stage,):
             by_slot[part_of(each.place.region[1:], parts)] += each.count
     counters = dict(sorted(tally.by_stage.get(stage, Counter()).items()))
-    return Measurement(
+    return CountedStage(
         stage=stage, host_syncs=by_slot.total(), syncs_by_slot=dict(sorted(by_slot.items())), counters=counters
     )
 

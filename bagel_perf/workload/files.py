@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 
 from bagel_perf.harness.environment import environment_of
 from bagel_perf.harness.measure import Stage, Subject, run_stages
@@ -141,7 +143,9 @@ class FileBench:
                     subject = self._shaped(file.subject(target.function, state, case, self.outline.seed))
                     counts = count_simulated(subject, simulated, describe)
                     value = self.copied(counts.value) if is_held else None
-                    self._counts[name, case] = replace(_judged(counts, simulated.unjudged - before), value=value)
+                    self._counts[name, case] = dataclasses.replace(
+                        _judged(counts, simulated.unjudged - before), value=value
+                    )
 
     def loop(self, case: str) -> tuple[str, int] | None:
         """Names no loop."""
@@ -190,4 +194,4 @@ def _judged(counts: Counts, unjudged: Mapping[str, int]) -> Counts:
     names = ", ".join(sorted(unjudged))
     note = f"host syncs are unknown: the simulated device cannot judge {names}; count on a GPU"
     unknown = tuple(replace(each, host_syncs=None, syncs_by_slot=None, counters=None) for each in counts.measurements)
-    return replace(counts, measurements=unknown, sites=(), notes=(note,))
+    return dataclasses.replace(counts, measurements=unknown, sites=(), notes=(note,))

@@ -5,12 +5,15 @@ Requests are small, and so is what the image encoder sees of a picture: its own 
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+from msgspec.structs import replace
 from PIL import Image
 from torch import Tensor
 
@@ -30,9 +33,8 @@ from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, Run
 from bagel_perf.schema.gates import NUM_PASSES
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Measurement, Purpose, Run
+from bagel_perf.schema.runs import CountedRun, CountedStage, OtherSeedRun, RepeatedRun, Run
 from bagel_perf.schema.slots import SLOTS
-from bagel_perf.workload.bench import Counts
 from bagel_perf.workload.bind import bind, with_regions
 from bagel_perf.workload.counting import count_by_line
 from bagel_perf.workload.edit import RequestInputs, edit_subject, request_inputs
@@ -77,8 +79,8 @@ def _with_other_words(inputs: RequestInputs) -> RequestInputs:
     picture = inputs.picture
     if picture is not None:
         pixels = {"vae_pixels": picture.vae_pixels.flip(-1), "vit_pixels": picture.vit_pixels.flip(-1)}
-        picture = replace(picture, **pixels)
-    return replace(inputs, prompt_ids=inputs.prompt_ids[1:] + inputs.prompt_ids[:1], picture=picture)
+        picture = dataclasses.replace(picture, **pixels)
+    return dataclasses.replace(inputs, prompt_ids=inputs.prompt_ids[1:] + inputs.prompt_ids[:1], picture=picture)
 
 
 def run_gate(
@@ -104,8 +106,8 @@ def run_gate(
             for case in cases:
                 gate.run(case, partial(_counted, model, simulated, gate.watched, case, number))
     for case in cases:
-        gate.run(case, partial(_plain, loaded.model, case, case.asked, "repeat"))
-        gate.run(case, partial(_plain, loaded.model, case, case.reseeded, "other_seed"))
+        gate.run(case, partial(_plain, loaded.model, case, case.asked, RepeatedRun))
+        gate.run(case, partial(_plain, loaded.model, case, case.reseeded, OtherSeedRun))
     gate.check()
 
 
@@ -177,32 +179,32 @@ def _counted(model: Bagel, simulated: SimulatedCuda, watched: Watched, case: _Ca
     tapped = Tapped(with_regions(bind(case.variant)))
     counts = count_by_line(edit_subject(model, inputs, tapped.slots), simulated, watched, describe_picture, SLOTS)
     if tapped.num_not_finite:
-        counts = replace(counts, measurements=tuple(_with_not_finite(each, tapped) for each in counts.measurements))
-    seed = case.request.seed + (2 if inputs is case.other else 0)
-    return replace(_run("count", case, seed, counts.value, tapped, counts), round=number)
+        measured = tuple(_with_not_finite(each, tapped) for each in counts.measurements)
+        counts = dataclasses.replace(counts, measurements=measured)
+    return CountedRun(
+        seed=case.request.seed + (2 if inputs is case.other else 0),
+        round=number,
+        sync_device=counts.device,
+        measurements=counts.measurements,
+        sites=counts.sites,
+        **_common(case, counts.value, tapped),
+    )
 
 
-def _with_not_finite(measurement: Measurement, tapped: Tapped) -> Measurement:
+def _with_not_finite(measurement: CountedStage, tapped: Tapped) -> CountedStage:
     """A counter that no variant has: it says why a picture is flat, or another."""
     if measurement.stage != "dit":
         return measurement
     return replace(measurement, counters={**(measurement.counters or {}), NOT_FINITE: tapped.num_not_finite})
 
 
-def _plain(model: Bagel, case: _Case, inputs: RequestInputs, purpose: Purpose) -> Run:
+def _plain(model: Bagel, case: _Case, inputs: RequestInputs, kind: type[RepeatedRun | OtherSeedRun]) -> Run:
     tapped = Tapped(bind(case.variant))
     output = run_stages(edit_subject(model, inputs, tapped.slots))
-    return _run(purpose, case, case.request.seed + (purpose == "other_seed"), output, tapped)
+    return kind(seed=case.request.seed + (kind is OtherSeedRun), **_common(case, output, tapped))
 
 
-def _run(purpose: Purpose, case: _Case, seed: int, png: bytes, tapped: Tapped, counts: Counts | None = None) -> Run:
-    return Run(
-        purpose=purpose,
-        variant=case.variant,
-        case=case.request.case,
-        seed=seed,
-        sync_device=counts.device if counts else None,
-        measurements=counts.measurements if counts else (),
-        sites=counts.sites if counts else (),
-        output=tapped.described(describe_picture(png), png),
-    )
+def _common(case: _Case, png: bytes, tapped: Tapped) -> dict[str, Any]:
+    """What a run of any kind says of its case and picture."""
+    output = tapped.described(describe_picture(png), png)
+    return {"variant": case.variant, "case": case.request.case, "output": output}

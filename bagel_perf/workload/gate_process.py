@@ -12,7 +12,9 @@ import os
 import selectors
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from bagel_perf.harness.setters import SETTERS, hearing_setters
 from bagel_perf.harness.settings import Watched, changes_text, settings_changed

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.stats import median_interval
 from bagel_perf.harness.measure import WallClock, shuffled_rounds, time_stages

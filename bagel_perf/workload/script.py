@@ -15,13 +15,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
 import torch
+from msgspec.structs import replace
 
 from bagel_perf.harness.simulated.cuda import SimulatedCuda
 from bagel_perf.harness.syncs import SyncBudgetExceeded, SyncWatch, watch_host_syncs

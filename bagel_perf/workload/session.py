@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bagel_perf.schema.conditions import Conditions
+from msgspec.structs import replace
+
 from bagel_perf.schema.events import Event, ProgressEvent, RunEvent
 from bagel_perf.schema.outlines import Outline
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.runs import Measurement, Output, Purpose, Run, SyncDevice
-from bagel_perf.schema.sites import Site
+from bagel_perf.schema.runs import Output, RunT
 from bagel_perf.schema.store import slug, writing
 from bagel_perf.schema.tolerances import Tolerance
 from bagel_perf.subjects.outputs import Distance
@@ -135,42 +135,32 @@ class Case:
 
     def record(
         self,
-        purpose: Purpose,
+        kind: type[RunT],
         variant: str,
         value: Any,
-        measurements: Sequence[Measurement] = (),
         *,
         output: Output | None = None,
         seed: int | None = None,
-        round: int | None = None,
-        sync_device: SyncDevice | None = None,
-        captures_ms: tuple[float, ...] = (),
-        sites: tuple[Site, ...] = (),
-        again: bool = False,
-        conditions: Conditions | None = None,
-    ) -> Run:
-        """Sends off one run, of the outline's seed unless another is named; ``output`` describes it already."""
+        **fields: Any,
+    ) -> RunT:
+        """Sends off one run, of the outline's seed unless another is named; ``output`` describes it already.
+
+        ``fields`` are those that runs of this kind have and others have not.
+        """
         session = self.session
         seed = session.outline.seed if seed is None else seed
         tolerance = session.outline.tolerance_of(variant)
         found = session.bench.describe(value) if output is None else output
         apart = session.distance(value, variant, (self.name, seed), tolerance)
-        run = Run(
-            purpose=purpose,
+        run = kind(
             variant=variant,
             case=self.name,
             seed=seed,
-            round=round,
-            sync_device=sync_device,
-            measurements=tuple(measurements),
-            output=session.keep(value if seed == session.outline.seed else None, found, self.name, variant),
-            captures_ms=captures_ms,
-            sites=sites,
-            again=again,
             process=session.plan.process,
-            conditions=conditions,
+            output=session.keep(value if seed == session.outline.seed else None, found, self.name, variant),
             distance=apart.raw if apart is not None and tolerance is not None else None,
             num_differing=None if apart is None else apart.num_differing,
+            **fields,
         )
         session.emit(RunEvent(run=run))
         return run

@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf.harness.measure import Subject, WallClock, run_stages, time_whole
 from bagel_perf.harness.simulated import SimulatedDevice

@@ -5,12 +5,13 @@ Suffixes: N latent tokens, C latent channels (64), P rows, K heads and E head si
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,7 +31,7 @@ class Tapped:
 
     def __init__(self, slots: Slots) -> None:
         self._loop = slots.denoise_loop
-        self.slots = replace(slots, denoise_loop=self._tapped)
+        self.slots = dataclasses.replace(slots, denoise_loop=self._tapped)
         self.latents_sha256: str | None = None
         self.contexts_print: tuple[float, ...] = ()
         self.latents_print: tuple[float, ...] = ()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace
 
 from bagel_perf.harness.measure import Subject, run_stages
 from bagel_perf.harness.syncs import count_host_syncs

@@ -10,7 +10,7 @@ from bagel_perf.harness.measure import Outcome, WallClock, run_stages, shuffled_
 from bagel_perf.harness.telemetry import Telemetry
 from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.events import WarningEvent
-from bagel_perf.schema.runs import Measurement, Output
+from bagel_perf.schema.runs import Output, TimedRun, TimedStage, WarmupRun
 from bagel_perf.workload.session import Case
 
 NUM_PROOF_SEEDS = 2
@@ -76,7 +76,7 @@ def warm_up(case: Case, variant: str, what: str) -> None:
     case.session.progress(f"{case.name} {variant}: {what}")
     bench = case.session.bench
     value = run_stages(bench.subject(variant, case.name, case.session.outline.seed))
-    case.record("warmup", variant, value, captures_ms=bench.take_recordings_ms(variant))
+    case.record(WarmupRun, variant, value, captures_ms=bench.take_recordings_ms(variant))
 
 
 def _time_arm(case: Case, arm: Arm, number: int, telemetry: Telemetry) -> list[Timed]:
@@ -121,12 +121,12 @@ def _record(case: Case, found: Sequence[Timed], number: int) -> None:
 
 
 def _record_one(case: Case, timed: Timed, number: int) -> None:
-    latencies = [Measurement(stage=name, latency_ms=ms) for name, ms in timed.outcome.latency_ms.items()]
+    latencies = tuple(TimedStage(stage=name, latency_ms=ms) for name, ms in timed.outcome.latency_ms.items())
     case.record(
-        "timed",
+        TimedRun,
         timed.arm.variant,
         timed.value,
-        latencies,
+        measurements=latencies,
         output=timed.output,
         seed=timed.seed,
         round=number,

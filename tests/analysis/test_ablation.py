@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.ablation import additivity
 from bagel_perf.analysis.compare import Session, build_result
@@ -15,7 +15,7 @@ from bagel_perf.report.tables import result_tables
 from bagel_perf.schema.ablations import Ablation, Saving
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import Run, TimedRun
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 RUNG = "pr3987"
@@ -52,9 +52,8 @@ def measured(
     slots = slots_of(PLAN)
 
     def timed(run: Run) -> Run:
-        if run.purpose != "timed":
+        if not isinstance(run, TimedRun):
             return run
-        assert run.round is not None
         ms = 1000.0 + 100.0 * run.round - saves(slots[run.variant])
         ms += jitter.get(run.round, 0.0) if run.variant == "baseline" else 0.0
         return replace(run, measurements=tuple(replace(each, latency_ms=ms) for each in run.measurements))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.commands.gate_modes import BAGEL_STAGES
@@ -14,7 +15,7 @@ from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.tables import latency_table
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.results import Delta, Result
-from bagel_perf.schema.runs import Measurement, Run
+from bagel_perf.schema.runs import Run, TimedRun, TimedStage
 from readme import headline_table
 from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
@@ -24,17 +25,19 @@ COOL = Conditions(window_ms=1.0, num_samples=4, sm_clock_mhz=1900.0, energy_j=90
 Latency = Callable[[str, int, str, bool], float]
 
 
-def timed(number: int, variant: str, latency: Latency, *, again: bool = False, conditions: Conditions = COOL) -> Run:
+def timed(
+    number: int, variant: str, latency: Latency, *, again: bool = False, conditions: Conditions = COOL
+) -> TimedRun:
     measurements = tuple(
-        Measurement(stage=stage, latency_ms=latency(variant, number, stage, again)) for stage in BAGEL_STAGES
+        TimedStage(stage=stage, latency_ms=latency(variant, number, stage, again)) for stage in BAGEL_STAGES
     )
-    run = make_run("timed", variant, PLAN.requests[0], number)
+    run = make_run(TimedRun, variant, PLAN.requests[0], number)
     return replace(run, measurements=measurements, again=again, conditions=conditions)
 
 
 def result_of(latency: Latency, num_rounds: int = 8, hot: Sequence[int] = (), hot_variant: str = "sync_free") -> Result:
     """With a control in each round; in the ``hot`` rounds a variant was slowed down by heat."""
-    runs = [run for run in make_runs(PLAN) if run.purpose != "timed"]
+    runs: list[Run] = [run for run in make_runs(PLAN) if not isinstance(run, TimedRun)]
     for number in range(num_rounds):
         for variant, again in (("baseline", False), ("sync_free", False), ("baseline", True)):
             heated = replace(COOL, throttle_reasons=("hw_thermal_slowdown",))
@@ -121,7 +124,7 @@ def test_older_results_take_every_round_for_itself_and_judge_by_the_interval_alo
     session = Session(command="", created="", pairs=8, warmup=1, order_seed=0, unit="pair")
     old = build_result(make_outline(PLAN), ENVIRONMENT, runs, session)
     assert (delta(old, "dit").num_processes, delta(old, "dit").verdict) == (8, "improved")
-    new = build_result(make_outline(PLAN), ENVIRONMENT, runs, replace(session, unit="process"))
+    new = build_result(make_outline(PLAN), ENVIRONMENT, runs, dataclasses.replace(session, unit="process"))
     assert (delta(new, "dit").num_processes, delta(new, "dit").verdict) == (1, "inconclusive")
 
 
@@ -180,7 +183,8 @@ def test_energy_and_conditions_have_a_table_on_a_gpu_alone() -> None:
     assert table.rows[0][-1] == "-"
     off = result_of(faster)
     runs = tuple(
-        replace(run, conditions=Conditions(window_ms=1.0, cpu_load=0.5) if run.conditions else None) for run in off.runs
+        replace(run, conditions=Conditions(window_ms=1.0, cpu_load=0.5)) if isinstance(run, TimedRun) else run
+        for run in off.runs
     )
     assert list(condition_tables(replace(off, runs=runs))) == []
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.drift import Found, Spot, Stages, drift, found_in, measured, named, not_judged, request_label
 from bagel_perf.report.expected_text import expected_toml
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.expected import Counters, Expected, ExpectedPicture, ExpectedRun, load_expected
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Measurement, Run
+from bagel_perf.schema.runs import CountedRun, CountedStage
 from bagel_perf.schema.sites import Site
 from scripted import CPU, make_run
 
@@ -103,7 +104,7 @@ def test_a_site_is_shown_with_its_line_and_explains_the_sum(after: int, amount: 
 
 
 def test_the_line_that_counts_for_the_surplus_is_the_one_that_is_named() -> None:
-    spots = (SPOT, replace(SPOT, line=31, count=2))
+    spots = (SPOT, dataclasses.replace(SPOT, line=31, count=2))
     (finding,) = drift(EXPECTED.runs, found({"host syncs": 7, NAME: 6}, spots=spots))
     assert finding.message.startswith("more host syncs at kernels_x/routing.py:31 in route")
     (finding,) = drift(EXPECTED.runs, found({"host syncs": 8, NAME: 7}, spots=spots))
@@ -140,11 +141,11 @@ def test_a_run_that_is_missing_or_unexpected_is_a_finding() -> None:
 REQUEST = Request(width=48, height=64)
 
 
-def counted(number: int) -> Run:
-    run = make_run("count", "baseline", REQUEST)
+def counted(number: int) -> CountedRun:
+    run = make_run(CountedRun, "baseline", REQUEST)
     measurements = (
-        Measurement(stage="ar", host_syncs=4, syncs_by_slot={}, counters={}),
-        Measurement(
+        CountedStage(stage="ar", host_syncs=4, syncs_by_slot={}, counters={}),
+        CountedStage(
             stage="dit", host_syncs=0, syncs_by_slot={}, counters={"products at a.py:3 in f.<locals>.<listcomp>": 7}
         ),
     )

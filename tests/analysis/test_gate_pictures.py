@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.drift import request_label
 from bagel_perf.analysis.gate_pictures import picture_findings, print_findings
 from bagel_perf.schema.expected import Expected, ExpectedPicture
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Purpose, Run
+from bagel_perf.schema.runs import OtherSeedRun, RepeatedRun, Run, RunT
 from scripted import make_run
 
 REQUEST = Request(width=48, height=64)
-PURPOSES: tuple[Purpose, ...] = ("repeat", "other_seed")
+KINDS: tuple[type[RepeatedRun | OtherSeedRun], ...] = (RepeatedRun, OtherSeedRun)
 
 
-def run(purpose: Purpose, variant: str = "baseline", *, latents: str = "", picture: str = "") -> Run:
+def run(kind: type[RunT], variant: str = "baseline", *, latents: str = "", picture: str = "") -> RunT:
     """A run whose latents and picture follow from its seed, unless they are given."""
-    made = make_run(purpose, variant, REQUEST)
+    made = make_run(kind, variant, REQUEST)
     shown = replace(made.output, latents_sha256=latents or f"latents of {made.seed}")
     return replace(made, output=replace(shown, md5=picture, sha256=picture) if picture else shown)
 
@@ -31,7 +31,7 @@ def messages(*runs: Run) -> list[str]:
 
 
 def test_runs_that_repeat_each_other_give_no_finding() -> None:
-    assert messages(*(run(purpose, variant) for variant in ("baseline", "fused") for purpose in PURPOSES)) == []
+    assert messages(*(run(kind, variant) for variant in ("baseline", "fused") for kind in KINDS)) == []
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_runs_that_repeat_each_other_give_no_finding() -> None:
     ],
 )
 def test_alike_pictures_of_different_seeds_are_placed_before_or_behind_the_latents(latents: str, message: str) -> None:
-    runs = [run(purpose, latents=latents, picture="same") for purpose in PURPOSES]
+    runs = [run(kind, latents=latents, picture="same") for kind in KINDS]
     assert messages(*runs) == ["baseline at 48x64 gives the same picture for different seeds", message]
 
 
 def test_of_flat_pictures_no_more_is_said_than_that_they_are_flat() -> None:
-    runs = [run(purpose, latents="nothing", picture="flat") for purpose in PURPOSES]
+    runs = [run(kind, latents="nothing", picture="flat") for kind in KINDS]
     flat = [replace(each, output=replace(each.output, spread=0.0)) for each in runs]
     assert [message.partition(" (")[0] for message in messages(*flat)] == [
         "baseline at 48x64 gives the same picture for different seeds",
@@ -56,7 +56,7 @@ def test_of_flat_pictures_no_more_is_said_than_that_they_are_flat() -> None:
 
 
 def test_latents_that_a_picture_hides_are_a_finding() -> None:
-    (message,) = messages(run("repeat"), run("repeat", "fused", latents="others"))
+    (message,) = messages(run(RepeatedRun), run(RepeatedRun, "fused", latents="others"))
     assert message.startswith("fused gives other latents than baseline")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.alike import unlike_environments
 from bagel_perf.analysis.gate_reports import NO_CONTROL, ON_CPU, Source
@@ -18,7 +18,7 @@ from bagel_perf.schema.errors import EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.schema.gates import DEFAULT_LIMITS, FindingKind, GateReport
 from bagel_perf.schema.limits import Limit, parse_limits
 from bagel_perf.schema.results import RESULT_FILE, Result, load
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import Run, TimedRun, runs_of
 from committed_results import committed
 from gated_results import Changes, make_result, with_picture
 from scripted import CPU, ENVIRONMENT
@@ -85,10 +85,10 @@ def test_a_failure_has_to_show_among_all_that_is_judged_together() -> None:
     """Six processes beyond the limit, one only just, fail by themselves, and not beside noisier latencies."""
 
     def edit(run: Run) -> Run:
-        if run.purpose != "timed" or run.variant != "sync_free" or run.round is None:
+        if not isinstance(run, TimedRun) or run.variant != "sync_free":
             return run
         noise = {"ar": 0.3 * (-1) ** run.round, "dit": (0.0301, 0.06, 0.05, 0.07, 0.04, 0.08)[run.round], "e2e": 0.0}
-        changed = (replace(m, latency_ms=(m.latency_ms or 0.0) * (1 + noise[m.stage])) for m in run.measurements)
+        changed = (replace(m, latency_ms=m.latency_ms * (1 + noise[m.stage])) for m in run.measurements)
         return replace(run, measurements=tuple(changed))
 
     result = make_result({"sync_free": {}}, num_pairs=6, load=FLAT, edit=edit)
@@ -173,7 +173,7 @@ def test_what_differs_from_itself_voids_the_verdict() -> None:
     assert NO_CONTROL in judged(result).notes
 
     def again(percent: float) -> Result:
-        own = [run for run in result.runs if run.purpose == "timed" and run.variant == "baseline"]
+        own = [run for run in runs_of(TimedRun, result.runs) if run.variant == "baseline"]
         return replace(result, runs=(*result.runs, *(slower(replace(run, again=True), percent) for run in own)))
 
     assert judged(again(0.0)).verdict == "pass" and NO_CONTROL not in judged(again(0.0)).notes
@@ -185,9 +185,8 @@ def test_what_differs_from_itself_voids_the_verdict() -> None:
     )
 
 
-def slower(run: Run, percent: float) -> Run:
-    ms = [(each, each.latency_ms) for each in run.measurements]
-    slowed = tuple(replace(each, latency_ms=own * (1 + percent / 100)) for each, own in ms if own is not None)
+def slower(run: TimedRun, percent: float) -> TimedRun:
+    slowed = tuple(replace(each, latency_ms=each.latency_ms * (1 + percent / 100)) for each in run.measurements)
     return replace(run, measurements=slowed)
 
 
@@ -196,7 +195,7 @@ def test_pairs_that_ran_under_other_conditions_do_not_count(num_dropped: int, co
     """Those of the first rounds here, in which the candidate looks 50% slower."""
 
     def edit(run: Run) -> Run:
-        if run.purpose != "timed" or run.round is None or run.variant != "sync_free" or run.round >= num_dropped:
+        if not isinstance(run, TimedRun) or run.variant != "sync_free" or run.round >= num_dropped:
             return run
         return slower(replace(run, conditions=Conditions(window_ms=1.0, other_processes=1)), 50.0)
 
@@ -306,7 +305,7 @@ def test_what_is_held_to_a_tolerance_may_show_another_picture_than_before() -> N
 
 def test_runs_under_other_conditions_do_not_count_between_files_either() -> None:
     def disturbed(run: Run) -> Run:
-        if run.purpose != "timed" or run.round not in (0, 1):
+        if not isinstance(run, TimedRun) or run.round not in (0, 1):
             return run
         return slower(replace(run, conditions=Conditions(window_ms=1.0, other_processes=1)), 50.0)
 

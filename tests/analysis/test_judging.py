@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -126,9 +126,9 @@ def test_series_of_unlike_length_are_no_pairs() -> None:
 def test_rounds_of_one_process_count_once() -> None:
     """Twelve rounds, all beyond the limit, of five processes: no verdict; of six, one of them within: none either."""
     many = changed(*[5.0] * 12)
-    in_five = replace(many, processes=(0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4))
+    in_five = dataclasses.replace(many, processes=(0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4))
     assert (judge(in_five, LIMIT).state, judge(in_five, LIMIT).interval) == ("inconclusive", None)
-    lucky = replace(changed(*[5.0] * 10, 2.0, 2.5), processes=tuple(round // 2 for round in range(12)))
+    lucky = dataclasses.replace(changed(*[5.0] * 10, 2.0, 2.5), processes=tuple(round // 2 for round in range(12)))
     assert judge(lucky, LIMIT).interval == pytest.approx((2.25, 5.0), abs=0.01)
     assert judge(lucky, LIMIT).state == "inconclusive"
 

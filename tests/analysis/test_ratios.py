@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.analysis.floors import against_floor

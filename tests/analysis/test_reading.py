@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.reading import checked, load_checked, read_result
 from bagel_perf.cli import main

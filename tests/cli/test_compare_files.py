@@ -12,6 +12,7 @@ import pytest
 from bagel_perf.analysis.reading import load_checked
 from bagel_perf.cli import main
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import CountedRun, runs_of
 from bagel_perf.schema.tolerances import Tolerance
 from forked_workers import fork_workers
 
@@ -80,7 +81,7 @@ def test_two_files_are_counted_by_stage_and_line_and_their_outputs_are_identical
     assert [counts["small", "e2e", name] for name in found.named] == [5, 2]
     (wait,) = {
         (site.file, site.function, site.expressions)
-        for run in found.runs
+        for run in runs_of(CountedRun, found.runs)
         for site in run.sites
         if site.kind == "scalar_read"
     }
@@ -157,7 +158,7 @@ def test_an_operation_that_nobody_can_judge_leaves_counts_unknown(capsys: Captur
     Path("loop.py").write_text(setup)
     assert main(["compare", "loop.py:plain", "loop.py:fast", "--out", "kept"]) == 3
     found = load_checked(Path("kept"))
-    counts = {run.variant: run.measurements[0].host_syncs for run in found.runs if run.purpose == "count"}
+    counts = {run.variant: run.measurements[0].host_syncs for run in runs_of(CountedRun, found.runs)}
     assert counts == {"plain": None, "fast": 0}
     (warning,) = (each for each in found.warnings if "unknown" in each)
     assert "_linalg_eigh" in warning and "-     0" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from bagel_perf.cli import main
 from bagel_perf.commands.gate_trees import orders
 from bagel_perf.commands.gate_worktree import Repository
 from bagel_perf.schema.results import Result, load
+from bagel_perf.schema.runs import TimedRun, runs_of
 from scripted import DETAILS
 
 Capture = pytest.CaptureFixture[str]
@@ -23,11 +24,12 @@ Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = """
 import json, os, signal, subprocess, sys, time
-from dataclasses import replace
+from msgspec.structs import replace
 from pathlib import Path
 from bagel_perf.schema.events import DoneEvent, EnvironmentEvent, ErrorEvent, RunEvent, to_line
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.plans import Plan, bagel_outline
+from bagel_perf.schema.runs import TimedRun
 from scripted import CPU, DETAILS, make_runs
 
 TREE = Path(__file__).resolve().parents[2]
@@ -56,11 +58,12 @@ def as_version_1(data):
 
 
 def run_of(run):
-    ms = [(each, each.latency_ms) for each in run.measurements]
-    jitter = 1 + 0.001 * (plan.process % 3)
-    measured = [replace(m, latency_ms=t and t * jitter * SAYS["scale"].get(m.stage, 1.0)) for m, t in ms]
-    output = replace(run.output, sha256=SAYS["sha"] + run.output.sha256)
-    return replace(run, measurements=tuple(measured), output=output)
+    run = replace(run, output=replace(run.output, sha256=SAYS["sha"] + run.output.sha256))
+    if not isinstance(run, TimedRun):
+        return run
+    scales = [(1 + 0.001 * (plan.process % 3)) * SAYS["scale"].get(each.stage, 1.0) for each in run.measurements]
+    measured = [replace(each, latency_ms=each.latency_ms * scale) for each, scale in zip(run.measurements, scales)]
+    return replace(run, measurements=tuple(measured))
 
 
 plan = Plan.from_json(json.loads(sys.stdin.readline()))
@@ -161,7 +164,7 @@ def test_both_results_stay_and_are_judged_again_as_pairs(checkout: Checkout, cap
     checkout.says(scale={"dit": 1.05})
     assert gate("--limit", "dit:10%", "--out", "kept") == 0
     before, now = results("kept")
-    assert {run.round for run in now.runs if run.purpose == "timed"} == set(range(6))
+    assert {run.round for run in runs_of(TimedRun, now.runs)} == set(range(6))
     assert {run.seed for run in now.runs if run.purpose == "timed"} == set(range(42, 48))
     assert before.order_seed == now.order_seed
     capsys.readouterr()
@@ -195,7 +198,7 @@ def test_another_picture_ends_it_after_the_first_pair(checkout: Checkout, capsys
     assert gate("--out", "kept") == 3
     out = capsys.readouterr().out
     assert "outputs differ: baseline at 64x64 gives another picture than in main" in out and "%" not in out
-    assert [len({run.round for run in each.runs if run.purpose == "timed"}) for each in results("kept")] == [1, 1]
+    assert [len({run.round for run in runs_of(TimedRun, each.runs)}) for each in results("kept")] == [1, 1]
 
 
 def test_unlike_environments_end_it_and_each_field_is_named(checkout: Checkout, capsys: Capture) -> None:
@@ -220,7 +223,7 @@ def test_a_tree_that_measures_something_else_ends_it_after_the_first_pair(
     assert gate("--out", "kept") == 5
     error = f"main and the working tree differ: {message.format(DETAILS['weights'])}"
     assert error in capsys.readouterr().err
-    assert [len({run.round for run in each.runs if run.purpose == "timed"}) for each in results("kept")] == [1, 1]
+    assert [len({run.round for run in runs_of(TimedRun, each.runs)}) for each in results("kept")] == [1, 1]
 
 
 def test_an_interrupted_measurement_is_kept_and_judged_with_what_it_has(checkout: Checkout, capsys: Capture) -> None:

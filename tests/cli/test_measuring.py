@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf import launch
 from bagel_perf.analysis.precision import is_resolved
@@ -18,12 +18,11 @@ from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
 from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent, RunEvent
 from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.runs import Environment, Measurement, Purpose
+from bagel_perf.schema.runs import Environment, TimedRun, TimedStage
 from readme import headline_table
-from scripted import ENVIRONMENT, make_outline, make_plan, make_run
+from scripted import ENVIRONMENT, PROOFS, make_outline, make_plan, make_run
 
 Noise = Callable[[int], float]
-PROOFS: tuple[Purpose, ...] = ("count", "repeat", "other_seed")
 
 
 def quiet(number: int) -> float:
@@ -70,13 +69,11 @@ class Worker:
         (request,) = plan.requests
         for variant in plan.variants:
             if plan.process == 0:
-                events += [
-                    RunEvent(run=make_run(purpose, variant, request)) for purpose in ("count", "repeat", "other_seed")
-                ]
+                events += [RunEvent(run=make_run(kind, variant, request)) for kind in PROOFS]
             for number in range(start, stop):
                 ratio = math.exp(self.noise(number)) if variant != "baseline" else 1.0
-                run = make_run("timed", variant, request, number)
-                latencies = tuple(Measurement(stage=each.stage, latency_ms=100 * ratio) for each in run.measurements)
+                run = make_run(TimedRun, variant, request, number)
+                latencies = tuple(TimedStage(stage=each.stage, latency_ms=100 * ratio) for each in run.measurements)
                 events.append(
                     RunEvent(
                         run=replace(run, measurements=latencies, process=plan.process, conditions=self.hot.get(number))
@@ -89,7 +86,7 @@ def run(
     worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **fields: object
 ) -> tuple[Recorder, list[str]]:
     monkeypatch.setattr(launch, "run_plan", worker)
-    plan = replace(make_plan(variants=("baseline", "sync_free"), image_dir=str(tmp_path / "pictures")), **fields)  # type: ignore[arg-type]
+    plan = replace(make_plan(variants=("baseline", "sync_free"), image_dir=str(tmp_path / "pictures")), **fields)
     recorder = Recorder(plan=plan, command="bagel-perf compare", out=tmp_path)
     texts: list[str] = []
     try:
@@ -151,17 +148,15 @@ def test_a_slot_that_is_not_known_well_enough_takes_more_processes(
 ) -> None:
     """The two that are compared are; what the ablation shows is held to it as well."""
     plan = make_plan(variants=("baseline", "sync_free"))
-    runs = [make_run("timed", variant, plan.requests[0], number) for variant in plan.variants for number in range(6)]
+    runs = [make_run(TimedRun, variant, plan.requests[0], number) for variant in plan.variants for number in range(6)]
     assert is_resolved(make_outline(plan), runs, 1.0, (6, 12))
     ablating = replace(plan, ablate=True)
     left_in = next(name for name in ablating.measured if name not in plan.variants)
-    noisy = [replace(make_run("timed", left_in, plan.requests[0], n), variant=left_in) for n in range(6)]
+    noisy = [replace(make_run(TimedRun, left_in, plan.requests[0], n), variant=left_in) for n in range(6)]
     scaled = [
         replace(
             run,
-            measurements=tuple(
-                replace(m, latency_ms=(m.latency_ms or 0) * (1 + 0.3 * (n % 2))) for m in run.measurements
-            ),
+            measurements=tuple(replace(m, latency_ms=m.latency_ms * (1 + 0.3 * (n % 2))) for m in run.measurements),
         )
         for n, run in enumerate(noisy)
     ]

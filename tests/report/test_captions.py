@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.report.captions import rounds_text
@@ -14,7 +14,7 @@ from bagel_perf.report.tables import result_tables
 from bagel_perf.schema.errors import RunFailed
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import Run, TimedRun
 from readme import headline_table
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
@@ -28,26 +28,29 @@ def result_of(runs: Iterable[Run], *, pairs: int = 6, plan: Plan = PLAN) -> Resu
     return build_result(make_outline(plan), ENVIRONMENT, list(runs), session, error=RunFailed("interrupted"))
 
 
+def round_of(run: Run) -> int:
+    """Of a timed run; the others come before all rounds."""
+    return run.round if isinstance(run, TimedRun) else -1
+
+
 def interrupted() -> Result:
     """Ends in the third of six rounds, after the first variant."""
     runs = make_runs(PLAN, 6)
-    return result_of(run for run in runs if (run.round or 0) < 2 or (run.round == 2 and run.variant == "baseline"))
+    return result_of(run for run in runs if round_of(run) < 2 or (round_of(run) == 2 and run.variant == "baseline"))
 
 
 def apart(run: Run) -> tuple[Run, ...]:
     """The stages and the whole in runs of their own, as the worker times them."""
-    if run.purpose != "timed":
+    if not isinstance(run, TimedRun):
         return (run,)
     return replace(run, measurements=run.measurements[:2]), replace(run, measurements=run.measurements[2:])
 
 
 def noisy(run: Run) -> Run:
     """pr3987 is twice as slow in some rounds, so that its interval holds 0."""
-    if run.variant != "pr3987" or run.round not in (1, 3):
+    if not isinstance(run, TimedRun) or run.variant != "pr3987" or run.round not in (1, 3):
         return run
-    return replace(
-        run, measurements=tuple(replace(each, latency_ms=2 * (each.latency_ms or 0)) for each in run.measurements)
-    )
+    return replace(run, measurements=tuple(replace(each, latency_ms=2 * each.latency_ms) for each in run.measurements))
 
 
 def ladder_of(result: Result) -> Table:
@@ -78,7 +81,7 @@ def test_after_an_interruption_no_caption_claims_all_rounds() -> None:
 
 def test_a_caption_counts_the_rounds_of_its_own_table() -> None:
     plan = replace(make_plan(((256, 256), (1024, 1024))), ladder=True)
-    runs = (run for run in make_runs(plan, 6) if run.case == "256x256" or (run.round or 0) < 4)
+    runs = (run for run in make_runs(plan, 6) if run.case == "256x256" or round_of(run) < 4)
     captions = [table.caption for table in result_tables(result_of(runs, plan=plan)) if "ladder" in table.title]
     assert [caption.split(";")[0] for caption in captions] == ["medians of 6 rounds", "medians of 4 of 6 rounds"]
 
@@ -86,7 +89,7 @@ def test_a_caption_counts_the_rounds_of_its_own_table() -> None:
 def test_a_change_without_an_interval_names_its_processes() -> None:
     row = ladder_of(interrupted()).rows[1]
     assert row[:5] == ("AR", "pr3987", "112.5", "-10.0% (2 processes)", "-10.0% (2 processes)")
-    one = result_of(run for run in make_runs(PLAN, 6) if (run.round or 0) < 1)
+    one = result_of(run for run in make_runs(PLAN, 6) if round_of(run) < 1)
     assert ladder_of(one).rows[1][3] == "-10.0% (1 process)"
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
 from bagel_perf.report.junit import junit_xml

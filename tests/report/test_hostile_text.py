@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.against import difference
 from bagel_perf.analysis.traces.analyse import analyse
@@ -37,7 +37,7 @@ from bagel_perf.schema.events import EnvironmentEvent, ProgressEvent, WarningEve
 from bagel_perf.schema.gates import Finding, GatedCell, GateReport
 from bagel_perf.schema.limits import Limit
 from bagel_perf.schema.results import CaseInput, Result
-from bagel_perf.schema.runs import Output, Run, TensorCheck
+from bagel_perf.schema.runs import CountedRun, Output, Run, TensorCheck
 from bagel_perf.schema.sites import Site, UnjudgedSite
 from bagel_perf.schema.syncs import BudgetCheck, Process, SyncReport
 from bagel_perf.schema.trace_ranks import RanksReport
@@ -72,7 +72,7 @@ FEWER = settings(FEW, max_examples=3)
 
 
 def with_site(run: Run) -> Run:
-    if run.purpose != "count":
+    if not isinstance(run, CountedRun):
         return run
     waits = sum(each.host_syncs or 0 for each in run.measurements)
     site = Site(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict, replace
 
 import archive
 from bagel_perf.analysis.gate_reports import Source
@@ -28,7 +28,7 @@ from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.limits import parse_limits
 from bagel_perf.schema.outlines import Scalar
 from bagel_perf.schema.results import CaseInput, Result
-from bagel_perf.schema.runs import DeviceWork, Measurement, Run
+from bagel_perf.schema.runs import DeviceWork, ProfiledRun, RepeatedRun, Run, StageWork, TimedRun, TimedStage, runs_of
 from bagel_perf.schema.store import write_json_atomic
 from bagel_perf.schema.tolerances import Tolerance
 from other_subjects import CASES, SHAPE, STAGES, make_output, make_result, with_output
@@ -159,11 +159,10 @@ def test_the_verdict_counts_its_outputs() -> None:
 
 def test_stages_that_disagree_with_the_whole_are_named() -> None:
     def apart(run: Run) -> Run:
-        return replace(run, measurements=tuple(map(slower, run.measurements))) if run.purpose == "timed" else run
+        return replace(run, measurements=tuple(map(slower, run.measurements))) if isinstance(run, TimedRun) else run
 
-    def slower(each: Measurement) -> Measurement:
-        ms = each.latency_ms
-        return replace(each, latency_ms=None if ms is None else ms * (1.5 if each.stage == "encode" else 1.0))
+    def slower(each: TimedStage) -> TimedStage:
+        return replace(each, latency_ms=each.latency_ms * (1.5 if each.stage == "encode" else 1.0))
 
     lines = verdict_lines(make_result(environment=CPU, edit=apart))
     assert any("against encode and decode together, as it may on a CPU" in line for line in lines)
@@ -187,13 +186,12 @@ def test_a_single_stage_is_the_whole_and_has_no_sums() -> None:
 
 @pytest.mark.parametrize("result", [RESULT, SINGLE], ids=["two stages", "one stage"])
 def test_work_of_its_stages_stands_in_the_table(result: Result) -> None:
-    def profiled(run: Run) -> Run:
-        if run.purpose != "repeat":
-            return run
-        measured = tuple(Measurement(stage=stage, work=WORK) for stage in result.stages)
-        return replace(run, purpose="profile", measurements=measured)
+    measured = tuple(StageWork(stage=stage, work=WORK) for stage in result.stages)
 
-    runs = (*result.runs, *(profiled(run) for run in result.runs if run.purpose == "repeat"))
+    def profiled(run: RepeatedRun) -> ProfiledRun:
+        return ProfiledRun(**{**asdict(run), "measurements": measured})
+
+    runs = (*result.runs, *map(profiled, runs_of(RepeatedRun, result.runs)))
     table = next(each for each in result_tables(as_read_anew(result, runs)) if each.title == "GPU work")
     stages = STAGES if len(result.stages) > 1 else ("e2e",)
     assert {row[1] for row in table.rows} == set(stages)
@@ -209,7 +207,7 @@ def test_energy_is_that_of_a_run() -> None:
     conditions = Conditions(window_ms=1.0, num_samples=3, power_w=300.0, energy_j=40.0)
 
     def read(run: Run) -> Run:
-        return replace(run, conditions=conditions) if run.purpose == "timed" else run
+        return replace(run, conditions=conditions) if isinstance(run, TimedRun) else run
 
     table = next(each for each in result_tables(make_result(edit=read)) if each.title == "Energy and conditions")
     assert [column.header for column in table.columns][2:4] == ["J a run", "GPU-s a run"]
@@ -241,7 +239,7 @@ def test_outputs_of_other_kinds_are_told_by_their_kind(
     kind: str, shape: tuple[int, ...], number: int, told: str
 ) -> None:
     def other(run: Run) -> Run:
-        output = replace(run.output, kind=kind, shape=shape, num_values=number, spread=None)  # type: ignore[arg-type]
+        output = replace(run.output, kind=kind, shape=shape, num_values=number, spread=None)
         return replace(run, output=output, num_differing=None)
 
     result = make_result(edit=other)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.report.summary import verdict_lines
@@ -16,7 +16,7 @@ from bagel_perf.report.tolerance_tables import tolerance_lines
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import RepeatedRun, Run
 from bagel_perf.schema.variants import LADDER
 from bagel_perf.workload.pictures import distance, encode_png
 from readme import section
@@ -123,7 +123,7 @@ def test_the_worst_run_says_how_many_pixels_differ() -> None:
 
 
 def test_no_more_pixels_differ_than_there_are() -> None:
-    run = make_run("repeat", "close", PLAN.requests[0])
+    run = make_run(RepeatedRun, "close", PLAN.requests[0])
     for number in (-1, run.output.num_values + 1):
         with pytest.raises(UsageError, match="more values differ"):
             replace(run, num_differing=number)
@@ -132,4 +132,4 @@ def test_no_more_pixels_differ_than_there_are() -> None:
 def test_a_run_has_no_negative_and_no_undefined_difference() -> None:
     for mse in (-1.0, np.nan):
         with pytest.raises(UsageError, match="a distance is not 0 or more"):
-            replace(make_run("repeat", "close", PLAN.requests[0]), distance=mse)
+            replace(make_run(RepeatedRun, "close", PLAN.requests[0]), distance=mse)

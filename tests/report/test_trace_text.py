@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.against import difference
 from bagel_perf.analysis.traces.analyse import analyse
@@ -43,7 +43,7 @@ def rows_of(text: str, title: str) -> list[list[str]]:
 @pytest.mark.parametrize("name", FIXTURES)
 def test_tables_of_real_traces_fit_into_100_columns(name: str) -> None:
     report = analyse(read_trace(FOLDER / name))
-    for each in (report, dataclasses.replace(report, difference=difference(report, report))):
+    for each in (report, replace(report, difference=difference(report, report))):
         tables = re.sub(r"(?m)^(WARNING|next|-|held|counted|\d+ host|GPU busy|torch).*$", "", text_of(each))
         assert max(map(len, tables.splitlines())) <= 100
 
@@ -151,7 +151,7 @@ def test_what_changed_is_printed_with_its_direction() -> None:
     item(after, 400, (420, 422), 430)
     after.kernel((440, 444), (450, 460), name="void at::native::new_kernel<int>")
     report = report_of(after)
-    text = text_of(dataclasses.replace(report, difference=difference(report, before)))
+    text = text_of(replace(report, difference=difference(report, before)))
     assert ["host syncs", "2", "4", "+2 (+100%)"] in rows_of(text, "Against scene.json")
     rows = rows_of(text, "Host syncs that changed")
     assert {tuple(row[:2]) for row in rows[1:]} == {("new", "scalar_read"), ("new", "explicit_sync")}

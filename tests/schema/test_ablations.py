@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.schema.ablations import slot_mixtures
 from bagel_perf.schema.errors import UsageError

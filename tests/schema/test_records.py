@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from typing import get_args
 
 import pytest
+from msgspec.structs import replace
 
+from bagel_perf.schema import codec
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request, parse_resolution
-from bagel_perf.schema.runs import Measurement, Purpose, Run, SyncDevice, TensorCheck, differing_fields
+from bagel_perf.schema.runs import (
+    AnyRun,
+    CountedRun,
+    CountedStage,
+    Run,
+    TensorCheck,
+    TimedRun,
+    TimedStage,
+    differing_fields,
+)
 from bagel_perf.schema.slots import SLOTS
 from bagel_perf.schema.variants import LADDER, best_bitwise_rung, parse_variant, parse_variants
-from scripted import CPU, ENVIRONMENT, make_picture, make_plan, make_runs
+from scripted import CPU, ENVIRONMENT, make_plan, make_run, make_runs
 
 
 @pytest.mark.parametrize(("text", "size"), [("1024", (1024, 1024)), ("768x1024", (768, 1024)), (" 16x32 ", (16, 32))])
@@ -141,41 +152,51 @@ def test_a_resolution_given_twice_is_refused() -> None:
         make_plan(((256, 256), (256, 256)))
 
 
+OWN_FIELDS = {
+    "count": {"measurements", "round", "sync_device", "sites"},
+    "repeat": {"measurements"},
+    "other_seed": set[str](),
+    "profile": {"measurements"},
+    "warmup": {"captures_ms"},
+    "timed": {"measurements", "round", "again", "conditions"},
+}
+
+
+def test_counting_and_timing_never_share_a_run() -> None:
+    common = set(AnyRun.__struct_fields__)
+    found = {kind.__struct_config__.tag: set(kind.__struct_fields__) - common for kind in get_args(Run)}
+    assert found == OWN_FIELDS
+
+
+NEUTRAL: dict[str, object] = {"sites": [], "sync_device": None, "captures_ms": [], "again": False, "conditions": None}
+OF_A_STAGE = {"latency_ms": None, "host_syncs": None, "peak_bytes": None, "work": None, "counters": None}
+
+
+def test_files_in_which_every_run_has_all_fields_still_read() -> None:
+    """As every file from before 2026-12 has them, empty where the purpose has none."""
+    for run in make_runs(make_plan()):
+        data = codec.to_json(run)
+        stages = [{**OF_A_STAGE, **each} for each in data.get("measurements", [])]
+        assert codec.from_json(Run, {"round": None, **NEUTRAL, **data, "measurements": stages}) == run
+
+
 @pytest.mark.parametrize(
-    ("purpose", "measurement", "number", "sync_device"),
-    [
-        ("count", Measurement(stage="ar", latency_ms=1.0, host_syncs=1), None, "cuda"),
-        ("count", Measurement(stage="ar", host_syncs=1), None, None),
-        ("timed", Measurement(stage="ar", latency_ms=1.0, host_syncs=1), 0, None),
-        ("timed", Measurement(stage="ar"), 0, None),
-        ("timed", Measurement(stage="ar", latency_ms=1.0), None, None),
-        ("timed", Measurement(stage="ar", latency_ms=1.0), 0, "cuda"),
-        ("repeat", Measurement(stage="ar", host_syncs=1), None, None),
-    ],
+    "changed",
+    [{"round": None}, {"measurements": [{"stage": "ar"}]}, {"measurements": [{"stage": "ar", "latency_ms": None}]}],
 )
-def test_counting_and_timing_never_share_a_run(
-    purpose: Purpose, measurement: Measurement, number: int | None, sync_device: SyncDevice | None
-) -> None:
+def test_a_timed_run_without_a_round_or_a_latency_is_refused(changed: dict[str, object]) -> None:
+    data = codec.to_json(make_run(TimedRun, "baseline", Request(width=16, height=16), 0))
     with pytest.raises(UsageError):
-        Run(
-            purpose=purpose,
-            variant="baseline",
-            case="16x16",
-            seed=1,
-            round=number,
-            sync_device=sync_device,
-            measurements=(measurement,),
-            output=make_picture(16, 16, 1),
-        )
+        codec.from_json(Run, {**data, **changed})
 
 
 def test_a_counted_run_leaves_open_what_could_not_be_judged() -> None:
-    run = next(run for run in make_runs(make_plan()) if run.purpose == "count")
-    assert replace(run, measurements=(Measurement(stage="ar"),)).measurements[0].host_syncs is None
+    run = make_run(CountedRun, "baseline", Request(width=16, height=16))
+    assert replace(run, measurements=(CountedStage(stage="ar"),)).measurements[0].host_syncs is None
 
 
 def test_a_stage_is_measured_once_a_run() -> None:
-    run = next(run for run in make_runs(make_plan()) if run.purpose == "timed")
+    run = make_run(TimedRun, "baseline", Request(width=16, height=16), 0)
     with pytest.raises(UsageError, match="twice"):
         replace(run, measurements=run.measurements * 2)
 
@@ -183,7 +204,7 @@ def test_a_stage_is_measured_once_a_run() -> None:
 @pytest.mark.parametrize("latency_ms", [0.0, -1.0, float("nan")])
 def test_a_latency_is_positive(latency_ms: float) -> None:
     with pytest.raises(UsageError):
-        Measurement(stage="ar", latency_ms=latency_ms)
+        TimedStage(stage="ar", latency_ms=latency_ms)
 
 
 def test_a_tensor_check_cannot_contradict_itself() -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.outlines import SubjectInfo, VariantInfo
 from bagel_perf.schema.results import Cell, Delta, IdentityCheck, Result, ShownOutput, load, result_file
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import RepeatedRun
 from bagel_perf.schema.store import write_json_atomic
 from bagel_perf.schema.tolerances import Tolerance
 from scripted import DETAILS, ENVIRONMENT, make_picture
 
-RUN = Run(purpose="repeat", variant="baseline", case="768x1024", seed=42, output=make_picture(768, 1024, 42))
+RUN = RepeatedRun(variant="baseline", case="768x1024", seed=42, output=make_picture(768, 1024, 42))
 CELL = Cell(
     case="768x1024",
     stage="ar",

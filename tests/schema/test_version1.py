@@ -6,11 +6,11 @@ import copy
 import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.alike import unlike
 from bagel_perf.analysis.reading import checked, read_result
@@ -19,6 +19,7 @@ from bagel_perf.report.tables import result_tables
 from bagel_perf.schema.errors import UsageError
 from bagel_perf.schema.outlines import WHOLE
 from bagel_perf.schema.results import Result, current, load_json
+from bagel_perf.schema.runs import MeasuredRun
 from bagel_perf.schema.tolerances import Tolerance
 from bagel_perf.schema.version1 import upgraded_event
 from committed_results import committed
@@ -59,8 +60,9 @@ def check_agreement(data: dict[str, Any], result: Result) -> None:
         assert run.output.shape == (picture["height"], picture["width"], 3)
         assert run.output.num_values == picture["height"] * picture["width"]
         assert (run.distance, run.num_differing) == (was.get("mse"), was.get("differing_pixels"))
-        assert [each.latency_ms for each in run.measurements] == parts(was["measurements"], "latency_ms")
-        assert [each.host_syncs for each in run.measurements] == parts(was["measurements"], "host_syncs")
+        measured = run.measurements if isinstance(run, MeasuredRun) else ()
+        for name in ("latency_ms", "host_syncs", "peak_bytes"):
+            assert [getattr(each, name, None) for each in measured] == parts(was["measurements"], name)
     for names, found in (
         ("cells", result.cells),
         ("deltas", result.deltas),

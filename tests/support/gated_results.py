@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.schema.errors import BagelPerfError
 from bagel_perf.schema.outlines import VariantInfo
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Environment, Measurement, Run
+from bagel_perf.schema.runs import Environment, Run, TimedRun, TimedStage
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 BASE_MS: dict[str, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1100.0}
@@ -58,12 +59,12 @@ def _with_whole(changes: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def _timed(run: Run, changes: Mapping[str, float], load: Sequence[float]) -> Run:
-    if run.purpose != "timed" or run.round is None:
+    if not isinstance(run, TimedRun):
         return run
     number = run.round % len(LOAD)
     jitter = 1 + JITTER_PCT[number] / 100 * (run.variant != "baseline")
     measurements = tuple(
-        Measurement(stage=stage, latency_ms=ms * load[number] * jitter * (1 + changes.get(stage, 0.0) / 100))
+        TimedStage(stage=stage, latency_ms=ms * load[number] * jitter * (1 + changes.get(stage, 0.0) / 100))
         for stage, ms in BASE_MS.items()
     )
     return replace(run, measurements=measurements)

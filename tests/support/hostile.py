@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 import types
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from xml.etree import ElementTree
 
+import msgspec
 from markdown_it import MarkdownIt
+from msgspec.structs import replace
 
 from page_reader import Reader
 
@@ -53,14 +54,13 @@ def _spoiled(hint: Any, value: Any, spoil: Callable[[str], str]) -> Any:
     if isinstance(value, Mapping):
         _, item_hint = get_args(hint)
         return {spoil(key): _spoiled(item_hint, item, spoil) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        hints_by_name = get_type_hints(type(value))
+    if isinstance(value, msgspec.Struct):
         changed = {
-            field.name: _spoiled(hints_by_name[field.name], getattr(value, field.name), spoil)
-            for field in dataclasses.fields(value)
+            field.name: _spoiled(field.type, getattr(value, field.name), spoil)
+            for field in msgspec.structs.fields(value)
             if field.name not in KEPT
         }
-        return dataclasses.replace(value, **changed)
+        return replace(value, **changed)
     return value
 
 

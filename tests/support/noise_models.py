@@ -6,9 +6,10 @@ gives what a variant has in one process from beginning to end.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from bagel_perf.harness.measure import shuffled_rounds
 from bagel_perf.schema.blocks import ROUNDS_PER_PROCESS
 from bagel_perf.schema.limits import Limit, parse_limit
 from bagel_perf.schema.results import RESULT_FILE, load
+from bagel_perf.schema.runs import TimedRun, runs_of
 
 Floats = NDArray[np.float64]
 Model = Callable[[np.random.Generator, int, int], Floats]
@@ -114,13 +116,13 @@ def recorded_series(side: int) -> tuple[Floats, ...]:
     series = []
     for name in RECORDED:
         result = load(ROOT / "reports" / name / RESULT_FILE)
-        runs = [run for run in result.runs if run.purpose == "timed" and run.variant in RECORDED_VARIANTS]
+        runs = [run for run in runs_of(TimedRun, result.runs) if run.variant in RECORDED_VARIANTS]
         for stage in ("ar", "dit", "e2e"):
             own = [
                 (run.variant, np.log(each.latency_ms))
                 for run in runs
                 for each in run.measurements
-                if run.case == f"{side}x{side}" and each.stage == stage and each.latency_ms is not None
+                if run.case == f"{side}x{side}" and each.stage == stage
             ]
             if own:
                 level = {each: np.median([x for other, x in own if other == each]) for each in RECORDED_VARIANTS}
@@ -238,7 +240,7 @@ def samples_of(latency_ms: Floats, candidate: int = 1, effect: float = 0.0) -> I
 
 def by_pair(samples: PairedSamples) -> PairedSamples:
     """Every round for itself, as if those of one process were independent."""
-    return replace(samples, processes=tuple(range(samples.num_pairs)))
+    return dataclasses.replace(samples, processes=tuple(range(samples.num_pairs)))
 
 
 def covered(trials: Iterable[PairedSamples]) -> float:

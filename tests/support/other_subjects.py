@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from typing import Any
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.schema.outlines import WHOLE, Outline, SubjectInfo, VariantInfo
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Environment, Measurement, Output, Purpose, Run
+from bagel_perf.schema.runs import (
+    CountedRun,
+    CountedStage,
+    Environment,
+    OtherSeedRun,
+    Output,
+    RepeatedRun,
+    Run,
+    RunT,
+    StageMemory,
+    TimedRun,
+    TimedStage,
+)
 from bagel_perf.schema.tolerances import Tolerance
-from scripted import ENVIRONMENT
+from scripted import ENVIRONMENT, PROOFS
 
 STAGES = ("encode", "decode")
 CASES = ("small", "large")
@@ -60,35 +74,32 @@ def make_runs(outline: Outline, num_pairs: int) -> Iterator[Run]:
     """All runs of a comparison that goes well, each round in a process of its own; half is a little off."""
     for case in outline.cases:
         for variant in outline.measured:
-            yield from (_run(outline, purpose, variant, case) for purpose in ("count", "repeat", "other_seed"))
+            yield from (_run(outline, kind, variant, case) for kind in PROOFS)
         for number in range(num_pairs):
-            yield from (_run(outline, "timed", variant, case, number) for variant in outline.measured)
+            yield from (_run(outline, TimedRun, variant, case, number) for variant in outline.measured)
 
 
-def _run(outline: Outline, purpose: Purpose, variant: str, case: str, number: int | None = None) -> Run:
-    measurements: tuple[Measurement, ...] = ()
-    if purpose == "count":
-        measurements = tuple(Measurement(stage=stage, host_syncs=4) for stage in outline.stages)
-    if purpose == "repeat":
-        measurements = tuple(Measurement(stage=stage, peak_bytes=2**20) for stage in outline.stages)
-    if purpose == "timed":
-        scale = SPEED[variant] * (10 if case == "large" else 1) * (1 + 0.1 * (number or 0))
-        measurements = tuple(
-            Measurement(stage=stage, latency_ms=BASE_MS[stage] * scale) for stage in outline.timed_stages
-        )
+def _run(outline: Outline, kind: type[RunT], variant: str, case: str, number: int = 0) -> RunT:
+    fields: dict[str, Any] = {}
+    if kind is CountedRun:
+        counts = tuple(CountedStage(stage=stage, host_syncs=4) for stage in outline.stages)
+        fields = {"sync_device": "cuda", "measurements": counts}
+    if kind is RepeatedRun:
+        fields = {"measurements": tuple(StageMemory(stage=stage, peak_bytes=2**20) for stage in outline.stages)}
+    if kind is TimedRun:
+        scale = SPEED[variant] * (10 if case == "large" else 1) * (1 + 0.1 * number)
+        times = tuple(TimedStage(stage=stage, latency_ms=BASE_MS[stage] * scale) for stage in outline.timed_stages)
+        fields = {"round": number, "measurements": times}
     is_off = variant == "half"
-    return Run(
-        purpose=purpose,
+    return kind(
         variant=variant,
         case=case,
-        seed=outline.seed + (purpose == "other_seed"),
-        round=number,
-        process=number or 0,
-        sync_device="cuda" if purpose == "count" else None,
-        measurements=measurements,
+        seed=outline.seed + (kind is OtherSeedRun),
+        process=number,
         output=make_output(case, "half" if is_off else ""),
         distance=2.3e-4 if is_off else None,
         num_differing=5 if is_off else None,
+        **fields,
     )
 
 
@@ -116,4 +127,4 @@ def with_output(run: Run, variant: str, **values: object) -> Run:
     """The run with another output, if it is of this variant."""
     if run.variant != variant:
         return run
-    return replace(run, output=replace(run.output, **values))  # type: ignore[arg-type]
+    return replace(run, output=replace(run.output, **values))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.reading import load_checked
 from bagel_perf.analysis.traces.analyse import analyse
@@ -111,7 +112,7 @@ def _profiled_run(folder: Path) -> Path:
     """A committed report of syncs with the profile of a committed trace, for the timelines."""
     syncs = ROOT / "reports" / "syncs-h100"
     report = SyncReport.from_json(json.loads((syncs / "pr3987-256.json").read_text(encoding="utf-8")))
-    profiled = dataclasses.replace(report, profile=analyse(read_trace(syncs / "pr3987_t2i.json.gz")))
+    profiled = replace(report, profile=analyse(read_trace(syncs / "pr3987_t2i.json.gz")))
     path = folder / "profiled.json"
     path.write_text(json.dumps(profiled.to_json()), encoding="utf-8")
     return path

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from typing import Any
+
+from msgspec.structs import replace
 
 from bagel_perf.schema.outlines import Outline, Scalar
 from bagel_perf.schema.plans import Plan, bagel_outline
 from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Environment, Measurement, Output, Purpose, Run
+from bagel_perf.schema.runs import (
+    CountedRun,
+    CountedStage,
+    Environment,
+    OtherSeedRun,
+    Output,
+    RepeatedRun,
+    Run,
+    RunT,
+    StageMemory,
+    TimedRun,
+    TimedStage,
+)
 
 ENVIRONMENT = Environment(
     device_kind="cuda",
@@ -68,41 +82,45 @@ def make_picture(width: int, height: int, seed: int, *, path: str | None = None)
     )
 
 
-def make_run(purpose: Purpose, variant: str, request: Request, number: int | None = None) -> Run:
+PROOFS: tuple[type[CountedRun | RepeatedRun | OtherSeedRun], ...] = (CountedRun, RepeatedRun, OtherSeedRun)
+
+
+def make_run(kind: type[RunT], variant: str, request: Request, number: int | None = None) -> RunT:
     """A run as the worker sends it, each round in a process of its own; latencies grow with it, as pairs matter."""
-    seed = request.seed + (purpose == "other_seed")
-    ar, dit = SYNCS.get(variant, (5, 6))
-    measurements: tuple[Measurement, ...] = ()
-    if purpose == "count":
-        in_ar, in_dit = {"route_experts": ar}, {"step_input": dit // 2, "route_experts": dit // 4}
-        measurements = (
-            Measurement(stage="ar", host_syncs=ar, syncs_by_slot=in_ar),
-            Measurement(stage="dit", host_syncs=dit, syncs_by_slot=in_dit),
-        )
-    if purpose == "repeat":
-        measurements = (Measurement(stage="ar", peak_bytes=100), Measurement(stage="dit", peak_bytes=300))
-    if purpose == "timed":
-        scale = SPEED.get(variant, 1.0) * (1 + 0.5 * (number or 0))
-        stages: dict[str, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1101.0}
-        measurements = tuple(Measurement(stage=stage, latency_ms=ms * scale) for stage, ms in stages.items())
-    return Run(
-        purpose=purpose,
+    seed = request.seed + (kind is OtherSeedRun)
+    return kind(
         variant=variant,
         case=request.case,
         seed=seed,
-        round=number,
         process=number or 0,
-        sync_device="simulated" if purpose == "count" else None,
-        measurements=measurements,
         output=make_picture(request.width, request.height, seed),
+        **_measured(kind, variant, number or 0),
     )
+
+
+def _measured(kind: type, variant: str, number: int) -> dict[str, Any]:
+    if kind is CountedRun:
+        ar, dit = SYNCS.get(variant, (5, 6))
+        in_ar, in_dit = {"route_experts": ar}, {"step_input": dit // 2, "route_experts": dit // 4}
+        counts = (
+            CountedStage(stage="ar", host_syncs=ar, syncs_by_slot=in_ar),
+            CountedStage(stage="dit", host_syncs=dit, syncs_by_slot=in_dit),
+        )
+        return {"sync_device": "simulated", "measurements": counts}
+    if kind is RepeatedRun:
+        return {"measurements": (StageMemory(stage="ar", peak_bytes=100), StageMemory(stage="dit", peak_bytes=300))}
+    if kind is TimedRun:
+        scale = SPEED.get(variant, 1.0) * (1 + 0.5 * number)
+        stages: dict[str, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1101.0}
+        times = tuple(TimedStage(stage=stage, latency_ms=ms * scale) for stage, ms in stages.items())
+        return {"round": number, "measurements": times}
+    return {}
 
 
 def make_runs(plan: Plan, pairs: int = 5) -> Iterator[Run]:
     """Every run of a plan that goes well, in the worker's order."""
-    proofs: tuple[Purpose, ...] = ("count", "repeat", "other_seed")
     for request in plan.requests:
         for variant in plan.variants:
-            yield from (make_run(purpose, variant, request) for purpose in proofs)
+            yield from (make_run(kind, variant, request) for kind in PROOFS)
         for number in range(pairs):
-            yield from (make_run("timed", variant, request, number) for variant in plan.variants)
+            yield from (make_run(TimedRun, variant, request, number) for variant in plan.variants)

@@ -7,12 +7,13 @@ differs is then kept as a small picture of its difference from the first variant
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf.analysis.reading import load_checked
 from bagel_perf.analysis.samples import is_file_name
@@ -128,17 +129,17 @@ def _renamed(result: Result, new_names: dict[str, str]) -> Result:
 
     Outputs of other kinds are not kept, and name no file.
     """
-    outputs = tuple(dataclasses.replace(each, path=new_names.get(each.path or "")) for each in result.outputs)
+    outputs = tuple(replace(each, path=new_names.get(each.path or "")) for each in result.outputs)
 
     def moved(output: Output) -> Output:
-        return dataclasses.replace(output, path=new_names.get(output.path or ""))
+        return replace(output, path=new_names.get(output.path or ""))
 
-    runs = tuple(dataclasses.replace(run, output=moved(run.output)) for run in result.runs)
-    inputs = tuple(dataclasses.replace(each, output=moved(each.output)) for each in result.inputs)
+    runs = tuple(replace(run, output=moved(run.output)) for run in result.runs)
+    inputs = tuple(replace(each, output=moved(each.output)) for each in result.inputs)
     previews = sorted(to for name, to in new_names.items() if to != name)
     command = without_folder(result.command)
     warnings = tuple(f"{name} is a preview; the hashes are those of the picture measured" for name in previews)
-    return dataclasses.replace(
+    return replace(
         result, outputs=outputs, runs=runs, inputs=inputs, command=command, warnings=result.warnings + warnings
     )
 
@@ -156,8 +157,8 @@ def _with_differences(archived: Result, measured: Result, source: Path, folder: 
         name = f"{Path(was.path).stem}.difference.jpg"
         if not (folder / name).exists():
             _save_difference(source / first.path, source / was.path, folder / name)
-        images.append(dataclasses.replace(image, difference_path=name))
-    return dataclasses.replace(archived, outputs=tuple(images))
+        images.append(replace(image, difference_path=name))
+    return replace(archived, outputs=tuple(images))
 
 
 def _save_difference(before: Path, after: Path, path: Path) -> None:

@@ -13,7 +13,7 @@ from bagel_perf.analysis.compare import Session, build_result
 from bagel_perf.schema.plans import Plan, bagel_outline
 from bagel_perf.schema.requests import Request
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Environment, Measurement, Output, Purpose, Run
+from bagel_perf.schema.runs import CountedRun, Environment, OtherSeedRun, Output, RepeatedRun, Run, TimedRun, TimedStage
 
 NAME = "a delay of 5% in one stage, hidden by a gain in the other"
 WORDS = ("sync_free at 1024x1024: dit +", "limit 3%", "which e2e hides")
@@ -59,17 +59,11 @@ def scripted_result() -> Result:
 
 def _proofs() -> Iterator[Run]:
     own = REQUEST.seed
-    purposes: tuple[tuple[Purpose, int], ...] = (("count", own), ("repeat", own), ("other_seed", own + 1))
+    same, other = _picture(own), _picture(own + 1)
     for variant in (REFERENCE, CANDIDATE):
-        for purpose, seed in purposes:
-            yield Run(
-                purpose=purpose,
-                variant=variant,
-                case=REQUEST.case,
-                seed=seed,
-                sync_device="simulated" if purpose == "count" else None,
-                output=_picture(seed),
-            )
+        yield CountedRun(variant=variant, case=REQUEST.case, seed=own, sync_device="simulated", output=same)
+        yield RepeatedRun(variant=variant, case=REQUEST.case, seed=own, output=same)
+        yield OtherSeedRun(variant=variant, case=REQUEST.case, seed=own + 1, output=other)
 
 
 def _timed() -> Iterator[Run]:
@@ -77,15 +71,14 @@ def _timed() -> Iterator[Run]:
     noise = random.Random(5)
     for number in range(NUM_ROUNDS):
         for variant, again in ((REFERENCE, False), (CANDIDATE, False), (REFERENCE, True)):
-            yield Run(
-                purpose="timed",
+            yield TimedRun(
                 variant=variant,
                 case=REQUEST.case,
                 seed=REQUEST.seed,
                 round=number,
                 process=number,
                 measurements=tuple(
-                    Measurement(stage=stage, latency_ms=ms * (1 + noise.gauss(0.0, NOISE)))
+                    TimedStage(stage=stage, latency_ms=ms * (1 + noise.gauss(0.0, NOISE)))
                     for stage, ms in LATENCIES_MS[variant].items()
                 ),
                 output=_picture(REQUEST.seed),

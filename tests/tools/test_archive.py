@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 import archive
@@ -29,8 +29,8 @@ def write_result(folder: Path, picture_sides: dict[str, int]) -> Result:
     for name, side in picture_sides.items():
         Image.effect_noise((side, side), 90).convert("RGB").save(folder / name, compress_level=0)
     names = iter(picture_sides)
-    images = tuple(dataclasses.replace(image, path=next(names, None)) for image in result.outputs)
-    result = dataclasses.replace(result, outputs=images)
+    images = tuple(replace(image, path=next(names, None)) for image in result.outputs)
+    result = replace(result, outputs=images)
     write_json_atomic(folder / "result.json", result.to_json())
     return result
 
@@ -62,12 +62,10 @@ def test_what_differs_keeps_its_difference_when_it_becomes_a_preview(tmp_path: P
     result = write_result(tmp_path / "out", {"large.png": 1024, "other.png": 1024})
     other = result.outputs[1].variant
     runs = [
-        dataclasses.replace(run, output=dataclasses.replace(run.output, md5=run.output.md5[::-1]))
-        if run.variant == other
-        else run
+        replace(run, output=replace(run.output, md5=run.output.md5[::-1])) if run.variant == other else run
         for run in result.runs
     ]
-    result = rebuilt(dataclasses.replace(result, runs=tuple(runs)))
+    result = rebuilt(replace(result, runs=tuple(runs)))
     write_json_atomic(tmp_path / "out" / "result.json", result.to_json())
     folder = archive.archive(tmp_path / "out", tmp_path / "reports")
     images = load(folder / "result.json").outputs
@@ -79,8 +77,8 @@ def test_what_differs_keeps_its_difference_when_it_becomes_a_preview(tmp_path: P
 
 def test_the_input_is_archived_too(tmp_path: Path) -> None:
     result = write_result(tmp_path / "out", {"256_baseline.png": 64})
-    picture = dataclasses.replace(result.runs[0].output, path="256_input.png")
-    result = dataclasses.replace(result, inputs=(CaseInput(case="256x256", output=picture),))
+    picture = replace(result.runs[0].output, path="256_input.png")
+    result = replace(result, inputs=(CaseInput(case="256x256", output=picture),))
     write_json_atomic(tmp_path / "out" / "result.json", result.to_json())
     Image.new("RGB", (64, 64)).save(tmp_path / "out" / "256_input.png")
     folder = archive.archive(tmp_path / "out", tmp_path / "reports")
@@ -98,8 +96,8 @@ def with_picture_of_a_run(folder: Path, name: str) -> Result:
     """A result whose last run gave a picture of its own, which no image shows."""
     result = load(folder / "result.json")
     *others, last = result.runs
-    last = dataclasses.replace(last, output=dataclasses.replace(last.output, path=name))
-    result = dataclasses.replace(result, runs=(*others, last))
+    last = replace(last, output=replace(last.output, path=name))
+    result = replace(result, runs=(*others, last))
     write_json_atomic(folder / "result.json", result.to_json())
     return result
 
@@ -157,7 +155,7 @@ def test_a_file_in_place_of_the_folder_is_a_usage_error(
 
 def test_the_folder_is_named_by_the_day_in_utc(tmp_path: Path) -> None:
     result = write_result(tmp_path / "out", {})
-    early = dataclasses.replace(result, created="2026-01-02T01:00:00+02:00")
+    early = replace(result, created="2026-01-02T01:00:00+02:00")
     write_json_atomic(tmp_path / "out" / "result.json", early.to_json())
     assert archive.archive(tmp_path / "out", tmp_path / "reports").name == "2026-01-01_h200_abc1234"
 
@@ -196,8 +194,8 @@ def test_what_lies_elsewhere_or_is_no_picture_is_not_committed(tmp_path: Path, k
         picture.write_text("a key")
     else:
         path = "../secret.png" if kind == "above" else str(secret)
-        images = (dataclasses.replace(result.outputs[0], path=path), *result.outputs[1:])
-        write_json_atomic(tmp_path / "out" / "result.json", dataclasses.replace(result, outputs=images).to_json())
+        images = (replace(result.outputs[0], path=path), *result.outputs[1:])
+        write_json_atomic(tmp_path / "out" / "result.json", replace(result, outputs=images).to_json())
     with pytest.raises(UsageError, match=r"elsewhere|is none"):
         archive.archive(tmp_path / "out", tmp_path / "reports")
     assert not (tmp_path / "reports").exists()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec.structs
 import pytest
 
 import mutations
@@ -99,10 +100,10 @@ def test_a_mutation_that_does_not_fit_is_refused_by_its_name() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        replace(FINDING, message="new host syncs at a/b.py:3: tensor as size"),
-        replace(FINDING, line=2),
-        replace(FINDING, file="a/c.py"),
-        replace(FINDING, message="new host syncs at a/b.py:2: scalar read"),
+        msgspec.structs.replace(FINDING, message="new host syncs at a/b.py:3: tensor as size"),
+        msgspec.structs.replace(FINDING, line=2),
+        msgspec.structs.replace(FINDING, file="a/c.py"),
+        msgspec.structs.replace(FINDING, message="new host syncs at a/b.py:2: scalar read"),
     ],
 )
 def test_a_finding_has_to_name_the_cause_and_the_line(other: Finding) -> None:
@@ -126,7 +127,7 @@ def copied_with_few_variants(root: Path) -> Iterator[Path]:
         gates.write_text("\n".join(lines), encoding="utf-8")
         all_of_them = load_expected(expected)
         runs = tuple(run for run in all_of_them.runs if run.variant in FEW)
-        expected.write_text(expected_toml(replace(all_of_them, runs=runs)), encoding="utf-8")
+        expected.write_text(expected_toml(msgspec.structs.replace(all_of_them, runs=runs)), encoding="utf-8")
         yield copy
 
 
@@ -170,7 +171,7 @@ def test_what_the_gate_misses_is_an_error_with_its_name(
 
 
 def test_a_tree_that_does_not_pass_ends_it_with_its_own_error(use_gate: UseGate) -> None:
-    drifted = replace(PASSED, exit_code=7, findings=(FINDING,), worst="counter", error="counters drifted")
+    drifted = dataclasses.replace(PASSED, exit_code=7, findings=(FINDING,), worst="counter", error="counters drifted")
     use_gate(lambda number, arguments: drifted)
     with pytest.raises(CountersDrifted, match="the tree does not pass as it is"):
         try_mutations(None)
@@ -178,12 +179,12 @@ def test_a_tree_that_does_not_pass_ends_it_with_its_own_error(use_gate: UseGate)
 
 def test_a_false_alarm_is_an_error_that_says_how_often(use_gate: UseGate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutations, "MUTATIONS", ())
-    caught = replace(
+    caught = dataclasses.replace(
         PASSED,
         exit_code=1,
         findings=(Finding(kind="regression", message="sync_free at 1024x1024: dit +5%, limit 3%, which e2e hides"),),
     )
-    alarm = replace(PASSED, exit_code=7, worst="counter", error="counters drifted (uploads)")
+    alarm = dataclasses.replace(PASSED, exit_code=7, worst="counter", error="counters drifted (uploads)")
     use_gate(lambda number, arguments: caught if arguments else alarm if number == 5 else PASSED)
     with pytest.raises(RunFailed, match=r"untouched copies do not pass: 1 of 20 \(counters drifted"):
         try_mutations(None)

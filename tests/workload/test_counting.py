@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -36,6 +36,6 @@ def test_an_explicit_synchronization_in_a_slot_is_counted(wait: Callable[[], obj
     request = Request(task="t2i", width=32, height=32, steps=2)
     with cheap_model(1) as model:
         inputs = request_inputs(request, model.config, None, request.seed)
-        marked = with_regions(replace(slots, denoise_loop=loop))
+        marked = with_regions(dataclasses.replace(slots, denoise_loop=loop))
         counts = count_stages(model, lambda copy: edit_subject(copy, inputs, marked))
     assert [site.kind for site in counts.sites].count("explicit_sync") == 1

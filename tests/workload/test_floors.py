@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
+from msgspec.structs import replace
 
 from bagel_perf.harness.measure import run_stages
 from bagel_perf.model.attention import Attention

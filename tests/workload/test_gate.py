@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from bagel_perf.schema.errors import EnvironmentUnfit, RunFailed
 from bagel_perf.schema.events import EnvironmentEvent, Event, RunEvent
 from bagel_perf.schema.plans import Plan
 from bagel_perf.schema.requests import Request
+from bagel_perf.schema.runs import CountedRun
 from bagel_perf.schema.sites import Site
 from bagel_perf.workload import bind
 from bagel_perf.workload.gate import NOT_FINITE, run_gate
@@ -46,7 +47,7 @@ def benchmark_kept() -> Iterator[None]:
 
 
 def runs_with(loop: DenoiseLoop, loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
-    monkeypatch.setitem(bind.RUNGS, "sync_free", replace(sync_free.SLOTS, denoise_loop=loop))
+    monkeypatch.setitem(bind.RUNGS, "sync_free", dataclasses.replace(sync_free.SLOTS, denoise_loop=loop))
     events: list[Event] = []
     run_gate(PLAN, loaded, events.append)
     return events
@@ -122,14 +123,14 @@ def test_latents_that_are_not_finite_are_counted(loaded: Loaded, monkeypatch: py
         latents_NC[:2, :3] = torch.nan
         return latents_NC
 
-    counted = next(each.run for each in runs_with(loop, loaded, monkeypatch) if isinstance(each, RunEvent))
+    counted, *_ = counted_runs(runs_with(loop, loaded, monkeypatch))
     dit = counted.measurement("dit")
     assert dit is not None and dit.counters is not None
     assert dit.counters[NOT_FINITE] == 6
 
 
 def test_finite_latents_have_no_such_counter(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = next(each.run for each in runs_with(denoise_loop, loaded, monkeypatch) if isinstance(each, RunEvent))
+    counted, *_ = counted_runs(runs_with(denoise_loop, loaded, monkeypatch))
     dit = counted.measurement("dit")
     assert dit is not None and dit.counters is not None and NOT_FINITE not in dit.counters
 
@@ -144,9 +145,13 @@ def test_counts_on_a_torch_that_nobody_tested_say_so(
     assert [note.partition(",")[0] for note in first.notes] == [f"torch {version} was not tested"] * (not is_tested)
 
 
+def counted_runs(events: list[Event]) -> list[CountedRun]:
+    return [each.run for each in events if isinstance(each, RunEvent) and isinstance(each.run, CountedRun)]
+
+
 def counts_of(events: list[Event], number: int) -> tuple[dict[str, int], list[Site]]:
     """Counters of DiT and sites of the counted run of a pass."""
-    run = next(each.run for each in events if isinstance(each, RunEvent) and each.run.round == number)
+    run = next(run for run in counted_runs(events) if run.round == number)
     dit = run.measurement("dit")
     assert dit is not None and dit.counters is not None
     return dit.counters, list(run.sites)
@@ -156,7 +161,7 @@ def test_each_request_runs_as_the_first_again_as_another_and_bare(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [each.run for each in runs_with(denoise_loop, loaded, monkeypatch) if isinstance(each, RunEvent)]
-    assert [(run.purpose, run.round, run.seed) for run in runs] == [
+    assert [(run.purpose, getattr(run, "round", None), run.seed) for run in runs] == [
         ("count", 0, 42),
         ("count", 1, 42),
         ("count", 2, 44),

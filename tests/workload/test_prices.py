@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from bagel_perf.harness.measure import Stage, Subject
 from bagel_perf.harness.syncs import SyncWatch

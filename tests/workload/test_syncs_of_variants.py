@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.harness.syncs.cost import measure_instrument, without_instrument
 from bagel_perf.schema.errors import EnvironmentUnfit
@@ -32,7 +33,7 @@ def make_plan(variant: str, side: int, budgets: dict[str, int] | None = None) ->
 def loaded() -> Iterator[Loaded]:
     """With 2 x 2 pixels a latent token, so that requests of 32 and 64 have the tokens of 256 and 512."""
     with cheap_model(num_layers=2, num_levels=1) as model:
-        yield replace(load(make_plan("baseline", 32), lambda *_: None), model=model)
+        yield dataclasses.replace(load(make_plan("baseline", 32), lambda *_: None), model=model)
 
 
 def watched(plan: Plan, loaded: Loaded) -> SyncReport:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -86,7 +86,7 @@ def test_a_denoise_loop_does_the_work_of_its_floor(model: Bagel, task: Task, int
 def test_a_shared_prefill_does_the_work_of_its_floor(model: Bagel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kernels_optimized.fused.contexts.MIN_SHARED_LATENTS", 1)
     inputs = inputs_of(model, "i2i")
-    longer = replace(inputs, prompt_ids=inputs.prompt_ids * 2)
+    longer = dataclasses.replace(inputs, prompt_ids=inputs.prompt_ids * 2)
 
     def products_of(each: RequestInputs) -> float:
         return counted(lambda: prefill(model, each.prompt_ids, each.picture, bind("fused")))[0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from bagel_perf.schema.trace_differences import TraceDifference
 from bagel_perf.schema.traces import RegionTime, TraceReport

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.findings import Findings
 from bagel_perf.schema.traces import Lanes, TraceReport

@@ -12,11 +12,11 @@ import tempfile
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from msgspec.structs import replace
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bagel_perf.analysis.traces.analyse import report_of

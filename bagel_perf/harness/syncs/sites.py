@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import CodeType
+
+from msgspec.structs import replace
 
 from bagel_perf.harness.syncs.expressions import Expressions
 from bagel_perf.harness.syncs.frames import Lines

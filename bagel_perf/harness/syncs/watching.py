@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import torch
+from msgspec.structs import replace
 
 from bagel_perf.harness import torch_lacks, torch_versions
 from bagel_perf.harness.nvtx_ranges import nvtx_ranges_as_regions

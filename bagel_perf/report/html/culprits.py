@@ -9,7 +9,7 @@ from bagel_perf.report.html.sites import place_text
 from bagel_perf.report.setup_rows import split_setup
 from bagel_perf.report.table import counted
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import CountedRun, runs_of
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.waits import HINTS
@@ -18,7 +18,8 @@ from bagel_perf.schema.waits import HINTS
 def culprit_lines(result: Result, reports: Sequence[SyncReport]) -> Iterator[str]:
     """Where the first variant waits most often at its largest resolution, and what lost its GPU most where profiled."""
     first = result.named[0]
-    runs = [run for run in result.runs if run.purpose == "count" and run.variant == first and split_setup(run.sites)[0]]
+    counts = runs_of(CountedRun, result.runs)
+    runs = [run for run in counts if run.variant == first and split_setup(run.sites)[0]]
     if runs:
         yield _most_frequent(runs[-1])
     for report in of_result(reports, result):
@@ -27,7 +28,7 @@ def culprit_lines(result: Result, reports: Sequence[SyncReport]) -> Iterator[str
             yield _most_costly(report, costly)
 
 
-def _most_frequent(run: Run) -> str:
+def _most_frequent(run: CountedRun) -> str:
     total = sum(site.count for site in run.sites)
     top = max(split_setup(run.sites)[0], key=lambda site: site.count)
     where = f"{run.variant} at {run.case}"

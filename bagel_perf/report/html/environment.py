@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -37,7 +36,7 @@ def environment_section(sources: Sequence[Source]) -> Section:
 
 def _environment_table(result: Result) -> Table:
     environment = result.environment
-    fields = [field.name for field in dataclasses.fields(environment) if field.name not in ("commit", "dirty")]
+    fields = [name for name in environment.__struct_fields__ if name not in ("commit", "dirty")]
     rows = [(UNITS.get(name, name.replace("_", " ")), _text(getattr(environment, name))) for name in fields]
     rows += [(UNITS.get(name, name), _text(value)) for name, value in result.subject.details.items()]
     rows += [

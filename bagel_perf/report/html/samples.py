@@ -12,7 +12,7 @@ from bagel_perf.report.html.content import Block, Fold, Plot, Section, TableBloc
 from bagel_perf.report.table import Column, Table, ms_text, stage_text
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import TimedRun, runs_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,14 +34,14 @@ def samples_section(result: Result) -> Section:
 
 def _blocks(result: Result) -> Iterator[Block]:
     for index, case in enumerate(result.cases):
-        own = [run for run in result.runs if run.purpose == "timed" and run.case == case]
+        own = [run for run in runs_of(TimedRun, result.runs) if run.case == case]
         if own:
             yield _plot(result, f"samples{index}", case, own)
             title = f"Latency of each round at {case}"
             yield Fold(summary=title, blocks=(TableBlock(table=_table(result, title, own)),))
 
 
-def _plot(result: Result, key: str, case: str, own: list[Run]) -> Plot:
+def _plot(result: Result, key: str, case: str, own: list[TimedRun]) -> Plot:
     readings = [(name, read) for name, read in READINGS if any(_reading(run, read) is not None for run in own)]
     gone = {(each.round, each.variant) for each in result.dropped if each.case == case}
 
@@ -67,7 +67,7 @@ def _plot(result: Result, key: str, case: str, own: list[Run]) -> Plot:
     return Plot(svg=drawing, label=label, caption=f"{label}; {'; '.join(parts)}.")
 
 
-def _paint_stage(axes: Axes, result: Result, own: list[Run], stage: str, gone: set[tuple[int, str]]) -> None:
+def _paint_stage(axes: Axes, result: Result, own: list[TimedRun], stage: str, gone: set[tuple[int, str]]) -> None:
     for index, variant in enumerate(result.named):
         style = svg.style_of(index)
         runs = [run for run in own if run.variant == variant]
@@ -93,13 +93,13 @@ def _paint_stage(axes: Axes, result: Result, own: list[Run], stage: str, gone: s
 
 
 def _paint_reading(
-    axes: Axes, result: Result, own: list[Run], name: str, read: Callable[[Conditions], float | None]
+    axes: Axes, result: Result, own: list[TimedRun], name: str, read: Callable[[Conditions], float | None]
 ) -> None:
     for index, variant in enumerate(result.named):
         points = [
             (run.round + 1, value)
             for run in own
-            if run.variant == variant and run.round is not None and (value := _reading(run, read)) is not None
+            if run.variant == variant and (value := _reading(run, read)) is not None
         ]
         if points:
             axes.plot(*zip(*thinned(points), strict=True), markersize=4, linestyle="none", **svg.style_of(index))
@@ -107,19 +107,19 @@ def _paint_reading(
     axes.grid(axis="y")
 
 
-def _reading(run: Run, read: Callable[[Conditions], float | None]) -> float | None:
+def _reading(run: TimedRun, read: Callable[[Conditions], float | None]) -> float | None:
     value = None if run.conditions is None else read(run.conditions)
     return value if svg.is_plain(value) else None
 
 
-def _table(result: Result, title: str, own: list[Run]) -> Table:
+def _table(result: Result, title: str, own: list[TimedRun]) -> Table:
     """A row for each round and stage, a column for each variant."""
     series = {
         (stage, variant): latency_by_round([run for run in own if run.variant == variant], stage)
         for stage in result.timed_stages
         for variant in result.named
     }
-    rounds = sorted({run.round for run in own if run.round is not None})
+    rounds = sorted({run.round for run in own})
     rows = [
         (str(each + 1), stage_text(stage), *(ms_text(series[stage, name].get(each)) for name in result.named))
         for stage in result.timed_stages

@@ -11,6 +11,7 @@ from bagel_perf.report.html.profiled import size_of, variant_of
 from bagel_perf.report.setup_rows import setup_details, setup_text, split_setup
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
 from bagel_perf.schema.results import Result
+from bagel_perf.schema.runs import CountedRun, runs_of
 from bagel_perf.schema.sites import Site
 from bagel_perf.schema.syncs import SyncReport
 from bagel_perf.schema.waits import HINTS
@@ -65,8 +66,8 @@ def _profiled(reports: Sequence[SyncReport]) -> Iterator[Waiting]:
 
 
 def _counted(result: Result) -> Iterator[Waiting]:
-    for run in result.runs:
-        if run.purpose == "count" and run.sites and run.variant in result.named:
+    for run in runs_of(CountedRun, result.runs):
+        if run.sites and run.variant in result.named:
             yield Waiting(
                 variant=run.variant,
                 size=run.case,

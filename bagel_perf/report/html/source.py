@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import functools
 import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from bagel_perf.analysis.plausible import check_result
 from bagel_perf.analysis.reading import load_checked
@@ -101,16 +102,10 @@ def _cleaned_field(value: Any) -> Any:
     if isinstance(value, dict):
         found = {_cleaned_field(key): _cleaned_field(each) for key, each in value.items()}
         return value if found == value else found
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+    if not isinstance(value, msgspec.Struct):
         return value
-    fields = {name: getattr(value, name) for name in _names(type(value))}
-    new = {name: changed for name, old in fields.items() if (changed := _cleaned_field(old)) is not old}
-    return dataclasses.replace(value, **new) if new else value
-
-
-@functools.cache
-def _names(record: Hashable) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cast(Any, record)) if field.init)
+    new = {name: changed for name, old in asdict(value).items() if (changed := _cleaned_field(old)) is not old}
+    return replace(value, **new) if new else value
 
 
 def cleaned(value: Any, max_text: int = MAX_TEXT) -> Any:

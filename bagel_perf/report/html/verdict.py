@@ -12,6 +12,7 @@ from bagel_perf.report.html.culprits import culprit_lines
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import counted
 from bagel_perf.schema.results import Delta, IdentityCheck, Result
+from bagel_perf.schema.runs import CountedRun, TimedRun, runs_of
 from bagel_perf.schema.syncs import SyncReport
 
 
@@ -124,9 +125,10 @@ def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[st
         yield f"Noise floor: {result.named[0]} was not timed against itself, as in files from before 2026-11-27."
     if any(delta.ci_pct is None for delta in deltas):
         yield f"Intervals: some changes have fewer than {MIN_PROCESSES} processes."
-    if not any(each.conditions is not None and each.conditions.num_samples for each in result.runs):
+    readings = [run.conditions for run in runs_of(TimedRun, result.runs)]
+    if not any(each is not None and each.num_samples for each in readings):
         yield "Clocks, temperature and power of a GPU were not recorded, so a slowdown by heat cannot be ruled out."
-    if not any(run.sites for run in result.runs) and any(cell.host_syncs for cell in result.cells):
+    if not any(run.sites for run in runs_of(CountedRun, result.runs)) and any(cell.host_syncs for cell in result.cells):
         yield "Source lines of the host syncs are not in the result."
     if result.ceilings is None:
         yield "Floors: the rates that the device can reach were not measured."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.against import difference
 from bagel_perf.analysis.traces.analyse import analyse
@@ -64,10 +64,10 @@ def test_kernels_are_not_gone_where_no_work_was_recorded() -> None:
 
 def test_kernels_of_unlike_devices_are_not_compared_and_waits_are() -> None:
     before = report_of(two_steps())
-    device = dataclasses.replace(before.devices[0], name="Other GPU")
-    kernels = (dataclasses.replace(before.kernels[0], name="Cijk_Ailk"),)
-    fewer = tuple(dataclasses.replace(site, count=site.count + 1) for site in before.sites)
-    after = dataclasses.replace(before, devices=(device,), kernels=kernels, sites=fewer)
+    device = replace(before.devices[0], name="Other GPU")
+    kernels = (replace(before.kernels[0], name="Cijk_Ailk"),)
+    fewer = tuple(replace(site, count=site.count + 1) for site in before.sites)
+    after = replace(before, devices=(device,), kernels=kernels, sites=fewer)
     found = difference(after, before)
     assert {(row.change, row.name, row.count_before, row.count_after) for row in found.kernels} == {
         ("unknown", "gemm", 6, None),
@@ -79,28 +79,28 @@ def test_kernels_of_unlike_devices_are_not_compared_and_waits_are() -> None:
 
 def test_a_device_without_a_name_may_be_the_same() -> None:
     before = report_of(two_steps())
-    after = dataclasses.replace(before, devices=(dataclasses.replace(before.devices[0], name=""),), kernels=())
+    after = replace(before, devices=(replace(before.devices[0], name=""),), kernels=())
     assert {row.change for row in difference(after, before).kernels} == {"gone"}
 
 
 def test_idle_time_is_compared_by_cause() -> None:
     before = report_of(two_steps())
     causes = {**before.idle_by_cause_ms, "data_loader": 1.0}
-    after = dataclasses.replace(before, idle_by_cause_ms=causes)
+    after = replace(before, idle_by_cause_ms=causes)
     found = difference(after, before)
     assert (found.idle_by_cause[0].name, found.idle_by_cause[0].before, found.idle_by_cause[0].after) == (
         "data_loader", 0.0, 1.0,
     )  # fmt: skip
     assert {each.name for each in found.idle_by_cause} == {name for name, ms in causes.items() if ms}
     assert "data loader (ms)" in shown(found)
-    unknown = difference(dataclasses.replace(before, gpu_idle_ms=None, idle_by_cause_ms={}), before)
+    unknown = difference(replace(before, gpu_idle_ms=None, idle_by_cause_ms={}), before)
     assert {each.after for each in unknown.idle_by_cause} == {None}
 
 
 def test_a_difference_survives_the_json_and_older_ones_are_read() -> None:
     found = difference(without_calls(), report_of(two_steps()))
-    report = dataclasses.replace(report_of(two_steps()), difference=found)
+    report = replace(report_of(two_steps()), difference=found)
     assert TraceReport.from_json(report.to_json()).difference == found
     data = report.to_json()
     del data["difference"]["idle_by_cause"]
-    assert TraceReport.from_json(data).difference == dataclasses.replace(found, idle_by_cause=())
+    assert TraceReport.from_json(data).difference == replace(found, idle_by_cause=())

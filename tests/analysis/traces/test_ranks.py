@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.ranks import compare_ranks, rank_of, ranked
@@ -20,7 +20,7 @@ from trace_stories import trace_of
 def report_of(scene: Scene, file: str = "a.json", rank: str | None = None) -> TraceReport:
     report = analyse(trace_of(scene))
     versions = report.source.versions | ({} if rank is None else {"rank": rank})
-    return dataclasses.replace(report, source=dataclasses.replace(report.source, file=file, versions=versions))
+    return replace(report, source=replace(report.source, file=file, versions=versions))
 
 
 def compared(scenes: list[Scene]) -> RanksReport:
@@ -123,7 +123,7 @@ def test_two_traces_of_one_rank_are_refused() -> None:
 
 
 def test_a_warning_stands_once_with_the_ranks_that_it_is_of() -> None:
-    reports = {rank: dataclasses.replace(report_of(two_steps()), warnings=("odd",)) for rank in range(2)}
+    reports = {rank: replace(report_of(two_steps()), warnings=("odd",)) for rank in range(2)}
     assert compare_ranks(reports).warnings == ("all ranks: odd",)
     reports[2] = report_of(two_steps())
     assert compare_ranks(reports).warnings == ("rank 0, 1: odd",)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.shortening import MAX_STEPS, shortened
@@ -80,7 +79,7 @@ def test_without_steps_there_are_none() -> None:
 
 def test_of_too_many_steps_the_first_are_listed_with_a_note() -> None:
     report = report_of(with_collectives())
-    many = dataclasses.replace(report, steps=report.steps[:1] * (MAX_STEPS + 1))
+    many = replace(report, steps=report.steps[:1] * (MAX_STEPS + 1))
     cut = shortened(many)
     assert len(cut.steps) == MAX_STEPS
     assert f"of {MAX_STEPS + 1} steps the first {MAX_STEPS} are listed" in cut.notes

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.against import difference
 from bagel_perf.analysis.traces.analyse import analyse
@@ -91,10 +90,10 @@ def test_regions_are_listed_by_change_of_lost_time_with_those_that_are_missing()
 
 def test_unlike_recordings_are_noted() -> None:
     before, after = report_of(two_steps()), report_of(two_steps())
-    region = dataclasses.replace(after.regions[0], calls=3)
-    source = dataclasses.replace(after.source, versions={**after.source.versions, "cupti_version": "9"})
-    device = dataclasses.replace(after.devices[0], name="Other GPU")
-    after = dataclasses.replace(after, regions=(region, *after.regions[1:]), source=source, devices=(device,))
+    region = replace(after.regions[0], calls=3)
+    source = replace(after.source, versions={**after.source.versions, "cupti_version": "9"})
+    device = replace(after.devices[0], name="Other GPU")
+    after = replace(after, regions=(region, *after.regions[1:]), source=source, devices=(device,))
     notes = " ".join(difference(after, before).notes)
     assert "ProfilerStep 2 to 3" in notes
     assert "cupti_version" in notes
@@ -116,7 +115,7 @@ def test_places_that_are_no_longer_listed_are_not_gone() -> None:
 
 def test_a_large_difference_is_cut_with_a_note() -> None:
     report = report_of(requests(MAX_SITES + 5))
-    report = shortened(dataclasses.replace(report, difference=difference(report, report_of(two_steps()))))
+    report = shortened(replace(report, difference=difference(report, report_of(two_steps()))))
     assert report.difference is not None
     assert len(report.difference.syncs) == MAX_SITES
     assert any("places that wait the first" in note for note in report.difference.notes)

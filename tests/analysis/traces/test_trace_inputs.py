@@ -14,11 +14,11 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces import unpacking
 from bagel_perf.analysis.traces.analyse import analyse

@@ -6,12 +6,12 @@ import gzip
 import json
 import random
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces import kineto_stream
 from bagel_perf.analysis.traces.analyse import analyse

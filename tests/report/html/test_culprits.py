@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.report.html.culprits import culprit_lines
 from bagel_perf.report.html.inputs import read_inputs
@@ -41,16 +41,16 @@ def test_of_its_profiled_run_the_most_costly_one_is(reports: tuple[SyncReport, .
 
 
 def test_a_profile_that_is_not_of_the_result_blames_nobody(reports: tuple[SyncReport, ...]) -> None:
-    foreign = [dataclasses.replace(reports[1], subject="baseline at 512x512")]
+    foreign = [replace(reports[1], subject="baseline at 512x512")]
     assert len(list(culprit_lines(RESULT, foreign))) == 1
-    other = dataclasses.replace(RESULT, environment=dataclasses.replace(RESULT.environment, device_name="NVIDIA H100"))
+    other = replace(RESULT, environment=replace(RESULT.environment, device_name="NVIDIA H100"))
     assert len(list(culprit_lines(other, reports))) == 1
 
 
 def test_a_run_that_lost_nothing_is_not_blamed(reports: tuple[SyncReport, ...]) -> None:
-    sites = tuple(dataclasses.replace(site, lost_gpu_ms=None) for site in reports[1].sites)
-    assert len(list(culprit_lines(RESULT, [dataclasses.replace(reports[1], sites=sites)]))) == 1
-    assert len(list(culprit_lines(RESULT, [dataclasses.replace(reports[1], sites=(), host_syncs=0)]))) == 1
+    sites = tuple(replace(site, lost_gpu_ms=None) for site in reports[1].sites)
+    assert len(list(culprit_lines(RESULT, [replace(reports[1], sites=sites)]))) == 1
+    assert len(list(culprit_lines(RESULT, [replace(reports[1], sites=(), host_syncs=0)]))) == 1
 
 
 def test_without_sites_nobody_is_blamed() -> None:

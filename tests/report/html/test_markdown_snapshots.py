@@ -9,10 +9,10 @@ import os
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.cli import main
 from bagel_perf.report.html.page import build_page, gate_page

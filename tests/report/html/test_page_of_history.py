@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.report.html.content import Fold, Section, TableBlock
 from bagel_perf.report.html.page import build_page
@@ -52,7 +53,7 @@ def test_another_make_of_the_subject_is_named_beside_it() -> None:
     first, second = source(-5, 1), source(-9, 2)
     subject = first.result.subject
     tiny = replace(first.result, subject=replace(subject, details={**subject.details, "preset": "tiny"}))
-    sources = replace(first, result=tiny), second
+    sources = dataclasses.replace(first, result=tiny), second
     assert notes(*sources) == ["first", "changed, environment differs"]
     found = section(sources, "environment").blocks[-1]
     assert isinstance(found, TableBlock)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from bagel_perf.report.html.page import build_page, data_text, page_html
 from bagel_perf.report.html.page_markdown import page_markdown

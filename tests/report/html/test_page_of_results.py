@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.reading import load_checked
 from bagel_perf.report.html.content import Bullets, Fold, Page, Plot, TableBlock, Text

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.plausible import check_result, contradictions
 from bagel_perf.analysis.traces.analyse import analyse
@@ -35,7 +34,7 @@ def watched() -> SyncReport:
     """A committed report of syncs, with the profile of a committed trace."""
     trace = analyse(read_trace(REPORTS / "syncs-h100" / "pr3987_t2i.json.gz"))
     data = json.loads((REPORTS / "syncs-h100" / "pr3987-256.json").read_text(encoding="utf-8"))
-    return dataclasses.replace(SyncReport.from_json(data), profile=trace)
+    return replace(SyncReport.from_json(data), profile=trace)
 
 
 def written(path: Path, edit: Edit = lambda data: None) -> Path:
@@ -85,7 +84,7 @@ def test_whatever_compare_ends_in_is_plausible(result: Result) -> None:
         (setting("cells.0.latency_ms.2", None), "cells[0].latency_ms[2] cannot be shown (null)"),
         (setting("cells.0.latency_ms.2", -1.0), "cells[0] has a latency that is not positive"),
         (setting("cells.0.median_ms", 0.0), "cells[0] has a latency that is not positive"),
-        (setting("cells.0.median_ms", 10**400), "too large"),
+        (setting("cells.0.median_ms", 10**400), "number out of range"),
         (setting("cells.0.peak_bytes", 10**400), "cells[0].peak_bytes cannot be shown (1000"),
         (setting("cells.0.syncs_by_slot.route_experts", 10**400), "cells[0].syncs_by_slot.route_experts cannot be"),
         (setting("cells.0.case", "512x512"), "cells[0].case is none of the cases: 512x512"),

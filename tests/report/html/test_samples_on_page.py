@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from bagel_perf.report.html.content import Fold, Plot, TableBlock
 from bagel_perf.report.html.culprits import culprit_lines
@@ -10,14 +10,14 @@ from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import TOP, sites_section
 from bagel_perf.schema.conditions import Conditions
 from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run
+from bagel_perf.schema.runs import CountedRun, Run, TimedRun
 from bagel_perf.schema.sites import Site
 from gated_results import make_result
 
 
 def heated(run: Run) -> Run:
     """Timed runs with readings; the second round of a candidate throttles."""
-    if run.purpose != "timed":
+    if not isinstance(run, TimedRun):
         return run
     hot = run.round == 1 and run.variant != "baseline"
     reasons = ("hw_thermal_slowdown",) if hot else ()
@@ -80,7 +80,7 @@ def test_the_set_up_is_one_row_and_is_blamed_by_nobody() -> None:
     result = with_sites(TOP + 2)
     runs = []
     for run in result.runs:
-        if run.sites:
+        if isinstance(run, CountedRun):
             setup = replace(run.sites[0], file="load.py", count=9000, is_setup=True)
             run = replace(run, sites=(setup, replace(setup, line=99, count=1), *run.sites))
         runs.append(run)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import json
 import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.analyse import analyse
 from bagel_perf.analysis.traces.reading import read_trace
@@ -36,7 +36,7 @@ def watched() -> SyncReport:
     """A committed report of syncs, with the profile of a committed trace."""
     trace = analyse(read_trace(REPORTS / "syncs-h100" / "pr3987_t2i.json.gz"))
     data = json.loads((REPORTS / "syncs-h100" / "pr3987-256.json").read_text(encoding="utf-8"))
-    return dataclasses.replace(SyncReport.from_json(data), profile=trace)
+    return replace(SyncReport.from_json(data), profile=trace)
 
 
 def lanes(*waits: tuple[float, float, str]) -> Lanes:
@@ -86,7 +86,7 @@ def test_a_gzipped_profile_is_read(watched: SyncReport, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_what_profiling_costs_stands_before_the_drawings(watched: SyncReport) -> None:
     cost = Instrument(wait_us=60, call_us=15, plain_wait_us=9, plain_wall_ms=1310, watched_wall_ms=4014)
-    text = str(timeline_section(load(RESULT), [dataclasses.replace(watched, instrument=cost)]))
+    text = str(timeline_section(load(RESULT), [replace(watched, instrument=cost)]))
     assert "4014 ms profiled, 1310 ms without" in text
 
 
@@ -99,9 +99,7 @@ def test_a_wait_of_a_microsecond_is_drawn_and_named() -> None:
 def test_a_merged_segment_is_as_high_as_it_is_full() -> None:
     def height(share: float | None) -> float:
         """Of the only bar, in points."""
-        whole = dataclasses.replace(
-            lanes(), cpu=(), gpu=((12, 14, ""),), shares={} if share is None else {"gpu": (share,)}
-        )
+        whole = replace(lanes(), cpu=(), gpu=((12, 14, ""),), shares={} if share is None else {"gpu": (share,)})
         drawn = timeline_svg("t", [Strip(variant="baseline", lanes=whole)])
         bars = re.findall(r'd="M[\d.]+ ([\d.]+)H[\d.]+V([\d.]+)H[\d.]+z" [^>]*style="fill: var\(--s2\)', drawn)
         return max(float(low) - float(high) for low, high in bars)
@@ -118,11 +116,11 @@ def test_a_wait_names_its_line_to_the_pointer() -> None:
 
 
 def test_the_line_of_a_wait_comes_with_what_all_waits_there_took(watched: SyncReport) -> None:
-    site = dataclasses.replace(watched.sites[0], file="m.py", line=7, expressions=("x.item()",), blocked_ms=1.25)
-    step = dataclasses.replace(lanes((12.0, 12.5, "scalar_read"), (14.0, 14.5, "scalar_read")), places=(0, -1))
+    site = replace(watched.sites[0], file="m.py", line=7, expressions=("x.item()",), blocked_ms=1.25)
+    step = replace(lanes((12.0, 12.5, "scalar_read"), (14.0, 14.5, "scalar_read")), places=(0, -1))
     assert watched.profile is not None
-    profile = dataclasses.replace(watched.profile, lanes=(step,))
-    report = dataclasses.replace(watched, sites=(site, *watched.sites[1:]), profile=profile)
+    profile = replace(watched.profile, lanes=(step,))
+    report = replace(watched, sites=(site, *watched.sites[1:]), profile=profile)
     section = str(timeline_section(load(RESULT), [report]))
     assert f"m.py:7 x.item(); {site.count} times in the whole run, host blocked 1.2 ms" in section
     assert "The pointer on a wait shows its line" in section
@@ -131,14 +129,14 @@ def test_the_line_of_a_wait_comes_with_what_all_waits_there_took(watched: SyncRe
 
 def test_runs_stand_by_resolution_and_as_the_result_has_its_variants(watched: SyncReport) -> None:
     names = ["sync_free at 1024x1024", "python x.py", "sync_free at 256x256", "baseline at 256x256", "new at 256x256"]
-    reports = [dataclasses.replace(watched, subject=name) for name in names]
+    reports = [replace(watched, subject=name) for name in names]
     found = [report.subject for report in ordered(reports, load(RESULT))]
     assert found == [names[3], names[2], names[4], names[0], names[1]]
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_each_resolution_has_its_own_time_axis(watched: SyncReport) -> None:
-    reports = [dataclasses.replace(watched, subject=f"pr3987 at {size}") for size in ("256x256", "1024x1024")]
+    reports = [replace(watched, subject=f"pr3987 at {size}") for size in ("256x256", "1024x1024")]
     blocks = timeline_section(load(RESULT), reports).blocks
     headings = [block.text for block in blocks if isinstance(block, Heading)]
     assert "One denoise step at 256x256" in headings and "One denoise step at 1024x1024" in headings
@@ -148,7 +146,7 @@ def test_each_resolution_has_its_own_time_axis(watched: SyncReport) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_what_was_not_profiled_or_is_not_of_the_result_is_said(watched: SyncReport) -> None:
     subjects = ("sync_free at 256x256", "zork at 256x256", "baseline at 1024x1024")
-    reports = [dataclasses.replace(watched, subject=name) for name in subjects]
+    reports = [replace(watched, subject=name) for name in subjects]
     texts = str(timeline_section(load(RESULT), reports))
     assert "Not of this result: zork at 256x256, baseline at 1024x1024." in texts
     assert "Not profiled: baseline at 256x256, captured at 256x256, fused at 256x256, pr3987 at 256x256." in texts
@@ -159,16 +157,16 @@ def test_what_was_not_profiled_or_is_not_of_the_result_is_said(watched: SyncRepo
 def test_merged_bars_that_do_not_say_how_full_they_are_are_left_out(watched: SyncReport) -> None:
     assert watched.profile is not None
     many = tuple((10 + i / 100, 10 + i / 100 + 0.005, "") for i in range(MAX_SEGMENTS))
-    step = dataclasses.replace(lanes(), gpu=many)
+    step = replace(lanes(), gpu=many)
     for shares, said in (({}, True), ({"gpu": (1.0,) * MAX_SEGMENTS}, False)):
-        profile = dataclasses.replace(watched.profile, lanes=(dataclasses.replace(step, shares=shares),))
-        section = timeline_section(load(RESULT), [dataclasses.replace(watched, profile=profile)])
+        profile = replace(watched.profile, lanes=(replace(step, shares=shares),))
+        section = timeline_section(load(RESULT), [replace(watched, profile=profile)])
         assert ("lanes of many merged bars whose profile does not say how full they are" in str(section)) is said
 
 
 def test_a_profile_without_a_timeline_is_said_to_have_none(watched: SyncReport) -> None:
     assert watched.profile is not None
-    empty = dataclasses.replace(watched, profile=dataclasses.replace(watched.profile, lanes=()))
+    empty = replace(watched, profile=replace(watched.profile, lanes=()))
     assert f"Given, and without a timeline: {watched.subject}; record it anew." in str(
         timeline_section(load(RESULT), [empty])
     )
@@ -178,13 +176,13 @@ def test_lanes_that_were_merged_are_known_by_their_number(watched: SyncReport) -
     assert watched.profile is not None
     merged = next(each for each in watched.profile.lanes if len(each.gpu) == MAX_SEGMENTS)
     assert is_drawn_whole(merged)
-    assert not is_drawn_whole(dataclasses.replace(merged, shares={}))
+    assert not is_drawn_whole(replace(merged, shares={}))
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_lines_have_the_times_of_a_profile_where_there_is_one(watched: SyncReport) -> None:
     result = load(REPORTS / "2026-11-27_h200_f8d4ee8" / "result.json")
-    section = sites_section(result, [dataclasses.replace(watched, subject="pr3987 at 256x256")])
+    section = sites_section(result, [replace(watched, subject="pr3987 at 256x256")])
     found = [block for each in section.blocks for block in getattr(each, "blocks", (each,))]
     timed = {
         block.table.title: "lost (ms)" in {column.header for column in block.table.columns}

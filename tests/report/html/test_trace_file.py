@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import json
 from typing import Any
+
+from msgspec.structs import replace
 
 from bagel_perf.report.html.timeline_plot import Strip
 from bagel_perf.report.html.trace_file import VIEWERS, trace_bytes, trace_links
@@ -48,14 +49,14 @@ def test_segments_are_complete_events_in_microseconds_from_the_begin_of_the_call
 
 
 def test_what_was_merged_says_how_full_it_is() -> None:
-    lanes = dataclasses.replace(LANES, shares={"gpu": (0.25,)})
+    lanes = replace(LANES, shares={"gpu": (0.25,)})
     data = json.loads(gzip.decompress(trace_bytes({"One step": [Strip(variant="a", lanes=lanes)]})))
     notes = [event["args"] for event in data["traceEvents"] if event["ph"] == "X" and "args" in event]
     assert notes == [{"merged, filled to": "25.0%"}]
 
 
 def test_a_bar_that_is_drawn_higher_to_be_seen_tells_its_own_share() -> None:
-    lanes = dataclasses.replace(LANES, shares={"gpu": (0.001,)})
+    lanes = replace(LANES, shares={"gpu": (0.001,)})
     data = json.loads(gzip.decompress(trace_bytes({"One step": [Strip(variant="a", lanes=lanes)]})))
     assert [event["args"] for event in data["traceEvents"] if event["ph"] == "X" and "args" in event] == [
         {"merged, filled to": "0.1%"}

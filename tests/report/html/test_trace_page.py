@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bagel_perf.analysis.traces.against import difference
 from bagel_perf.analysis.traces.analyse import analyse
@@ -67,7 +67,7 @@ def test_a_page_of_any_recorded_trace_runs_nothing_and_loads_nothing(recorded: T
 
 @pytest.mark.usefixtures("undrawn")
 def test_warnings_stand_before_any_figure() -> None:
-    report = dataclasses.replace(report_of(two_steps()), warnings=("rows were lost",))
+    report = replace(report_of(two_steps()), warnings=("rows were lost",))
     first, second, *_ = trace_page(report).sections[0].blocks
     assert isinstance(first, Text) and first.text == "WARNING: rows were lost"
     assert isinstance(second, Text) and second.text == answer(report)
@@ -80,8 +80,8 @@ def test_the_answer_is_one_sentence_with_shares_and_the_culprit() -> None:
         r"\(6\.\d\d ms, 2\.94 of it: traces\.py\(14\): loop > randn: aten::randn > aten::normal_\)\.",
         answer(report),
     )
-    assert answer(dataclasses.replace(report, gpu_idle_ms=None)).endswith("; how long idle is unknown.")
-    assert answer(dataclasses.replace(report, gpu_busy_ms=None)) == "The trace does not tell what the GPU did."
+    assert answer(replace(report, gpu_idle_ms=None)).endswith("; how long idle is unknown.")
+    assert answer(replace(report, gpu_busy_ms=None)) == "The trace does not tell what the GPU did."
 
 
 def test_what_is_unknown_is_said_in_words() -> None:
@@ -107,9 +107,7 @@ def test_causes_and_queue_are_drawn_and_the_timeline_has_the_whole_window_first(
 @pytest.mark.usefixtures("undrawn")
 def test_a_long_table_is_folded_after_its_first_rows() -> None:
     report = report_of(two_steps())
-    many = dataclasses.replace(
-        report, kernels=tuple(dataclasses.replace(report.kernels[0], name=f"k{i}") for i in range(50))
-    )
+    many = replace(report, kernels=tuple(replace(report.kernels[0], name=f"k{i}") for i in range(50)))
     kernels = next(section for section in trace_page(many).sections if section.anchor == "kernels")
     shown = [block.table for block in kernels.blocks if isinstance(block, TableBlock)]
     (rest,) = [block for block in kernels.blocks if isinstance(block, Fold)]
@@ -123,7 +121,7 @@ def test_a_long_table_is_folded_after_its_first_rows() -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_differences_stand_after_the_answer() -> None:
     report = report_of(two_steps())
-    changed = dataclasses.replace(report, difference=difference(report, report))
+    changed = replace(report, difference=difference(report, report))
     assert [section.anchor for section in trace_page(changed).sections][:2] == ["answer", "changes"]
 
 
