@@ -57,11 +57,16 @@ def _spoiled(hint: Any, value: Any, spoil: Callable[[str], str]) -> Any:
     if isinstance(value, msgspec.Struct):
         changed = {
             field.name: _spoiled(field.type, getattr(value, field.name), spoil)
-            for field in msgspec.structs.fields(value)
+            for field in _fields(type(value))
             if field.name not in KEPT
         }
         return replace(value, **changed)
     return value
+
+
+@functools.cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(kind)
 
 
 def _of_union(hint: Any, value: Any, spoil: Callable[[str], str]) -> Any:
