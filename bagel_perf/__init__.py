@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bagel_perf.api import Comparison, compare, load, open_simulated_device, read_trace
-    from bagel_perf.harness.regions import region
-    from bagel_perf.harness.syncs import SyncBudgetExceeded, allow_sync, watch_host_syncs
+    from bagel_perf.syncs import SyncBudgetExceeded, allow_sync, watch_host_syncs
+    from bagel_perf.syncs.regions import region
 
 __all__ = [
     "Comparison",
@@ -37,10 +37,10 @@ _HOME = {
     "load": "bagel_perf.api",
     "open_simulated_device": "bagel_perf.api",
     "read_trace": "bagel_perf.api",
-    "region": "bagel_perf.harness.regions",
-    "SyncBudgetExceeded": "bagel_perf.harness.syncs",
-    "allow_sync": "bagel_perf.harness.syncs",
-    "watch_host_syncs": "bagel_perf.harness.syncs",
+    "region": "bagel_perf.syncs.regions",
+    "SyncBudgetExceeded": "bagel_perf.syncs",
+    "allow_sync": "bagel_perf.syncs",
+    "watch_host_syncs": "bagel_perf.syncs",
 }
 
 
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
         return version("bagel-perf")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOME[name].startswith("bagel_perf.harness"):
+    if _HOME[name].startswith("bagel_perf.syncs"):
         from bagel_perf.pythons import require_torch
 
         require_torch()

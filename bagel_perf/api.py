@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.reading import load_checked
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.reading import read_trace as open_trace
+from bagel_perf.commands.common import requests_of
 from bagel_perf.commands.measuring import Measuring, measured
-from bagel_perf.commands.sizes import requests_of
 from bagel_perf.launch import check_pythons
 from bagel_perf.pythons import require_torch
 from bagel_perf.recorder import Recorder, make_image_dir
+from bagel_perf.records.bagel import parse_variants
+from bagel_perf.records.errors import RunFailed, UsageError
+from bagel_perf.records.plans import DEVICES, MIN_VARIANTS, Plan, one_of
+from bagel_perf.records.results import Result, result_file
+from bagel_perf.records.targets import Target, parse_targets
+from bagel_perf.records.traces import TraceReport
 from bagel_perf.report.tables import result_tables
 from bagel_perf.report.text import print_result
-from bagel_perf.schema.errors import RunFailed, UsageError
-from bagel_perf.schema.plans import DEVICES, MIN_VARIANTS, Plan, one_of
-from bagel_perf.schema.results import Result, result_file
-from bagel_perf.schema.targets import Target, parse_targets
-from bagel_perf.schema.traces import TraceReport
-from bagel_perf.schema.variants import parse_variants
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace as open_trace
+from bagel_perf.verdicts.reading import load_checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,19 +92,19 @@ class Comparison:
 
     def plot_deltas(self, axes: Axes | None = None) -> Axes:
         """Draws each change with its interval, and gives the axes; new ones where none are given."""
-        from bagel_perf.plots import plot_deltas
+        from bagel_perf.frames import plot_deltas
 
         return plot_deltas(self.result, axes)
 
     def plot_samples(self, axes: Axes | None = None) -> Axes:
         """Draws the latency of the whole in each round, and gives the axes; new ones where none are given."""
-        from bagel_perf.plots import plot_samples
+        from bagel_perf.frames import plot_samples
 
         return plot_samples(self.result, axes)
 
     def plot_host_syncs(self, axes: Axes | None = None) -> Axes:
         """Draws the host syncs of each stage and variant, and gives the axes; new ones where none are given."""
-        from bagel_perf.plots import plot_host_syncs
+        from bagel_perf.frames import plot_host_syncs
 
         return plot_host_syncs(self.result, axes)
 
@@ -116,7 +116,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Gives the tables for a notebook."""
-        from bagel_perf.report.notebook import tables_html
+        from bagel_perf.report.text import tables_html
 
         return tables_html(result_tables(self.result), self.result)
 
@@ -143,7 +143,7 @@ class OpenDevice:
     def __init__(self) -> None:
         """Opens it; RuntimeError where another one is open in this process, EnvironmentUnfit without torch."""
         require_torch()
-        from bagel_perf.harness.simulated import SimulatedCuda
+        from bagel_perf.simulated import SimulatedCuda
 
         self._stack = ExitStack()
         self.device = self._stack.enter_context(SimulatedCuda())
@@ -260,12 +260,12 @@ def _module(
 
 def _measure_here(plan: Plan, module: ModuleType, recorder: Recorder, view: Callable[[Any], None]) -> None:
     """Measures functions in this process, which has imported torch for them already."""
-    from bagel_perf.harness.gpu_lock import gpu_lock
+    from bagel_perf.measure.compare import run_compare
+    from bagel_perf.measure.environment import resolve_device
+    from bagel_perf.measure.gpu_lock import gpu_lock
+    from bagel_perf.measure.session import Turns
+    from bagel_perf.subjects.file_bench import FileBench
     from bagel_perf.subjects.files import UserFile
-    from bagel_perf.workload.compare import run_compare
-    from bagel_perf.workload.devices import resolve_device
-    from bagel_perf.workload.files import FileBench
-    from bagel_perf.workload.turns import Turns
 
     def emit(event: Any) -> None:
         recorder.on_event(event)

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import IO
 
 from bagel_perf.pythons import module_command, python_of, require_torch
-from bagel_perf.schema.errors import RunFailed, UsageError
-from bagel_perf.schema.events import DoneEvent, ErrorEvent, Event, WarningEvent, parse_event
-from bagel_perf.schema.plans import Plan
+from bagel_perf.records.errors import RunFailed, UsageError
+from bagel_perf.records.events import DoneEvent, ErrorEvent, Event, WarningEvent, parse_event
+from bagel_perf.records.plans import Plan
 
-WORKER_MODULE = "bagel_perf.workload.worker"
+WORKER_MODULE = "bagel_perf.worker"
 WORKER_COMMAND = module_command(WORKER_MODULE)
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")

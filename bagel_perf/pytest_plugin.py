@@ -1,4 +1,11 @@
-"""A pytest plugin that keeps host syncs out: ``@pytest.mark.max_host_syncs(0)`` and the fixture ``host_syncs``.
+"""Watches host syncs in the tests of any repository: budgets on the command line, and an expectations file.
+
+Holds the host syncs of every test of a run to a file of expectations: ``pytest --host-syncs-expect FILE.toml``.
+
+A test that the file does not name may not wait at all. Counts are those of one call, by node without parameters; where
+the parameters of a test make it wait differently, each is recorded by itself.
+
+A pytest plugin that keeps host syncs out: ``@pytest.mark.max_host_syncs(0)`` and the fixture ``host_syncs``.
 
 Tests that use either ask for ``cuda`` as ever. Where there is a GPU they run on it, elsewhere on the simulated device,
 which is there from the test's first fixture to its last. Waits are counted in the test's own call. All other tests are
@@ -10,17 +17,113 @@ from __future__ import annotations
 import io
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bagel_perf import pytest_counts
 from bagel_perf.pythons import require_torch
-from bagel_perf.schema.errors import EnvironmentUnfit
-from bagel_perf.schema.syncs import DoubtKind, SyncReport, doubts
+from bagel_perf.records.errors import EnvironmentUnfit, UsageError
+from bagel_perf.records.expectations import ExpectedCounts, ExpectedSubject, SubjectName, load_counts
+from bagel_perf.records.store import write_text
+from bagel_perf.records.syncs import DoubtKind, SyncReport, doubts
+from bagel_perf.report.gates import counts_toml
+from bagel_perf.verdicts.counts import Found, Paths, drift, found_in, recorded
 
 if TYPE_CHECKING:
-    from bagel_perf.harness.syncs import SyncWatch
+    from bagel_perf.syncs import SyncWatch
+
+EXPECT = "--host-syncs-expect"
+UPDATE = "--host-syncs-update"
+
+
+def add_options(group: Any) -> None:
+    """The two options."""
+    group.addoption(EXPECT, metavar="FILE.toml", help="hold the host syncs of every test's call to this file")
+    group.addoption(UPDATE, metavar="REASON", help=f"write the counts of the tests that ran into {EXPECT}, and why")
+
+
+def register(config: pytest.Config) -> None:
+    """Makes a gate of the run, where the options ask for one."""
+    expect, update = config.getoption(EXPECT), config.getoption(UPDATE)
+    if expect is None and update is not None:
+        raise pytest.UsageError(f"{UPDATE} needs {EXPECT} FILE.toml")
+    if expect is None:
+        return
+    if update is not None and not update.strip():
+        raise pytest.UsageError(f'{UPDATE} needs a reason, as {UPDATE}="first recorded"')
+    if update is not None and hasattr(config, "workerinput"):
+        raise pytest.UsageError(f"{UPDATE} writes one file; run it in one process, without -n")
+    path = Path(expect)
+    try:
+        require_torch()
+        is_new = update is not None and not path.exists()
+        command = f'pytest {EXPECT} {expect} {UPDATE} "REASON"'
+        expected = ExpectedCounts() if is_new else load_counts(path, command)
+    except (UsageError, EnvironmentUnfit) as problem:
+        raise pytest.UsageError(str(problem)) from None
+    config.pluginmanager.register(CountsOfTests(path, expected, update), "bagel-perf-counts")
+
+
+class CountsOfTests:
+    """Watches the call of each test, and judges or records it."""
+
+    def __init__(self, path: Path, expected: ExpectedCounts, update: str | None) -> None:
+        self._path = path
+        self._expected = expected
+        self._update = update
+        self._paths = Paths(root=path.absolute().parent, folders=(Path.cwd(),))
+        self._found: dict[str, dict[str, Found]] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Counts in the test's call, and fails it with the lines that drifted."""
+        from bagel_perf.syncs import watch_host_syncs
+
+        with watch_host_syncs("cuda", debug_mode=False) as watch:
+            result = yield
+        report = watch.report(item.name)
+        node = _bare(item)
+        found = found_in(SubjectName(test=node), report, self._paths)
+        own = found_in(SubjectName(test=item.nodeid), report, self._paths)
+        expected = self._expected.of(own.name) or self._expected.of(found.name) or ExpectedSubject(test=node)
+        if report.used_device is False and not expected.syncs:
+            return result  # whatever it may have left open, it is none of the device's
+        if self._update is not None:
+            expected = recorded(found, expected, self._update)
+        findings = drift(found, expected, self._paths)
+        if findings:
+            pytest.fail("\n".join(finding.message for finding in findings), pytrace=False)
+        self._found.setdefault(node, {})[item.nodeid] = found
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Writes the counts of the tests that passed, where that was asked for."""
+        if self._update is None:
+            return
+        names = [name for node, runs in self._found.items() for name in (node, *runs)]
+        subjects = [subject for node, runs in self._found.items() for subject in self._recorded(node, runs)]
+        new = self._expected.with_subjects(subjects, [SubjectName(test=name) for name in names])
+        write_text(self._path, counts_toml(new))
+        terminalreporter.write_line(f"host syncs of {len(self._found)} tests written: {self._path}")
+
+    def _recorded(self, node: str, runs: dict[str, Found]) -> list[ExpectedSubject]:
+        """A test that waits, once where all its parameters wait alike; nothing of one that does not wait."""
+        counts = [found.counts for found in runs.values()]
+        names = [node] if all(each == counts[0] for each in counts) else list(runs)
+        subjects = []
+        for name, found in zip(names, runs.values(), strict=False):
+            own = Found(name=SubjectName(test=name), report=found.report, counts=found.counts, lines=found.lines)
+            before = self._expected.of(own.name) or self._expected.of(SubjectName(test=node))
+            subjects.append(recorded(own, before, self._update or ""))
+        return [subject for subject in subjects if subject.syncs]
+
+
+def _bare(item: pytest.Item) -> str:
+    """The node of a test without its parameters."""
+    name = getattr(item, "originalname", None) or item.name
+    return item.nodeid.removesuffix(item.name) + name
+
 
 MARK = "max_host_syncs"
 FIXTURE = "host_syncs"
@@ -43,7 +146,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="where tests that count host syncs run: cuda, cpu (the simulated device), auto (a GPU if there is one)",
     )
-    pytest_counts.add_options(group)
+    add_options(group)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,7 +157,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "and waits for it at most so often; waits under allow_sync do not count, operators that nobody can judge and "
         "other processes fail the test; quiet_ops are such operators, with why they do not wait",
     )
-    pytest_counts.register(config)
+    register(config)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -62,7 +165,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Opens the simulated device for a test that counts, where there is no GPU; refuses a mark that says nothing."""
     counts = _counts(item)
     if counts and not _lack_of_torch() and not _has_gpu(item.config):
-        from bagel_perf.harness.simulated.cuda import SimulatedCuda
+        from bagel_perf.simulated.cuda import SimulatedCuda
 
         item.stash[_device] = stack = ExitStack()
         stack.enter_context(SimulatedCuda())
@@ -100,7 +203,7 @@ def _limit_of(mark: pytest.Mark) -> tuple[int, frozenset[DoubtKind], dict[str, s
 
 
 def _counts(item: pytest.Item) -> bool:
-    if item.config.getoption(pytest_counts.EXPECT) is not None:
+    if item.config.getoption(EXPECT) is not None:
         return True
     return item.get_closest_marker(MARK) is not None or FIXTURE in getattr(item, "fixturenames", ())
 
@@ -135,7 +238,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         if watch is not None and (problem := doubt_of(watch.report(item.name), frozenset())):
             pytest.fail(problem, pytrace=False)
         return result
-    from bagel_perf.harness.syncs import watch_host_syncs
+    from bagel_perf.syncs import watch_host_syncs
 
     limit, allowed, quiet_ops = item.stash[_limit]
     with watch_host_syncs("cuda", debug_mode=False, quiet_ops=quiet_ops) as watch:
@@ -151,7 +254,7 @@ def host_syncs(request: pytest.FixtureRequest) -> Iterator[SyncWatch]:
     """Watches from here to the end of the test: ``host_syncs.host_syncs`` and ``host_syncs.sites`` at any time."""
     if lack := _lack_of_torch():
         pytest.fail(lack, pytrace=False)
-    from bagel_perf.harness.syncs import watch_host_syncs
+    from bagel_perf.syncs import watch_host_syncs
 
     with watch_host_syncs("cuda", debug_mode=False) as watch:
         yield watch

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from bagel_perf.schema.errors import INTERRUPTED, EnvironmentUnfit, UsageError
+from bagel_perf.records.errors import INTERRUPTED, EnvironmentUnfit, UsageError
 
 _START = """import sys; sys.path += [each for each in {paths!r} if each not in sys.path]
 try:

@@ -17,25 +17,26 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.analysis.planning import looks_of
-from bagel_perf.schema.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
-from bagel_perf.schema.events import (
+from bagel_perf.records.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
+from bagel_perf.records.events import (
     EnvironmentEvent,
     Event,
     FloorsEvent,
+    Head,
     InputEvent,
     ProgressEvent,
     RunEvent,
     WarningEvent,
+    lines_file,
     to_line,
 )
-from bagel_perf.schema.lines import Head, lines_file
-from bagel_perf.schema.outlines import Outline
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import LINES_FILE, RESULT_FILE, CaseInput, Result
-from bagel_perf.schema.runs import Output, Run, differing_fields
-from bagel_perf.schema.store import device_slug, make_out_dir, slug, write_json_atomic, writing
+from bagel_perf.records.outlines import Outline
+from bagel_perf.records.plans import Plan
+from bagel_perf.records.results import LINES_FILE, RESULT_FILE, CaseInput, Result
+from bagel_perf.records.runs import Output, Run, differing_fields
+from bagel_perf.records.store import device_slug, make_out_dir, slug, write_json_atomic, writing
+from bagel_perf.verdicts.compare import Session, build_result
+from bagel_perf.verdicts.planning import looks_of
 
 REPORTS = Path("reports")
 PICTURES = ".pictures-"

@@ -1,7 +1,7 @@
 """Upstream's control flow, slot by slot, with every wait kept and marked with its place upstream."""
 
-from bagel_perf.model.contracts import Slots
-from bagel_perf.model.normalize import norm_activate
+from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.primitives import norm_activate
 from kernels_baseline.contexts import pack_contexts
 from kernels_baseline.lengths import attention_lengths
 from kernels_baseline.loop import denoise_loop

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from bagel_perf.model.layout import Packing, Parts
-from bagel_perf.model.packing import pack_parts
+from bagel_perf.subjects.bagel.model.layout import Packing, Parts
+from bagel_perf.subjects.bagel.model.packing import pack_parts
 
 
 def pack_contexts(parts: Parts, prompt_ids: Sequence[int], device: torch.device) -> Packing:

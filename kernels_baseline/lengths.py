@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from bagel_perf.model.contracts import VarlenLengths
-from bagel_perf.model.layout import Lengths
+from bagel_perf.subjects.bagel.model.contracts import VarlenLengths
+from bagel_perf.subjects.bagel.model.layout import Lengths
 
 
 def attention_lengths(query: Lengths, kv: Lengths) -> VarlenLengths:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bagel_perf.model.contracts import Denoising, Slots
+from bagel_perf.subjects.bagel.model.contracts import Denoising, Slots
 
 
 def denoise_loop(state: Denoising, slots: Slots) -> Tensor:

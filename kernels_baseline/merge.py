@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bagel_perf.model.contracts import LayerCache
-from bagel_perf.model.layout import QueryLayout
+from bagel_perf.subjects.bagel.model.contracts import LayerCache
+from bagel_perf.subjects.bagel.model.layout import QueryLayout
 
 
 def merge_kv(cache: LayerCache, key_TKE: Tensor, value_TKE: Tensor, layout: QueryLayout) -> tuple[Tensor, Tensor]:

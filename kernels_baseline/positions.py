@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bagel_perf.model.layout import PLACEHOLDER_ID, Block, Context, PrefillLayout, Routing
+from bagel_perf.subjects.bagel.model.layout import PLACEHOLDER_ID, Block, Context, PrefillLayout, Routing
 
 
 def adjust_positions(positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor, Routing]:

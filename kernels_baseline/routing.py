@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bagel_perf.model.contracts import Expert
-from bagel_perf.model.layout import Routing
+from bagel_perf.subjects.bagel.model.contracts import Expert
+from bagel_perf.subjects.bagel.model.layout import Routing
 
 
 def route_experts(x: Tensor, routing: Routing, und: Expert, gen: Expert, *, check_und: bool = False) -> Tensor:

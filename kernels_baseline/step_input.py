@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bagel_perf.model.contracts import Embedder, Step
-from bagel_perf.model.layout import QueryLayout
+from bagel_perf.subjects.bagel.model.contracts import Embedder, Step
+from bagel_perf.subjects.bagel.model.layout import QueryLayout
 
 
 def step_input(model: Embedder, latents_NC: Tensor, step: Step, layout: QueryLayout) -> Tensor:

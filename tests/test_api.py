@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import bagel_perf as bp
-from bagel_perf.schema.errors import UsageError
+from bagel_perf.records.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "reports" / "2026-11-30_h200_badc8ad"

@@ -12,156 +12,155 @@ import pytest
 
 from sources import FILES, PACKAGES, ROOT, broken, imports_of, is_under, nodes_of, source_of, tree_of
 
-SLOT_SIDE_OF_THE_MODEL = {
-    "bagel_perf.model.contracts",
-    "bagel_perf.model.layout",
-    "bagel_perf.model.normalize",
-    "bagel_perf.model.packing",
-    "bagel_perf.model.schedule",
-    "bagel_perf.model.transfer",
-    "bagel_perf.harness.regions",
+COMPONENTS_SIDE_OF_THE_MODEL = {
+    "bagel_perf.subjects.bagel.model.contracts",
+    "bagel_perf.subjects.bagel.model.layout",
+    "bagel_perf.subjects.bagel.model.packing",
+    "bagel_perf.subjects.bagel.model.primitives",
+    "bagel_perf.syncs.regions",
 }
+RECORDS, RULES, SIMULATED, SYNCS, MEASURE = (
+    f"bagel_perf.{name}" for name in ("records", "rules", "simulated", "syncs", "measure")
+)
+TRACES, VERDICTS, REPORT, BAGEL = (f"bagel_perf.{name}" for name in ("traces", "verdicts", "report", "subjects.bagel"))
+USERS_FILES = {"bagel_perf.subjects.files", "bagel_perf.subjects.file_bench"}
 # The longest name that a module starts with is its row; the row says what it may import of ours, and of others.
 OURS: dict[str, set[str]] = {
-    "bagel_perf": {"bagel_perf.api", "bagel_perf.harness", "bagel_perf.pythons"},
-    "bagel_perf.api": {
-        "bagel_perf.analysis",
-        "bagel_perf.commands",
-        "bagel_perf.frames",
-        "bagel_perf.harness",
-        "bagel_perf.launch",
-        "bagel_perf.plots",
-        "bagel_perf.pythons",
-        "bagel_perf.recorder",
-        "bagel_perf.report",
-        "bagel_perf.schema",
-        "bagel_perf.subjects",
-        "bagel_perf.workload",
+    # Nouns, and what is concluded from them: no torch.
+    RECORDS: {RECORDS},
+    "bagel_perf.rules.table": {RECORDS},
+    TRACES: {TRACES, "bagel_perf.rules.table", RECORDS},
+    VERDICTS: {VERDICTS, RECORDS},
+    REPORT: {REPORT, VERDICTS, TRACES, RECORDS},
+    # What watches and measures any program: each knows those above it, and nothing of BAGEL.
+    RULES: {RULES, RECORDS},
+    SIMULATED: {SIMULATED, RULES, RECORDS},
+    SYNCS: {SYNCS, SIMULATED, RULES, RECORDS},
+    # A profile taken here is read like one that somebody recorded elsewhere.
+    "bagel_perf.syncs.profiling": {SYNCS, RULES, TRACES, RECORDS},
+    MEASURE: {MEASURE, SYNCS, SIMULATED, RULES, RECORDS},
+    "bagel_perf.measure.device_work": {MEASURE, SYNCS, RULES, TRACES, RECORDS},
+    # It runs beside a measurement, so it loads nothing that it does not need.
+    "bagel_perf.measure.telemetry_process": {"bagel_perf.measure.machine", RECORDS},
+    "bagel_perf.measure.machine": {RECORDS},
+    # What is measured.
+    "bagel_perf.subjects": {*USERS_FILES, MEASURE, SIMULATED, RECORDS},
+    BAGEL: {BAGEL, MEASURE, SYNCS, SIMULATED, RULES, RECORDS, *PACKAGES[1:]},
+    "bagel_perf.subjects.bagel.syncs": {BAGEL, MEASURE, SYNCS, SIMULATED, "bagel_perf.verdicts.statistics", RECORDS},
+    "bagel_perf.subjects.bagel.model": {
+        "bagel_perf.subjects.bagel.model",
+        "bagel_perf.syncs.regions",
+        "bagel_perf.rules.torch_names",
+        RECORDS,
     },
-    "bagel_perf.frames": {"bagel_perf.schema"},
-    "bagel_perf.plots": {"bagel_perf.analysis", "bagel_perf.report", "bagel_perf.schema"},
-    "bagel_perf.sharing": {"bagel_perf.launch", "bagel_perf.schema"},
-    "bagel_perf.__main__": {"bagel_perf.cli"},
-    "bagel_perf.schema": {"bagel_perf.schema"},
-    "bagel_perf.analysis": {"bagel_perf.analysis", "bagel_perf.schema"},
-    "bagel_perf.report": {"bagel_perf.report", "bagel_perf.analysis", "bagel_perf.schema"},
-    "bagel_perf.launch": {"bagel_perf.pythons", "bagel_perf.schema"},
-    "bagel_perf.pythons": {"bagel_perf.schema"},
-    "bagel_perf.recorder": {"bagel_perf.analysis", "bagel_perf.schema"},
-    "bagel_perf.cli": {"bagel_perf.cli", "bagel_perf.commands", "bagel_perf.schema"},
+    # Processes that are started.
+    "bagel_perf.worker": {BAGEL, *USERS_FILES, MEASURE, RECORDS},
+    "bagel_perf.program": {*USERS_FILES, MEASURE, SYNCS, RECORDS},
+    "bagel_perf.watched": {"bagel_perf.program", SYNCS, SIMULATED, RECORDS},
+    "bagel_perf.pytest_plugin": {
+        "bagel_perf.pythons",
+        SYNCS,
+        SIMULATED,
+        REPORT,
+        "bagel_perf.verdicts.counts",
+        RECORDS,
+    },
+    # What starts them, and what people type.
+    "bagel_perf.launch": {"bagel_perf.pythons", RECORDS},
+    "bagel_perf.pythons": {RECORDS},
+    "bagel_perf.recorder": {VERDICTS, RECORDS},
     "bagel_perf.commands": {
         "bagel_perf.commands",
         "bagel_perf.launch",
         "bagel_perf.pythons",
         "bagel_perf.recorder",
-        "bagel_perf.report",
-        "bagel_perf.sharing",
-        "bagel_perf.analysis",
-        "bagel_perf.schema",
+        REPORT,
+        TRACES,
+        VERDICTS,
+        RECORDS,
     },
-    "bagel_perf.commands.doctor_gpu": {"bagel_perf.harness.gpu_lock", "bagel_perf.harness.nvml", "bagel_perf.schema"},
-    "bagel_perf.commands.doctor_host": {"bagel_perf.harness.cpu_load", "bagel_perf.schema"},
-    "bagel_perf.harness": {"bagel_perf.harness", "bagel_perf.schema"},
-    # A profile taken here is read like one that somebody recorded elsewhere.
-    "bagel_perf.harness.syncs.profiling": {"bagel_perf.harness", "bagel_perf.analysis.traces", "bagel_perf.schema"},
-    "bagel_perf.harness.device_work": {"bagel_perf.harness", "bagel_perf.analysis.traces", "bagel_perf.schema"},
-    # It runs beside a measurement, so it loads nothing that it does not need.
-    "bagel_perf.harness.telemetry_process": {"bagel_perf.harness.nvml", "bagel_perf.schema"},
-    "bagel_perf.harness.nvml": set(),
-    "bagel_perf.pytest_plugin": {
-        "bagel_perf.harness",
-        "bagel_perf.report",
-        "bagel_perf.pytest_counts",
+    "bagel_perf.commands.doctor_machine": {"bagel_perf.measure.machine", "bagel_perf.measure.gpu_lock", RECORDS},
+    "bagel_perf.cli": {"bagel_perf.cli", "bagel_perf.commands", RECORDS},
+    "bagel_perf.__main__": {"bagel_perf.cli"},
+    "bagel_perf.frames": {REPORT, VERDICTS, RECORDS},
+    "bagel_perf.api": {
+        "bagel_perf.commands",
+        "bagel_perf.frames",
+        "bagel_perf.launch",
         "bagel_perf.pythons",
-        "bagel_perf.schema",
+        "bagel_perf.recorder",
+        *USERS_FILES,
+        MEASURE,
+        SIMULATED,
+        REPORT,
+        TRACES,
+        VERDICTS,
+        RECORDS,
     },
-    "bagel_perf.pytest_counts": {
-        "bagel_perf.harness",
-        "bagel_perf.report",
-        "bagel_perf.analysis.count_drift",
-        "bagel_perf.pythons",
-        "bagel_perf.schema",
-    },
-    "bagel_perf.model": {
-        "bagel_perf.model",
-        "bagel_perf.harness.regions",
-        "bagel_perf.harness.torch_names",
-        "bagel_perf.schema.errors",
-        "bagel_perf.schema.strict_json",
-    },
-    "bagel_perf.subjects": {"bagel_perf.subjects", "bagel_perf.harness", "bagel_perf.schema"},
-    "bagel_perf.workload": {
-        "bagel_perf.workload",
-        "bagel_perf.subjects",
-        "bagel_perf.harness",
-        "bagel_perf.model",
-        "bagel_perf.schema",
-        *PACKAGES[1:],
-    },
-    "bagel_perf.workload.prices": {
-        "bagel_perf.workload",
-        "bagel_perf.harness",
-        "bagel_perf.analysis.stats",
-        "bagel_perf.schema",
-    },
-    "kernels_baseline": {"kernels_baseline", *SLOT_SIDE_OF_THE_MODEL},
+    "bagel_perf": {"bagel_perf.api", "bagel_perf.pythons", SYNCS},
+    # BAGEL's components: a variant imports those below it.
+    "kernels_baseline": {"kernels_baseline", *COMPONENTS_SIDE_OF_THE_MODEL},
     "kernels_optimized": set(),
-    "kernels_optimized.pr3987": {"kernels_optimized.pr3987", "kernels_baseline", *SLOT_SIDE_OF_THE_MODEL},
+    "kernels_optimized.pr3987": {"kernels_optimized.pr3987", "kernels_baseline", *COMPONENTS_SIDE_OF_THE_MODEL},
     "kernels_optimized.sync_free": {
         "kernels_optimized.sync_free",
         "kernels_optimized.pr3987",
         "kernels_baseline",
-        *SLOT_SIDE_OF_THE_MODEL,
+        *COMPONENTS_SIDE_OF_THE_MODEL,
     },
     "kernels_optimized.close": {
         "kernels_optimized.close",
         "kernels_optimized.fused",
         "kernels_baseline",
-        *SLOT_SIDE_OF_THE_MODEL,
+        *COMPONENTS_SIDE_OF_THE_MODEL,
     },
     "kernels_optimized.fused": {
         "kernels_optimized.fused",
         "kernels_optimized.captured",
         "kernels_optimized.sync_free",
-        "bagel_perf.model",
+        "bagel_perf.subjects.bagel.model",
     },
     "kernels_optimized.captured": {
         "kernels_optimized.captured",
         "kernels_optimized.sync_free",
-        "bagel_perf.harness.captures",
-        "bagel_perf.model.bagel",
-        "bagel_perf.model.denoise",
-        *SLOT_SIDE_OF_THE_MODEL,
+        "bagel_perf.syncs.captures",
+        "bagel_perf.subjects.bagel.model.bagel",
+        "bagel_perf.subjects.bagel.model.denoise",
+        *COMPONENTS_SIDE_OF_THE_MODEL,
     },
 }
 TORCH_SIDE = {"msgspec", "torch", "numpy", "PIL", "safetensors", "transformers", "nvtx"}
 OTHERS: dict[str, set[str]] = {
-    "bagel_perf": {"msgspec"},
-    "bagel_perf.api": {"msgspec", "pandas", "matplotlib"},
-    "bagel_perf.frames": {"pandas"},
-    "bagel_perf.plots": {"matplotlib"},
-    "bagel_perf.commands.doctor_gpu": {"pynvml"},
-    "bagel_perf.commands.sizes": {"pynvml"},
-    "bagel_perf.report.notebook": {"markupsafe"},
-    "bagel_perf.analysis": {"msgspec", "numpy"},
-    "bagel_perf.report": {"msgspec", "rich"},
-    "bagel_perf.report.pixels": {"PIL"},
-    "bagel_perf.report.html": {"msgspec", "jinja2", "markupsafe", "matplotlib", "PIL"},
-    "bagel_perf.cli": {"typer"},
-    "bagel_perf.harness": TORCH_SIDE,
-    "bagel_perf.harness.nvml": set(),
-    "bagel_perf.harness.telemetry_process": {"pynvml"},
-    "bagel_perf.model": TORCH_SIDE,
+    RECORDS: {"msgspec"},
+    "bagel_perf.rules.table": {"msgspec"},
+    TRACES: {"msgspec", "numpy"},
+    VERDICTS: {"msgspec", "numpy"},
+    REPORT: {"msgspec", "rich"},
+    "bagel_perf.report.text": {"markupsafe", "msgspec", "rich"},
+    "bagel_perf.report.html": {"jinja2", "msgspec", "markupsafe", "matplotlib", "PIL"},
+    RULES: {"msgspec", "torch"},
+    SIMULATED: TORCH_SIDE,
+    SYNCS: TORCH_SIDE,
+    MEASURE: TORCH_SIDE,
+    "bagel_perf.measure.telemetry_process": {"pynvml"},
     "bagel_perf.subjects": TORCH_SIDE,
-    "bagel_perf.workload": TORCH_SIDE,
-    "bagel_perf.pytest_plugin": {"pytest", "torch"},
-    "bagel_perf.pytest_counts": {"pytest"},
+    "bagel_perf.worker": {"msgspec", "torch"},
+    "bagel_perf.program": {"msgspec", "torch"},
+    "bagel_perf.watched": {"msgspec", "torch"},
+    "bagel_perf.pytest_plugin": {"msgspec", "pytest", "torch"},
+    "bagel_perf.commands.common": {"msgspec", "pynvml"},
+    "bagel_perf.commands.doctor_machine": {"pynvml"},
+    "bagel_perf.measure.machine": set(),
+    "bagel_perf.cli": {"msgspec", "typer"},
+    "bagel_perf.frames": {"msgspec", "pandas", "matplotlib"},
+    "bagel_perf.api": {"msgspec", "pandas", "matplotlib"},
+    "bagel_perf": {"msgspec"},
     "kernels_baseline": {"torch"},
     "kernels_optimized": {"torch"},
     "kernels_optimized.close": {"torch", "triton"},
     "kernels_optimized.fused": {"torch", "triton"},
 }
-WITHOUT_TORCH = ("schema", "analysis", "report", "launch", "recorder", "commands", "cli")
+WITHOUT_TORCH = ("records", "rules.table", "traces", "verdicts", "report", "launch", "recorder", "commands", "cli")
 SLOW = {"torch", "numpy", "pandas", "rich", "PIL", "transformers", "jinja2", "matplotlib"}
 DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py"}
 
@@ -216,19 +215,19 @@ def test_a_module_imports_only_what_its_row_allows() -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("bagel_perf.schema.runs", "import torch"),
+        ("bagel_perf.records.runs", "import torch"),
         ("bagel_perf.cli", "def f() -> None:\n    import torch"),
-        ("bagel_perf.cli", "from bagel_perf.workload import worker"),
-        ("bagel_perf.analysis.stats", "from bagel_perf import report"),
-        ("bagel_perf.harness.syncs", "from bagel_perf.model.bagel import Bagel"),
-        ("bagel_perf.model.vit", "from bagel_perf.harness import syncs"),
+        ("bagel_perf.cli", "from bagel_perf import worker"),
+        ("bagel_perf.verdicts.statistics", "from bagel_perf import report"),
+        ("bagel_perf.syncs", "from bagel_perf.subjects.bagel.model.bagel import Bagel"),
+        ("bagel_perf.subjects.bagel.model.vit", "from bagel_perf.measure import syncs"),
         ("kernels_baseline.loop", "from kernels_optimized.pr3987 import routing"),
         ("kernels_optimized.pr3987.routing", "import kernels_optimized.sync_free.routing"),
         ("kernels_optimized.captured.loop", "import kernels_optimized.fused.step"),
         ("kernels_optimized.captured.loop", "import triton"),
         ("kernels_optimized.fused.step", "from kernels_optimized.close import normalize"),
         ("kernels_baseline.normalize", "from kernels_optimized.close import normalize"),
-        ("kernels_optimized.sync_free.loop", "from bagel_perf.model.decoder import decode"),
+        ("kernels_optimized.sync_free.loop", "from bagel_perf.subjects.bagel.model.decoder import decode"),
     ],
 )
 def test_the_check_sees_a_forbidden_import(module: str, line: str) -> None:
@@ -303,7 +302,10 @@ def test_dependencies_of_each_extra_are_what_its_side_imports_and_each_is_pinned
     base = {re.split(r"[<>=!~ ]", line)[0] for line in project["dependencies"]}
 
     assert base == distributions([source_of(name) for name in FILES if "torch" not in row_of(name, OTHERS)])
-    torch_side = distributions([source_of(name) for name in FILES if not is_under(name, "bagel_perf.model")]) - base
+    torch_side = (
+        distributions([source_of(name) for name in FILES if not is_under(name, "bagel_perf.subjects.bagel.model")])
+        - base
+    )
     assert declared["torch"] == torch_side
     assert declared["bagel"] == distributions([source_of(name) for name in FILES]) - base - torch_side
     examples = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
@@ -315,7 +317,7 @@ def test_dependencies_of_each_extra_are_what_its_side_imports_and_each_is_pinned
 
 
 def test_the_workflow_tests_the_releases_of_torch_that_counts_call_tested() -> None:
-    from bagel_perf.schema.torch_releases import TESTED
+    from bagel_perf.records.torch_releases import TESTED
 
     text = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     matrix = re.search(r"torch: \[(.*)\]", text)

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import bagel_perf.analysis.count_drift
-import bagel_perf.harness.simulated.cuda
-import bagel_perf.harness.syncs
-import bagel_perf.report.expected_counts_text  # noqa: F401 - pytester forgets modules that were not there before
+import bagel_perf.report.gates  # noqa: F401 - pytester forgets modules that were not there before
 
 pytest_plugins = ("pytester",)
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import bagel_perf.harness.simulated.cuda
-import bagel_perf.harness.syncs
 import bagel_perf.report.sync_tables  # noqa: F401 - pytester forgets modules that were not there before its test
 
 pytest_plugins = ("pytester",)
@@ -84,7 +82,7 @@ def test_allowed_waits_do_not_count_and_errors_of_the_test_stay(run: object) -> 
         run,
         """
         import pytest, torch
-        from bagel_perf.harness.syncs import allow_sync
+        from bagel_perf.syncs import allow_sync
 
         @pytest.mark.max_host_syncs(0)
         def test_allowed():

@@ -9,7 +9,7 @@ import pytest
 
 from sources import FILES, broken, imports_of, is_under, nodes_of, source_of
 
-TORCH_NAMES = "bagel_perf.harness.torch_names"
+TORCH_NAMES = "bagel_perf.rules.torch_names"
 PYTHONS_OWN = {"_DummyThread", "_getframe", "_run_module_as_main", "_showwarning_orig", "_showwarnmsg_impl", "_exit"}
 PYTHONS_OWN |= {"_fields", "_threading_atexits", "_run_exitfuncs", "_clear", "_ncallbacks"}
 PYTHONS_OWN |= {"_extra_reducers", "_on_queue_feeder_error", "_current_frames"}
@@ -66,7 +66,7 @@ MODULES_OF_THE_PACKAGE = [name for name in FILES if is_under(name, "bagel_perf")
 @pytest.fixture(scope="module")
 def own() -> set[str]:
     """Names of the package itself, and those that ``torch_names`` allows to be used in place."""
-    from bagel_perf.harness import torch_names
+    from bagel_perf.rules import torch_names
 
     return own_names(map(source_of, MODULES_OF_THE_PACKAGE)) | {name.name for name in torch_names.MEMBERS}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bagel_perf.pythons import require_torch
-from bagel_perf.schema.errors import EnvironmentUnfit
+from bagel_perf.records.errors import EnvironmentUnfit
 
 pytest_plugins = ("pytester",)
 
@@ -60,7 +60,7 @@ TESTS = """
 import pytest
 
 from bagel_perf.pythons import require_torch
-from bagel_perf.schema.errors import EnvironmentUnfit
+from bagel_perf.records.errors import EnvironmentUnfit
 
 def test_of_somebody() -> None: ...
 

@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli import compare, counts, doctor, gate, show, syncs, trace, verify
+from bagel_perf.cli import compare, doctor, gate, show, syncs, trace, verify
 from bagel_perf.cli.options import EXAMPLES, GATE_HELP, NAMES_HELP
-from bagel_perf.commands.streams import lenient_streams, print_error
-from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, ProgramEnded, RunFailed, UsageError
+from bagel_perf.commands.common import lenient_streams, print_error
+from bagel_perf.records.errors import INTERRUPTED, BagelPerfError, ProgramEnded, RunFailed, UsageError
 
 TWO_WORDS = ("gate counts", "gate result", "gate revision")
 """Commands of two words, each of which has options of its own."""
@@ -50,7 +50,7 @@ def _app() -> typer.Typer:
     app.command("syncs")(syncs.syncs)
     takes_anything = {"allow_extra_args": True, "ignore_unknown_options": True}  # and refuses it in words of its own
     app.command("gate", epilog=GATE_HELP, context_settings=takes_anything)(gate.gate)
-    app.command("gate counts")(counts.gate_counts)
+    app.command("gate counts")(gate.gate_counts)
     app.command("gate result")(gate.gate_result)
     app.command("gate revision")(gate.gate_revision)
     app.command("trace")(trace.trace)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.bagel import default_variants, model_of, names, requests
 from bagel_perf.cli.options import (
     DEFAULT_PROMPT,
     DEFAULT_RESOLVE_PCT,
@@ -34,9 +33,13 @@ from bagel_perf.cli.options import (
     Task,
     Warmup,
     Weights,
+    default_variants,
+    model_of,
+    names,
+    requests,
 )
 from bagel_perf.commands.common import given_options, listed, parse_pairs
-from bagel_perf.schema.plans import DEVICES, Plan, one_of
+from bagel_perf.records.plans import DEVICES, Plan, one_of
 
 
 def compare(

@@ -1,20 +1,26 @@
-"""``gate`` on the command line: of the tree, of a result, against a revision."""
+"""``gate counts`` on the command line.
+
+``gate`` on the command line: of the tree, of a result, against a revision.
+"""
 
 from __future__ import annotations
 
 import random
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.bagel import model_of, names, requests
 from bagel_perf.cli.options import (
     DEFAULT_PROMPT,
     FIRST_AND_BEST,
     GATES,
+    WORDS,
     Attention,
+    Case,
     Cases,
+    CountingDevice,
     Debug,
     Device,
     Github,
@@ -27,6 +33,7 @@ from bagel_perf.cli.options import (
     Page,
     Preset,
     Quiet,
+    QuietOps,
     Resolutions,
     Steps,
     Summary,
@@ -34,11 +41,66 @@ from bagel_perf.cli.options import (
     Variants,
     Warmup,
     Weights,
+    model_of,
+    names,
+    requests,
 )
 from bagel_perf.commands.common import given_options, listed
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.gates import EXPECTED_FILE
-from bagel_perf.schema.plans import DEVICES, Plan, one_of
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.expectations import DEFAULT_FILE
+from bagel_perf.records.gates import EXPECTED_FILE
+from bagel_perf.records.plans import DEVICES, Plan, one_of
+from bagel_perf.records.targets import DEFAULT_SEED
+
+HELP = "Files, or a program, whose host syncs are held."
+
+
+def gate_counts(
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar=WORDS, help=HELP, show_default="all that the file expects")
+    ] = None,
+    *,
+    expect: Annotated[Path, typer.Option(metavar="FILE.toml", help="Expected counts.")] = DEFAULT_FILE,
+    update: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Write the counts of these anew, and why they are what they are."),
+    ] = None,
+    case: Case = None,
+    seed: Annotated[int, typer.Option(help="Given to the functions of a file.")] = DEFAULT_SEED,
+    device: CountingDevice = "cpu",
+    quiet_op: QuietOps = None,
+    junit: Junit = None,
+    summary: Summary = None,
+    html: Page = None,
+    github: Github = False,
+    json_path: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Holds the host syncs of files, or of a program, to a file of expectations, in both directions."""
+    from bagel_perf.commands import gate_counts as work
+    from bagel_perf.commands.gate_result import GateOutput
+    from bagel_perf.commands.syncs import Watching, parse_quiet_ops
+
+    is_command = "--" in shlex.split(context.obj)
+    if is_command and case is not None:
+        raise UsageError("--case is about files, not about a program", remedy="drop it, or name a FILE.py")
+    watching = Watching(
+        device=one_of("device", device, DEVICES), quiet_ops=parse_quiet_ops(quiet_op or []), profile=False
+    )
+    asked = work.Asked(
+        words=tuple(words or ()),
+        is_command=is_command,
+        case=case,
+        seed=seed,
+        expect=expect,
+        update=update,
+        watching=watching,
+    )
+    work.gate_counts(
+        asked, GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)
+    )
 
 
 def gate(
@@ -58,7 +120,7 @@ def gate(
 ) -> None:
     """Counts BAGEL's variants of this tree without a GPU, and fails on another number or picture."""
     from bagel_perf.commands.gate import gate_tree
-    from bagel_perf.commands.gate_output import GateOutput
+    from bagel_perf.commands.gate_result import GateOutput
 
     if context.args:
         allowed = "it holds the tree it stands in"
@@ -84,8 +146,7 @@ def gate_result(
     debug: Debug = False,
 ) -> None:
     """Judges the latencies and outputs of a result; runs nothing."""
-    from bagel_perf.commands.gate_modes import checked_reference, policy_of
-    from bagel_perf.commands.gate_output import GateOutput
+    from bagel_perf.commands.gate_result import GateOutput, checked_reference, policy_of
     from bagel_perf.commands.gate_result import gate_result as judge
 
     output = GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)
@@ -126,9 +187,8 @@ def gate_revision(
     debug: Debug = False,
 ) -> None:
     """Measures this tree, or a file in it, in turns with a revision of git, and holds it to that."""
-    from bagel_perf.commands.gate_file import FileGate, gate_file
-    from bagel_perf.commands.gate_modes import policy_of
-    from bagel_perf.commands.gate_output import GateOutput
+    from bagel_perf.commands.gate_result import GateOutput, policy_of
+    from bagel_perf.commands.gate_revision import FileGate, gate_file
     from bagel_perf.commands.gate_revision import gate_revision as measure
 
     output = GateOutput(json_path=json_path, junit=junit, summary=summary, html=html, github=github, quiet=quiet)

@@ -1,19 +1,21 @@
-"""Options that mean the same in every command, and the texts of their help."""
+"""Options that mean the same in every command, and the texts of their help.
+
+What options that are BAGEL's come to: requests, weights, names of variants.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bagel_perf.schema.gates import DEFAULT_LIMIT_PCT
-from bagel_perf.schema.limits import GRAMMAR as LIMIT_GRAMMAR
-from bagel_perf.schema.plans import ATTENTIONS, DEVICES, PRESETS
-from bagel_perf.schema.requests import TASKS
-from bagel_perf.schema.slots import SLOTS
-from bagel_perf.schema.targets import GRAMMAR as TARGET_GRAMMAR
-from bagel_perf.schema.variants import GRAMMAR, LADDER, best_bitwise_rung
+from bagel_perf.commands.common import existing, listed, requests_of
+from bagel_perf.records.bagel import GRAMMAR, LADDER, SLOTS, TASKS, Request, best_bitwise_rung, parse_variants
+from bagel_perf.records.gates import DEFAULT_LIMIT_PCT
+from bagel_perf.records.gates import GRAMMAR as LIMIT_GRAMMAR
+from bagel_perf.records.plans import ATTENTIONS, DEVICES, PRESETS, one_of
+from bagel_perf.records.targets import GRAMMAR as TARGET_GRAMMAR
 
 DEFAULT_RESOLVE_PCT = 2.0
 DEFAULT_PROMPT = "Change the color to blue"
@@ -122,3 +124,29 @@ Judged = Annotated[str | None, typer.Option("--variant", help="Judge this one al
 Junit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.")]
 Summary = Annotated[Path | None, typer.Option("--summary", metavar="FILE", help="Also write Markdown.")]
 Page = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of it.")]
+
+
+def requests(
+    res: list[str] | None, device: str, task: str, image: Path | None, prompt: str, steps: int, seed: int
+) -> tuple[Request, ...]:
+    """One of each size; without any, of the size that the device is for."""
+    picture = None if image is None else str(existing(image, "picture", folder=False))
+    fields = {"task": one_of("task", task, TASKS), "image": picture, "prompt": prompt, "steps": steps, "seed": seed}
+    return requests_of(listed(res or []), device, **fields)
+
+
+def model_of(preset: str, weights: Path | None, attention: str) -> dict[str, Any]:
+    """Those fields of a plan that say which model runs, and how."""
+    return {
+        "preset": one_of("preset", preset, PRESETS),
+        "weights": None if weights is None else str(existing(weights, "weights folder", folder=True)),
+        "attention": one_of("attention", attention, ATTENTIONS),
+    }
+
+
+def default_variants(*, ladder: bool, ablate: bool) -> str:
+    return EVERY_RUNG if ladder else FIRST_AND_BEST if ablate else BITWISE_RUNGS
+
+
+def names(variants: str) -> tuple[str, ...]:
+    return tuple(variant.name for variant in parse_variants(variants))

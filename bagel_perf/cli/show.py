@@ -39,6 +39,6 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Prints a result's tables again."""
-    from bagel_perf.commands.show import show_result
+    from bagel_perf.commands.report import show_result
 
     show_result(result, json_path, quiet=quiet)

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.bagel import model_of, names, requests
 from bagel_perf.cli.options import (
     DEFAULT_PROMPT,
     WORDS,
@@ -27,11 +26,14 @@ from bagel_perf.cli.options import (
     Steps,
     Task,
     Weights,
+    model_of,
+    names,
+    requests,
 )
 from bagel_perf.commands.common import given_options, listed, only_one, writable
-from bagel_perf.schema.errors import ProgramEnded
-from bagel_perf.schema.plans import DEVICES, Plan, one_of
-from bagel_perf.schema.variants import GRAMMAR
+from bagel_perf.records.bagel import GRAMMAR
+from bagel_perf.records.errors import ProgramEnded
+from bagel_perf.records.plans import DEVICES, Plan, one_of
 
 
 def syncs(

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli.bagel import names
 from bagel_perf.cli.options import (
     EVERY_RUNG,
     Attention,
@@ -16,9 +15,10 @@ from bagel_perf.cli.options import (
     Json,
     Quiet,
     Variants,
+    names,
 )
 from bagel_perf.commands.common import existing
-from bagel_perf.schema.plans import ATTENTIONS, DEVICES, Plan, one_of
+from bagel_perf.records.plans import ATTENTIONS, DEVICES, Plan, one_of
 
 
 def verify(

@@ -1,21 +1,100 @@
-"""What the commands share: where JSON and text for people go, and paths that have to exist or to differ."""
+"""Output that nobody takes is lost, and nothing else is: a closed pipe or a full disk ends no measurement.
+
+What the commands share: where JSON and text for people go, and paths that have to exist or to differ.
+
+BAGEL's requests, and their sizes where none are named: a CPU takes minutes for what a GPU does in seconds.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
-from bagel_perf.commands.streams import check_stdout
-from bagel_perf.report.inert import json_line
-from bagel_perf.schema.blocks import FIRST_LOOK, ROUNDS_PER_PROCESS
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import result_file
-from bagel_perf.schema.store import write_json_atomic, writing
+from bagel_perf.records.bagel import Request, parse_resolution
+from bagel_perf.records.errors import RunFailed, UsageError
+from bagel_perf.records.plans import FIRST_LOOK, ROUNDS_PER_PROCESS
+from bagel_perf.records.results import result_file
+from bagel_perf.records.store import write_json_atomic, writing
+from bagel_perf.report.inert import json_line, print_line
+
+
+class LenientStream:
+    """A text stream that goes on after it failed, without a word; ``problem`` is the first failure."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.problem: Exception | None = None if stream is not None else OSError(errno.EBADF, "it is closed")
+        self._stream: TextIO = open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: SIM115
+
+    def write(self, text: str) -> int:
+        """As of a text stream."""
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """As of a text stream."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """As of a text stream."""
+        self._try(self._stream.flush)
+
+    def _try(self, function: Any, *args: Any) -> None:
+        if self.problem is not None:
+            return
+        try:
+            function(*args)
+        except UnicodeError:
+            raise
+        except (OSError, ValueError) as problem:
+            self.problem = problem
+            self._silence()
+
+    def _silence(self) -> None:
+        """What is left in its buffer goes nowhere when Python ends, which would say so otherwise, and exit with 120."""
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def lenient_streams() -> Iterator[None]:
+    """Lends ``sys.stdout`` and ``sys.stderr`` to lenient ones; takes 0, 1 and 2 where they are closed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free, which no file of ours should get
+    before = sys.stdout, sys.stderr
+    lent = LenientStream(sys.stdout), LenientStream(sys.stderr)
+    sys.stdout, sys.stderr = cast(TextIO, lent[0]), cast(TextIO, lent[1])
+    try:
+        yield
+    finally:
+        for stream in lent:
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def print_error(error: Exception) -> None:
+    """One line on stderr."""
+    print_line(f"error: {error}", sys.stderr)
+
+
+def check_stdout() -> None:
+    """Raises ``RunFailed`` where stdout is known to take nothing."""
+    problem = getattr(sys.stdout, "problem", None)
+    if problem is not None:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise RunFailed("stdout cannot be written", allowed=reason, remedy="--json FILE keeps what was measured")
 
 
 def given_options(context: Any) -> frozenset[str]:
@@ -149,3 +228,29 @@ def _identity(path: Path) -> object:
     except OSError:
         return os.path.realpath(path)
     return found.st_dev, found.st_ino
+
+
+ON_GPU = ((1024, 1024),)
+ON_CPU = ((256, 256),)
+
+
+def requests_of(resolutions: Sequence[str], device: str, **asked: Any) -> tuple[Request, ...]:
+    """Gives one of each resolution, or of the size that the device is for; ``asked`` are other fields of a request."""
+    sizes = tuple(map(parse_resolution, resolutions)) or default_sizes(device)
+    return tuple(Request(width=width, height=height, **asked) for width, height in sizes)
+
+
+def default_sizes(device: str) -> tuple[tuple[int, int], ...]:
+    """Gives (width, height) of the default request on ``auto``, ``cuda`` or ``cpu``."""
+    return ON_CPU if device == "cpu" or (device == "auto" and not has_gpu()) else ON_GPU
+
+
+def has_gpu() -> bool:
+    """Says whether the driver knows a GPU, without torch, which takes seconds to import."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount()) > 0
+    except Exception:  # no library, no driver, no permission: for torch that is no GPU either
+        return False

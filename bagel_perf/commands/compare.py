@@ -12,13 +12,13 @@ from bagel_perf.commands.measuring import measured
 from bagel_perf.commands.report import write_page
 from bagel_perf.launch import check_pythons
 from bagel_perf.recorder import Recorder, make_image_dir
+from bagel_perf.records.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError, reworded
+from bagel_perf.records.plans import MIN_VARIANTS, Plan
+from bagel_perf.records.results import Result
+from bagel_perf.records.targets import GRAMMAR, Target, is_target, parse_targets
 from bagel_perf.report.inert import print_line
-from bagel_perf.report.markdown import write_summary
+from bagel_perf.report.summary import write_summary
 from bagel_perf.report.text import print_result
-from bagel_perf.schema.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError, reworded
-from bagel_perf.schema.plans import MIN_VARIANTS, Plan
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.targets import GRAMMAR, Target, is_target, parse_targets
 
 
 def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command: str, quiet: bool, html: bool) -> None:

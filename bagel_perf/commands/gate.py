@@ -12,23 +12,23 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from bagel_perf import launch
-from bagel_perf.analysis import drift
-from bagel_perf.analysis.gate_pictures import hash_findings, picture_findings, print_findings
 from bagel_perf.commands.common import (
     stream_for_people,
 )
-from bagel_perf.commands.gate_output import GateOutput
-from bagel_perf.report.expected_text import expected_toml
+from bagel_perf.commands.gate_result import GateOutput
+from bagel_perf.records.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.records.events import EnvironmentEvent, Event, FailedEvent, RunEvent
+from bagel_perf.records.expectations import Expected, ExpectedRun, load_expected
+from bagel_perf.records.gates import ERRORS, REQUESTS, VARIANTS, Finding, FindingKind, GateReport
+from bagel_perf.records.plans import Plan
+from bagel_perf.records.runs import Environment, Run
+from bagel_perf.records.store import write_text, writing
+from bagel_perf.report.gates import expected_toml
+from bagel_perf.report.inert import commit_text
 from bagel_perf.report.progress import ProgressView
-from bagel_perf.report.provenance import commit_text
 from bagel_perf.report.table import counted
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
-from bagel_perf.schema.events import EnvironmentEvent, Event, FailedEvent, RunEvent
-from bagel_perf.schema.expected import Expected, ExpectedRun, load_expected
-from bagel_perf.schema.gates import ERRORS, REQUESTS, VARIANTS, Finding, FindingKind, GateReport
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.runs import Environment, Run
-from bagel_perf.schema.store import write_text, writing
+from bagel_perf.verdicts import drift
+from bagel_perf.verdicts.gate_pictures import hash_findings, picture_findings, print_findings
 
 
 def gate_tree(expected_path: Path, update: str | None, output: GateOutput) -> None:

@@ -11,19 +11,18 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.count_drift import Found, Paths, drift, found_in, recorded
 from bagel_perf.commands.common import stream_for_people
-from bagel_perf.commands.gate_output import GateOutput
+from bagel_perf.commands.gate_result import GateOutput
 from bagel_perf.commands.sync_targets import Job, parse_syncs_targets, watch_target
 from bagel_perf.commands.syncs import Ended, Output, Watching, parse_command, watch_program
-from bagel_perf.report.expected_counts_text import counts_toml
+from bagel_perf.records.errors import RunFailed, UsageError, one_line
+from bagel_perf.records.expectations import ExpectedCounts, SubjectName, load_counts
+from bagel_perf.records.gates import Finding, GateReport
+from bagel_perf.records.store import write_text
+from bagel_perf.records.targets import Target, parse_targets
+from bagel_perf.report.gates import counts_toml
 from bagel_perf.report.inert import print_line
-from bagel_perf.schema.errors import RunFailed, UsageError
-from bagel_perf.schema.expected_counts import ExpectedCounts, SubjectName, load_counts
-from bagel_perf.schema.gates import Finding, GateReport
-from bagel_perf.schema.plain_text import one_line
-from bagel_perf.schema.store import write_text
-from bagel_perf.schema.targets import Target, parse_targets
+from bagel_perf.verdicts.counts import Found, Paths, drift, found_in, recorded
 
 UPDATE = 'bagel-perf gate counts --update "REASON"'
 

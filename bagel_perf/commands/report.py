@@ -1,4 +1,7 @@
-"""``report``: from result files to a page and its Markdown, without running anything."""
+"""``report``: from result files to a page and its Markdown, without running anything.
+
+``show RESULT``: the tables of a result again, without running anything.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bagel_perf.commands.common import check_json_path, check_outputs, json_file, stream_for_people, write_json
+from bagel_perf.records.errors import BagelPerfError, UsageError
+from bagel_perf.records.gates import GateReport
+from bagel_perf.records.results import RESULT_FILE, Result, result_file
+from bagel_perf.records.store import write_text, writing
 from bagel_perf.report.inert import print_line
-from bagel_perf.report.markdown import SUMMARY_FILE
-from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.gates import GateReport
-from bagel_perf.schema.results import RESULT_FILE, Result
-from bagel_perf.schema.store import write_text, writing
+from bagel_perf.report.summary import SUMMARY_FILE
+from bagel_perf.report.text import print_result
+from bagel_perf.verdicts.reading import load_checked
 
 PAGE_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
@@ -32,10 +37,9 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
     """
     # Imported here: jinja2 and matplotlib are for pages alone.
     from bagel_perf.report.html.inputs import read_inputs
-    from bagel_perf.report.html.other_page import other_page, other_sections
-    from bagel_perf.report.html.page import build_page, page_html
-    from bagel_perf.report.html.page_markdown import page_markdown
+    from bagel_perf.report.html.page import build_page, page_html, page_markdown
     from bagel_perf.report.html.source import load_sources
+    from bagel_perf.report.html.trace_page import other_page, other_sections
 
     check_json_path(json_path)
     with writing(out):
@@ -65,8 +69,7 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
 
 def write_page(result: Result, folder: Path) -> Path:
     """Writes the page of one result beside it, and as Markdown; its shorter ``summary.md`` is there already."""
-    from bagel_perf.report.html.page import build_page, page_html
-    from bagel_perf.report.html.page_markdown import page_markdown
+    from bagel_perf.report.html.page import build_page, page_html, page_markdown
     from bagel_perf.report.html.source import source_of
 
     with making_page([folder]):
@@ -137,3 +140,13 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
+
+
+def show_result(path: Path, json_path: str | None, *, quiet: bool) -> None:
+    """Prints what ``compare`` printed of a file or folder."""
+    check_json_path(json_path)
+    check_outputs({"--json": json_file(json_path)}, [path])
+    result = load_checked(path)
+    if not quiet:
+        print_result(result, result_file(path), stream_for_people(json_path))
+    write_json(json_path, result.to_json())

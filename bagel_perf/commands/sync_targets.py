@@ -9,7 +9,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.sync_differences import Side, difference
 from bagel_perf.commands.common import check_json_path, existing, stream_for_people
 from bagel_perf.commands.syncs import (
     SCRIPT_MODULE,
@@ -23,12 +22,12 @@ from bagel_perf.commands.syncs import (
     write_finally,
 )
 from bagel_perf.pythons import module_command, python_of, require_torch
-from bagel_perf.report.sync_changes import print_changes
-from bagel_perf.schema.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
-from bagel_perf.schema.scripts import DEFAULT_SEED, TargetRun
-from bagel_perf.schema.strict_json import parse_json
-from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.targets import Target, is_target, parse_targets
+from bagel_perf.records.codec import parse_json
+from bagel_perf.records.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
+from bagel_perf.records.syncs import SyncReport
+from bagel_perf.records.targets import DEFAULT_SEED, Target, TargetRun, is_target, parse_targets
+from bagel_perf.report.sync_tables import print_changes
+from bagel_perf.verdicts.counts import Side, difference
 
 
 def parse_syncs_targets(texts: Sequence[str]) -> tuple[Target, ...]:

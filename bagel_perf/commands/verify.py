@@ -6,12 +6,12 @@ import sys
 
 from bagel_perf import launch
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
+from bagel_perf.records.errors import OutputsDiffer
+from bagel_perf.records.events import Event, TensorEvent
+from bagel_perf.records.plans import Plan
+from bagel_perf.records.runs import Verification
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.text import print_verification
-from bagel_perf.schema.errors import OutputsDiffer
-from bagel_perf.schema.events import Event, TensorEvent
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.verification import Verification
 
 
 def run_verify(plan: Plan, json_path: str | None, *, quiet: bool) -> None:

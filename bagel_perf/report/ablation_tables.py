@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.analysis.ablation import NEGLIGIBLE_REST, additivity
-from bagel_perf.report.captions import coverage_text, place_text, rounds_text
-from bagel_perf.report.table import NONE, Column, Table, counted, stage_text
-from bagel_perf.schema.ablations import Ablation, Saving, SlotSaving
-from bagel_perf.schema.results import Result
+from bagel_perf.records.ablations import Ablation, Saving, SlotSaving
+from bagel_perf.records.results import Result
+from bagel_perf.report.table import NONE, Column, Table, counted, coverage_text, place_text, rounds_text, stage_text
+from bagel_perf.verdicts.changes import NEGLIGIBLE_REST, additivity
 
 HEADERS = ("alone saves (ms)", "interval", "last saves (ms)", "interval")
 UNCORRECTED = "not corrected for their number"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TextIO
 
+from bagel_perf.records.diagnosis import Diagnosis
 from bagel_perf.report.table import Column, Table
 from bagel_perf.report.text import print_document
-from bagel_perf.schema.diagnosis import Diagnosis
 
 
 def print_diagnosis(diagnosis: Diagnosis, stream: TextIO) -> None:

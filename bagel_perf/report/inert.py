@@ -1,18 +1,25 @@
 """Makes foreign text inert for each place that it goes to: a terminal or log, Markdown, a workflow command, XML.
 
+Makes foreign text inert for each place that it goes to: a terminal or log, Markdown, a workflow command, XML.
+
 Whatever a result, a trace or a program's source says is text, and stays text: it moves no cursor, gives a CI runner no
 command, makes no link and no element. HTML is escaped by its template; ``clean_text`` takes out what escaping leaves.
+
+Where a result comes from: on what, with what, of which code, when, and by which command.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 from xml.etree import ElementTree
 
-from bagel_perf.schema.plain_text import clean_text, one_line
+from bagel_perf.records.errors import UsageError, clean_text, one_line
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import Environment
 
 MARKS = ("\\", "`", "<", "|", "](")
 """Each begins or ends something in Markdown; a link without its target needs a definition, which begins a line."""
@@ -123,3 +130,36 @@ class Guarded:
 def print_line(text: str, stream: TextIO | None = None) -> None:
     """Prints one line of ours that may hold foreign text; to stdout where no stream is given."""
     print(terminal(text), file=Guarded(sys.stdout if stream is None else stream), flush=True)
+
+
+def provenance_line(result: Result) -> str:
+    """All that a repetition needs, in one line of Markdown."""
+    subject = result.subject
+    weights = f"weights: {subject.details['weights']}" if "weights" in subject.details else ""
+    parts = f"Measured on {source_text(result)}", weights, subject.summary, f"seed {result.seed}"
+    where = markdown("; ".join(filter(None, parts[:2])) + "; " + ", ".join(filter(None, parts[2:])))
+    return f"{where}; {markdown_code(result.command)}"
+
+
+def source_text(result: Result) -> str:
+    """Device, torch, commit and day."""
+    environment = result.environment
+    commit = commit_text(environment)
+    return f"{environment.device_name}, torch {environment.torch}, {commit}, {utc_date(result)} UTC"
+
+
+def commit_text(environment: Environment) -> str:
+    """The commit, and whether it names all that was measured: that a tree was clean is said only where it was seen."""
+    if environment.commit is None:
+        return "no commit"
+    states = {True: " (uncommitted changes)", None: " (tree state unknown)", False: ""}
+    return f"commit {environment.commit}{states[environment.dirty]}"
+
+
+def utc_date(result: Result) -> str:
+    """The day on which a result was made, as ``2026-01-31``, in UTC wherever it was made; ``UsageError`` for none."""
+    try:
+        created = datetime.datetime.fromisoformat(result.created)
+    except ValueError as problem:
+        raise UsageError("result has no date", value=result.created, allowed="ISO 8601 is expected") from problem
+    return (created if created.tzinfo is None else created.astimezone(datetime.UTC)).date().isoformat()

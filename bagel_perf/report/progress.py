@@ -8,9 +8,9 @@ from typing import Self, TextIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from bagel_perf.records.events import EnvironmentEvent, Event, NoteEvent, ProgressEvent, WarningEvent
 from bagel_perf.report.inert import Guarded, print_line, terminal
 from bagel_perf.report.text import PLAIN_COLUMNS
-from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent, ProgressEvent, WarningEvent
 
 MAX_STEPS = 9999
 MIN_WORD = 12

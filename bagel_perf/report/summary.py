@@ -1,4 +1,7 @@
-"""The sentences below the tables: the verdict, why, where the result is, what to do next."""
+"""The sentences below the tables: the verdict, why, where the result is, what to do next.
+
+Results as Markdown, with the very cells of the text tables.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from bagel_perf.analysis.stats import MIN_PROCESSES
+from bagel_perf.records.results import Delta, Result
+from bagel_perf.records.runs import Verification, WarmupRun, runs_of
+from bagel_perf.records.store import writing
 from bagel_perf.report.ablation_tables import ablation_lines
-from bagel_perf.report.cells import tolerant_variants
-from bagel_perf.report.table import counted, listed, stage_text
-from bagel_perf.report.tolerance_tables import tolerance_lines
-from bagel_perf.schema.results import Delta, Result
-from bagel_perf.schema.runs import WarmupRun, runs_of
-from bagel_perf.schema.verification import Verification
+from bagel_perf.report.inert import markdown, markdown_line, provenance_line
+from bagel_perf.report.table import Table, counted, listed, stage_text, tolerant_variants
+from bagel_perf.report.tables import result_tables, tolerance_lines
+from bagel_perf.verdicts.statistics import MIN_PROCESSES
 
 
 def verdict_lines(result: Result) -> tuple[str, ...]:
@@ -102,3 +105,40 @@ def _next_step(result: Result, path: Path) -> str:
     if result.processes < MIN_PROCESSES:
         return f"--processes {MIN_PROCESSES} --pairs {2 * MIN_PROCESSES} for intervals and verdicts"
     return f"open the {result.outline.noun}s in {path.parent}"
+
+
+SUMMARY_FILE = "summary.md"
+
+
+def result_markdown(result: Result) -> str:
+    """The tables of a comparison."""
+    return "\n\n".join(table_markdown(table) for table in result_tables(result))
+
+
+def write_summary(result: Result, folder: Path) -> None:
+    """Writes ``summary.md``, ready for the comment of a pull request."""
+    path = folder / SUMMARY_FILE
+    with writing(path):
+        path.write_text(summary_markdown(result), encoding="utf-8")
+
+
+def summary_markdown(result: Result) -> str:
+    """The tables, the verdict with what else there is to say, and where all of it comes from."""
+    parts = (result_markdown(result), verdict_markdown(result), provenance_line(result))
+    return "\n\n".join(parts) + "\n"
+
+
+def verdict_markdown(result: Result) -> str:
+    """The verdict, and below it the list of what else there is to say."""
+    head, *rest = verdict_lines(result)
+    items = [f"- {markdown_line(line.removeprefix('- '))}" for line in rest]
+    return "\n".join([markdown_line(head), "", *items] if items else [markdown_line(head)])
+
+
+def table_markdown(table: Table) -> str:
+    """A table with its title above and its caption below."""
+    rule = ["---:" if column.numeric else "---" for column in table.columns]
+    cells = [[column.header for column in table.columns], *table.rows]
+    head, *rows = ("| " + " | ".join(map(markdown, row)) + " |" for row in cells)
+    lines = [f"**{markdown(table.title)}**", "", head, "| " + " | ".join(rule) + " |", *rows]
+    return "\n".join([*lines, *(["", f"_{markdown(table.caption)}_"] if table.caption else [])])

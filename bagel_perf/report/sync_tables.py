@@ -1,21 +1,54 @@
-"""Host syncs for people: the sites, where the GPU's time went, what saw it, and what to write instead."""
+"""The waits of a model's set-up, which would drown all others: told apart, and folded into one row.
+
+Host syncs for people: the sites, where the GPU's time went, what saw it, and what to write instead.
+
+The table of what changed from one report of host syncs to another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import PurePath
 from typing import TextIO
 
-from bagel_perf.analysis.hints import hint_of
-from bagel_perf.report.setup_rows import setup_details, setup_text, split_setup
+from bagel_perf.records.errors import INTERRUPTED
+from bagel_perf.records.sites import HINTS, Site
+from bagel_perf.records.syncs import UNUSED_REMEDY, BudgetCheck, SyncChange, SyncDifference, SyncReport, doubts
 from bagel_perf.report.table import Column, Table, counted, ms_text
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
-from bagel_perf.schema.errors import INTERRUPTED
-from bagel_perf.schema.sites import Site
-from bagel_perf.schema.syncs import UNUSED_REMEDY, BudgetCheck, SyncReport, doubts
-from bagel_perf.schema.waits import HINTS
+from bagel_perf.verdicts.hints import hint_of
+
+
+def split_setup(sites: Iterable[Site]) -> tuple[tuple[Site, ...], tuple[Site, ...]]:
+    """(all other sites, those of the set-up), each in their order."""
+    found = tuple(sites)
+    return tuple(site for site in found if not site.is_setup), tuple(site for site in found if site.is_setup)
+
+
+def setup_text(sites: Sequence[Site]) -> str:
+    """How much waits in the set-up."""
+    num_waits = sum(site.count for site in sites)
+    num_lines = len(set(map(_line, sites)))
+    return f"set-up: uploads of module parameters, {counted(num_waits, 'wait')}, {counted(num_lines, 'line')}"
+
+
+def setup_details(sites: Sequence[Site]) -> Iterator[str]:
+    """The first lines of the set-up, and how many of its waits are allowed."""
+    places = list(dict.fromkeys(line for line in map(_line, sites) if line))
+    if places:
+        more = f" and {len(places) - MAX_PLACES} more" if len(places) > MAX_PLACES else ""
+        yield ", ".join(places[:MAX_PLACES]) + more
+    num_allowed = sum(site.count for site in sites if site.allowed is not None)
+    if num_allowed:
+        yield f"{num_allowed} of them allowed"
+
+
+def _line(site: Site) -> str:
+    """The program's own line where a library uploads; "" where there is none."""
+    return site.caller or (f"{site.file}:{site.line}" if site.file else "")
+
 
 MAX_HINTS = 4
 MAX_PLACES = 3
@@ -227,3 +260,41 @@ def last_line(report: SyncReport) -> str:
 
 def _place(site: Site) -> str:
     return f"{PurePath(site.file)}:{site.line}" if site.file else "no line of Python"
+
+
+def print_changes(difference: SyncDifference, stream: TextIO, *, top: int) -> None:
+    """Prints at most ``top`` places whose number changed, and both totals."""
+    tables = [change_table(difference, top)] if difference.changes else []
+    print_document(stream, tables, change_lines(difference))
+
+
+def change_table(difference: SyncDifference, top: int) -> Table:
+    """The places that changed, what is new first."""
+    more = len(difference.changes) - top
+    return Table(
+        title=f"Host syncs of {difference.after} against {difference.before}",
+        columns=(Column(header="change"), Column(header="count", numeric=True), Column(header="where")),
+        rows=tuple(map(_row, difference.changes[:top])),
+        caption=f"{counted(more, 'place')} more (--top)" if more > 0 else "",
+    )
+
+
+def _row(change: SyncChange) -> tuple[str, ...]:
+    place = f"{PurePath(change.file)}:{change.line} {change.function}" if change.file else "no line of Python"
+    lines = [f"{place}  {HINTS[change.kind].label}", *(f"  {text}" for text in change.expressions)]
+    lines += [f"unknown: {change.why_unknown}"] if change.why_unknown else []
+    return change.change, f"{_text(change.count_before)} -> {_text(change.count_after)}", "\n".join(lines)
+
+
+def change_lines(difference: SyncDifference) -> Iterator[str]:
+    """What limits the comparison, what is the same, and the totals."""
+    yield from (f"- {note}" for note in difference.notes)
+    if difference.num_same:
+        yield f"- the same: {counted(difference.host_syncs_same, 'wait')} at {counted(difference.num_same, 'place')}"
+    if not difference.changes:
+        yield "- the same waits at the same places"
+    yield f"host syncs: {_text(difference.host_syncs_before)} -> {_text(difference.host_syncs_after)}"
+
+
+def _text(count: int | None) -> str:
+    return "unknown" if count is None else str(count)

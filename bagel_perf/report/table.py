@@ -1,9 +1,101 @@
-"""A table as plain data, and the words that several tables share."""
+"""What stands in the title and below a latency table: where, over how many rounds, and how sure the changes are.
+
+A table as plain data, and the words that several tables share.
+
+Cells and deltas of a result: finding them, and their texts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+
+from bagel_perf.records.results import Cell, Delta, Result
+from bagel_perf.records.runs import TimedRun, runs_of
+from bagel_perf.verdicts.judging import e2e_is_apart
+from bagel_perf.verdicts.statistics import coverage, stopped_coverage
+
+UNSHOWN = "?"
+"""Marks a change that is not shown: its interval holds 0, or the joint test of the table does not exclude 0."""
+
+
+def place_text(result: Result) -> str:
+    """What was timed where; a CPU says that its latency predicts nothing about a GPU."""
+    environment = result.environment
+    place = f"Latency on {environment.device_name}"
+    if environment.device_kind == "cpu":
+        place = "CPU latency (predicts nothing about a GPU)"
+    return f"{place}, {result.subject.title}"
+
+
+def changes_caption(
+    result: Result,
+    variants: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *more: str,
+    case: str | None = None,
+) -> str:
+    """How the medians and changes of these variants came about, then ``more``, then what the mark in ``rows`` means.
+
+    Counts the rounds that were run, which after an early end are fewer than were planned.
+    """
+    cells = [cell for cell in result.cells if cell.variant in variants and case in (None, cell.case)]
+    deltas = [
+        each for each in (*result.deltas, *result.steps) if each.candidate in variants and case in (None, each.case)
+    ]
+    is_marked = any(f"%{UNSHOWN} " in text for row in rows for text in row)
+    parts = (
+        rounds_text({len(cell.latency_ms) for cell in cells if cell.latency_ms}, result.pairs),
+        counted(len({run.process for run in runs_of(TimedRun, result.runs)}), "process"),
+        "delta is the median over processes of the paired ratios' medians",
+        coverage_text({delta.num_processes for delta in deltas if delta.ci_pct is not None}, result.looks),
+        joint_text(result),
+        "e2e: runs of its own" if e2e_is_apart(result.runs) else "",
+        noise_text(result, case),
+        *more,
+        f"{UNSHOWN}: no difference shown" if is_marked else "",
+    )
+    return "; ".join(part for part in parts if part)
+
+
+def noise_text(result: Result, case: str | None = None) -> str:
+    """What noise means; with ``case``, for a table that has no column of it, its figures too."""
+    found = [each for each in result.noise if each.case == case and each.floor_pct is not None]
+    figures = ", ".join(f"{stage_text(each.stage)} {each.floor_pct:.1f}%" for each in found)
+    head = f"noise {figures}" if figures else "noise"
+    what = f"{result.named[0]} against itself in the same processes, half its interval"
+    return f"{head}: {what}" if result.noise else ""
+
+
+def joint_text(result: Result) -> str:
+    """For how many changes together verdicts hold; nothing where none has one."""
+    number = sum(delta.ci_pct is not None for delta in result.deltas)
+    return f"verdicts hold for all {number} changes of the result together, 5% error" if number > 1 else ""
+
+
+def rounds_text(numbers: Collection[int], planned: int) -> str:
+    """Over how many rounds medians were taken, of the planned ones where those are more."""
+    if not numbers:
+        return "no round was timed"
+    low, high = min(numbers), max(numbers)
+    if low == high == planned:
+        return f"medians of {counted(planned, 'round')}"
+    return f"medians of {low if low == high else f'{low} to {high}'} of {counted(planned, 'round')}"
+
+
+def coverage_text(numbers: Collection[int], looks: Sequence[int] = ()) -> str:
+    """How often intervals of these numbers of processes hold what they claim to; nothing where there are none.
+
+    A run that stopped after one of its ``looks`` may have stopped by luck, so all looks count.
+    """
+    if not numbers:
+        return ""
+    if looks:
+        return f"each interval by itself covers {100 * stopped_coverage(looks):.1f}% or more, as the run chose its end"
+    texts = [f"{100 * share:.1f}" for share in sorted(map(coverage, numbers))]
+    exact = texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+    return f"each interval by itself covers {exact}%"
+
 
 LABELS = {"ar": "AR", "dit": "DiT"}
 """Of stages whose names are abbreviations."""
@@ -47,3 +139,76 @@ def listed(words: Sequence[str]) -> str:
 def ms_text(value: float | None) -> str:
     """Milliseconds, where they were measured."""
     return NONE if value is None else f"{value:.1f}"
+
+
+def tolerant_variants(result: Result) -> tuple[str, ...]:
+    """Of the named variants after the first, those that declare a tolerance, whether or not they came to run."""
+    return tuple(each.name for each in result.variants[1 : result.num_named] if each.tolerance is not None)
+
+
+def bitwise_variants(result: Result) -> tuple[str, ...]:
+    """The first of the named variants, and those whose output has to be the same to the bit."""
+    apart = tolerant_variants(result)
+    return tuple(variant for variant in result.named if variant not in apart)
+
+
+def cell_of(result: Result, case: str, stage: str, variant: str) -> Cell | None:
+    found = (c for c in result.cells if (c.case, c.stage, c.variant) == (case, stage, variant))
+    return next(found, None)
+
+
+def delta_of(deltas: Iterable[Delta], case: str, stage: str, candidate: str) -> Delta | None:
+    found = (d for d in deltas if (d.case, d.stage, d.candidate) == (case, stage, candidate))
+    return next(found, None)
+
+
+def median_text(cell: Cell | None) -> str:
+    return ms_text(None if cell is None else cell.median_ms)
+
+
+def syncs_text(cell: Cell | None) -> str:
+    return NONE if cell is None or cell.host_syncs is None else str(cell.host_syncs)
+
+
+def launches_text(cell: Cell | None) -> str:
+    return NONE if cell is None or cell.launches is None else str(cell.launches)
+
+
+def peak_text(cell: Cell | None) -> str:
+    """GiB."""
+    return NONE if cell is None or cell.peak_bytes is None else f"{cell.peak_bytes / 2**30:.2f}"
+
+
+def change_text(delta: Delta | None) -> str:
+    """Percent with the interval, marked where that holds 0; without one, the processes that were too few for it."""
+    if delta is None:
+        return NONE
+    if delta.ci_pct is None:
+        return f"{delta.delta_pct:+.1f}% ({counted(delta.num_processes, 'process')})"
+    mark = UNSHOWN * (delta.verdict == "no difference shown")
+    return f"{delta.delta_pct:+.1f}%{mark} ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
+
+
+def noise_floor_of(result: Result, case: str, stage: str) -> float | None:
+    """Half the interval of the first variant against itself, in percent."""
+    found = (each.floor_pct for each in result.noise if (each.case, each.stage) == (case, stage))
+    return next(found, None)
+
+
+def noise_columns(result: Result) -> tuple[Column, ...]:
+    """One where the first variant was timed against itself."""
+    return (Column(header="noise (%)", numeric=True),) if result.noise else ()
+
+
+def noise_texts(result: Result, case: str, stage: str) -> tuple[str, ...]:
+    """Half the interval of the first variant against itself, for each of ``noise_columns``."""
+    floor_pct = noise_floor_of(result, case, stage)
+    text = NONE if floor_pct is None else f"{floor_pct:.1f}"
+    return (text,) * len(noise_columns(result))
+
+
+def verdict_text(delta: Delta | None) -> str:
+    """The verdict, and how many pairs the conditions took away."""
+    if delta is None:
+        return "not judged"
+    return f"{delta.verdict}, {counted(delta.num_dropped, 'pair')} dropped" if delta.num_dropped else delta.verdict

@@ -1,26 +1,71 @@
-"""Results for a terminal, as wide as it is."""
+"""Widths of a table's columns on a console: headers wrap first, then cells between words, and words only at last.
+
+Results for a terminal, as wide as it is.
+
+Tables for a notebook, as HTML without style of its own; every text is escaped.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TextIO, cast
 
+from markupsafe import Markup, escape
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from bagel_perf.records.errors import one_line
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import Verification
 from bagel_perf.report.inert import Guarded, terminal, terminal_cell
 from bagel_perf.report.summary import last_line, verdict_lines, verification_lines
 from bagel_perf.report.table import Table
 from bagel_perf.report.tables import result_tables, verification_table
-from bagel_perf.report.widths import GAP, column_widths
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.verification import Verification
+
+LEAST = 6
+"""Of a column of words."""
+GAP = 2
+"""Between two columns."""
+
+
+def column_widths(table: Table, available: int) -> list[int]:
+    """In characters, at most ``available`` with the gaps, unless that would break numbers."""
+    room = available - GAP * (len(table.columns) - 1)
+    natural, *narrower = _limits(table)
+    widths = natural
+    for least in narrower:
+        widths = _shrunk(widths, least, sum(widths) - room)
+    return widths
+
+
+def _limits(table: Table) -> Iterator[list[int]]:
+    """Widths at which nothing wraps, only headers wrap, cells wrap between words, and anything but numbers wraps."""
+    columns = [(column.header, [row[i] for row in table.rows]) for i, column in enumerate(table.columns)]
+    yield [max(map(len, (header, *cells))) for header, cells in columns]
+    yield [max(map(len, (*header.split(), *cells))) for header, cells in columns]
+    yield [max(map(len, " ".join((header, *cells)).split())) for header, cells in columns]
+    yield [
+        max(map(len, cells), default=1) if column.numeric else LEAST
+        for column, (_, cells) in zip(table.columns, columns, strict=True)
+    ]
+
+
+def _shrunk(widths: list[int], least: list[int], excess: int) -> list[int]:
+    """The widths less ``excess`` in all, or as much of it as ``least`` leaves; the widest give first."""
+    widths = list(widths)
+    for _ in range(excess):
+        able = [i for i, width in enumerate(widths) if width > least[i]]
+        if not able:
+            break
+        widths[max(able, key=lambda i: widths[i])] -= 1
+    return widths
+
 
 PLAIN_COLUMNS = 100
 LEAST_COLUMNS = 40
@@ -84,3 +129,20 @@ def _hanging(line: str, width: int) -> list[str]:
     """``  word:  text`` in lines of at most ``width``, unless a word is longer."""
     indent = re.match(r" +\S+ +|", line).end()  # type: ignore[union-attr]
     return textwrap.wrap(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def tables_html(tables: Iterable[Table], result: Result) -> str:
+    """Renders tables and the verdict of a result."""
+    lines = Markup("").join(Markup("<li>{}</li>").format(one_line(line)) for line in verdict_lines(result))
+    return Markup("").join([*map(_table_html, tables), Markup("<ul>{}</ul>").format(lines)])
+
+
+def _table_html(table: Table) -> Markup:
+    head = Markup("").join(Markup("<th>{}</th>").format(one_line(column.header)) for column in table.columns)
+    rows = Markup("").join(
+        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(one_line(cell)) for cell in row))
+        for row in table.rows
+    )
+    parts = (escape(one_line(table.title)), head, rows, escape(one_line(table.caption)))
+    body = "<table><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table><p><small>{}</small></p>"
+    return Markup(body).format(*parts)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bagel_perf.records.trace_differences import KernelChange, SiteChange, TotalChange, TraceDifference
+from bagel_perf.records.traces import PATH_SEPARATOR
 from bagel_perf.report.table import NONE, Column, Table
 from bagel_perf.report.trace_tables import CAUSE_LABELS, OUTSIDE, count_text, short_name
-from bagel_perf.schema.trace_differences import KernelChange, SiteChange, TotalChange, TraceDifference
-from bagel_perf.schema.traces import PATH_SEPARATOR
 
 LABELS = {
     "window_ms": "window (ms)",

@@ -5,16 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from bagel_perf.records.traces import CAUSES, PATH_SEPARATOR, Cause, GapRow, RegionTime, TraceReport, WaitSite
 from bagel_perf.report.table import NONE, Column, Table, counted
-from bagel_perf.schema.traces import (
-    CAUSES,
-    PATH_SEPARATOR,
-    Cause,
-    GapRow,
-    RegionTime,
-    TraceReport,
-    WaitSite,
-)
 
 CAUSE_LABELS: dict[Cause, str] = {
     "host_sync": "in a host sync",

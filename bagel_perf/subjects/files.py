@@ -27,12 +27,10 @@ from typing import Any, NoReturn
 
 import torch
 
-from bagel_perf.harness.measure import Stage, Subject
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
-from bagel_perf.schema.outlines import TOGETHER, WHOLE
-from bagel_perf.schema.plain_text import one_line
-from bagel_perf.schema.targets import SUFFIX, name_problem
-from bagel_perf.schema.tolerances import Tolerance
+from bagel_perf.measure.stages import Stage, Subject
+from bagel_perf.records.errors import BagelPerfError, RunFailed, UsageError, one_line
+from bagel_perf.records.outlines import TOGETHER, WHOLE, Tolerance
+from bagel_perf.records.targets import SUFFIX, name_problem
 
 DEFAULT_CASE = "default"
 ARGUMENTS = ("state", "case", "seed")

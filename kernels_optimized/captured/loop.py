@@ -15,10 +15,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bagel_perf.harness.captures import Recorder, Recording
-from bagel_perf.model.bagel import Bagel
-from bagel_perf.model.contracts import Denoising, Slots, Step
-from bagel_perf.model.denoise import DenoiseState
+from bagel_perf.subjects.bagel.model.bagel import Bagel
+from bagel_perf.subjects.bagel.model.contracts import Denoising, Slots, Step
+from bagel_perf.subjects.bagel.model.denoise import DenoiseState
+from bagel_perf.syncs.captures import Recorder, Recording
 from kernels_optimized.sync_free.loop import first_picture
 
 MAX_SHAPES = 4

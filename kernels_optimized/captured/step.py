@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bagel_perf.model.contracts import LayerCache, Slots, Step
-from bagel_perf.model.denoise import Branches, DenoiseState
+from bagel_perf.subjects.bagel.model.contracts import LayerCache, Slots, Step
+from bagel_perf.subjects.bagel.model.denoise import Branches, DenoiseState
 
 
 class SlotStep:

@@ -14,8 +14,8 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from bagel_perf.model import normalize as reference
-from bagel_perf.model.contracts import GroupNorm
+from bagel_perf.subjects.bagel.model import primitives as reference
+from bagel_perf.subjects.bagel.model.contracts import GroupNorm
 
 DTYPES = (torch.bfloat16, torch.float32)
 GROUP_WIDTHS = (2, 4, 8, 16, 32, 64, 128)
@@ -25,7 +25,7 @@ GROUP_WIDTHS = (2, 4, 8, 16, 32, 64, 128)
 def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
     """Normed and, with ``activate``, activated: bf16 [1, C, H, W] in the memory format of x; does not wait.
 
-    Without kernels fp32, as ``bagel_perf.model.normalize`` gives it.
+    Without kernels fp32, as ``bagel_perf.subjects.bagel.model.primitives`` gives it.
     """
     if not _has_kernels(x_1CHW, norm.num_groups):
         return reference.norm_activate(x_1CHW, norm, activate=activate)

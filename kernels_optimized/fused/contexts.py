@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
-from bagel_perf.model.layout import BlockKind, Packing, Parts, Runs, Span
-from bagel_perf.model.packing import contexts_of, pack_parts
+from bagel_perf.subjects.bagel.model.layout import BlockKind, Packing, Parts, Runs, Span
+from bagel_perf.subjects.bagel.model.packing import contexts_of, pack_parts
 
 MIN_SHARED_LATENTS = 1024
 """Rows of a block of latents, from which on H100 and H200 half as many give the same bits (reports/rungs-h200)."""

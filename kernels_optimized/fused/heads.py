@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from bagel_perf.model.attention import Attention
-from bagel_perf.model.bagel import Bagel
-from bagel_perf.model.layout import Span
+from bagel_perf.subjects.bagel.model.attention import Attention
+from bagel_perf.subjects.bagel.model.bagel import Bagel
+from bagel_perf.subjects.bagel.model.layout import Span
 
 TILE = 128
 """Query rows of a tile of cuDNN's kernel on Hopper."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bagel_perf.model.attention import Attention
-from bagel_perf.model.bagel import Bagel
-from bagel_perf.model.contracts import LayerCache
-from bagel_perf.model.decoder import DecoderLayer
-from bagel_perf.model.parameters import Linear
+from bagel_perf.subjects.bagel.model.attention import Attention
+from bagel_perf.subjects.bagel.model.bagel import Bagel
+from bagel_perf.subjects.bagel.model.contracts import LayerCache
+from bagel_perf.subjects.bagel.model.decoder import DecoderLayer
+from bagel_perf.subjects.bagel.model.parameters import Linear
 from kernels_optimized.fused import ops
 from kernels_optimized.fused.heads import full, side_by_side
 from kernels_optimized.fused.rows import PackedRows

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bagel_perf.model.contracts import LayerCache, VarlenLengths
-from bagel_perf.model.decoder import RmsNorm
+from bagel_perf.subjects.bagel.model.contracts import LayerCache, VarlenLengths
+from bagel_perf.subjects.bagel.model.decoder import RmsNorm
 from kernels_optimized.fused import reference
 from kernels_optimized.fused.rows import PackedRows
 

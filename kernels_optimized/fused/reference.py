@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bagel_perf.model.contracts import LayerCache
-from bagel_perf.model.decoder import RmsNorm, rotate, silu_mul
+from bagel_perf.subjects.bagel.model.contracts import LayerCache
+from bagel_perf.subjects.bagel.model.decoder import RmsNorm, rotate, silu_mul
 from kernels_optimized.fused.heads import pack_heads
 from kernels_optimized.fused.rows import PackedRows
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bagel_perf.model.contracts import LayerCache, VarlenLengths
-from bagel_perf.model.denoise import Branches
-from bagel_perf.model.layout import Span
+from bagel_perf.subjects.bagel.model.contracts import LayerCache, VarlenLengths
+from bagel_perf.subjects.bagel.model.denoise import Branches
+from bagel_perf.subjects.bagel.model.layout import Span
 from kernels_optimized.sync_free.lengths import attention_lengths
 
 

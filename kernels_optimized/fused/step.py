@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bagel_perf.model.bagel import Bagel
-from bagel_perf.model.contracts import Slots, Step
-from bagel_perf.model.denoise import Branches, DenoiseState
-from bagel_perf.model.guidance import guide
+from bagel_perf.subjects.bagel.model.bagel import Bagel
+from bagel_perf.subjects.bagel.model.contracts import Slots, Step
+from bagel_perf.subjects.bagel.model.denoise import Branches, DenoiseState, guide
 from kernels_optimized.fused.heads import may_pack_heads
 from kernels_optimized.fused.layers import decode
 from kernels_optimized.fused.rows import MergedKv, PackedRows, packed_rows

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bagel_perf.model.contracts import VarlenLengths
-from bagel_perf.model.layout import Lengths
+from bagel_perf.subjects.bagel.model.contracts import VarlenLengths
+from bagel_perf.subjects.bagel.model.layout import Lengths
 from kernels_baseline.lengths import offsets
 
 

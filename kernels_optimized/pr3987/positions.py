@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bagel_perf.model.layout import PLACEHOLDER_ID, PrefillLayout, Routing
+from bagel_perf.subjects.bagel.model.layout import PLACEHOLDER_ID, PrefillLayout, Routing
 from kernels_baseline.positions import rewrite_context
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bagel_perf.model.contracts import Expert
-from bagel_perf.model.layout import Routing
+from bagel_perf.subjects.bagel.model.contracts import Expert
+from bagel_perf.subjects.bagel.model.layout import Routing
 from kernels_baseline.routing import route_by_rows
 
 

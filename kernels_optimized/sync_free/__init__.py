@@ -4,8 +4,8 @@ All else is the baseline's: gathers and scatters, GEMM shapes, attention calls. 
 costs, and the picture is bitwise the same.
 """
 
-from bagel_perf.model.contracts import Slots
-from bagel_perf.model.normalize import norm_activate
+from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.primitives import norm_activate
 from kernels_baseline.contexts import pack_contexts
 from kernels_optimized.sync_free.lengths import attention_lengths
 from kernels_optimized.sync_free.loop import denoise_loop

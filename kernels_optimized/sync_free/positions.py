@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bagel_perf.model.layout import Context, PrefillLayout, Routing, complement
-from bagel_perf.model.transfer import upload
+from bagel_perf.subjects.bagel.model.layout import Context, PrefillLayout, Routing, complement
+from bagel_perf.subjects.bagel.model.primitives import upload
 from kernels_optimized.sync_free.routing import span_rows
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bagel_perf.model.contracts import Expert
-from bagel_perf.model.layout import Routing, Span, complement
+from bagel_perf.subjects.bagel.model.contracts import Expert
+from bagel_perf.subjects.bagel.model.layout import Routing, Span, complement
 from kernels_baseline.routing import route_by_rows
 
 

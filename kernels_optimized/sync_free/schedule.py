@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import torch
 
-from bagel_perf.model.contracts import Step
-from bagel_perf.model.schedule import timesteps
+from bagel_perf.subjects.bagel.model.contracts import Step
+from bagel_perf.subjects.bagel.model.primitives import timesteps
 
 
 def timestep_schedule(

@@ -20,8 +20,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import torch  # noqa: E402
 
-from bagel_perf.harness.simulated import SimulatedCuda  # noqa: E402
-from bagel_perf.schema.waits import Kind  # noqa: E402
+from bagel_perf.records.sites import Kind  # noqa: E402
+from bagel_perf.simulated import SimulatedCuda  # noqa: E402
 from sweeps import counted, isolated, markdown, one_line, rows_of, verdict, versions  # noqa: E402
 
 HEADERS = ("pipeline", "mode", "output", "syncs of the call", "unjudged", "error")

@@ -17,9 +17,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from bagel_perf.analysis.judging import State  # noqa: E402
-from bagel_perf.commands.gate_modes import BAGEL_STAGES  # noqa: E402
-from bagel_perf.schema.limits import parse_limit  # noqa: E402
+from bagel_perf.commands.gate_result import BAGEL_STAGES  # noqa: E402
+from bagel_perf.records.gates import parse_limit  # noqa: E402
+from bagel_perf.verdicts.judging import State  # noqa: E402
 from noise_models import (  # noqa: E402
     MODELS,
     NOISES,

@@ -25,14 +25,14 @@ sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / name) for name in ("support", 
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from bagel_perf.harness.simulated import SimulatedTensor, active_device  # noqa: E402
-from bagel_perf.report.markdown import table_markdown  # noqa: E402
+from bagel_perf.records.errors import CountersDrifted  # noqa: E402
+from bagel_perf.records.gates import REQUESTS  # noqa: E402
+from bagel_perf.records.plans import Plan  # noqa: E402
+from bagel_perf.report.summary import table_markdown  # noqa: E402
 from bagel_perf.report.table import Column, Table  # noqa: E402
-from bagel_perf.schema.errors import CountersDrifted  # noqa: E402
-from bagel_perf.schema.gates import REQUESTS  # noqa: E402
-from bagel_perf.schema.plans import Plan  # noqa: E402
-from bagel_perf.workload import gate as worker  # noqa: E402
-from bagel_perf.workload.loading import load  # noqa: E402
+from bagel_perf.simulated import SimulatedTensor, active_device  # noqa: E402
+from bagel_perf.subjects.bagel import gate as worker  # noqa: E402
+from bagel_perf.subjects.bagel.loading import load  # noqa: E402
 from gate_copy import Ended, copied, run_gate  # noqa: E402
 from gate_noise import replaced  # noqa: E402
 

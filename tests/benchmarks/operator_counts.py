@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 import operator_waits
-from bagel_perf.harness.simulated.cuda import SimulatedCuda
-from bagel_perf.harness.syncs import count_host_syncs
+from bagel_perf.simulated.cuda import SimulatedCuda
+from bagel_perf.syncs import count_host_syncs
 
 SAMPLES = Path(__file__).parents[1] / "data" / "operator_samples.json.gz"
 MAX_SHOWN = 60

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import sync_catalogue
 import sync_expressions
 from sync_table_cases import operands
@@ -379,7 +379,7 @@ def _step(optimizer: Any, kwargs: dict[str, Any], device: str) -> Callable[[], t
 
 def measure(part: int, parts: int, out: Path) -> None:
     """Measures every ``parts``-th entry, from number ``part`` on."""
-    from bagel_perf.harness.syncs.cuda import listening_to_cuda
+    from bagel_perf.syncs.cuda import listening_to_cuda
 
     heard = Heard()
     torch.autograd.set_multithreading_enabled(False)

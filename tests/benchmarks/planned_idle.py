@@ -26,10 +26,10 @@ ROW = "{:13} {:15} {:>10} {:>10} {:>8}  {:4} {}"
 
 def judged(folder: Path, name: str, program: dict[str, Any]) -> dict[str, Any]:
     """Sets what the trace of a program is said to show beside what was planned."""
-    from bagel_perf.analysis.traces.analyse import report_of
-    from bagel_perf.analysis.traces.findings import examine
-    from bagel_perf.analysis.traces.prices import Prices
-    from bagel_perf.analysis.traces.reading import read_trace
+    from bagel_perf.traces.analyse import report_of
+    from bagel_perf.traces.findings import examine
+    from bagel_perf.traces.formats.reading import read_trace
+    from bagel_perf.traces.replay import Prices
 
     if "error" in program:
         return {"rows": [], "failures": [program["error"]]}

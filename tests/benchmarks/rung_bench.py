@@ -12,19 +12,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bagel_perf.harness.measure import run_stages
-from bagel_perf.model.bagel import Bagel
-from bagel_perf.schema import codec
-from bagel_perf.schema.errors import BagelPerfError
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import Output
-from bagel_perf.schema.store import write_json_atomic, writing
-from bagel_perf.workload.bind import bind
-from bagel_perf.workload.edit import edit_subject, request_inputs
-from bagel_perf.workload.loading import load
-from bagel_perf.workload.pictures import describe_picture
-from bagel_perf.workload.worker import as_failure
+from bagel_perf.measure.stages import run_stages
+from bagel_perf.records import codec
+from bagel_perf.records.bagel import Request
+from bagel_perf.records.errors import BagelPerfError
+from bagel_perf.records.plans import Plan
+from bagel_perf.records.runs import Output
+from bagel_perf.records.store import write_json_atomic, writing
+from bagel_perf.subjects.bagel.edit import describe_picture, edit_subject, request_inputs
+from bagel_perf.subjects.bagel.loading import bind, load
+from bagel_perf.subjects.bagel.model.bagel import Bagel
+from bagel_perf.worker import as_failure
 
 Json = dict[str, Any]
 

@@ -10,10 +10,9 @@ import argparse
 import sys
 import time
 
-from bagel_perf.schema.requests import Guidance, Request, Task, parse_resolution
-from bagel_perf.schema.runs import MIN_SPREAD
-from bagel_perf.schema.variants import parse_variants
-from bagel_perf.workload.bagel import recorded_loop
+from bagel_perf.records.bagel import Guidance, Request, Task, parse_resolution, parse_variants
+from bagel_perf.records.runs import MIN_SPREAD
+from bagel_perf.subjects.bagel.bench import recorded_loop
 from rung_bench import Bench, Json, common_parser, prepare, run
 
 SIZES = ("256", "512", "768x1024", "1024")

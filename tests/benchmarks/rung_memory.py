@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 
-from bagel_perf.harness.measure import WallClock
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.requests import Request, parse_resolution
-from bagel_perf.schema.variants import parse_variants
+from bagel_perf.measure.stages import WallClock
+from bagel_perf.records.bagel import Request, parse_resolution, parse_variants
+from bagel_perf.records.errors import UsageError
 from rung_bench import Bench, Json, common_parser, prepare, run
 
 SIZES = ("256", "512", "256x512", "320x256", "384", "448")

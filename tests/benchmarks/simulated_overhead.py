@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bagel_perf.harness.simulated.cuda import SimulatedCuda
-from bagel_perf.harness.syncs import watch_host_syncs
+from bagel_perf.simulated.cuda import SimulatedCuda
+from bagel_perf.syncs import watch_host_syncs
 
 PAIRS = 7
 SIZES = {"64 wide, 2 layers, 16 tokens": (64, 2, 16), "256 wide, 4 layers, 64 tokens": (256, 4, 64)}

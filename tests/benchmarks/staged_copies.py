@@ -86,7 +86,7 @@ def measured(copy: Callable[[], object], cycles: int, heard: list[Any]) -> dict[
 
 def main(out: Path) -> None:
     """Measures every copy at every size, prints a table and writes it."""
-    from bagel_perf.harness.syncs.cuda import listening_to_cuda
+    from bagel_perf.syncs.cuda import listening_to_cuda
 
     heard: list[Any] = []
     rows: dict[str, dict[int, dict[str, Any]]] = {}

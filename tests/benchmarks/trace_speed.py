@@ -173,8 +173,8 @@ def run_ours(path: Path) -> dict[str, float]:
     """Reads and analyses a trace in this process."""
     sys.path.insert(0, str(ROOT))
     begun_s = time.perf_counter()
-    from bagel_perf.analysis.traces.analyse import analyse
-    from bagel_perf.analysis.traces.reading import read_trace
+    from bagel_perf.traces.analyse import analyse
+    from bagel_perf.traces.formats.reading import read_trace
 
     trace = read_trace(path)
     read_s = time.perf_counter() - begun_s

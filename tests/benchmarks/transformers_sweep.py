@@ -24,7 +24,7 @@ import transformers  # noqa: E402
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: E402
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # noqa: E402
 
-from bagel_perf.harness.simulated import SimulatedCuda  # noqa: E402
+from bagel_perf.simulated import SimulatedCuda  # noqa: E402
 from sweeps import counted, isolated, markdown, one_line, rows_of, verdict, versions  # noqa: E402
 from transformers_tiny import MAX_PARAMETERS, tiny_configurations  # noqa: E402
 

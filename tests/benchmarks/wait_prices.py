@@ -78,8 +78,8 @@ def record(folder: Path) -> None:
 def judge(folder: Path) -> None:
     """Prints prediction and measurement of every case."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from bagel_perf.analysis.traces.analyse import analyse
-    from bagel_perf.analysis.traces.reading import read_trace
+    from bagel_perf.traces.analyse import analyse
+    from bagel_perf.traces.formats.reading import read_trace
 
     walls = json.loads((folder / "walls.json").read_text())
     print(f"{'ms':8}{'without':>10}{'with':>10}{'measured':>10}{'quartiles':>16}{'price':>8}{'lost':>8}")

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.commands.sizes import requests_of
-from bagel_perf.schema.results import load
-from bagel_perf.schema.slots import SLOTS
-from bagel_perf.schema.variants import HELP_COMMAND, LADDER
+from bagel_perf.commands.common import requests_of
+from bagel_perf.records.bagel import HELP_COMMAND, LADDER, SLOTS
+from bagel_perf.records.results import load
 
 UseWorker = Callable[[str], tuple[str, ...]]
 Capture = pytest.CaptureFixture[str]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from bagel_perf.analysis.reading import load_checked
 from bagel_perf.cli import main
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import CountedRun, runs_of
-from bagel_perf.schema.tolerances import Tolerance
+from bagel_perf.records.outlines import Tolerance
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import CountedRun, runs_of
+from bagel_perf.verdicts.reading import load_checked
 from forked_workers import fork_workers
 
 Capture = pytest.CaptureFixture[str]

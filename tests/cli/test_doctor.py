@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from bagel_perf.cli import main
-from bagel_perf.commands import doctor, doctor_gpu, doctor_host
-from bagel_perf.commands.doctor_software import torch_row
-from bagel_perf.harness.gpu_lock import lock_of_uuid
-from bagel_perf.schema.diagnosis import Row, TorchFacts
-from bagel_perf.workload.torch_facts import facts
+from bagel_perf.commands import doctor, doctor_machine
+from bagel_perf.commands.doctor import torch_row
+from bagel_perf.measure.gpu_lock import lock_of_uuid
+from bagel_perf.records.diagnosis import Row, TorchFacts
+from bagel_perf.subjects.bagel.torch_facts import facts
 from fake_nvml import UUID, FakeGpu, FakeNvml
 
 CUDA_BUILD = TorchFacts(version="2.13.0+cu130", cuda="13.0", sees_gpu=True, records_kernels=True)
@@ -31,7 +31,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def gpu_row(gpu: FakeGpu, nowhere: Path) -> Row:
-    found = doctor_gpu.look(FakeNvml([gpu]), nowhere / "driver")
+    found = doctor_machine.look(FakeNvml([gpu]), nowhere / "driver")
     assert found.is_there and found.may_be_there
     (row,) = found.rows
     return row
@@ -94,7 +94,7 @@ def test_a_gpu_that_tells_nothing_still_has_a_row(nowhere: Path) -> None:
 
 
 def test_without_a_gpu_counts_are_promised_and_latencies_are_not(nowhere: Path) -> None:
-    found = doctor_gpu.look(FakeNvml([]), nowhere / "driver")
+    found = doctor_machine.look(FakeNvml([]), nowhere / "driver")
     assert not found.may_be_there and found.rows[0].state == "missing"
     measures = doctor.measures(TorchFacts(version="2.13.0+cpu"), can_time=False)
     assert "simulated device" in measures["host syncs"] and "says nothing about a GPU" in measures["latency"]
@@ -103,10 +103,10 @@ def test_without_a_gpu_counts_are_promised_and_latencies_are_not(nowhere: Path) 
 
 def test_a_driver_without_its_library_is_told_from_no_driver(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (nowhere / "driver").touch()
-    (row,) = doctor_gpu.look(FakeNvml([]), nowhere / "driver").rows
+    (row,) = doctor_machine.look(FakeNvml([]), nowhere / "driver").rows
     assert row.state == "limited" and "NVML Shared Library Not Found" in row.found and "nvidia-smi" in row.remedy
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert doctor_gpu.look(None, nowhere / "driver").rows[0].remedy == "pip install nvidia-ml-py"
+    assert doctor_machine.look(None, nowhere / "driver").rows[0].remedy == "pip install nvidia-ml-py"
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,11 @@ def test_a_torch_is_judged_by_its_build_and_release(found: TorchFacts, has_gpu: 
 
 def test_a_profiler_that_sees_no_kernel_costs_the_gpu_work_alone() -> None:
     blind = TorchFacts(version="2.13.0", cuda="13.0", sees_gpu=True, records_kernels=False, problem="CUPTI: busy")
-    row = doctor_gpu.profiler_row(blind, has_gpu=True)
+    row = doctor_machine.profiler_row(blind, has_gpu=True)
     assert row.state == "limited" and "CUPTI: busy" in row.found
     measures = doctor.measures(blind, can_time=True)
     assert measures["latency"] == "timed on the GPU" and measures["GPU work"].startswith("no")
-    assert doctor_gpu.profiler_row(CUDA_BUILD, has_gpu=True).state == "ok"
+    assert doctor_machine.profiler_row(CUDA_BUILD, has_gpu=True).state == "ok"
 
 
 def test_torch_is_looked_at_in_a_process_whose_failure_is_told() -> None:
@@ -180,26 +180,28 @@ def written(root: Path, files: dict[str, str]) -> Path:
     ],
 )
 def test_the_quota_of_a_container_is_found(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
-    assert doctor_host.cpu_quota(written(tmp_path, files)) == quota
-    assert (doctor_host.cores_row(tmp_path).state == "limited") >= (quota is not None and quota < 1)
+    assert doctor_machine.cpu_quota(written(tmp_path, files)) == quota
+    assert (doctor_machine.cores_row(tmp_path).state == "limited") >= (quota is not None and quota < 1)
 
 
 def test_the_smaller_of_machine_and_container_bounds_memory(tmp_path: Path) -> None:
-    assert doctor_host.memory_row(tmp_path).found == "not told here"
+    assert doctor_machine.memory_row(tmp_path).found == "not told here"
     files = {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 8388608 kB\n", "sys/fs/cgroup/memory.max": f"{6 << 30}"}
     root = written(tmp_path, {**files, "sys/fs/cgroup/memory.current": f"{3 << 30}"})
-    row = doctor_host.memory_row(root)
+    row = doctor_machine.memory_row(root)
     assert (row.state, row.found) == ("limited", "3.0 GiB free")
 
 
 def test_a_governor_that_follows_the_load_is_told(tmp_path: Path) -> None:
-    assert doctor_host.clock_row(tmp_path).state == "ok"
+    assert doctor_machine.clock_row(tmp_path).state == "ok"
     root = written(tmp_path, {"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n"})
-    assert "cpupower" in doctor_host.clock_row(root).remedy
+    assert "cpupower" in doctor_machine.clock_row(root).remedy
 
 
 def test_a_probe_that_fails_has_a_row_and_ends_nothing() -> None:
     fine = Row(what="fine", state="ok", found="it")
-    broken, last = doctor.rows_of(("disk", lambda: doctor_host.disk_rows(Path("/nonexistent"))), ("x", lambda: [fine]))
+    broken, last = doctor.rows_of(
+        ("disk", lambda: doctor_machine.disk_rows(Path("/nonexistent"))), ("x", lambda: [fine])
+    )
     assert (broken.what, broken.state, last) == ("disk", "limited", fine)
     assert "FileNotFoundError" in broken.found

@@ -14,12 +14,12 @@ from bagel_perf import launch
 from bagel_perf.cli import main
 from bagel_perf.cli.options import GATES
 from bagel_perf.commands.gate import _update
-from bagel_perf.commands.gate_output import GateOutput
-from bagel_perf.schema.errors import EnvironmentUnfit
-from bagel_perf.schema.events import EnvironmentEvent, Event, FailedEvent
-from bagel_perf.schema.expected import load_expected
-from bagel_perf.schema.gates import EXPECTED_FILE, REQUESTS, VARIANTS
-from bagel_perf.schema.plans import Plan
+from bagel_perf.commands.gate_result import GateOutput
+from bagel_perf.records.errors import EnvironmentUnfit
+from bagel_perf.records.events import EnvironmentEvent, Event, FailedEvent
+from bagel_perf.records.expectations import load_expected
+from bagel_perf.records.gates import EXPECTED_FILE, REQUESTS, VARIANTS
+from bagel_perf.records.plans import Plan
 from scripted import CPU
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,11 +14,11 @@ from bagel_perf.cli import main
 from bagel_perf.commands import gate_counts
 from bagel_perf.commands.sync_targets import Job
 from bagel_perf.commands.syncs import Ended
-from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.expected_counts import load_counts
-from bagel_perf.schema.sites import Site
-from bagel_perf.schema.syncs import SyncReport, Witnesses
-from bagel_perf.schema.targets import Target
+from bagel_perf.records.errors import RunFailed
+from bagel_perf.records.expectations import load_counts
+from bagel_perf.records.sites import Site
+from bagel_perf.records.syncs import SyncReport, Witnesses
+from bagel_perf.records.targets import Target
 
 Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.harness import measure
+from bagel_perf.measure import stages
 from forked_workers import fork_workers
 from gated_results import make_result
 
@@ -42,7 +42,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     fork_workers(monkeypatch)
     ticks = itertools.count(1.0)
-    monkeypatch.setattr(measure.WallClock, "now_ms", lambda clock: next(ticks))
+    monkeypatch.setattr(stages.WallClock, "now_ms", lambda clock: next(ticks))
     Path("loop.py").write_text(LOOP.format(wait=".cpu()"))
     git("init", "--quiet")
     git("add", "loop.py")

@@ -10,11 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from bagel_perf import launch
-from bagel_perf.analysis.reading import rebuilt
 from bagel_perf.cli import main
-from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.store import write_json_atomic
+from bagel_perf.records.errors import RunFailed
+from bagel_perf.records.results import Result
+from bagel_perf.records.store import write_json_atomic
+from bagel_perf.verdicts.reading import rebuilt
 from gated_results import make_result, with_names, with_picture
 from scripted import ENVIRONMENT
 

@@ -11,12 +11,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bagel_perf.analysis.reading import load_checked
 from bagel_perf.cli import main
-from bagel_perf.commands.gate_trees import orders
-from bagel_perf.commands.gate_worktree import Repository
-from bagel_perf.schema.results import Result, load
-from bagel_perf.schema.runs import TimedRun, runs_of
+from bagel_perf.commands.gate_trees import Repository, orders
+from bagel_perf.records.results import Result, load
+from bagel_perf.records.runs import TimedRun, runs_of
+from bagel_perf.verdicts.reading import load_checked
 from scripted import DETAILS
 
 Capture = pytest.CaptureFixture[str]
@@ -26,10 +25,10 @@ WORKER = """
 import json, os, signal, subprocess, sys, time
 from msgspec.structs import replace
 from pathlib import Path
-from bagel_perf.schema.events import DoneEvent, EnvironmentEvent, ErrorEvent, RunEvent, to_line
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.plans import Plan, bagel_outline
-from bagel_perf.schema.runs import TimedRun
+from bagel_perf.records.events import DoneEvent, EnvironmentEvent, ErrorEvent, RunEvent, to_line
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.plans import Plan, bagel_outline
+from bagel_perf.records.runs import TimedRun
 from scripted import CPU, DETAILS, make_runs
 
 TREE = Path(__file__).resolve().parents[2]
@@ -92,10 +91,9 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        package = folder / "bagel_perf" / "workload"
+        package = folder / "bagel_perf"
         package.mkdir(parents=True)
         (folder / "bagel_perf" / "__init__.py").write_text(f"__path__.append({str(ROOT / 'bagel_perf')!r})\n")
-        (package / "__init__.py").write_text("")
         (package / "worker.py").write_text(WORKER)
         (folder / ".gitignore").write_text("__pycache__\nreports\n")
         self.git("init", "--quiet", "--initial-branch=main")
@@ -269,7 +267,7 @@ def test_a_tree_that_cannot_run_it_is_named(checkout: Checkout, capsys: Capture)
     checkout.says()
     assert gate() == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: main: unknown variant (sync_free)")
-    (checkout.folder / "bagel_perf" / "workload" / "worker.py").write_text("import missing")
+    (checkout.folder / "bagel_perf" / "worker.py").write_text("import missing")
     checkout.says()
     checkout.git("commit", "--quiet", "--all", "--message=m")
     assert gate("--quiet") == 6
@@ -278,7 +276,7 @@ def test_a_tree_that_cannot_run_it_is_named(checkout: Checkout, capsys: Capture)
     checkout.git("rm", "--quiet", "-r", "--cached", "bagel_perf")
     checkout.git("commit", "--quiet", "--message=m")
     assert gate() == 2
-    assert "tree cannot be measured (main); it has no bagel_perf/workload/worker.py" in capsys.readouterr().err
+    assert "tree cannot be measured (main); it has no bagel_perf/worker.py" in capsys.readouterr().err
     assert checkout.is_clean()
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.reading import load_checked
 from bagel_perf.cli import main
 from bagel_perf.launch import Stopped
 from bagel_perf.recorder import Recorder, make_image_dir
-from bagel_perf.schema.errors import RunFailed, UsageError
-from bagel_perf.schema.events import EnvironmentEvent, RunEvent, WarningEvent
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import LINES_FILE
+from bagel_perf.records.errors import RunFailed, UsageError
+from bagel_perf.records.events import EnvironmentEvent, RunEvent, WarningEvent
+from bagel_perf.records.plans import Plan
+from bagel_perf.records.results import LINES_FILE
+from bagel_perf.verdicts.reading import load_checked
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from bagel_perf import launch
 from bagel_perf.launch import run_plan
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
-from bagel_perf.schema.events import Event, RunEvent
-from bagel_perf.schema.plans import Plan
+from bagel_perf.records.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.records.events import Event, RunEvent
+from bagel_perf.records.plans import Plan
 from scripted import make_plan
 
 UseWorker = Callable[[str], tuple[str, ...]]

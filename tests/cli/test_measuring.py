@@ -10,15 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from bagel_perf import launch
-from bagel_perf.analysis.precision import is_resolved
 from bagel_perf.commands.measuring import measure
 from bagel_perf.recorder import Recorder, make_image_dir
-from bagel_perf.schema.blocks import blocks
-from bagel_perf.schema.conditions import Conditions
-from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
-from bagel_perf.schema.events import EnvironmentEvent, Event, NoteEvent, RunEvent
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.runs import Environment, TimedRun, TimedStage
+from bagel_perf.records.errors import EnvironmentUnfit, UsageError
+from bagel_perf.records.events import EnvironmentEvent, Event, NoteEvent, RunEvent
+from bagel_perf.records.plans import Plan, blocks
+from bagel_perf.records.runs import Conditions, Environment, TimedRun, TimedStage
+from bagel_perf.verdicts.planning import is_resolved
 from readme import headline_table
 from scripted import ENVIRONMENT, PROOFS, make_outline, make_plan, make_run
 

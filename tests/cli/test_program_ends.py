@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.records.syncs import SyncReport
 from forked_programs import fork_programs
 
 ROOT = Path(__file__).resolve().parents[2]

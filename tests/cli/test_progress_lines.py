@@ -7,9 +7,9 @@ import re
 
 import pytest
 
+from bagel_perf.records.bagel import SLOTS
+from bagel_perf.records.events import ProgressEvent
 from bagel_perf.report.progress import ProgressView, ReadingView, fitted
-from bagel_perf.schema.events import ProgressEvent
-from bagel_perf.schema.slots import SLOTS
 
 MIXTURE = "sync_free" + "".join(f"-{slot}" for slot in SLOTS)
 ROUND = ProgressEvent(text=f"1024x1024 {MIXTURE}: round 1 of 6, end to end", done=9, total=120)

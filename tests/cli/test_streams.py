@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.commands.streams import LenientStream
+from bagel_perf.commands.common import LenientStream
 
 ROOT = Path(__file__).resolve().parents[2]
 WAITS = "import torch\nx = torch.ones(3, device='cuda')\nx.sum().item()\n"

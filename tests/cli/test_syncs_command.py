@@ -15,8 +15,8 @@ import pytest
 
 from bagel_perf.cli import main
 from bagel_perf.commands.syncs import parse_budgets, parse_command, parse_quiet_ops
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.syncs import SyncReport
 from forked_programs import fork_programs
 
 Capture = pytest.CaptureFixture[str]
@@ -167,7 +167,7 @@ def test_a_program_that_waits_for_nothing_is_told_so(script: Any, capfd: Capture
 @pytest.mark.usefixtures("real_interpreter")
 def test_a_program_that_vanishes_before_it_is_watched_leaves_a_reason(script: Any, capfd: Capture) -> None:
     Path("sitecustomize.py").write_text(
-        "import os, sys\nif any('bagel_perf.workload.script' in each for each in sys.orig_argv): os._exit(5)\n"
+        "import os, sys\nif any('bagel_perf.watched' in each for each in sys.orig_argv): os._exit(5)\n"
     )
     os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(ROOT)])
     assert syncs("--quiet", "--", "python", script(QUIET)) == 6

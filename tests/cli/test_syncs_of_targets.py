@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.commands import supervising, sync_targets
+from bagel_perf.commands import sync_targets, syncs
 from bagel_perf.commands.syncs import Ended
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.ledger import Ledger
-from bagel_perf.schema.scripts import ScriptOrder, TargetRun
-from bagel_perf.schema.sync_differences import SyncDifference
-from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.targets import parse_target
-from bagel_perf.workload.script import run_order
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.ledger import Ledger
+from bagel_perf.records.syncs import SyncDifference, SyncReport
+from bagel_perf.records.targets import ScriptOrder, TargetRun, parse_target
+from bagel_perf.watched import run_order
 
 Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +67,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object, **named: object) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(supervising.subprocess, "Popen", start)  # type: ignore[attr-defined]
+    monkeypatch.setattr(syncs.subprocess, "Popen", start)  # type: ignore[attr-defined]
 
 
 def watched(text: str, **asked: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import pytest
 
 from bagel_perf import launch
 from bagel_perf.cli import main
-from bagel_perf.commands import supervising
-from bagel_perf.schema.errors import EnvironmentUnfit, UsageError
+from bagel_perf.commands import syncs
+from bagel_perf.records.errors import EnvironmentUnfit, UsageError
 from forked_programs import fork_programs
 
 Capture = pytest.CaptureFixture[str]
@@ -52,7 +52,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(launch, "run_plan", start)
-    monkeypatch.setattr(supervising, "subprocess", SimpleNamespace(Popen=start))
+    monkeypatch.setattr(syncs, "subprocess", SimpleNamespace(Popen=start))
 
 
 def refused(capfd: Capture, *arguments: str) -> tuple[int, str]:

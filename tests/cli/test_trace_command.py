@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.schema.traces import TraceReport
+from bagel_perf.records.traces import TraceReport
 from kineto_files import new_file, write
 from nsys_files import write_new
 from trace_scenes import item, two_steps

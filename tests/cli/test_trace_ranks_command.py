@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.schema.trace_ranks import RanksReport
+from bagel_perf.records.trace_ranks import RanksReport
 from kineto_files import new_file, write
 from rank_scenes import four_ranks, rank_files
 from trace_scenes import two_steps

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.analysis.reading import load_checked
 from bagel_perf.cli import main
+from bagel_perf.verdicts.reading import load_checked
 from forked_workers import fork_watched, fork_workers
 
 Capture = pytest.CaptureFixture[str]

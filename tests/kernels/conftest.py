@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from bagel_perf.harness.measure import run_stages
-from bagel_perf.model.attention import Attention
-from bagel_perf.model.bagel import Bagel, build_bagel
-from bagel_perf.model.config import preset
-from bagel_perf.model.contracts import Slots
-from bagel_perf.model.denoise import Sampling
-from bagel_perf.model.guidance import GuidanceScales, Renorm
-from bagel_perf.model.prefill import PictureInput
-from bagel_perf.model.weights import RandomSource
-from bagel_perf.workload.edit import RequestInputs, edit_subject
+from bagel_perf.measure.stages import run_stages
+from bagel_perf.subjects.bagel.edit import RequestInputs, edit_subject
+from bagel_perf.subjects.bagel.model.attention import Attention
+from bagel_perf.subjects.bagel.model.bagel import Bagel, build_bagel
+from bagel_perf.subjects.bagel.model.config import preset
+from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.denoise import GuidanceScales, Renorm, Sampling
+from bagel_perf.subjects.bagel.model.prefill import PictureInput
+from bagel_perf.subjects.bagel.model.weights import RandomSource
 
 WIDTH, HEIGHT, NUM_TIMESTEPS = 48, 32, 3
 VIT_SIDE = 42

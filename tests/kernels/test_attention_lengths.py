@@ -7,8 +7,8 @@ from itertools import accumulate
 import pytest
 import torch
 
-from bagel_perf.model.layout import Lengths
-from bagel_perf.workload.bind import RUNGS
+from bagel_perf.subjects.bagel.loading import RUNGS
+from bagel_perf.subjects.bagel.model.layout import Lengths
 
 
 @pytest.mark.parametrize("rung", RUNGS)

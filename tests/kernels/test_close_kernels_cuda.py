@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kernels_baseline
-from bagel_perf.model.contracts import GroupNorm
+from bagel_perf.subjects.bagel.model.contracts import GroupNorm
 from kernels_optimized.close import normalize
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bagel_perf.model.attention import Attention
-from bagel_perf.model.contracts import LayerCache, VarlenLengths
-from bagel_perf.model.decoder import RmsNorm
+from bagel_perf.subjects.bagel.model.attention import Attention
+from bagel_perf.subjects.bagel.model.contracts import LayerCache, VarlenLengths
+from bagel_perf.subjects.bagel.model.decoder import RmsNorm
 from kernels_optimized.fused import heads, ops, reference
 from kernels_optimized.fused.rows import PackedRows
 

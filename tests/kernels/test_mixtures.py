@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 import kernels_baseline
-from bagel_perf.model.contracts import GroupNorm, LayerCache, Slots
-from bagel_perf.model.layout import PrefillLayout, QueryLayout, Routing
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.slots import SLOTS
-from bagel_perf.schema.variants import LADDER, parse_variant
-from bagel_perf.workload.bind import RUNGS, bind
+from bagel_perf.records.bagel import LADDER, SLOTS, parse_variant
+from bagel_perf.records.errors import UsageError
+from bagel_perf.subjects.bagel.loading import RUNGS, bind
+from bagel_perf.subjects.bagel.model.contracts import GroupNorm, LayerCache, Slots
+from bagel_perf.subjects.bagel.model.layout import PrefillLayout, QueryLayout, Routing
 
 MakeRequest = Callable[..., Any]
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bagel_perf.model.contracts import GroupNorm
-from bagel_perf.workload.bind import RUNGS
+from bagel_perf.subjects.bagel.loading import RUNGS
+from bagel_perf.subjects.bagel.model.contracts import GroupNorm
 from kernels_optimized.close import normalize
 
 C = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bagel_perf.model.attention import Attention
+from bagel_perf.subjects.bagel.model.attention import Attention
 from kernels_optimized.fused.heads import full, side_by_side
 
 

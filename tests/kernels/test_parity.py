@@ -16,15 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.model.bagel import Bagel
-from bagel_perf.model.config import preset
-from bagel_perf.model.tokenizer import tokenize
-from bagel_perf.schema.requests import Request
-from bagel_perf.schema.results import Cell, Result, load
-from bagel_perf.schema.variants import LADDER
-from bagel_perf.workload.bagel import count_stages
-from bagel_perf.workload.bind import bind, with_regions
-from bagel_perf.workload.edit import edit_subject, request_inputs
+from bagel_perf.records.bagel import LADDER, Request
+from bagel_perf.records.results import Cell, Result, load
+from bagel_perf.subjects.bagel.bench import count_stages
+from bagel_perf.subjects.bagel.edit import edit_subject, request_inputs
+from bagel_perf.subjects.bagel.loading import bind, with_regions
+from bagel_perf.subjects.bagel.model.bagel import Bagel
+from bagel_perf.subjects.bagel.model.config import preset
+from bagel_perf.subjects.bagel.model.preprocess import tokenize
 from cheap_model import cheap_model
 from wait_formulas import FORMULAS, Sizes, nonzero, sizes_of_edit
 

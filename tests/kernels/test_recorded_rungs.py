@@ -12,16 +12,16 @@ import pytest
 import torch
 
 import kernels_baseline
-from bagel_perf.harness.captures import CaptureRefused
-from bagel_perf.harness.simulated import SimulatedDevice
-from bagel_perf.model.contracts import Slots
-from bagel_perf.model.denoise import DenoiseState, prepare
-from bagel_perf.model.layout import Parts
-from bagel_perf.model.packing import edit_parts, text_parts
-from bagel_perf.model.parameters import map_tensors
-from bagel_perf.model.prefill import prefill
-from bagel_perf.workload.bind import RUNGS
-from bagel_perf.workload.edit import edit_subject
+from bagel_perf.simulated import SimulatedDevice
+from bagel_perf.subjects.bagel.edit import edit_subject
+from bagel_perf.subjects.bagel.loading import RUNGS
+from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.denoise import DenoiseState, prepare
+from bagel_perf.subjects.bagel.model.layout import Parts
+from bagel_perf.subjects.bagel.model.packing import edit_parts, text_parts
+from bagel_perf.subjects.bagel.model.parameters import map_tensors
+from bagel_perf.subjects.bagel.model.prefill import prefill
+from bagel_perf.syncs.captures import CaptureRefused
 from kernels_optimized.captured.loop import MAX_SHAPES, CapturedLoop, MakeStep
 from kernels_optimized.captured.step import SlotStep
 from kernels_optimized.fused import contexts

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bagel_perf.model.bagel import Bagel
-from bagel_perf.schema.requests import Request
-from bagel_perf.workload.bagel import count_stages
-from bagel_perf.workload.bind import bind, with_regions
-from bagel_perf.workload.edit import edit_subject, request_inputs
+from bagel_perf.records.bagel import Request
+from bagel_perf.subjects.bagel.bench import count_stages
+from bagel_perf.subjects.bagel.edit import edit_subject, request_inputs
+from bagel_perf.subjects.bagel.loading import bind, with_regions
+from bagel_perf.subjects.bagel.model.bagel import Bagel
 from cheap_model import cheap_model
 from wait_formulas import FORMULAS, Counts, Sizes, baseline, nonzero, sizes_of_edit
 

@@ -7,14 +7,13 @@ from collections.abc import Iterable
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.report.captions import rounds_text
-from bagel_perf.report.table import Table
+from bagel_perf.records.errors import RunFailed
+from bagel_perf.records.plans import Plan
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import Run, TimedRun
+from bagel_perf.report.table import Table, rounds_text
 from bagel_perf.report.tables import result_tables
-from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run, TimedRun
+from bagel_perf.verdicts.compare import Session, build_result
 from readme import headline_table
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.records.runs import WarmupRun
 from bagel_perf.report.summary import capture_lines
-from bagel_perf.schema.runs import WarmupRun
+from bagel_perf.verdicts.compare import Session, build_result
 from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.reading import read_trace
-from bagel_perf.schema.results import load
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.records.results import load
+from bagel_perf.records.syncs import SyncReport
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "reports" / "syncs-h100"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.events import FloorsEvent, parse_event, to_line
+from bagel_perf.records.results import Ceilings, Component, Result, StageFloor
 from bagel_perf.report.tables import result_tables
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.events import FloorsEvent, parse_event, to_line
-from bagel_perf.schema.floors import Ceilings, Component, StageFloor
-from bagel_perf.schema.results import Result
+from bagel_perf.verdicts.compare import Session, build_result
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 PARTS = (

@@ -7,10 +7,8 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
-from bagel_perf.report.junit import junit_xml
-from bagel_perf.schema.gates import CellState, Finding, FindingKind, GatedCell, GateReport
-from bagel_perf.schema.limits import Limit
+from bagel_perf.records.gates import CellState, Finding, FindingKind, GatedCell, GateReport, Limit
+from bagel_perf.report.gates import gate_lines, gate_markdown, gate_tables, junit_xml, workflow_commands
 
 HOSTILE = "a | b <script>`x`\n::error::y 100% \x07"
 FINDING = Finding(kind="counter", message="new host syncs at a,b.py:3", file="a,b.py", line=3)

@@ -13,36 +13,32 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bagel_perf.analysis.traces.against import difference
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.ranks import compare_ranks
-from bagel_perf.analysis.traces.reading import read_trace
-from bagel_perf.commands.streams import print_error
+from bagel_perf.commands.common import print_error
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.events import EnvironmentEvent, ProgressEvent, WarningEvent
+from bagel_perf.records.gates import Finding, GatedCell, GateReport, Limit
+from bagel_perf.records.results import CaseInput, Result
+from bagel_perf.records.runs import CountedRun, Output, Run, TensorCheck, Verification
+from bagel_perf.records.sites import Site, UnjudgedSite
+from bagel_perf.records.syncs import BudgetCheck, Process, SyncReport
+from bagel_perf.records.trace_ranks import RanksReport
+from bagel_perf.records.traces import TraceReport
 from bagel_perf.report import inert
-from bagel_perf.report.gate_text import gate_lines, gate_markdown, gate_tables, workflow_commands
+from bagel_perf.report.gates import gate_lines, gate_markdown, gate_tables, junit_xml, workflow_commands
 from bagel_perf.report.html.content import Page
-from bagel_perf.report.html.page import build_page, gate_page, page_html
-from bagel_perf.report.html.page_markdown import page_markdown
+from bagel_perf.report.html.page import build_page, gate_page, page_html, page_markdown
 from bagel_perf.report.html.source import source_of
 from bagel_perf.report.html.trace_page import ranks_page, trace_page
-from bagel_perf.report.junit import junit_xml
-from bagel_perf.report.markdown import summary_markdown
 from bagel_perf.report.progress import ProgressView
-from bagel_perf.report.rank_text import print_ranks
+from bagel_perf.report.ranks import print_ranks
+from bagel_perf.report.summary import summary_markdown
 from bagel_perf.report.sync_tables import print_syncs
 from bagel_perf.report.text import print_document, print_result, print_verification
-from bagel_perf.report.trace_text import print_trace
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.events import EnvironmentEvent, ProgressEvent, WarningEvent
-from bagel_perf.schema.gates import Finding, GatedCell, GateReport
-from bagel_perf.schema.limits import Limit
-from bagel_perf.schema.results import CaseInput, Result
-from bagel_perf.schema.runs import CountedRun, Output, Run, TensorCheck
-from bagel_perf.schema.sites import Site, UnjudgedSite
-from bagel_perf.schema.syncs import BudgetCheck, Process, SyncReport
-from bagel_perf.schema.trace_ranks import RanksReport
-from bagel_perf.schema.traces import TraceReport
-from bagel_perf.schema.verification import Verification
+from bagel_perf.report.trace_summary import print_trace
+from bagel_perf.traces.against import difference
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace
+from bagel_perf.traces.ranks import compare_ranks
 from committed_results import REPORTS
 from gated_results import make_result
 from hostile import (

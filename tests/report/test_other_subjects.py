@@ -10,27 +10,31 @@ import pytest
 from msgspec.structs import asdict, replace
 
 import archive
-from bagel_perf.analysis.gate_reports import Source
-from bagel_perf.analysis.gating import judge_against, judge_result
-from bagel_perf.analysis.plausible import check_result, contradictions
-from bagel_perf.analysis.reading import checked, load_checked, rebuilt
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.gates import parse_limits
+from bagel_perf.records.outlines import Scalar, Tolerance
+from bagel_perf.records.results import CaseInput, Result
+from bagel_perf.records.runs import (
+    Conditions,
+    DeviceWork,
+    ProfiledRun,
+    RepeatedRun,
+    Run,
+    StageWork,
+    TimedRun,
+    TimedStage,
+    runs_of,
+)
+from bagel_perf.records.store import write_json_atomic
 from bagel_perf.report.html.changes import SYNC
 from bagel_perf.report.html.content import Bullets, Fold, Page, TableBlock
-from bagel_perf.report.html.page import build_page, page_html
-from bagel_perf.report.html.page_markdown import page_markdown
+from bagel_perf.report.html.page import build_page, page_html, page_markdown
 from bagel_perf.report.html.source import load_sources, source_of
-from bagel_perf.report.markdown import summary_markdown
-from bagel_perf.report.summary import last_line, verdict_lines
-from bagel_perf.report.tables import result_tables
-from bagel_perf.report.tolerance_tables import tolerance_lines
-from bagel_perf.schema.conditions import Conditions
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.limits import parse_limits
-from bagel_perf.schema.outlines import Scalar
-from bagel_perf.schema.results import CaseInput, Result
-from bagel_perf.schema.runs import DeviceWork, ProfiledRun, RepeatedRun, Run, StageWork, TimedRun, TimedStage, runs_of
-from bagel_perf.schema.store import write_json_atomic
-from bagel_perf.schema.tolerances import Tolerance
+from bagel_perf.report.summary import last_line, summary_markdown, verdict_lines
+from bagel_perf.report.tables import result_tables, tolerance_lines
+from bagel_perf.verdicts.gate import Source, judge_against, judge_result
+from bagel_perf.verdicts.plausible import check_result, contradictions
+from bagel_perf.verdicts.reading import checked, load_checked, rebuilt
 from other_subjects import CASES, SHAPE, STAGES, make_output, make_result, with_output
 from readme import headline_table, section
 from scripted import CPU

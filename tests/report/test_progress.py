@@ -6,9 +6,9 @@ import io
 
 import pytest
 
+from bagel_perf.records.events import EnvironmentEvent, Event, ProgressEvent, WarningEvent
+from bagel_perf.records.runs import Environment
 from bagel_perf.report.progress import ProgressView
-from bagel_perf.schema.events import EnvironmentEvent, Event, ProgressEvent, WarningEvent
-from bagel_perf.schema.runs import Environment
 from scripted import CPU, ENVIRONMENT, make_outline, make_plan
 
 EVENTS: tuple[Event, ...] = (

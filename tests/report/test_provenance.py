@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.report.markdown import summary_markdown
-from bagel_perf.report.provenance import commit_text, provenance_line, utc_date
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import Result
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.results import Result
+from bagel_perf.report.inert import commit_text, provenance_line, utc_date
+from bagel_perf.report.summary import summary_markdown
+from bagel_perf.verdicts.compare import Session, build_result
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.report.markdown import result_markdown
+from bagel_perf.records.errors import BagelPerfError, RunFailed
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import Environment, Run, TensorCheck, Verification
+from bagel_perf.report.summary import result_markdown
 from bagel_perf.report.text import print_result, print_verification
-from bagel_perf.schema.errors import BagelPerfError, RunFailed
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Environment, Run, TensorCheck
-from bagel_perf.schema.verification import Verification
+from bagel_perf.verdicts.compare import Session, build_result
 from scripted import CPU, ENVIRONMENT, make_outline, make_plan, make_runs
 
 PLAN = make_plan(((256, 256), (1024, 1024)))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.records.errors import INTERRUPTED
+from bagel_perf.records.sites import QuietOperator, Site, UnjudgedSite
+from bagel_perf.records.syncs import BudgetCheck, Instrument, PriceCheck, SyncReport, Witnesses
 from bagel_perf.report.sync_tables import print_syncs
-from bagel_perf.schema.errors import INTERRUPTED
-from bagel_perf.schema.sites import QuietOperator, Site, UnjudgedSite
-from bagel_perf.schema.syncs import BudgetCheck, Instrument, PriceCheck, SyncReport, Witnesses
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace
 
 TRACE = Path(__file__).parents[1] / "data" / "traces" / "torch211_h100.json.gz"
 

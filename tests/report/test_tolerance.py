@@ -9,16 +9,15 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.records.bagel import LADDER
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.plans import Plan
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import RepeatedRun, Run
 from bagel_perf.report.summary import verdict_lines
-from bagel_perf.report.tables import result_tables
-from bagel_perf.report.tolerance_tables import tolerance_lines
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import RepeatedRun, Run
-from bagel_perf.schema.variants import LADDER
-from bagel_perf.workload.pictures import distance, encode_png
+from bagel_perf.report.tables import result_tables, tolerance_lines
+from bagel_perf.subjects.bagel.edit import distance, encode_png
+from bagel_perf.verdicts.compare import Session, build_result
 from readme import section
 from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.outlines import Tolerance
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import Run
 from bagel_perf.report.summary import verdict_lines
-from bagel_perf.report.tables import result_tables
-from bagel_perf.report.tolerance_tables import tolerance_lines
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run
-from bagel_perf.schema.tolerances import Tolerance
+from bagel_perf.report.tables import result_tables, tolerance_lines
+from bagel_perf.verdicts.compare import Session, build_result
 from readme import section
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 

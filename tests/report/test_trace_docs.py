@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bagel_perf.report.trace_advice import ADVICE
+from bagel_perf.records.traces import CAUSES
+from bagel_perf.report.trace_summary import ADVICE
 from bagel_perf.report.trace_tables import CAUSE_LABELS, CAUSE_MEANINGS
-from bagel_perf.schema.traces import CAUSES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "trace.md"
 

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.report.trace_text import print_trace
-from bagel_perf.schema.traces import Cause, TraceReport
+from bagel_perf.records.traces import Cause, TraceReport
+from bagel_perf.report.trace_summary import print_trace
+from bagel_perf.traces.analyse import analyse
 from trace_scenes import Scene, item
 from trace_stories import trace_of
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.traces.against import difference
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.records.traces import TraceReport
 from bagel_perf.report.table import NONE
-from bagel_perf.report.trace_summary import headline, next_line
+from bagel_perf.report.trace_summary import headline, next_line, print_trace
 from bagel_perf.report.trace_tables import region_table, short_name, short_op
-from bagel_perf.report.trace_text import print_trace
-from bagel_perf.schema.traces import TraceReport
+from bagel_perf.traces.against import difference
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace
 from trace_scenes import Scene, item, two_steps
 from trace_stories import trace_of
 

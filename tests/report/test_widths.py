@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.analysis.reading import load_checked
+from bagel_perf.records.bagel import LADDER
+from bagel_perf.records.results import Result
 from bagel_perf.report.table import Column, Table
 from bagel_perf.report.tables import result_tables
-from bagel_perf.report.text import LEAST_COLUMNS, PLAIN_COLUMNS, console_for, print_result, print_tables
-from bagel_perf.report.widths import column_widths
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.variants import LADDER
+from bagel_perf.report.text import LEAST_COLUMNS, PLAIN_COLUMNS, column_widths, console_for, print_result, print_tables
+from bagel_perf.verdicts.compare import Session, build_result
+from bagel_perf.verdicts.reading import load_checked
 from committed_results import committed
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 

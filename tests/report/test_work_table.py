@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import DeviceWork, ProfiledRun, StageWork
 from bagel_perf.report.tables import result_tables
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import DeviceWork, ProfiledRun, StageWork
+from bagel_perf.verdicts.compare import Session, build_result
 from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
 AR = DeviceWork(launches=100, graph_launches=0, kernels=100, copies={"HtoD": 3}, busy_ms=50.0)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bagel_perf.harness.measure import run_stages
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
-from bagel_perf.schema.tolerances import Tolerance
+from bagel_perf.measure.stages import run_stages
+from bagel_perf.records.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.records.outlines import Tolerance
 from bagel_perf.subjects.files import UserFile
 
 Write = Callable[..., Path]

@@ -35,7 +35,7 @@ def codes_of(code: CodeType) -> list[CodeType]:
 
 def texts_of(file: Path) -> dict[str, list[list[Any]]]:
     """What is found for each instruction of a file that may wait, by the name of the function."""
-    from bagel_perf.harness.syncs.expressions import Expressions
+    from bagel_perf.syncs.expressions import Expressions
 
     expressions = Expressions()
     found: dict[str, list[list[Any]]] = {}
@@ -48,7 +48,7 @@ def texts_of(file: Path) -> dict[str, list[list[Any]]]:
 
 def _without_torch() -> None:
     """The packages around the module alone, without what they import."""
-    for name in ("bagel_perf", "bagel_perf.harness", "bagel_perf.harness.syncs"):
+    for name in ("bagel_perf", "bagel_perf.measure", "bagel_perf.syncs"):
         package = ModuleType(name)
         package.__path__ = [str(ROOT.joinpath(*name.split(".")))]
         sys.modules[name] = package

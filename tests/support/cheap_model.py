@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bagel_perf.model.attention import Attention
-from bagel_perf.model.autoencoder import Conv
-from bagel_perf.model.bagel import Bagel, build_bagel
-from bagel_perf.model.config import preset
-from bagel_perf.model.parameters import map_tensors
-from bagel_perf.model.weights import RandomSource
+from bagel_perf.subjects.bagel.model.attention import Attention
+from bagel_perf.subjects.bagel.model.autoencoder import Conv
+from bagel_perf.subjects.bagel.model.bagel import Bagel, build_bagel
+from bagel_perf.subjects.bagel.model.config import preset
+from bagel_perf.subjects.bagel.model.parameters import map_tensors
+from bagel_perf.subjects.bagel.model.weights import RandomSource
 
 
 class NoAttention(Attention):

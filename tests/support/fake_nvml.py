@@ -154,7 +154,7 @@ def sampler_command(*gpus: FakeGpu, period_s: float = 3600.0) -> tuple[str, ...]
 
 
 def main() -> None:
-    from bagel_perf.harness import telemetry_process
+    from bagel_perf.measure import telemetry_process
 
     scene = json.loads(sys.argv.pop(1))
     telemetry_process.PERIOD_S = scene["period_s"]

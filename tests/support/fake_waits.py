@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bagel_perf.schema.waits import Kind
+from bagel_perf.records.sites import Kind
 
 Listener = Callable[[Kind], None]
 

@@ -24,10 +24,10 @@ from typing import Any, NoReturn, TextIO
 import pytest
 import torch
 
-from bagel_perf.commands import supervising
-from bagel_perf.harness.torch_names import dynamo_counters
-from bagel_perf.workload import script
-from bagel_perf.workload.program import exit_code_of
+from bagel_perf import watched
+from bagel_perf.commands import syncs
+from bagel_perf.program import exit_code_of
+from bagel_perf.rules.torch_names import dynamo_counters
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,24 +69,24 @@ class ForkedProgram:
 
 def started(arguments: Sequence[str], **options: Any) -> ForkedProgram | subprocess.Popen[bytes]:
     """A fork; an interpreter where another one, or flags of one, are asked for, or this process has opened a GPU."""
-    is_plain = [*arguments[:3]] == [sys.executable, "-m", script.__name__] and not torch.cuda.is_initialized()
+    is_plain = [*arguments[:3]] == [sys.executable, "-m", watched.__name__] and not torch.cuda.is_initialized()
     return ForkedProgram(arguments, **options) if is_plain else subprocess.Popen(arguments, **options)
 
 
 def fork_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has ``syncs -- python ...`` fork its programs."""
-    monkeypatch.setattr(supervising, "subprocess", SimpleNamespace(Popen=started))
+    monkeypatch.setattr(syncs, "subprocess", SimpleNamespace(Popen=started))
 
 
 def start_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has it start them as it does outside of tests."""
-    monkeypatch.setattr(supervising, "subprocess", subprocess)
+    monkeypatch.setattr(syncs, "subprocess", subprocess)
 
 
 def become_program(
     arguments: Sequence[str], stdout: int | None, descriptors: Sequence[int], prepare: Callable[[], None]
 ) -> NoReturn:
-    """Does what ``python -m bagel_perf.workload.script ORDER TARGET ...`` does in this process, and ends it."""
+    """Does what ``python -m bagel_perf.watched ORDER TARGET ...`` does in this process, and ends it."""
     code = 1
     try:
         prepare()
@@ -94,13 +94,13 @@ def become_program(
             os.dup2(stdout, 1)
         close_all_but({0, 1, 2, *descriptors})
         look_begun(arguments)
-        code = script.main()
+        code = watched.main()
     except SystemExit as end:
         code = exit_code_of(end)
     except BaseException:
         traceback.print_exc()
     finally:
-        script.end_at_once(code)
+        watched.end_at_once(code)
 
 
 def close_all_but(kept: set[int]) -> None:
@@ -116,7 +116,7 @@ def look_begun(arguments: Sequence[str]) -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    sys.orig_argv, sys.argv = list(arguments), [script.__file__, *arguments[3:]]
+    sys.orig_argv, sys.argv = list(arguments), [watched.__file__, *arguments[3:]]
     packages = (*site.getsitepackages(), *sysconfig.get_paths().values(), sysconfig.get_config_var("DESTSHARED"))
     sys.path[:] = [os.getcwd(), str(ROOT), *(each for each in sys.path if each in packages or each.endswith(".zip"))]
     sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__

@@ -10,10 +10,9 @@ from typing import IO, Any, TextIO
 
 import pytest
 
-from bagel_perf import launch
-from bagel_perf.commands import supervising, syncs
+from bagel_perf import launch, watched, worker
+from bagel_perf.commands import syncs
 from bagel_perf.pythons import module_command
-from bagel_perf.workload import script, worker
 
 
 class ForkedWorker:
@@ -42,7 +41,7 @@ class ForkedWorker:
 
 
 def become_worker(plans: int, events: int, log: int) -> None:
-    """Does what ``python -m bagel_perf.workload.worker`` does, in a session of its own, and ends the process."""
+    """Does what ``python -m bagel_perf.worker`` does, in a session of its own, and ends the process."""
     code = 1
     try:
         os.setsid()
@@ -72,7 +71,7 @@ def fork_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fork_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has ``syncs`` and ``gate counts`` fork the processes of targets, but for those of another Python."""
-    supervised = supervising.run_supervised
+    supervised = syncs.run_supervised
 
     def run(arguments: Sequence[str], stdout: TextIO | None, descriptors: Sequence[int]) -> int:
         *start, order = arguments
@@ -88,10 +87,10 @@ def fork_watched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def become_watched(order: str) -> None:
-    """Does what ``python -m bagel_perf.workload.script`` does with the order of a target, and ends the process."""
+    """Does what ``python -m bagel_perf.watched`` does with the order of a target, and ends the process."""
     code = 1
     try:
         sys.argv = ["script", order]
-        code = script.main()
+        code = watched.main()
     finally:
-        script.end_at_once(code)
+        watched.end_at_once(code)

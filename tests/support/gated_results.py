@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.schema.errors import BagelPerfError
-from bagel_perf.schema.outlines import VariantInfo
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Environment, Run, TimedRun, TimedStage
+from bagel_perf.records.errors import BagelPerfError
+from bagel_perf.records.outlines import VariantInfo
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import Environment, Run, TimedRun, TimedStage
+from bagel_perf.verdicts.compare import Session, build_result
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 BASE_MS: dict[str, float] = {"ar": 100.0, "dit": 1000.0, "e2e": 1100.0}

@@ -19,10 +19,9 @@ import torch.profiler
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import bagel_perf.analysis.traces.analyse
-import bagel_perf.schema.results  # noqa: F401 - as above; nothing of it looks for a name
-from bagel_perf.harness import torch_lacks
-from bagel_perf.harness.torch_versions import TorchName
+import bagel_perf.records.results  # noqa: F401 - as above; nothing of it looks for a name
+from bagel_perf.rules import torch_lacks
+from bagel_perf.rules.torch_versions import TorchName
 
 
 class _Double(torch.autograd.Function):
@@ -49,8 +48,8 @@ def _program() -> None:
 
 
 def _outcome() -> dict[str, Any]:
-    from bagel_perf.harness.simulated import SimulatedCuda
-    from bagel_perf.harness.syncs import watch_host_syncs
+    from bagel_perf.simulated import SimulatedCuda
+    from bagel_perf.syncs import watch_host_syncs
 
     try:
         with SimulatedCuda(), watch_host_syncs("cuda") as watch:

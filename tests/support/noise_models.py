@@ -17,16 +17,16 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from bagel_perf.analysis import joint
-from bagel_perf.analysis.judging import ChangeState, PairedSamples, State, change_state, judge
-from bagel_perf.analysis.planning import looks
-from bagel_perf.analysis.stats import allowed_error, median_interval, paired_change, percent
-from bagel_perf.analysis.unpaired import judge_unpaired
-from bagel_perf.harness.measure import shuffled_rounds
-from bagel_perf.schema.blocks import ROUNDS_PER_PROCESS
-from bagel_perf.schema.limits import Limit, parse_limit
-from bagel_perf.schema.results import RESULT_FILE, load
-from bagel_perf.schema.runs import TimedRun, runs_of
+from bagel_perf.measure.stages import shuffled_rounds
+from bagel_perf.records.gates import Limit, parse_limit
+from bagel_perf.records.plans import ROUNDS_PER_PROCESS
+from bagel_perf.records.results import RESULT_FILE, load
+from bagel_perf.records.runs import TimedRun, runs_of
+from bagel_perf.verdicts import joint
+from bagel_perf.verdicts.gated_cells import judge_unpaired
+from bagel_perf.verdicts.judging import ChangeState, PairedSamples, State, change_state, judge
+from bagel_perf.verdicts.planning import looks
+from bagel_perf.verdicts.statistics import allowed_error, median_interval, paired_change, percent
 
 Floats = NDArray[np.float64]
 Model = Callable[[np.random.Generator, int, int], Floats]

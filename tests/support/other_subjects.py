@@ -8,10 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.schema.outlines import WHOLE, Outline, SubjectInfo, VariantInfo
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import (
+from bagel_perf.records.outlines import WHOLE, Outline, SubjectInfo, Tolerance, VariantInfo
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import (
     CountedRun,
     CountedStage,
     Environment,
@@ -24,7 +23,7 @@ from bagel_perf.schema.runs import (
     TimedRun,
     TimedStage,
 )
-from bagel_perf.schema.tolerances import Tolerance
+from bagel_perf.verdicts.compare import Session, build_result
 from scripted import ENVIRONMENT, PROOFS
 
 STAGES = ("encode", "decode")

@@ -10,13 +10,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.reading import load_checked
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.records.results import Result
+from bagel_perf.records.syncs import SyncReport
 from bagel_perf.report.html.page import build_page, page_html
 from bagel_perf.report.html.source import source_of
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace
+from bagel_perf.verdicts.reading import load_checked
 from rank_scenes import four_ranks, rank_files
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bagel_perf.schema.outlines import Outline, Scalar
-from bagel_perf.schema.plans import Plan, bagel_outline
-from bagel_perf.schema.requests import Request
-from bagel_perf.schema.runs import (
+from bagel_perf.records.bagel import Request
+from bagel_perf.records.outlines import Outline, Scalar
+from bagel_perf.records.plans import Plan, bagel_outline
+from bagel_perf.records.runs import (
     CountedRun,
     CountedStage,
     Environment,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.events import (
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.events import (
     DoneEvent,
     EnvironmentEvent,
     ErrorEvent,
@@ -23,8 +23,8 @@ from bagel_perf.schema.events import (
     TensorEvent,
     to_line,
 )
-from bagel_perf.schema.plans import Plan
-from bagel_perf.schema.runs import Run, TensorCheck
+from bagel_perf.records.plans import Plan
+from bagel_perf.records.runs import Run, TensorCheck
 from scripted import CPU, make_outline, make_runs
 
 PAIRS = 5

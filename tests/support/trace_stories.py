@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from bagel_perf.analysis.traces.findings import Findings, examine
-from bagel_perf.analysis.traces.kineto import read_kineto
-from bagel_perf.analysis.traces.trace import Trace
-from bagel_perf.schema.traces import CAUSES
-from bagel_perf.schema.waits import KINDS
+from bagel_perf.records.sites import KINDS
+from bagel_perf.records.traces import CAUSES
+from bagel_perf.traces.findings import Findings, examine
+from bagel_perf.traces.formats.kineto import read_kineto
+from bagel_perf.traces.trace import Trace
 from kineto_files import one_line
 from trace_scenes import Scene
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bagel_perf.schema.requests import Request
+from bagel_perf.records.bagel import Request
 
 Counts = dict[str, dict[str, int]]
 

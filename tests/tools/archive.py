@@ -15,16 +15,15 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bagel_perf.analysis.reading import load_checked
-from bagel_perf.analysis.samples import is_file_name
-from bagel_perf.commands.streams import print_error
-from bagel_perf.report.markdown import write_summary
-from bagel_perf.report.pixels import amplified_difference, decoded, small
-from bagel_perf.report.provenance import utc_date
-from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import RESULT_FILE, Result, ShownOutput, result_file
-from bagel_perf.schema.runs import Output
-from bagel_perf.schema.store import device_slug, make_out_dir, write_json_atomic, writing
+from bagel_perf.commands.common import print_error
+from bagel_perf.records.errors import BagelPerfError, UsageError
+from bagel_perf.records.results import RESULT_FILE, Result, ShownOutput, result_file
+from bagel_perf.records.runs import Output
+from bagel_perf.records.store import device_slug, make_out_dir, write_json_atomic, writing
+from bagel_perf.report.html.pictures import amplified_difference, decoded, small
+from bagel_perf.report.inert import utc_date
+from bagel_perf.report.summary import write_summary
+from bagel_perf.verdicts.reading import is_file_name, load_checked
 
 MAX_COMMITTED_BYTES = 2_000_000
 PREVIEW_QUALITY = 80

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bagel_perf.schema.gates import EXPECTED_FILE, Finding, FindingKind, GateReport
+from bagel_perf.records.gates import EXPECTED_FILE, Finding, FindingKind, GateReport
 
 LIMIT_S = 900.0
 """Of one gate, which takes 25 s on two cores that are its own."""

@@ -55,7 +55,7 @@ OF_LATER_REQUESTS = (
     ),
     Mutation(
         name="a prefill kept for later requests",
-        file="bagel_perf/model/prefill.py",
+        file="bagel_perf/subjects/bagel/model/prefill.py",
         before="    embedding = _embed_picture(model, picture) if picture else None\n",
         after=(
             "    kept = prefill.__dict__.setdefault((id(model), picture and picture.vae_pixels.shape), [])\n"
@@ -157,7 +157,7 @@ OF_ALL_VARIANTS = (
     ),
     Mutation(
         name="another activation in all variants, on another CPU",
-        file="bagel_perf/model/vit.py",
+        file="bagel_perf/subjects/bagel/model/vit.py",
         before='    return second(F.gelu(first(x), approximate="tanh"))\n',
         after="    return second(F.silu(first(x)))\n",
         kind="picture",
@@ -166,7 +166,7 @@ OF_ALL_VARIANTS = (
     ),
     Mutation(
         name="another guidance scale in all variants, on another CPU",
-        file="bagel_perf/workload/edit.py",
+        file="bagel_perf/subjects/bagel/edit.py",
         before="        text_scale=guidance.text_scale,\n",
         after="        text_scale=guidance.text_scale + 0.25,\n",
         kind="picture",

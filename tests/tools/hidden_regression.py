@@ -9,11 +9,20 @@ import hashlib
 import random
 from collections.abc import Iterator
 
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.schema.plans import Plan, bagel_outline
-from bagel_perf.schema.requests import Request
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import CountedRun, Environment, OtherSeedRun, Output, RepeatedRun, Run, TimedRun, TimedStage
+from bagel_perf.records.bagel import Request
+from bagel_perf.records.plans import Plan, bagel_outline
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import (
+    CountedRun,
+    Environment,
+    OtherSeedRun,
+    Output,
+    RepeatedRun,
+    Run,
+    TimedRun,
+    TimedStage,
+)
+from bagel_perf.verdicts.compare import Session, build_result
 
 NAME = "a delay of 5% in one stage, hidden by a gain in the other"
 WORDS = ("sync_free at 1024x1024: dit +", "limit 3%", "which e2e hides")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.gates import ERRORS, VERDICTS, Finding, FindingKind
+from bagel_perf.records.errors import RunFailed
+from bagel_perf.records.gates import ERRORS, VERDICTS, Finding, FindingKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,14 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import hidden_regression
-from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
-from bagel_perf.commands.streams import print_error
+from bagel_perf.commands.common import check_json_path, print_error, stream_for_people, write_json
+from bagel_perf.records.errors import BagelPerfError, RunFailed, UsageError
+from bagel_perf.records.events import ProgressEvent
+from bagel_perf.records.gates import ERRORS
+from bagel_perf.records.results import RESULT_FILE
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.text import print_document
-from bagel_perf.schema.errors import BagelPerfError, RunFailed, UsageError
-from bagel_perf.schema.events import ProgressEvent
-from bagel_perf.schema.gates import ERRORS
-from bagel_perf.schema.results import RESULT_FILE
 from gate_copy import COPIED, copied, run_gate
 from mutation_records import Mutation, Outcome, Trial, Untouched
 from mutation_text import mutation_lines, mutation_table

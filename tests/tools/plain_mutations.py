@@ -12,7 +12,7 @@ from mutation_records import Mutation
 OF_COUNTERS = (
     Mutation(
         name="an .item() in a decoder layer",
-        file="bagel_perf/model/decoder.py",
+        file="bagel_perf/subjects/bagel/model/decoder.py",
         before="        x_TD = x_TD + _feed_forward(layer, x_TD, rows)\n",
         after="        x_TD = x_TD + _feed_forward(layer, x_TD, rows)\n        assert x_TD.isfinite().all().item()\n",
         line="assert",
@@ -63,7 +63,7 @@ OF_COUNTERS = (
 OF_PICTURES = (
     Mutation(
         name="a flipped pixel",
-        file="bagel_perf/workload/edit.py",
+        file="bagel_perf/subjects/bagel/edit.py",
         before="                pixels_HW3 = download_picture(pixels)\n",
         after=(
             "                pixels_HW3 = download_picture(pixels)\n"
@@ -100,7 +100,7 @@ OF_PICTURES = (
     ),
     Mutation(
         name="a picture of NaN",
-        file="bagel_perf/model/weights.py",
+        file="bagel_perf/subjects/bagel/model/weights.py",
         before="    omega = 10000.0 ** (-torch.arange(",
         after="    omega = (-10000.0) ** (-torch.arange(",
         kind="picture",
@@ -108,7 +108,7 @@ OF_PICTURES = (
     ),
     Mutation(
         name="a changed seed",
-        file="bagel_perf/workload/edit.py",
+        file="bagel_perf/subjects/bagel/edit.py",
         before="    generator = torch.Generator().manual_seed(seed)\n",
         after="    generator = torch.Generator().manual_seed(request.seed)\n",
         kind="picture",

@@ -9,29 +9,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from bagel_perf.analysis.reading import load_checked
-from bagel_perf.commands.streams import print_error
-from bagel_perf.report.captions import changes_caption, place_text
-from bagel_perf.report.cells import (
+from bagel_perf.commands.common import print_error
+from bagel_perf.records.errors import BagelPerfError, UsageError
+from bagel_perf.records.results import Result, result_file
+from bagel_perf.records.store import writing
+from bagel_perf.report.inert import markdown, print_line, source_text
+from bagel_perf.report.summary import table_markdown
+from bagel_perf.report.table import (
+    Column,
+    Table,
     bitwise_variants,
     cell_of,
     change_text,
+    changes_caption,
     delta_of,
     median_text,
     noise_columns,
     noise_texts,
+    place_text,
+    stage_text,
     syncs_text,
     tolerant_variants,
 )
-from bagel_perf.report.inert import markdown, print_line
-from bagel_perf.report.markdown import table_markdown
-from bagel_perf.report.provenance import source_text
-from bagel_perf.report.table import Column, Table, stage_text
-from bagel_perf.report.tables import sync_caption
-from bagel_perf.report.tolerance_tables import tolerance_tables
-from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import Result, result_file
-from bagel_perf.schema.store import writing
+from bagel_perf.report.tables import sync_caption, tolerance_tables
+from bagel_perf.verdicts.reading import load_checked
 
 BEGIN = "<!-- result:begin -->"
 END = "<!-- result:end -->"

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bagel_perf.analysis.reading import load_checked
-from bagel_perf.commands.streams import print_error
-from bagel_perf.report.markdown import SUMMARY_FILE, summary_markdown, write_summary
-from bagel_perf.schema.errors import BagelPerfError, UsageError
-from bagel_perf.schema.results import RESULT_FILE
+from bagel_perf.commands.common import print_error
+from bagel_perf.records.errors import BagelPerfError, UsageError
+from bagel_perf.records.results import RESULT_FILE
+from bagel_perf.report.summary import SUMMARY_FILE, summary_markdown, write_summary
+from bagel_perf.verdicts.reading import load_checked
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,11 +10,11 @@ from PIL import Image
 
 import archive
 from archive import without_folder
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.analysis.reading import rebuilt
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import CaseInput, Result, load
-from bagel_perf.schema.store import write_json_atomic
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.results import CaseInput, Result, load
+from bagel_perf.records.store import write_json_atomic
+from bagel_perf.verdicts.compare import Session, build_result
+from bagel_perf.verdicts.reading import rebuilt
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 

@@ -14,10 +14,10 @@ import msgspec.structs
 import pytest
 
 import mutations
-from bagel_perf.report.expected_text import expected_toml
-from bagel_perf.schema.errors import CountersDrifted, RunFailed, UsageError
-from bagel_perf.schema.expected import load_expected
-from bagel_perf.schema.gates import EXPECTED_FILE, Finding
+from bagel_perf.records.errors import CountersDrifted, RunFailed, UsageError
+from bagel_perf.records.expectations import load_expected
+from bagel_perf.records.gates import EXPECTED_FILE, Finding
+from bagel_perf.report.gates import expected_toml
 from gate_copy import Ended, copied
 from hidden_mutations import HIDDEN, OF_ALL_VARIANTS
 from hidden_regression import LATENCIES_MS, scripted_result
@@ -120,7 +120,7 @@ FEW = ("baseline", "sync_free")
 def copied_with_few_variants(root: Path) -> Iterator[Path]:
     """A copy whose gate counts two variants: all of them are counted on the tree itself, in ``test_gate_command``."""
     with copied(root) as copy:
-        gates, expected = copy / "bagel_perf/schema/gates.py", copy / EXPECTED_FILE
+        gates, expected = copy / "bagel_perf/records/gates.py", copy / EXPECTED_FILE
         lines = gates.read_text(encoding="utf-8").splitlines()
         (number,) = (number for number, line in enumerate(lines) if line.startswith("VARIANTS = "))
         lines[number] = f"VARIANTS = {FEW}"

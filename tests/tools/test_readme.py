@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.analysis.compare import Session, build_result
-from bagel_perf.schema.results import load
-from bagel_perf.schema.store import write_json_atomic
+from bagel_perf.records.results import load
+from bagel_perf.records.store import write_json_atomic
+from bagel_perf.verdicts.compare import Session, build_result
 from readme import BEGIN, END, main, update
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 

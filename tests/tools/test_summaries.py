@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.analysis.reading import load_checked
-from bagel_perf.report.markdown import SUMMARY_FILE, summary_markdown
-from bagel_perf.schema.results import RESULT_FILE
+from bagel_perf.records.results import RESULT_FILE
+from bagel_perf.report.summary import SUMMARY_FILE, summary_markdown
+from bagel_perf.verdicts.reading import load_checked
 from committed_results import committed
 from summaries import main
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bagel_perf.records.sites import HINTS
 from bagel_perf.report.table import counted
-from bagel_perf.schema.rules import RULES, quiet_operators
-from bagel_perf.schema.waits import HINTS
+from bagel_perf.rules.table import RULES, quiet_operators
 
 WIDTH = 120
 

@@ -1,22 +1,43 @@
-"""What changed, in tables and as a forest of intervals: before, after, delta, verdict, and host syncs beside them."""
+"""What the pull request says of itself, for comparison.
+
+What changed, in tables and as a forest of intervals: before, after, delta, verdict, and host syncs beside them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bagel_perf.report.captions import changes_caption, place_text
-from bagel_perf.report.cells import bitwise_variants, cell_of, change_text, delta_of, syncs_text
-from bagel_perf.report.html import published, svg
+from bagel_perf.records.results import Delta, Noise, Result
+from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Plot, Section, TableBlock, Text, tables
-from bagel_perf.report.table import Column, Table, stage_text
-from bagel_perf.report.tables import change_cells, change_columns, sync_table
-from bagel_perf.report.tolerance_tables import tolerance_tables
-from bagel_perf.schema.results import Delta, Noise, Result
+from bagel_perf.report.table import (
+    Column,
+    Table,
+    bitwise_variants,
+    cell_of,
+    change_text,
+    changes_caption,
+    delta_of,
+    place_text,
+    stage_text,
+    syncs_text,
+)
+from bagel_perf.report.tables import change_cells, change_columns, sync_table, tolerance_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+VARIANT = "pr3987"
+SOURCE = "vllm-project/vllm-omni pull request 3987: H800, AR and DiT on separate GPUs, 15 steps, means of 5"
+DELTAS_PCT: dict[tuple[str, str], float] = {
+    ("256x256", "ar"): -16.4,
+    ("256x256", "dit"): -4.1,
+    ("1024x1024", "ar"): -13.1,
+    ("1024x1024", "dit"): -4.6,
+}
+"""By resolution and stage, as printed there."""
 
 ROW_IN = 0.24
 NO_FLOOR = "noise floor not measured"
@@ -93,11 +114,9 @@ def _forests(result: Result) -> Iterator[Plot]:
 def _forest(result: Result, key: str, case: str, rows: list[Delta]) -> Plot:
     noise = {each.stage: each for each in result.noise if each.case == case}
     marks = {
-        index: published.DELTAS_PCT[delta.case, delta.stage]
+        index: DELTAS_PCT[delta.case, delta.stage]
         for index, delta in enumerate(rows)
-        if result.outline.is_bagel
-        and delta.candidate == published.VARIANT
-        and (delta.case, delta.stage) in published.DELTAS_PCT
+        if result.outline.is_bagel and delta.candidate == VARIANT and (delta.case, delta.stage) in DELTAS_PCT
     }
 
     def paint(figure: Figure) -> None:
@@ -122,7 +141,7 @@ def _forest(result: Result, key: str, case: str, rows: list[Delta]) -> Plot:
     parts += ["shaded: noise floor, what one pair may show without any effect" if has_floor else NO_FLOOR]
     parts += ["what goes beyond the edge is cut there"]
     told = ", ".join(f"{stage_text(rows[index].stage)} {value:+.1f}%" for index, value in marks.items())
-    parts += [f"diamond: published at this resolution ({told}), {published.SOURCE}"] if marks else []
+    parts += [f"diamond: published at this resolution ({told}), {SOURCE}"] if marks else []
     label = f"Changes of latency at {case} with their intervals"
     drawing = svg.draw(key, 0.75 + ROW_IN * len(rows), paint)
     return Plot(svg=drawing, label=label, caption=f"{label}; {'; '.join(parts)}.")

@@ -1,16 +1,21 @@
-"""Where a result was made and how to make it again; of several results, how their environments differ."""
+"""Where a result was made and how to make it again; of several results, how their environments differ.
+
+What a gate found, first on its page: verdict, checks, findings with the lines that caused them, latencies.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from bagel_perf.analysis.alike import unlike_makings
-from bagel_perf.report.html.content import Block, Code, Heading, Section, TableBlock, Text
-from bagel_perf.report.html.source import Source
-from bagel_perf.report.provenance import commit_text
-from bagel_perf.report.table import NONE, Column, Table
-from bagel_perf.schema.results import Result
+from bagel_perf.records.gates import VERDICTS, Finding, FindingKind, GateReport
+from bagel_perf.records.results import Result
+from bagel_perf.report.gates import gate_tables
+from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Section, TableBlock, Text, tables
+from bagel_perf.report.html.source import Source, cleaned
+from bagel_perf.report.inert import commit_text
+from bagel_perf.report.table import NONE, Column, Table, counted
+from bagel_perf.verdicts.comparability import unlike_makings
 
 UNITS = {"params": "parameters", "num_threads": "threads", "device_name": "device", "device_kind": "kind of device"}
 
@@ -101,3 +106,47 @@ def _differences(sources: Sequence[Source]) -> TableBlock:
             rows=tuple(rows),
         )
     )
+
+
+PASSED = "The gate passes."
+ADVICE: dict[FindingKind, str] = {
+    "picture": "A variant gives another output than it has to: look at what it does otherwise.",
+    "environment": "Machines, versions or settings differ, so figures cannot be compared: make them the same.",
+    "counter": "If the new numbers are meant, record them with bagel-perf gate --update REASON; if not, see the lines.",
+    "incomplete": "Part of what should be judged is missing: run it again.",
+    "regression": "A latency is over its limit: see the lines that wait, and the floors.",
+    "inconclusive": "The noise is larger than the limit, or pairs are too few: measure more, or on a quieter machine.",
+}
+"""What to do next, by the kind of the worst finding."""
+OF_BAGEL = "A variant shows another picture: bagel-perf verify DIR finds the first tensor that differs."
+
+
+def gate_section(report: GateReport, *, is_bagel: bool = True) -> Section:
+    """A sentence, what to do next, and then in tables what was judged and what was found."""
+    report = GateReport.from_json(cleaned(report.to_json()))
+    worst = report.worst
+    number = counted(len(report.findings), "finding")
+    lead = PASSED if worst is None else f"The gate does not pass: {report.verdict} ({number})."
+    blocks: list[Block] = [Text(text=lead, style="lead")]
+    blocks += [Text(text=report.subject)] if report.subject and not report.cells else []
+    if worst is not None:
+        blocks.append(Text(text=OF_BAGEL if worst == "picture" and is_bagel else ADVICE[worst]))
+    blocks += [TableBlock(table=_finding_table(report), code_columns=("source line",))] if report.findings else []
+    blocks += tables(*gate_tables(report), _check_table(report))
+    blocks += [Bullets(items=report.notes)] if report.notes else []
+    return Section(anchor="gate", title="Gate", blocks=tuple(blocks))
+
+
+def _finding_table(report: GateReport) -> Table:
+    headers = "verdict", "finding", "source line"
+    ranked = sorted(report.findings, key=lambda each: list(VERDICTS).index(each.kind))
+    rows = tuple((VERDICTS[each.kind], each.message, _line(each)) for each in ranked)
+    return Table(title="Findings", columns=tuple(Column(header=header) for header in headers), rows=rows)
+
+
+def _line(finding: Finding) -> str:
+    return f"{finding.file}:{finding.line}" if finding.file else NONE
+
+
+def _check_table(report: GateReport) -> Table:
+    return Table(title="Checks", columns=(Column(header="check"), Column(header="outcome")), rows=report.checks)

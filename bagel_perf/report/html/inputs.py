@@ -9,16 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.results import is_result
+from bagel_perf.records.store import GZIP_MAGIC, unpacked_json
+from bagel_perf.records.syncs import SyncReport
+from bagel_perf.records.traces import SCHEMA as TRACE_SCHEMA
+from bagel_perf.records.traces import TraceReport
 from bagel_perf.report.html.profiles import report_in
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.results import is_result
-from bagel_perf.schema.store import GZIP_MAGIC
-from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.traces import SCHEMA as TRACE_SCHEMA
-from bagel_perf.schema.traces import TraceReport
-from bagel_perf.schema.unpacked_json import unpacked_json
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace
 
 HEAD = 2000
 """Bytes in which a file of ours has said what it is."""

@@ -1,4 +1,7 @@
-"""The page: its sections in order, rendered by one template that escapes all it is given."""
+"""The page: its sections in order, rendered by one template that escapes all it is given.
+
+A page as Markdown: the same sentences and tables, and the captions of what only HTML can show.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from bagel_perf.report.html.bounds import MAX_ROWS, bounded, shortened
+from bagel_perf.records import codec
+from bagel_perf.records.errors import clean_text
+from bagel_perf.records.gates import GateReport
+from bagel_perf.records.results import Result
+from bagel_perf.records.syncs import SyncReport
 from bagel_perf.report.html.changes import changes_section, forest_section
-from bagel_perf.report.html.content import Page, Section
-from bagel_perf.report.html.environment import environment_section
+from bagel_perf.report.html.content import (
+    MAX_ROWS,
+    Block,
+    Bullets,
+    Code,
+    Fold,
+    Heading,
+    Link,
+    Links,
+    Page,
+    Photos,
+    Plot,
+    Section,
+    TableBlock,
+    Text,
+    bounded,
+    shortened,
+)
+from bagel_perf.report.html.environment import environment_section, gate_section
 from bagel_perf.report.html.floors import floors_section
-from bagel_perf.report.html.gate import gate_section
 from bagel_perf.report.html.history import history_section
 from bagel_perf.report.html.ladder import ladder_section
 from bagel_perf.report.html.pictures import pictures_section
-from bagel_perf.report.html.profiled import ordered
+from bagel_perf.report.html.profiles import ordered
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.source import Source
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.verdict import verdict_section
-from bagel_perf.report.provenance import source_text
-from bagel_perf.schema import codec
-from bagel_perf.schema.gates import GateReport
-from bagel_perf.schema.plain_text import clean_text
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.report.inert import markdown_line, markdown_verbatim, source_text
+from bagel_perf.report.summary import table_markdown
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 GLYPHS = {
@@ -168,3 +187,47 @@ def _resource(name: str) -> str:
 def _subject_text(result: Result) -> str:
     weights = result.subject.details.get("weights")
     return result.subject.title if weights is None else f"{result.subject.title}, weights {weights}"
+
+
+def page_markdown(page: Page) -> str:
+    """All sections; HTML in what a result holds is shown, not obeyed."""
+    parts = [f"# {_line(page.title)}", _line(page.subtitle)]
+    for section in page.sections:
+        parts.append(f"## {_line(section.title)}")
+        parts += [text for block in section.blocks if (text := _block(block))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(text: str) -> str:
+    return _without_html(markdown_line(text))
+
+
+def _without_html(text: str) -> str:
+    """Escaped Markdown without any angle bracket: whoever makes HTML of the file need not know Markdown's escapes."""
+    return text.replace("\\<", "&lt;").replace("\\>", "&gt;").replace(">", "&gt;")
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Text():
+            return _line(block.text)
+        case Heading():
+            return f"### {_line(block.text)}"
+        case Bullets():
+            return "\n".join(f"- {_line(item)}" for item in block.items)
+        case Code():
+            return "\n".join(f"    {markdown_verbatim(line)}" for line in block.text.splitlines())
+        case Links():
+            return "\n".join(f"- {_line(link.text)}{_target(link)}: {_line(link.note)}" for link in block.links)
+        case TableBlock():
+            return _without_html(table_markdown(block.table))
+        case Photos():
+            return "\n".join(f"- {_line(photo.caption)}" for photo in block.photos)
+        case Plot():
+            return f"_Drawing in report.html: {_line(block.caption)}_"
+        case Fold():
+            return "\n\n".join(_block(inner) for inner in block.blocks)
+
+
+def _target(link: Link) -> str:
+    return " (in report.html)" if link.download else f" ({link.href})"

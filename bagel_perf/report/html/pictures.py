@@ -1,4 +1,6 @@
-"""The outputs of a result, each once: pictures small enough for a page, of all others what they are.
+"""Pictures of results as people look at them: opened with care, and set against each other.
+
+The outputs of a result, each once: pictures small enough for a page, of all others what they are.
 
 Where two pictures differ, also their difference, amplified.
 """
@@ -13,16 +15,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bagel_perf.records.results import Result, ShownOutput
+from bagel_perf.records.runs import Output
 from bagel_perf.report.html.content import Block, Bullets, Heading, Photo, Photos, Section, Text, tables
-from bagel_perf.report.pixels import AMPLIFIED, MAX_SIDE, amplified_difference, decoded, small
 from bagel_perf.report.table import counted
-from bagel_perf.report.tables import identity_table
-from bagel_perf.report.tolerance_tables import distance_text, tolerance_lines
-from bagel_perf.schema.results import Result, ShownOutput
-from bagel_perf.schema.runs import Output
+from bagel_perf.report.tables import distance_text, identity_table, tolerance_lines
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
+
+MAX_SOURCE_PIXELS = 4096 * 4096
+MAX_SIDE = 512
+"""Of a picture in a page."""
+AMPLIFIED = 16
+
+
+def decoded(path: Path) -> Pixels | None:
+    """The picture of a PNG or JPEG as RGB; None where it is no such file, or a huge one."""
+    from PIL import Image as pillow
+
+    try:
+        with pillow.open(path, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_SOURCE_PIXELS:
+                return None
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):
+        return None
+
+
+def small(pixels: Pixels) -> Pixels:
+    """As large as a page shows it."""
+    copy = pixels.copy()
+    copy.thumbnail((MAX_SIDE, MAX_SIDE))
+    return copy
+
+
+def amplified_difference(a: Pixels, b: Pixels) -> Pixels:
+    """Difference of the grey levels of two pictures of one size, times ``AMPLIFIED``; black where they are equal."""
+    from PIL import ImageChops
+
+    levels = [min(255, AMPLIFIED * level) for level in range(256)]
+    return ImageChops.difference(a, b).point(levels * 3)
+
 
 MAX_PNG_BYTES = 150_000
 MAX_BYTES = 1_600_000

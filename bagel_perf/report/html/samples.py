@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from bagel_perf.analysis.rounds import latency_by_round
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import Conditions, TimedRun, runs_of
 from bagel_perf.report.html import svg
-from bagel_perf.report.html.bounds import MAX_POINTS, thinned
-from bagel_perf.report.html.content import Block, Fold, Plot, Section, TableBlock, Text
+from bagel_perf.report.html.content import MAX_POINTS, Block, Fold, Plot, Section, TableBlock, Text, thinned
 from bagel_perf.report.table import Column, Table, ms_text, stage_text
-from bagel_perf.schema.conditions import Conditions
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import TimedRun, runs_of
+from bagel_perf.verdicts.judging import latency_by_round
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bagel_perf.analysis.hints import hint_of
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import CountedRun, runs_of
+from bagel_perf.records.sites import HINTS, Site
+from bagel_perf.records.syncs import SyncReport
 from bagel_perf.report.html.content import Block, Fold, Section, TableBlock, Text
-from bagel_perf.report.html.profiled import size_of, variant_of
-from bagel_perf.report.setup_rows import setup_details, setup_text, split_setup
+from bagel_perf.report.html.profiles import size_of, variant_of
+from bagel_perf.report.sync_tables import setup_details, setup_text, split_setup
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import CountedRun, runs_of
-from bagel_perf.schema.sites import Site
-from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.waits import HINTS
+from bagel_perf.verdicts.hints import hint_of
 
 TOP = 12
 CODE = ("source line", "expression", "instead")

@@ -12,12 +12,11 @@ from typing import Any, TypeVar, cast
 import msgspec
 from msgspec.structs import asdict, replace
 
-from bagel_perf.analysis.plausible import check_result
-from bagel_perf.analysis.reading import load_checked
-from bagel_perf.report.provenance import commit_text
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.plain_text import clean_text
-from bagel_perf.schema.results import Result, result_file
+from bagel_perf.records.errors import UsageError, clean_text
+from bagel_perf.records.results import Result, result_file
+from bagel_perf.report.inert import commit_text
+from bagel_perf.verdicts.plausible import check_result
+from bagel_perf.verdicts.reading import load_checked
 
 _T = TypeVar("_T")
 

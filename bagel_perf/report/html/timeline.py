@@ -5,18 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from bagel_perf.records.outlines import VariantInfo
+from bagel_perf.records.results import Result
+from bagel_perf.records.store import slug
+from bagel_perf.records.syncs import SyncReport
+from bagel_perf.records.traces import CAUSES, PATH_SEPARATOR, Cause, RegionTime
 from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Plot, Section, Text, tables
-from bagel_perf.report.html.profiled import SIZE_MARK, devices_of, places_of, size_of, variant_of
+from bagel_perf.report.html.profiles import SIZE_MARK, devices_of, places_of, size_of, variant_of
 from bagel_perf.report.html.sites import place_text
 from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
-from bagel_perf.report.html.trace_file import WHOLE, trace_links
+from bagel_perf.report.html.trace_plots import WHOLE, trace_links
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
 from bagel_perf.report.trace_tables import CAUSE_LABELS
-from bagel_perf.schema.outlines import VariantInfo
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.store import slug
-from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.traces import CAUSES, PATH_SEPARATOR, Cause, RegionTime
 
 REGIONS = {"step": "One denoise step", "denoise_loop": "The denoise loop, all its steps", "ar": "One prefill"}
 """The innermost name of a region's path, and what a call of it is."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bagel_perf.records.sites import HINTS
+from bagel_perf.records.traces import LANES, MAX_SEGMENTS, Cause, Lanes
 from bagel_perf.report.html import svg
 from bagel_perf.report.trace_tables import CAUSE_LABELS
-from bagel_perf.schema.traces import LANES, MAX_SEGMENTS, Cause, Lanes
-from bagel_perf.schema.waits import HINTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

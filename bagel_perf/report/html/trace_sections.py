@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from bagel_perf.analysis.kernel_classes import class_times
-from bagel_perf.analysis.traces.work_classes import is_communication
+from bagel_perf.records.traces import CAUSES, Lanes, StepTime, TraceReport
 from bagel_perf.report.html.content import Block, Bullets, Fold, Heading, Plot, Section, TableBlock, Text, tables
 from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
-from bagel_perf.report.html.trace_file import trace_links
-from bagel_perf.report.html.trace_plots import cause_plot, queue_plot
+from bagel_perf.report.html.trace_plots import cause_plot, queue_plot, trace_links
 from bagel_perf.report.table import NONE, Column, Table, counted
 from bagel_perf.report.trace_changes import change_tables
 from bagel_perf.report.trace_summary import headline, next_line, note_lines, source_line, warning_lines
@@ -26,7 +24,7 @@ from bagel_perf.report.trace_tables import (
     site_table,
     stream_table,
 )
-from bagel_perf.schema.traces import CAUSES, Lanes, StepTime, TraceReport
+from bagel_perf.traces.names import class_times, is_communication
 
 NAME_WIDTH = 160
 MAX_STEPS = 60

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from bagel_perf.model.contracts import GroupNorm
+from bagel_perf.subjects.bagel.model.contracts import GroupNorm
 
 BLOCK_C = 128
 """Channels of one program: 256 neighbouring bytes of bf16."""
@@ -129,7 +129,7 @@ def _apply(
 
 
 def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
-    """As ``bagel_perf.model.normalize.norm_activate``, rounded to bf16 [1, C, H, W] in the memory format of x.
+    """As ``bagel_perf.subjects.bagel.model.primitives.norm_activate``, rounded to bf16 [1, C, H, W] in the memory format of x.
 
     bf16 or fp32, C a power of two; x is copied to channels last and the result back where x does not lie like that.
     """

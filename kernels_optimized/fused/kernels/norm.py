@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from bagel_perf.model.decoder import RmsNorm
+from bagel_perf.subjects.bagel.model.decoder import RmsNorm
 
 MAX_THREADS = 512
 WARP = 32

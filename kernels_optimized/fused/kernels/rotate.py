@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from bagel_perf.model.contracts import LayerCache
-from bagel_perf.model.decoder import RmsNorm
+from bagel_perf.subjects.bagel.model.contracts import LayerCache
+from bagel_perf.subjects.bagel.model.decoder import RmsNorm
 from kernels_optimized.fused.kernels.norm import sum_of_threads
 from kernels_optimized.fused.rows import PackedRows
 

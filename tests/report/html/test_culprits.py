@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.report.html.culprits import culprit_lines
+from bagel_perf.records.results import load
+from bagel_perf.records.syncs import SyncReport
 from bagel_perf.report.html.inputs import read_inputs
-from bagel_perf.schema.results import load
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.report.html.verdict import culprit_lines
 from gated_results import make_result
 
 REPORTS = Path(__file__).resolve().parents[3] / "reports"

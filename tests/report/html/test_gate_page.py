@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from bagel_perf.cli import main
 from bagel_perf.commands import report
+from bagel_perf.records.gates import VERDICTS, Finding, FindingKind, GateReport
+from bagel_perf.records.results import Result
+from bagel_perf.records.store import write_json_atomic
 from bagel_perf.report.html.content import Section, TableBlock, Text
-from bagel_perf.report.html.gate import ADVICE, gate_section
+from bagel_perf.report.html.environment import ADVICE, gate_section
 from bagel_perf.report.html.page import build_page, gate_page, glyph, page_html
 from bagel_perf.report.html.source import source_of
-from bagel_perf.schema.gates import VERDICTS, Finding, FindingKind, GateReport
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.store import write_json_atomic
 from gated_results import make_result
 
 PASSED = GateReport(findings=(), checks=(("pictures", "pass"), ("counters", "not judged")))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from bagel_perf.records.results import load
+from bagel_perf.records.syncs import SyncReport
 from bagel_perf.report.html.content import Section, TableBlock, Text
 from bagel_perf.report.html.floors import UNPROFILED, floors_section
 from bagel_perf.report.html.inputs import read_inputs
-from bagel_perf.report.html.profiled import ordered
-from bagel_perf.schema.results import load
-from bagel_perf.schema.syncs import SyncReport
+from bagel_perf.report.html.profiles import ordered
 
 REPORTS = Path(__file__).resolve().parents[3] / "reports"
 RESULT = load(REPORTS / "2026-11-27_h100-80gb_cd33067-2" / "result.json")

@@ -15,12 +15,11 @@ import pytest
 from msgspec.structs import replace
 
 from bagel_perf.cli import main
-from bagel_perf.report.html.page import build_page, gate_page
-from bagel_perf.report.html.page_markdown import page_markdown
+from bagel_perf.records.errors import RunFailed
+from bagel_perf.records.gates import Finding, GateReport
+from bagel_perf.records.results import Result
+from bagel_perf.report.html.page import build_page, gate_page, page_markdown
 from bagel_perf.report.html.source import Source, source_of
-from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.gates import Finding, GateReport
-from bagel_perf.schema.results import Result
 from gated_results import make_result, with_picture
 
 SNAPSHOTS = Path(__file__).resolve().parents[2] / "data" / "pages"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from bagel_perf.records.errors import UsageError
+from bagel_perf.records.store import write_json_atomic
 from bagel_perf.report.html.content import Fold, Section, TableBlock
 from bagel_perf.report.html.page import build_page
 from bagel_perf.report.html.source import Source, load_sources, source_of
-from bagel_perf.schema.errors import UsageError
-from bagel_perf.schema.store import write_json_atomic
 from gated_results import make_result
 from scripted import ENVIRONMENT
 

@@ -8,13 +8,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bagel_perf.report.html.page import build_page, data_text, page_html
-from bagel_perf.report.html.page_markdown import page_markdown
+from bagel_perf.records.errors import clean_text
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import Run
+from bagel_perf.records.sites import Site
+from bagel_perf.report.html.page import build_page, data_text, page_html, page_markdown
 from bagel_perf.report.html.source import Source, source_of
-from bagel_perf.schema.plain_text import clean_text
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import Run
-from bagel_perf.schema.sites import Site
 from gated_results import make_result
 from page_reader import Reader
 

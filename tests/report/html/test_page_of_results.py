@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.reading import load_checked
+from bagel_perf.records.errors import RunFailed
+from bagel_perf.records.results import Noise, Result
 from bagel_perf.report.html.content import Bullets, Fold, Page, Plot, TableBlock, Text
 from bagel_perf.report.html.ladder import ladder_section
-from bagel_perf.report.html.page import build_page, page_html
-from bagel_perf.report.html.page_markdown import page_markdown
+from bagel_perf.report.html.page import build_page, page_html, page_markdown
 from bagel_perf.report.html.source import load_sources, source_of
 from bagel_perf.report.tables import latency_table
-from bagel_perf.schema.errors import RunFailed
-from bagel_perf.schema.results import Noise, Result
+from bagel_perf.verdicts.reading import load_checked
 from gated_results import Changes, make_result, with_picture
 from page_reader import Reader
 

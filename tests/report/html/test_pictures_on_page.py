@@ -11,12 +11,11 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image as Pillow
 
-from bagel_perf.report import pixels
+from bagel_perf.records.results import CaseInput, Result
 from bagel_perf.report.html import pictures
 from bagel_perf.report.html.content import Bullets, Photo, Photos
 from bagel_perf.report.html.pictures import pictures_section
 from bagel_perf.report.tables import identity_table
-from bagel_perf.schema.results import CaseInput, Result
 from gated_results import make_result, with_picture
 
 SIZES = ((1024, 1024),)
@@ -127,7 +126,7 @@ def test_what_cannot_be_shown_has_a_sentence(tmp_path: Path, content: bytes | No
 
 def test_pictures_that_would_swell_the_page_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "a.png")
-    monkeypatch.setattr(pixels, "MAX_SOURCE_PIXELS", 1000)
+    monkeypatch.setattr(pictures, "MAX_SOURCE_PIXELS", 1000)
     assert "cannot be read" in missing_of(result_with("a.png", "a.png"), tmp_path)
     monkeypatch.undo()
     album = pictures.Album(folder=tmp_path, bytes_left=10)

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.plausible import check_result, contradictions
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.cli import main
+from bagel_perf.records.errors import RunFailed, UsageError
+from bagel_perf.records.results import Result, load
+from bagel_perf.records.syncs import SyncReport
+from bagel_perf.records.traces import Lanes
 from bagel_perf.report.html.inputs import read_inputs
-from bagel_perf.report.html.plausible_lanes import check_profile
+from bagel_perf.report.html.profiles import check_profile
 from bagel_perf.report.html.source import MAX_TEXT, load_sources, source_of
-from bagel_perf.schema.errors import RunFailed, UsageError
-from bagel_perf.schema.results import Result, load
-from bagel_perf.schema.syncs import SyncReport
-from bagel_perf.schema.traces import Lanes
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace
+from bagel_perf.verdicts.plausible import check_result, contradictions
 from committed_results import REPORTS, committed
 from edited_json import Edit, setting
 from gated_results import make_result, with_picture

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bagel_perf import launch
-from bagel_perf.analysis.reading import load_checked
 from bagel_perf.cli import main
 from bagel_perf.commands import report
 from bagel_perf.commands.report import write_page
 from bagel_perf.report.html import page
+from bagel_perf.verdicts.reading import load_checked
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULT = ROOT / "reports" / "2026-11-23_h200_252761e"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from bagel_perf.records.results import Result
+from bagel_perf.records.runs import Conditions, CountedRun, Run, TimedRun
+from bagel_perf.records.sites import Site
 from bagel_perf.report.html.content import Fold, Plot, TableBlock
-from bagel_perf.report.html.culprits import culprit_lines
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import TOP, sites_section
-from bagel_perf.schema.conditions import Conditions
-from bagel_perf.schema.results import Result
-from bagel_perf.schema.runs import CountedRun, Run, TimedRun
-from bagel_perf.schema.sites import Site
+from bagel_perf.report.html.verdict import culprit_lines
 from gated_results import make_result
 
 

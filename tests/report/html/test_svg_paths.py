@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bagel_perf.report.html.svg_paths import compact
+from bagel_perf.report.html.svg import compact
 
 
 @pytest.mark.parametrize(

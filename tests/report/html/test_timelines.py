@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.reading import read_trace
 from bagel_perf.commands.report import run_report
+from bagel_perf.records.results import load
+from bagel_perf.records.syncs import Instrument, SyncReport
+from bagel_perf.records.traces import MAX_SEGMENTS, Lanes
 from bagel_perf.report.html.content import Heading, TableBlock
 from bagel_perf.report.html.inputs import read_inputs
-from bagel_perf.report.html.other_page import other_page, other_sections
 from bagel_perf.report.html.page import page_html
-from bagel_perf.report.html.profiled import ordered
+from bagel_perf.report.html.profiles import ordered
 from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
-from bagel_perf.schema.results import load
-from bagel_perf.schema.syncs import Instrument, SyncReport
-from bagel_perf.schema.traces import MAX_SEGMENTS, Lanes
+from bagel_perf.report.html.trace_page import other_page, other_sections
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace
 
 ROOT = Path(__file__).resolve().parents[3]
 REPORTS = ROOT / "reports"

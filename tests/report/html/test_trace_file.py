@@ -8,9 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from bagel_perf.records.traces import Lanes
 from bagel_perf.report.html.timeline_plot import Strip
-from bagel_perf.report.html.trace_file import VIEWERS, trace_bytes, trace_links
-from bagel_perf.schema.traces import Lanes
+from bagel_perf.report.html.trace_plots import VIEWERS, trace_bytes, trace_links
 
 LANES = Lanes(
     region="step",

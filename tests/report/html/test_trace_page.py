@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.analysis.traces.against import difference
-from bagel_perf.analysis.traces.analyse import analyse
-from bagel_perf.analysis.traces.ranks import compare_ranks
-from bagel_perf.analysis.traces.reading import read_trace
+from bagel_perf.records.traces import CAUSES, TraceReport
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Fold, Page, Plot, TableBlock, Text
 from bagel_perf.report.html.page import page_html
@@ -20,7 +17,10 @@ from bagel_perf.report.html.timeline_plot import HEIGHTS, IDLE_COLOURS, LANE_HEI
 from bagel_perf.report.html.trace_page import ranks_page, trace_page
 from bagel_perf.report.html.trace_sections import answer
 from bagel_perf.report.trace_tables import CAUSE_LABELS
-from bagel_perf.schema.traces import CAUSES, TraceReport
+from bagel_perf.traces.against import difference
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.formats.reading import read_trace
+from bagel_perf.traces.ranks import compare_ranks
 from page_reader import Reader
 from rank_scenes import four_ranks
 from trace_scenes import Scene, two_steps

@@ -1,1 +1,0 @@
-"""The rules of what waits, as far as arguments decide; the table itself is ``schema.rules``."""

@@ -1,8 +1,0 @@
-"""A device without hardware: runs real values on the CPU and tells where a CUDA program's host would wait."""
-
-from bagel_perf.harness.simulated.cuda import SimulatedCuda
-from bagel_perf.harness.simulated.device import SimulatedDevice, active_device
-from bagel_perf.harness.simulated.refusals import NotSimulated
-from bagel_perf.harness.simulated.tensor import SimulatedTensor
-
-__all__ = ["NotSimulated", "SimulatedCuda", "SimulatedDevice", "SimulatedTensor", "active_device"]

@@ -1,0 +1,178 @@
+"""What a ledger says of a watched program: its processes, and where it left no report, the report.
+
+Counts in memory that two processes share: what a program has counted so far can be read however it ends.
+
+A record names a number; the number is changed in place, by one store of eight bytes, so a process that is killed
+between two instructions leaves whole records and numbers behind.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import dumps, loads
+from typing import Any, cast
+
+from msgspec.structs import replace
+
+from bagel_perf.records import codec
+from bagel_perf.records.runs import SyncDevice
+from bagel_perf.records.sites import Site
+from bagel_perf.records.syncs import UNKNOWN_PID, BudgetCheck, Process, SyncReport, Witnesses
+
+USES = (False, True, None)
+"""Whether the device was used, as numbers of a ledger."""
+ENDED_AT_ONCE = "the program ended at once and left no report of its own: no source texts here, and no times"
+Entries = list[tuple[dict[str, Any], int]]
+
+
+def unwatched_processes(ledger: Ledger) -> tuple[Process, ...]:
+    """The processes that may have used the device without being watched."""
+    found = [
+        Process(name=record["process"], argv=tuple(record["argv"]), pid=None if number == UNKNOWN_PID else number)
+        for record, number in ledger.read()
+        if "process" in record and number
+    ]
+    if ledger.num_lost:
+        found.append(Process(name=f"whatever came after {len(ledger.read())} records"))
+    return tuple(found)
+
+
+def process_id(ledger: Ledger) -> int | None:
+    """The number of the process that was watched."""
+    return next((number for record, number in ledger.read() if "device" in record), None)
+
+
+def recovered_report(ledger: Ledger, subject: str) -> SyncReport | None:
+    """What was counted until the program ended, without source texts and times; None if it was not watched yet."""
+    entries = ledger.read()
+    device = next((record["device"] for record, _ in entries if "device" in record), None)
+    if device is None:
+        return None
+    sites = sorted(_sites(entries), key=lambda site: -site.count)
+    total = sum(site.count for site in sites)
+    is_simulated = device == "simulated"
+    remarks = {what: _remarks(entries, what) for what in ("unjudged", "hazards", "notes")}
+    return SyncReport(
+        device=cast(SyncDevice, device),
+        host_syncs=total,
+        unexplained=0,
+        sites=tuple(sites),
+        witnesses=Witnesses(simulated=total) if is_simulated else Witnesses(callbacks=total),
+        subject=subject,
+        budgets=tuple(_budgets(entries)),
+        unjudged=remarks["unjudged"],
+        hazards=remarks["hazards"],
+        notes=(
+            ENDED_AT_ONCE,
+            *(f"it could not be written: {record['failed']}" for record, _ in entries if "failed" in record),
+            *(f"{note} ({calls} x)" for note, calls in remarks["notes"].items()),
+        ),
+        used_device=next((USES[number] for record, number in entries if "used_device" in record), None),
+        processes=unwatched_processes(ledger),
+    )
+
+
+def _sites(entries: Entries) -> Iterator[Site]:
+    for record, number in entries:
+        if "site" in record and number:
+            yield replace(codec.from_json(Site, record["site"]), count=number)
+
+
+def _remarks(entries: Entries, what: str) -> dict[str, int]:
+    return {record[what]: number for record, number in entries if what in record and number}
+
+
+def _budgets(entries: Entries) -> Iterator[BudgetCheck]:
+    checks: dict[str, dict[str, Any]] = {}
+    for record, number in entries:
+        if "budget" in record:
+            check = checks.setdefault(record["budget"], {"limit": record["limit"]})
+            check[record["field"]] = USES[number] if record["field"] == "used_device" else number
+    yield from (BudgetCheck(region=region, **values) for region, values in checks.items())
+
+
+NUM_SLOTS = 16384
+_HEAD = 2
+"""Words in front of the numbers: how many records there are, and how many bytes of text they take."""
+_TEXT_BYTES = 6 * 2**20
+SIZE = 8 * (_HEAD + NUM_SLOTS) + _TEXT_BYTES
+
+
+class Ledger:
+    """Numbers by record, in memory of ``SIZE`` bytes that other processes may map.
+
+    Only the process that made it writes; a forked one may ``mark`` the number that it was given. What finds no room is
+    counted in ``num_lost``.
+    """
+
+    def __init__(self, memory: mmap.mmap | None = None) -> None:
+        memory = mmap.mmap(-1, SIZE) if memory is None else memory
+        self._words = memoryview(memory).cast("B")[: SIZE - _TEXT_BYTES].cast("Q")
+        self._text = memoryview(memory).cast("B")[SIZE - _TEXT_BYTES :]
+        self._lock = threading.RLock()  # collecting garbage inside may run a finalizer that counts
+        self._words[0] = max(1, self._words[0])
+        self._owner = os.getpid()
+
+    def slot(self, record: dict[str, Any]) -> int:
+        """The place of a new number, 0 so far; place 0, which has no record, where there is no room."""
+        if os.getpid() != self._owner:
+            return 0
+        line = dumps(record).encode() + b"\n"
+        with self._lock:
+            number, used = self._words[0], self._words[1]
+            if number >= NUM_SLOTS or used + len(line) > len(self._text):
+                self._words[_HEAD] += 1
+                return 0
+            self._text[used : used + len(line)] = line
+            self._words[1] = used + len(line)
+            self._words[0] = number + 1
+            return number
+
+    def add(self, slot: int) -> None:
+        """One more."""
+        if slot and os.getpid() == self._owner:
+            with self._lock:
+                self._words[_HEAD + slot] += 1
+
+    def set(self, slot: int, value: int) -> None:
+        """Another value."""
+        if os.getpid() == self._owner:
+            self.mark(slot, value)
+
+    def mark(self, slot: int, value: int) -> None:
+        """Another value, from whatever process."""
+        if slot:
+            self._words[_HEAD + slot] = value
+
+    @property
+    def num_lost(self) -> int:
+        """Records that found no room."""
+        return self._words[_HEAD]
+
+    def read(self) -> list[tuple[dict[str, Any], int]]:
+        """All records with their numbers, in the order in which they were made."""
+        number, used = self._words[0], self._words[1]
+        lines = bytes(self._text[:used]).splitlines()[: number - 1]
+        return [(loads(line), self._words[_HEAD + 1 + place]) for place, line in enumerate(lines)]
+
+
+@contextmanager
+def shared_ledger() -> Iterator[tuple[Ledger, int]]:
+    """A ledger for another process to write, and the descriptor by which it maps the memory; no file of any folder."""
+    descriptor = os.memfd_create("bagel_perf")
+    try:
+        os.ftruncate(descriptor, SIZE)
+        yield Ledger(mmap.mmap(descriptor, SIZE)), descriptor
+    finally:
+        os.close(descriptor)
+
+
+def inherited_ledger(descriptor: int) -> Ledger:
+    """The ledger of the process that started this one; the descriptor is closed."""
+    memory = mmap.mmap(descriptor, SIZE)
+    os.close(descriptor)
+    return Ledger(memory)

@@ -1,0 +1,215 @@
+"""Reads version 1 of the result, which knew BAGEL alone: resolutions become cases, pictures outputs.
+
+What is not as version 1 has it stays as it is, so that the reader of this version says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bagel_perf.records.ablations import slot_mixtures
+from bagel_perf.records.bagel import parse_variant
+from bagel_perf.records.codec import to_json
+from bagel_perf.records.errors import UsageError
+
+STAGES = ["ar", "dit"]
+OF_THE_SUBJECT = ("preset", "attention", "weights", "params", "layers")
+"""Fields of an environment that say what was measured, not where."""
+SIDE = re.compile(r" at (\d+)(?![\dx])")
+"""Of a square, in a sentence."""
+BY_RESOLUTION = ("deltas", "steps", "noise", "stage_sums", "dropped", "ablations")
+
+_Json = Mapping[str, Any]
+
+
+def upgraded(data: _Json) -> dict[str, Any]:
+    """A JSON object of version 2 from one of version 1. Raises ``UsageError`` where it names its request twice."""
+    requests = _objects(data.get("requests"))
+    if data.get("request") not in (None, *requests[:1]):
+        raise UsageError("request is not the first of requests")
+    environment = data["environment"] if isinstance(data.get("environment"), Mapping) else {}
+    names = [name for name in _list(data.get("variants")) if isinstance(name, str)]
+    found: dict[str, Any] = {
+        **{key: value for key, value in data.items() if key not in ("request", "requests", "images", "version")},
+        "environment": {key: value for key, value in environment.items() if key not in OF_THE_SUBJECT},
+        "subject": _subject(environment, requests),
+        "cases": [_case_of_size(request) for request in requests],
+        "stages": STAGES,
+        "variants": _variants(data, names),
+        "mixtures": _mixtures(data, names),
+        "num_named": len(names),
+        "seed": requests[0].get("seed") if requests else None,
+        "version": 2,
+    }
+    for key in BY_RESOLUTION:
+        _each(found, key, _with_case)
+    for number, cell in enumerate(_objects(found.get("cells"))):
+        size, case = _case_of_size(cell), _with_case(cell).get("case")
+        if case is not None and {"width", "height"} & cell.keys() and size != case:
+            raise UsageError(f"cells[{number}] is {size or 'of no size'}, and its res is {case}")
+    _each(found, "cells", lambda cell: _without(_with_case(cell), "width", "height"))
+    _each(found, "identity", _identity)
+    _each(found, "runs", lambda run: _run(run, requests))
+    _each(found, "floors", _with_case_of_size)
+    _each(found, "inputs", lambda picture: {"case": _case_of_size(picture), "output": _output(picture)})
+    if isinstance(found.get("findings"), list):
+        found["findings"] = [_with_named_case(each) for each in found["findings"]]
+    found["outputs"] = data.get("images")
+    _each(found, "outputs", lambda image: _renamed(_with_case({"kind": "picture", **image}), "pixels_sha256", "sha256"))
+    return {key: value for key, value in found.items() if value is not None or key in data}
+
+
+def upgraded_event(data: _Json) -> _Json:
+    """An event of a worker, or of one of a revision from before version 2, as a worker sends it now.
+
+    Its outline has no cases: who started it knows those.
+    """
+    environment, name = data.get("environment"), data.get("event")
+    if name == "run" and isinstance(data.get("run"), Mapping) and "picture" in data["run"]:
+        return {**data, "run": _run(data["run"], [])}
+    if name == "input" and isinstance(data.get("picture"), Mapping):
+        picture = data["picture"]
+        return {**data, "input": {"case": _case_of_size(picture), "output": _output(picture)}}
+    if name == "floors" and isinstance(data.get("floors"), list):
+        found = dict(data)
+        _each(found, "floors", _with_case_of_size)
+        return found
+    if name == "environment" and isinstance(environment, Mapping) and "preset" in environment:
+        outline = {"subject": _subject(environment, []), "cases": [], "stages": STAGES, "variants": []}
+        rest = {key: value for key, value in environment.items() if key not in OF_THE_SUBJECT}
+        return {**data, "environment": rest, "outline": {**outline, "num_named": 0, "seed": 0}}
+    return data
+
+
+def _with_named_case(finding: Any) -> Any:
+    """A sentence that names a square as its case is named: ``fused at 256x256 differs``, not ``at 256``."""
+    return SIDE.sub(r" at \1x\1", finding) if isinstance(finding, str) else finding
+
+
+def _with_case_of_size(record: _Json) -> _Json:
+    return _without({"case": _case_of_size(record), **record}, "width", "height") if "width" in record else record
+
+
+def _subject(environment: _Json, requests: list[_Json]) -> dict[str, Any]:
+    first = requests[0] if requests else {}
+    return {
+        "kind": "bagel",
+        "title": f"{environment.get('preset')} preset",
+        "summary": f"{first.get('task')}, {first.get('steps')} steps",
+        "details": {key: environment[key] for key in OF_THE_SUBJECT if key in environment},
+        "asked": {str(_case_of_size(request)): flat(request) for request in requests},
+    }
+
+
+def flat(record: _Json, prefix: str = "") -> dict[str, Any]:
+    """The fields of a JSON object and of those inside it, each by its path; a list becomes its text."""
+    found: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = " to ".join(map(str, value)) if isinstance(value, list) else value
+    return found
+
+
+def _variants(data: _Json, names: list[str]) -> list[dict[str, Any]]:
+    """Those that were named, then all others that ran, with the tolerance that they declare or were held to."""
+    ran = [run.get("variant") for run in _objects(data.get("runs"))]
+    mixed = [
+        name for each in _mixtures(data, names) for name in (each["left_in"], each["left_out"]) if name is not None
+    ]
+    every = (*names, *dict.fromkeys(name for name in mixed if name in ran and name not in names))
+    return [{"name": name, "target": name, "tolerance": _tolerance(data, name)} for name in every]
+
+
+def _tolerance(data: _Json, name: str) -> dict[str, Any] | None:
+    """A name that this program does not know means what was recorded with it."""
+    try:
+        limit: Any = parse_variant(name).min_psnr_db
+    except UsageError:
+        checks = [each for each in _objects(data.get("identity")) if each.get("candidate") == name]
+        limit = next((each["min_psnr_db"] for each in checks if each.get("min_psnr_db") is not None), None)
+    return None if limit is None else {"kind": "psnr", "limit": limit}
+
+
+def _mixtures(data: _Json, names: list[str]) -> list[dict[str, Any]]:
+    """Slots left in and out, where runs are of variants that nobody named."""
+    if all(run.get("variant") in names for run in _objects(data.get("runs"))):
+        return []
+    try:
+        bitwise = [name for name in names if parse_variant(name).min_psnr_db is None]
+        return [to_json(each) for each in slot_mixtures(bitwise[-1], names)] if bitwise else []
+    except UsageError:
+        return []
+
+
+def _run(run: _Json, requests: list[_Json]) -> dict[str, Any]:
+    steps = next((each.get("steps") for each in requests if _case_of_size(each) == _case_of_size(run)), None)
+    found = {"case": _case_of_size(run), **_without(run, "width", "height", "picture", "mse", "differing_pixels")}
+    if isinstance(run.get("picture"), Mapping):
+        found["output"] = _output(run["picture"])
+    found |= {"distance": run.get("mse"), "num_differing": run.get("differing_pixels")}
+    _each(found, "measurements", lambda each: _with_steps(each, steps))
+    return found
+
+
+def _with_steps(measurement: _Json, steps: Any) -> _Json:
+    has_steps = measurement.get("loop_work") is not None and isinstance(steps, int)
+    return {**measurement, "loop_steps": steps - 1} if has_steps else measurement
+
+
+def _output(picture: _Json) -> dict[str, Any]:
+    width, height, spread = picture.get("width"), picture.get("height"), picture.get("spread")
+    shape = [height, width, 3] if isinstance(width, int) and isinstance(height, int) else None
+    return {
+        **_renamed(_without(picture, "width", "height"), "pixels_sha256", "sha256"),
+        "kind": "picture",
+        "shape": shape,
+        "num_values": shape[0] * shape[1] if shape else None,
+        "is_flat": spread == 0,
+        "is_finite": spread is not None,
+    }
+
+
+def _identity(check: _Json) -> dict[str, Any]:
+    limit = check.get("min_psnr_db")
+    renamed = _renamed(_renamed(_with_case(check), "psnr_db", "distance"), "differing_pixels", "num_differing")
+    return {
+        **_without(renamed, "min_psnr_db"),
+        "tolerance": None if limit is None else {"kind": "psnr", "limit": limit},
+    }
+
+
+def _with_case(record: _Json) -> dict[str, Any]:
+    res = record.get("res")
+    if isinstance(res, bool) or not isinstance(res, int | str):
+        return dict(record)
+    return {"case": f"{res}x{res}" if isinstance(res, int) else res, **_without(record, "res")}
+
+
+def _case_of_size(record: _Json) -> str | None:
+    width, height = record.get("width"), record.get("height")
+    return f"{width}x{height}" if isinstance(width, int) and isinstance(height, int) else None
+
+
+def _without(record: _Json, *names: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in names}
+
+
+def _renamed(record: _Json, before: str, after: str) -> dict[str, Any]:
+    return {after if key == before else key: value for key, value in record.items()}
+
+
+def _each(record: dict[str, Any], key: str, change: Callable[[_Json], _Json]) -> None:
+    if isinstance(record.get(key), list):
+        record[key] = [change(each) if isinstance(each, Mapping) else each for each in record[key]]
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _objects(value: object) -> list[_Json]:
+    return [each for each in _list(value) if isinstance(each, Mapping)]

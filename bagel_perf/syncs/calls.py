@@ -1,0 +1,238 @@
+"""Measures asynchronous copies that the driver stages: one that outlasts the work queued before it has waited for it.
+
+Measures asynchronous copies that the driver stages: one that outlasts the work queued before it has waited for it.
+
+Such a copy makes no synchronizing call, so callbacks, warnings and CUPTI's waits know nothing of it. Only its length
+tells, and that the queue, busy before the call, was empty after it.
+
+Knows which torch function each thread is in, and so what kind of wait it is that happens now.
+
+CUDA's callback says that the host waits, not what for. The function and its arguments do: a bool index waits for its
+size, a list index for its upload. Where no function is known (autograd's threads, code that a library calls from C++)
+the kind is ``unknown`` until a profile names the operator.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from bagel_perf.records.sites import Kind
+from bagel_perf.rules import torch_lacks, torch_names
+from bagel_perf.rules.calls import (
+    as_index,
+    index_of,
+    kind_of_operator,
+    kind_of_reads,
+    num_read_scalars,
+    num_scalars,
+    read_by_index,
+    staged_copy,
+    takes_sizes,
+    write_by_index,
+)
+from bagel_perf.simulated.calls import name_of
+from bagel_perf.syncs.regions import Shared
+
+Tell = Callable[[], None]
+
+
+class _StagingOfThread(threading.local):
+    held_ms = 0.0
+
+
+_staging = _StagingOfThread()
+
+
+def take_held_ms() -> float:
+    """How long the staged copy took that this thread has just been told of."""
+    held_ms, _staging.held_ms = _staging.held_ms, 0.0
+    return held_ms
+
+
+def may_be_staged(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a torch function copies through memory of the driver's, while no graph is recorded."""
+    if name not in ("copy_", "to", "cuda"):
+        return False
+    is_staged = staged_copy(name, args, kwargs, _on_device, Tensor.is_pinned) is not None
+    return is_staged and not torch.cuda.is_current_stream_capturing()
+
+
+def run_timed(call: Callable[[], Any], tell: Tell) -> Any:
+    """Makes a copy; calls ``tell`` where the host was held until what was queued before it was done."""
+    queued = torch.cuda.Event()
+    queued.record()
+    was_busy = not queued.query()
+    begun_s = time.perf_counter()
+    result = call()
+    held_ms = (time.perf_counter() - begun_s) * 1e3
+    if was_busy and queued.query():
+        _staging.held_ms = held_ms
+        tell()
+    return result
+
+
+_hidden: Any = torch_names.DISABLE_TORCH_FUNCTION.find()
+
+
+class _Call:
+    """One torch function under way; ``num_waits`` counts those it made, ``plan`` is their kinds, once asked for."""
+
+    __slots__ = ("args", "func", "kwargs", "num_waits", "plan")
+
+    def __init__(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.num_waits = 0
+        self.plan: tuple[list[Kind], Kind] | None = None
+
+    def next_kind(self) -> Kind:
+        if self.plan is None:
+            try:
+                with _hidden():  # what is asked of the arguments is no call of the program
+                    self.plan = kinds_of_call(self.func, self.args, self.kwargs)
+            except Exception:  # arguments of a form that nobody foresaw: the wait is counted all the same
+                self.plan = [], "unknown"
+        leading, rest = self.plan
+        kind = leading[self.num_waits] if self.num_waits < len(leading) else rest
+        self.num_waits += 1
+        return kind
+
+
+class _OfThread(threading.local):
+    call: _Call | None = None
+
+
+_of_thread = _OfThread()
+
+
+class _CallLog(TorchFunctionMode):
+    def __init__(self, tell_staged: Tell | None = None) -> None:
+        super().__init__()
+        self._tell_staged = tell_staged
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if torch.compiler.is_compiling():
+            return func(*args, **kwargs)
+        outer = _of_thread.call
+        _of_thread.call = _Call(func, args, kwargs)
+        try:
+            tell = self._tell_staged
+            if tell is not None and (kwargs or len(args) > 2) and may_be_staged(name_of(func), args, kwargs):
+                return run_timed(lambda: func(*args, **kwargs), tell)
+            return func(*args, **kwargs)
+        finally:
+            _of_thread.call = outer
+
+
+_keeping_fast_paths = Shared(lambda: torch_lacks.kept_by(_CallLog))
+
+
+@contextmanager
+def logging_calls(tell_staged: Tell | None = None) -> Iterator[None]:
+    """Keeps track of this thread's torch functions until the end of the context; about 1 us a call.
+
+    ``tell_staged`` is called where an asynchronous copy held the host until the queue was empty.
+
+    Does nothing where torch.compile has compiled something: it would be compiled anew inside.
+    """
+    if _has_compiled():
+        yield
+        return
+    with _keeping_fast_paths, _CallLog(tell_staged):
+        yield
+
+
+def _has_compiled() -> bool:
+    return bool(torch_names.dynamo_counters().get("frames"))
+
+
+def kind_of_wait() -> Kind:
+    """The kind of a wait that happens now on this thread, which is not asked for by name."""
+    call = _of_thread.call
+    return "unknown" if call is None else call.next_kind()
+
+
+Plan = tuple[list[Kind], Kind]
+"""Kinds of the first waits of a call in their order, and the kind of all further ones."""
+
+
+def kinds_of_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    """The kinds of waits that a torch function makes with these arguments, by the rules."""
+    name = name_of(func)
+    planner = _PLANNERS.get(name)
+    if planner is not None:
+        return planner(args, kwargs)
+    reads = [kind_of_reads(name)] * num_read_scalars(name, args, kwargs, _on_device)
+    kind = kind_of_operator(name)
+    if kind is None:  # torch's own Python reads what stands for a number, or a library waits
+        kind = reads[0] if reads else "tensor_as_size" if takes_sizes(name) else "unknown"
+    return reads, kind
+
+
+def _copy_kind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    return [], "d2h_copy" if _on_device(args[0]) else "pageable_upload"
+
+
+def _copy_into_kind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    return [], "pageable_upload" if _on_device(args[0]) else "d2h_copy"
+
+
+def _creation_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    data = args[0] if args else kwargs.get("data", kwargs.get("obj"))
+    reads: list[Kind] = ["list_of_scalars"] * (0 if isinstance(data, Tensor) else num_scalars(data, _on_device))
+    return reads, "d2h_copy" if _on_device(data) else "pageable_upload"
+
+
+def _method_creation_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    return _creation_kinds(args[1:], kwargs)
+
+
+def _where_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    """With one argument the number of True elements is read; a host scalar among three is uploaded."""
+    return [], "nonzero" if len(args) + len(kwargs) == 1 else "pageable_upload"
+
+
+def _get_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    return list(read_by_index(args[0], args[1], _on_device)), "unknown"
+
+
+def _set_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    tensor, index, value = args
+    if not _on_device(tensor):
+        return ["scalar_read"] * index_of(index, _on_device).num_reads, "d2h_copy"
+    return list(write_by_index(tensor, index, value, _on_device)), "pageable_upload"
+
+
+def _put_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    indices = args[1] if len(args) > 1 else kwargs["indices"]
+    values = args[2] if len(args) > 2 else kwargs["values"]
+    return list(write_by_index(args[0], as_index(indices), values, _on_device)), "unknown"
+
+
+def _on_device(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_cuda
+
+
+_PLANNERS: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Plan]] = {
+    "__getitem__": _get_kinds,
+    "__setitem__": _set_kinds,
+    "index_put": _put_kinds,
+    "index_put_": _put_kinds,
+    "copy_": _copy_into_kind,
+    "where": _where_kinds,
+    "new_tensor": _method_creation_kinds,
+    **dict.fromkeys(("to", "cpu", "cuda", "numpy", "type", "_to_copy"), _copy_kind),
+    **dict.fromkeys(("tensor", "as_tensor", "asarray"), _creation_kinds),
+}

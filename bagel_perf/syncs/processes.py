@@ -1,0 +1,257 @@
+"""Commands that cannot use a GPU through PyTorch, known by name; of all others nobody can tell.
+
+Notices the processes that a program starts, whose waits nobody counts.
+
+Left out is what cannot use the device for certain: the tools of ``commands``, and forks that never touch it. The copy
+of the simulated device in a forked process tells of its first use; CUDA serves no process whose parent used it, and it
+is in use wherever it is watched. Interpreters that start afresh (spawn, forkserver, ``subprocess``) may do anything.
+"""
+
+from __future__ import annotations
+
+import _posixsubprocess
+import functools
+import multiprocessing.forkserver
+import multiprocessing.process
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+from bagel_perf.records.ledger import Ledger
+from bagel_perf.records.syncs import UNKNOWN_PID
+from bagel_perf.simulated import active_device
+from bagel_perf.simulated.patches import Patches, watch_forks
+from bagel_perf.syncs.frames import Folders, line_of
+from bagel_perf.syncs.regions import Shared
+
+_TOOL_NAMES = """
+exit cd export set unset ulimit umask : [
+git uname hostname nproc lscpu getconf ldconfig ldd nvidia-smi rocm-smi ps df du free date sleep true false echo
+printf test pwd id whoami uptime which ls cat head tail wc sort uniq cut tr grep cp mv rm mkdir rmdir ln touch chmod
+stat readlink realpath basename dirname mktemp md5sum sha256sum tar gzip gunzip zip unzip curl wget ffmpeg ffprobe ip
+ifconfig arp netstat ss stty tput clear kill cc c++ gcc g++ clang clang++ ld ld.lld as ar nm objdump objcopy strip
+c++filt addr2line nvcc ptxas cuobjdump nvdisasm fatbinary cicc readelf file sync
+"""
+_TOOLS = frozenset(_TOOL_NAMES.split())
+_HELPERS = ("from multiprocessing.resource_tracker import main", "from multiprocessing.forkserver import main")
+"""Of multiprocessing itself: one watches semaphores, of the other each child is noticed by itself."""
+_COMPILES = "torch/_inductor/compile_worker/__main__.py"
+_SHELLS = frozenset({"sh", "bash", "dash"})
+_VERSIONED = re.compile(r"-\d+(\.\d+)*$")
+_BETWEEN = re.compile(r"\|\||&&|[|;&\n]")
+_UNCLEAR = re.compile(r"[`(){}]|\$\(|<<")
+_ASSIGNMENT = re.compile(r"\w+=")
+
+
+def cannot_use_device(argv: Sequence[str]) -> bool:
+    """Whether a command is known not to: a tool of the system, a compiler, or a helper of multiprocessing or torch."""
+    if not argv:
+        return False
+    name = os.path.basename(argv[0])
+    if name in _SHELLS:
+        return len(argv) >= 3 and argv[1] == "-c" and shell_cannot_use_device(argv[2])
+    if any(part.startswith(_HELPERS) or part.endswith(_COMPILES) for part in argv[1:]):
+        return True
+    return _VERSIONED.sub("", name) in _TOOLS
+
+
+def shell_cannot_use_device(line: str) -> bool:
+    """Whether each command of a line for the shell is such a tool; False for a line with more than plain commands."""
+    if _UNCLEAR.search(line):
+        return False
+    return all(map(_is_tool, filter(str.strip, _BETWEEN.split(line.replace("2>&1", " ")))))
+
+
+def _is_tool(command: str) -> bool:
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quote that is not closed here
+        return False
+    while words and _ASSIGNMENT.match(words[0]):
+        words.pop(0)
+    return not words or cannot_use_device(words)
+
+
+def readable(line: str) -> str:
+    """A command, cut where it is long."""
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
+class _Slot(NamedTuple):
+    ledger: Ledger
+    number: int
+
+
+class _Watch:
+    """Who wants to know of processes here; ``mine`` are the places of this one, where it is a fork itself."""
+
+    def __init__(self) -> None:
+        self.ledgers: tuple[Ledger, ...] = ()
+        self.forking: tuple[_Slot, ...] = ()
+        self.mine: tuple[_Slot, ...] = ()
+        self.listening = ExitStack()  # never closed: as long as the fork lives
+        # ``name``: of the multiprocessing.Process that this thread starts; ``is_in_popen``: it starts one by subprocess
+        self.of_thread = threading.local()
+
+    def slots(self, name: str, argv: list[str]) -> tuple[_Slot, ...]:
+        """A place for a process in each ledger; in a forked process, those it was given itself."""
+        record = {"process": getattr(self.of_thread, "name", None) or name, "argv": argv}
+        return self.mine or tuple(_Slot(ledger, ledger.slot(record)) for ledger in self.ledgers)
+
+    def before_fork(self) -> None:
+        self.forking = self.slots(f"a fork at {_place()}", [])
+
+    def after_in_child(self) -> None:
+        self.mine, self.forking = self.forking, ()
+        device = active_device()
+        if self.mine and device is not None:
+            self.listening.enter_context(device.uses_to(self.used))
+
+    def used(self) -> bool:
+        """This process, a fork, uses the device."""
+        for slot in self.mine:
+            slot.ledger.mark(slot.number, os.getpid())
+        return True
+
+    def started(self, name: str, argv: list[str], pid: int) -> None:
+        """Another program runs, in a new process or, after an exec, in this one."""
+        for slot in self.slots(name, argv):
+            slot.ledger.mark(slot.number, pid)
+
+
+_watch = _Watch()
+
+
+def _place() -> str:
+    """The line of the program that starts a process now."""
+    folders = Folders()
+    frame = folders.caller_of(folders.user_frame(sys._getframe(1)))
+    return "no line of Python" if frame is None else line_of(frame)
+
+
+@contextmanager
+def watching_processes(ledger: Ledger) -> Iterator[None]:
+    """Notes in ``ledger`` the processes that may use the device, until the end of the context."""
+    _hear_forks()
+    with _patched:
+        _watch.ledgers = (*_watch.ledgers, ledger)
+        try:
+            yield
+        finally:
+            _watch.ledgers = tuple(other for other in _watch.ledgers if other is not ledger)
+
+
+@functools.cache
+def _hear_forks() -> None:
+    watch_forks()  # first: what it does in a child would undo the rest
+    os.register_at_fork(before=_watch.before_fork, after_in_child=_watch.after_in_child)
+
+
+def _note(command: Sequence[Any] | str, pid: int, *, is_shell: bool = False) -> None:
+    if is_shell and isinstance(command, str):
+        line, argv = command, ["sh", "-c", command]
+    else:
+        words = [command] if isinstance(command, (str, bytes, os.PathLike)) else list(command)
+        argv = [os.fsdecode(word) for word in words]
+        line = shlex.join(argv)
+    if not cannot_use_device(argv):
+        _watch.started(readable(line), argv, pid)
+
+
+def _patches() -> Patches:
+    patches = Patches()
+    patches.add(subprocess.Popen, "__init__", _noting_popen(subprocess.Popen.__init__))
+    patches.add(_posixsubprocess, "fork_exec", _noting(_posixsubprocess.fork_exec, 0, 1))
+    for name in ("posix_spawn", "posix_spawnp"):
+        patches.add(os, name, _noting(getattr(os, name), 1, 0))
+    for name in ("execv", "execve"):
+        patches.add(os, name, _noting_exec(getattr(os, name)))
+    patches.add(os, "system", _noting_system(os.system))
+    patches.add(multiprocessing.process.BaseProcess, "start", _naming(multiprocessing.process.BaseProcess.start))
+    server = multiprocessing.forkserver
+    patches.add(server, "connect_to_new_process", _noting_request(server.connect_to_new_process))
+    return patches
+
+
+_patched = Shared(_patches)
+
+
+def _noting_popen(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def noted(process: Any, args: Any, *rest: Any, **options: Any) -> None:
+        _watch.of_thread.is_in_popen = True
+        try:
+            init(process, args, *rest, **options)
+        finally:
+            _watch.of_thread.is_in_popen = False
+        executable = options.get("executable", rest[1] if len(rest) > 1 else None)
+        is_shell = bool(options.get("shell", rest[7] if len(rest) > 7 else False))
+        command = process.args
+        if executable is not None and not is_shell:
+            command = [executable, *([] if isinstance(command, (str, bytes)) else list(command)[1:])]
+        elif is_shell and not isinstance(command, (str, bytes)):
+            command = ["sh", "-c", *command]
+        _note(os.fsdecode(command) if isinstance(command, bytes) else command, process.pid, is_shell=is_shell)
+
+    return noted
+
+
+def _noting(start: Callable[..., int], of_argv: int, of_path: int) -> Callable[..., int]:
+    """A function that starts a program and gives its process; two of its arguments say which."""
+
+    @functools.wraps(start)
+    def noted(*args: Any, **options: Any) -> int:
+        pid = start(*args, **options)
+        if getattr(_watch.of_thread, "is_in_popen", False):
+            return pid
+        path = args[of_path][0] if isinstance(args[of_path], (list, tuple)) else args[of_path]
+        _note([path, *list(args[of_argv])[1:]], pid)
+        return pid
+
+    return noted
+
+
+def _noting_exec(execute: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(execute)
+    def noted(path: Any, argv: Any, *rest: Any) -> Any:
+        if os.path.exists(path):  # what looks along PATH tries each folder
+            _note([path, *list(argv)[1:]], os.getpid())
+        return execute(path, argv, *rest)
+
+    return noted
+
+
+def _noting_system(system: Callable[[Any], int]) -> Callable[[Any], int]:
+    @functools.wraps(system)
+    def noted(command: Any) -> int:
+        _note(os.fsdecode(command), UNKNOWN_PID, is_shell=True)
+        return system(command)
+
+    return noted
+
+
+def _noting_request(request: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(request)
+    def noted(fds: Any) -> Any:
+        _watch.started(f"a process of the forkserver, asked for at {_place()}", [], UNKNOWN_PID)
+        return request(fds)
+
+    return noted
+
+
+def _naming(start: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(start)
+    def named(process: Any) -> None:
+        _watch.of_thread.name = process.name
+        try:
+            start(process)
+        finally:
+            _watch.of_thread.name = None
+
+    return named
