@@ -16,7 +16,7 @@ from bagel_perf.records.codec import to_json
 from bagel_perf.records.outlines import WHOLE
 from bagel_perf.records.results import Delta, Result
 from bagel_perf.records.runs import CountedRun, TimedRun, runs_of
-from bagel_perf.records.sites import HINTS, Site
+from bagel_perf.records.sites import HINTS, SyncSite
 from bagel_perf.report.table import stage_text
 from bagel_perf.verdicts.judging import latency_by_round
 
@@ -31,7 +31,7 @@ def cell_frame(result: Result) -> pd.DataFrame:
 
 def sample_frame(result: Result) -> pd.DataFrame:
     """Tells every timed run, in the order of time: its latency in ms, and whether its pairs count."""
-    dropped = {(each.case, each.round, each.variant) for each in result.dropped}
+    excluded = {(each.case, each.round, each.variant) for each in result.excluded}
     rows = [
         {
             "case": run.case,
@@ -39,9 +39,9 @@ def sample_frame(result: Result) -> pd.DataFrame:
             "variant": run.variant,
             "round": run.round,
             "process": run.process,
-            "is_control": run.again,
+            "is_control": run.is_control,
             "latency_ms": measured.latency_ms,
-            "is_dropped": (run.case, run.round, run.variant) in dropped,
+            "is_dropped": (run.case, run.round, run.variant) in excluded,
         }
         for run in runs_of(TimedRun, result.runs)
         for measured in run.measurements
@@ -92,7 +92,7 @@ OUTPUTS = ("case", "variant", "kind", "md5", "sha256", "path", "identical", "is_
 SITES = ("case", "variant", "count", "kind", "file", "line", "function", "region", "expression", "instead")
 
 
-def _site(site: Site) -> dict[str, Any]:
+def _site(site: SyncSite) -> dict[str, Any]:
     return {
         "count": site.count,
         "kind": site.kind,

@@ -31,7 +31,7 @@ from bagel_perf.records.syncs import SyncReport
 from bagel_perf.records.targets import ScriptOrder
 from bagel_perf.simulated.cuda import SimulatedCuda
 from bagel_perf.syncs import SyncBudgetExceeded, SyncWatch, watch_host_syncs
-from bagel_perf.syncs.cost import measure_instrument, priced
+from bagel_perf.syncs.cost import measure_instrument, with_predicted_savings
 
 
 def main() -> int:
@@ -138,14 +138,14 @@ def watching(
 def with_instrument(report: SyncReport, *, profile: bool) -> SyncReport:
     """The report with the cost of the instruments, measured after the program so that it met an untouched device.
 
-    What they added to the waits is taken off the prices.
+    What they added to the waits is taken off the predicted savings.
     """
     try:
         instrument = measure_instrument(torch.device("cuda"), lambda: watching({}, {}, profile=profile))
     except RuntimeError as problem:  # the program may have left the device in an error
         first = str(problem).partition("\n")[0]
         return replace(report, notes=(*report.notes, f"the cost of the instruments could not be measured: {first}"))
-    return replace(report, sites=priced(report.sites, instrument), instrument=instrument)
+    return replace(report, sites=with_predicted_savings(report.sites, instrument), instrument=instrument)
 
 
 def _end(code: int) -> None:

@@ -1,6 +1,6 @@
-"""Upstream's control flow, slot by slot, with every wait kept and marked with its place upstream."""
+"""Upstream's control flow, component by component, with every wait kept and marked with its place upstream."""
 
-from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.contracts import Components
 from bagel_perf.subjects.bagel.model.primitives import norm_activate
 from kernels_baseline.contexts import pack_contexts
 from kernels_baseline.lengths import attention_lengths
@@ -11,7 +11,7 @@ from kernels_baseline.routing import route_experts
 from kernels_baseline.schedule import timestep_schedule
 from kernels_baseline.step_input import step_input
 
-SLOTS = Slots(
+COMPONENTS = Components(
     pack_contexts=pack_contexts,
     adjust_positions=adjust_positions,
     route_experts=route_experts,

@@ -1,4 +1,4 @@
-"""Slot ``pack_contexts`` as upstream: each guidance context is prefilled by itself, though two begin alike.
+"""Component ``pack_contexts`` as upstream: each guidance context is prefilled by itself, though two begin alike.
 
 Places name vLLM-Omni's vllm_omni/model_executor/stage_input_processors/bagel.py at commit eb4e60ee ("sip").
 """

@@ -1,4 +1,4 @@
-"""Slot ``attention_lengths`` as upstream: Python's ``max`` compares the elements of a device tensor one by one.
+"""Component ``attention_lengths`` as upstream: Python's ``max`` compares the elements of a device tensor one by one.
 
 Places name vLLM-Omni's vllm_omni/diffusion/models/bagel/bagel_transformer.py at commit eb4e60ee ("bt").
 """

@@ -1,4 +1,4 @@
-"""Slot ``merge_kv`` as upstream: the size of the merged cache is a sum on the device, read by whoever allocates.
+"""Component ``merge_kv`` as upstream: the size of the merged cache is a sum on the device, read by whoever allocates.
 
 Places name vLLM-Omni's vllm_omni/diffusion/models/bagel/bagel_transformer.py at commit eb4e60ee ("bt").
 Suffixes: P cached rows, T query rows, S merged rows, K KV heads, E head size.

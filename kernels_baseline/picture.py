@@ -1,4 +1,4 @@
-"""The picture's way to the host, which every rung shares: the one wait that a request cannot do without.
+"""The picture's way to the host, which every variant shares: the one wait that a request cannot do without.
 
 Places name vLLM-Omni's vllm_omni/diffusion/models/bagel/pipeline_bagel.py at commit eb4e60ee ("pb").
 """

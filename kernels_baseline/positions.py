@@ -1,4 +1,4 @@
-"""Slot ``adjust_positions`` as upstream: boundaries are searched in a device tensor, element by element.
+"""Component ``adjust_positions`` as upstream: boundaries are searched in a device tensor, element by element.
 
 Places name vLLM-Omni's vllm_omni/model_executor/models/bagel/bagel.py at commit eb4e60ee ("ar").
 Suffix: P packed prefill positions.

@@ -1,4 +1,4 @@
-"""Slot ``route_experts`` as upstream: the prefill asks the device for latent rows, then gathers by bool mask.
+"""Component ``route_experts`` as upstream: the prefill asks the device for latent rows, then gathers by bool mask.
 
 Upstream asks once per layer, once for queries and keys together, and once per remaining linear or norm; here queries
 and keys ask for themselves, which gives the same seven questions and 28 gathers and scatters a layer.

@@ -1,4 +1,4 @@
-"""Slot ``timestep_schedule`` as upstream: the loop runs over a device tensor, so each use of a time on the host waits.
+"""Component ``timestep_schedule`` as upstream: the loop runs over a device tensor: each use of a time waits.
 
 Places name vLLM-Omni's vllm_omni/diffusion/models/bagel/bagel_transformer.py at commit eb4e60ee ("bt").
 Suffix: N latent tokens.

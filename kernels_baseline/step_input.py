@@ -1,4 +1,4 @@
-"""Slot ``step_input`` as upstream: the sequence is allocated by a sum on the device, the time checked by ``unique``.
+"""Component ``step_input`` as upstream: the sequence is allocated by a device sum, the time checked by ``unique``.
 
 Places name vLLM-Omni's vllm_omni/diffusion/models/bagel/bagel_transformer.py at commit eb4e60ee ("bt").
 Suffixes: N latent tokens, C latent channels (64), T rows of the query block, D model width.

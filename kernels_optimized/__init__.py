@@ -1,1 +1,1 @@
-"""The rungs above the baseline, each holding only the slots it changes."""
+"""The variants above the baseline, each holding only the components it changes."""

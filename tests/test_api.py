@@ -104,7 +104,7 @@ def test_one_line_opens_the_simulated_device() -> None:
         ((waiting, waiting), {}, "two functions have one name"),
         (("a.py", "b.py"), {"tolerance": "psnr:40"}, "for functions of this session"),
         ((waiting, free), {"cases": {"x": 1}, "tolerance": "nothing"}, "TOLERANCE"),
-        (("baseline", "turbo"), {}, "unknown rung"),
+        (("baseline", "turbo"), {}, "unknown variant"),
         ((waiting, free), {"device": "tpu"}, "unknown device"),
     ],
 )

@@ -14,12 +14,12 @@ from bagel_perf.cli.options import (
     AfterEnv,
     Attention,
     BeforeEnv,
+    BuiltIns,
     Cases,
     Debug,
     Device,
     Image,
     Json,
-    Ladder,
     Out,
     PairsOrAuto,
     Preset,
@@ -27,8 +27,8 @@ from bagel_perf.cli.options import (
     Quiet,
     Resolutions,
     Resolve,
-    Rungs,
     Steps,
+    Successive,
     Targets,
     Task,
     Warmup,
@@ -50,8 +50,8 @@ def compare(
     before_env: BeforeEnv = None,
     after_env: AfterEnv = None,
     res: Resolutions = None,
-    variants: Rungs = None,
-    ladder: Ladder = False,
+    variants: BuiltIns = None,
+    successive: Successive = False,
     ablate: Ablate = False,
     task: Task = "i2i",
     image: Image = None,
@@ -78,7 +78,7 @@ def compare(
 
     files = named_files(targets or [], before_env, after_env, given_options(context))
     num_pairs, resolve_pct = parse_pairs(pairs, resolve, DEFAULT_RESOLVE_PCT)
-    default = default_variants(ladder=ladder, ablate=ablate)
+    default = default_variants(successive=successive, ablate=ablate)
     given_names = variants if variants is not None else ",".join(targets or []) or default
     chosen = [target.label for target in files] or names(given_names)
     plan = Plan(
@@ -88,7 +88,7 @@ def compare(
         targets=files,
         cases=tuple(listed(case or [])),
         seed=seed,
-        ladder=ladder,
+        successive=successive,
         ablate=ablate,
         **model_of(preset, weights, attention),
         device=one_of("device", device, DEVICES),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bagel_perf.commands.common import existing, listed, requests_of
-from bagel_perf.records.bagel import GRAMMAR, LADDER, SLOTS, TASKS, Request, best_bitwise_rung, parse_variants
+from bagel_perf.records.bagel import BUILT_IN, COMPONENTS, GRAMMAR, TASKS, Request, best_bitwise, parse_variants
 from bagel_perf.records.gates import DEFAULT_LIMIT_PCT
 from bagel_perf.records.gates import GRAMMAR as LIMIT_GRAMMAR
 from bagel_perf.records.plans import ATTENTIONS, DEVICES, PRESETS, one_of
@@ -19,9 +19,9 @@ from bagel_perf.records.targets import GRAMMAR as TARGET_GRAMMAR
 
 DEFAULT_RESOLVE_PCT = 2.0
 DEFAULT_PROMPT = "Change the color to blue"
-BITWISE_RUNGS = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
-EVERY_RUNG = ",".join(rung.name for rung in LADDER)
-FIRST_AND_BEST = f"{LADDER[0].name},{best_bitwise_rung().name}"
+BITWISE_VARIANTS = ",".join(built_in.name for built_in in BUILT_IN if built_in.is_bitwise)
+EVERY_VARIANT = ",".join(built_in.name for built_in in BUILT_IN)
+FIRST_AND_BEST = f"{BUILT_IN[0].name},{best_bitwise().name}"
 VARIANTS_HELP = f"Comma-separated: {GRAMMAR}."
 LIMIT_HELP = f"How much slower a stage may be: {LIMIT_GRAMMAR}; may be repeated. Others are not judged then."
 DEFAULT_LIMIT = f"{DEFAULT_LIMIT_PCT:g}% of each stage"
@@ -31,7 +31,7 @@ GATES = (
 GATE_HELP = f"{GATES}. Exit codes: see README."
 TARGETS_HELP = f"A file or a function of one: {TARGET_GRAMMAR}; or a variant of BAGEL: {GRAMMAR}. A list."
 WORDS = "[TARGET... | -- python SCRIPT ARGS...]"
-NAMES_HELP = f"Rungs: {', '.join(rung.name for rung in LADDER)}.\n\nSlots: {', '.join(SLOTS)}."
+NAMES_HELP = f"Variants: {', '.join(built_in.name for built_in in BUILT_IN)}.\n\nSlots: {', '.join(COMPONENTS)}."
 
 EXAMPLES = """Examples:
 
@@ -69,17 +69,18 @@ AfterEnv = Annotated[Path | None, typer.Option(metavar="DIR", help="The same for
 Warmup = Annotated[int | None, typer.Option(help="Rounds before the timed ones, in each process.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the result.", show_default="a new one in reports")]
 Variants = Annotated[str, typer.Option(help=VARIANTS_HELP)]
-Rungs = Annotated[
+BuiltIns = Annotated[
     str | None,
     typer.Option(
         "--variants",
         help=VARIANTS_HELP,
-        show_default=f"{BITWISE_RUNGS}; with --ladder {LADDER[-1].name}, too; with --ablate {FIRST_AND_BEST}",
+        show_default=f"{BITWISE_VARIANTS}; with --successive {BUILT_IN[-1].name}, too; with --ablate {FIRST_AND_BEST}",
     ),
 ]
-Ladder = Annotated[bool, typer.Option("--ladder", help="Show the change from each variant to the next.")]
+Successive = Annotated[bool, typer.Option("--successive", help="Show the change from each variant to the next.")]
 Ablate = Annotated[
-    bool, typer.Option("--ablate", help="Take the last bitwise variant apart: each slot left in alone, and left out.")
+    bool,
+    typer.Option("--ablate", help="Take the last bitwise variant apart: each component left in alone, and left out."),
 ]
 Case = Annotated[str | None, typer.Option(metavar="NAME", help="Case of a file.", show_default="its first one")]
 Against = Annotated[
@@ -144,8 +145,8 @@ def model_of(preset: str, weights: Path | None, attention: str) -> dict[str, Any
     }
 
 
-def default_variants(*, ladder: bool, ablate: bool) -> str:
-    return EVERY_RUNG if ladder else FIRST_AND_BEST if ablate else BITWISE_RUNGS
+def default_variants(*, successive: bool, ablate: bool) -> str:
+    return EVERY_VARIANT if successive else FIRST_AND_BEST if ablate else BITWISE_VARIANTS
 
 
 def names(variants: str) -> tuple[str, ...]:

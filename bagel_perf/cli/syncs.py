@@ -55,16 +55,18 @@ def syncs(
     attention: Attention = "auto",
     budget: Budgets = None,
     quiet_op: QuietOps = None,
-    profile: Annotated[bool, typer.Option(help="Also price each site; CUDA only.")] = True,
-    check_price: Annotated[bool, typer.Option("--check-price", help="Put the top site's price to the test.")] = False,
-    pairs: Annotated[int | None, typer.Option(help="Timed pairs of --check-price; 6 or more.")] = None,
+    profile: Annotated[bool, typer.Option(help="Also predicted saving each site; CUDA only.")] = True,
+    check_saving: Annotated[
+        bool, typer.Option("--check-saving", help="Put the top site's predicted saving to the test.")
+    ] = False,
+    pairs: Annotated[int | None, typer.Option(help="Timed pairs of --check-saving; 6 or more.")] = None,
     keep_trace: KeptTrace = None,
     top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 12,
     json_path: Json = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Counts and names every host sync of a file's stages, a program or a variant; on a GPU prices them."""
+    """Counts and names every host sync of a file's stages, a program or a variant; on a GPU predicted savings them."""
     from bagel_perf.commands import syncs as work
     from bagel_perf.commands.sync_targets import Job, watch_command
 
@@ -90,7 +92,7 @@ def syncs(
         pairs=pairs,
         budgets=watching.budgets,
         profile=profile,
-        check_price=check_price,
+        check_saving=check_saving,
         trace_path=watching.trace_path,
         order_seed=random.SystemRandom().randrange(2**31),
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bagel_perf.cli.options import (
-    EVERY_RUNG,
+    EVERY_VARIANT,
     Attention,
     Debug,
     Device,
@@ -24,7 +24,7 @@ from bagel_perf.records.plans import ATTENTIONS, DEVICES, Plan, one_of
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Golden folder: a checkpoint and its tensors.")],
     *,
-    variants: Variants = EVERY_RUNG,
+    variants: Variants = EVERY_VARIANT,
     device: Device = "auto",
     attention: Attention = "auto",
     json_path: Json = None,

@@ -98,7 +98,7 @@ def check_stdout() -> None:
 
 
 def given_options(context: Any) -> frozenset[str]:
-    """Options that stand on the command line, as ``--check-price``; ``context`` is typer's."""
+    """Options that stand on the command line, as ``--check-saving``; ``context`` is typer's."""
     given = (name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE")
     names = {parameter.name: parameter.opts for parameter in context.command.params}
     return frozenset(option for name in given for option in names.get(name, ()) if option.startswith("--"))

@@ -74,7 +74,7 @@ def triton_row(*, has_gpu: bool) -> Row:
     """Triton, which torch's CUDA builds bring along."""
     found = _version_of("triton")
     if found is not None:
-        return Row(what="Triton", state="ok", found=found, means="the kernels of fused and close")
+        return Row(what="Triton", state="ok", found=found, means="the kernels of fused and approx_norm")
     means = "fused and close run without their kernels"
     if not has_gpu:
         return Row(what="Triton", state="missing", found="not installed", means=f"{means}, as they do on any CPU")

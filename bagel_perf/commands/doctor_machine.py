@@ -222,7 +222,7 @@ def _problems(index: int, facts: GpuFacts, holder: str | None) -> Iterator[Probl
     if facts.num_others:
         num = facts.num_others
         what = f"{num} other {'process has' if num == 1 else 'processes have'} a context on it; pairs beside their work"
-        yield f"{what} are dropped", "stop them, or take another GPU with CUDA_VISIBLE_DEVICES"
+        yield f"{what} are excluded", "stop them, or take another GPU with CUDA_VISIBLE_DEVICES"
     if facts.num_others is None:
         yield "NVML does not tell which processes use it", ""
     if facts.has_mig:
@@ -238,13 +238,20 @@ def profiler_row(facts: TorchFacts, *, has_gpu: bool) -> Row:
     """Whether kernels can be recorded, tried where there is a GPU."""
     what = "profiler"
     if not has_gpu:
-        return Row(what=what, state="missing", found="not tried without a GPU", means="no launches, GPU work or prices")
+        return Row(
+            what=what,
+            state="missing",
+            found="not tried without a GPU",
+            means="no launches, GPU work or predicted savings",
+        )
     if not facts.sees_gpu:
         found = "not tried: torch sees no GPU" + (f" ({facts.problem})" if facts.problem else "")
-        return Row(what=what, state="missing", found=found, means="no launches, GPU work or prices")
+        return Row(what=what, state="missing", found=found, means="no launches, GPU work or predicted savings")
     if facts.records_kernels:
-        return Row(what=what, state="ok", found="CUPTI records kernels", means="launches, GPU work, prices of waits")
+        return Row(
+            what=what, state="ok", found="CUPTI records kernels", means="launches, GPU work, predicted savings of waits"
+        )
     found = "CUPTI records no kernel" + (f" ({facts.problem})" if facts.problem else "")
     remedy = "end other profilers (nsys, ncu, DCGM); let users profile: NVreg_RestrictProfilingToAdminUsers=0, or root"
-    means = "latencies and host syncs are measured; launches, GPU work and prices are not"
+    means = "latencies and host syncs are measured; launches, GPU work and predicted savings are not"
     return Row(what=what, state="limited", found=found, means=means, remedy=remedy)

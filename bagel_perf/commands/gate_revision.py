@@ -31,7 +31,7 @@ from bagel_perf.records.outlines import WHOLE
 from bagel_perf.records.plans import DEVICES, Plan, one_of
 from bagel_perf.records.results import Result
 from bagel_perf.records.runs import CountedRun, Environment, runs_of
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.store import device_slug, make_out_dir, writing
 from bagel_perf.records.targets import Target, parse_target
 from bagel_perf.report.progress import ProgressView
@@ -256,10 +256,10 @@ def _in_words_of_the_revision(error: BagelPerfError, path: str, name: str) -> Ba
     return reworded(error, what=what, value=value, allowed=allowed, remedy=remedy)
 
 
-def _new_wait(result: Result, case: str, stage: str) -> Site | None:
+def _new_wait(result: Result, case: str, stage: str) -> SyncSite | None:
     """A line of the last variant that waits more often there than any of its function and kind did in the first."""
     before, after = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    found: dict[tuple[str, str], Site] = {}
+    found: dict[tuple[str, str], SyncSite] = {}
     for run in runs_of(CountedRun, result.runs):
         for site in run.sites if run.case == case else ():
             if stage in (WHOLE, site.region.split("/")[0]):

@@ -141,7 +141,7 @@ def parse_quiet_ops(texts: Sequence[str]) -> dict[str, str]:
 
 Subject = Literal["variant", "program", "target"]
 
-OF_VARIANTS = "variant res task image prompt steps seed preset weights attention check-price pairs"
+OF_VARIANTS = "variant res task image prompt steps seed preset weights attention check-predicted saving pairs"
 
 
 def subject_of(command: Sequence[str] | None, *, has_dashes: bool) -> Subject:
@@ -174,8 +174,8 @@ def refuse_idle_options(given: frozenset[str], subject: Subject, *, profile: boo
     if "--case" in given and subject != "target" and "--against" not in given:
         raise UsageError(f"--case is about files, not about a {subject}", remedy="drop it, or name a FILE.py")
     for option, is_idle, remedy in (
-        ("--pairs", "--check-price" not in given, "add --check-price"),
-        ("--check-price", not profile, "leave --no-profile out"),
+        ("--pairs", "--check-saving" not in given, "add --check-saving"),
+        ("--check-saving", not profile, "leave --no-profile out"),
         ("--keep-trace", not profile, "leave --no-profile out"),
     ):
         if option in given and is_idle:

@@ -13,7 +13,7 @@ from bagel_perf.measure.stages import Subject
 from bagel_perf.records.events import FloorsEvent
 from bagel_perf.records.outlines import Outline, Tolerance
 from bagel_perf.records.runs import CountedStage, Environment, Output, SyncDevice
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Counts:
     value: Any
     device: SyncDevice
     measurements: tuple[CountedStage, ...]
-    sites: tuple[Site, ...]
+    sites: tuple[SyncSite, ...]
     notes: tuple[str, ...] = ()
 
 

@@ -142,13 +142,16 @@ class _Astray:
 
 
 def _measurement(stage: str, counted: Sequence[Counted], tally: Tally, parts: Collection[str]) -> CountedStage:
-    by_slot: Counter[str] = Counter()
+    by_component: Counter[str] = Counter()
     for each in counted:
         if each.place.region[:1] == (stage,):
-            by_slot[part_of(each.place.region[1:], parts)] += each.count
+            by_component[part_of(each.place.region[1:], parts)] += each.count
     counters = dict(sorted(tally.by_stage.get(stage, Counter()).items()))
     return CountedStage(
-        stage=stage, host_syncs=by_slot.total(), syncs_by_slot=dict(sorted(by_slot.items())), counters=counters
+        stage=stage,
+        host_syncs=by_component.total(),
+        syncs_by_component=dict(sorted(by_component.items())),
+        counters=counters,
     )
 
 

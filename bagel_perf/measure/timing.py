@@ -19,10 +19,10 @@ TEXTS = {time_stages: "stages", time_whole: "end to end"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """A variant in a round; ``again`` is the first variant once more, which is the control."""
+    """A variant in a round; ``is_control`` is the first variant once more, which is the control."""
 
     variant: str
-    again: bool = False
+    is_control: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def time_variants(case: Case, telemetry: Telemetry, order_seed: int) -> None:
         for _ in range(session.num_warmups_of(variant)):
             if session.turns.take(variant):
                 warm_up(case, variant, "warm-up")
-    arms = (*(Arm(variant=variant) for variant in measured), Arm(variant=measured[0], again=True))
+    arms = (*(Arm(variant=variant) for variant in measured), Arm(variant=measured[0], is_control=True))
     found: list[Timed] = []
     num_timed = 0
     for number, arm in shuffled_rounds(arms, session.rounds.stop, order_seed):
@@ -130,7 +130,7 @@ def _record_one(case: Case, timed: Timed, number: int) -> None:
         output=timed.output,
         seed=timed.seed,
         round=number,
-        again=timed.arm.again,
+        is_control=timed.arm.is_control,
         conditions=timed.outcome.reading,
     )
 

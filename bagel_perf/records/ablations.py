@@ -1,4 +1,4 @@
-"""What each slot of a rung contributes: mixtures with the slot left in alone and left out, and what they save."""
+"""What each component of a variant contributes: mixtures with it alone and without it, and what they save."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from bagel_perf.records.bagel import LADDER, SLOTS, Variant, parse_variant
+from bagel_perf.records.bagel import BUILT_IN, COMPONENTS, Variant, parse_variant
 from bagel_perf.records.errors import UsageError
 
 
-class SlotMixtures(msgspec.Struct, frozen=True, kw_only=True):
-    """``left_in`` is the baseline with this slot alone, ``left_out`` the rung without it; None where refused.
+class ComponentMixtures(msgspec.Struct, frozen=True, kw_only=True):
+    """``left_in`` is the baseline with this component alone, ``left_out`` the variant without it; None where refused.
 
-    A ``swallowed`` slot never runs in the rung, whose loop does its work: what it saves alone is part of what the loop
-    saves alone.
+    A ``swallowed`` component never runs in the variant, whose loop does its work: what it saves alone is part of what
+    the loop saves alone.
     """
 
-    slot: str
+    component: str
     left_in: str | None
     left_out: str | None
     swallowed: bool
@@ -37,10 +37,10 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.ci_ms is None else self.ci_ms[0] > 0 or self.ci_ms[1] < 0
 
 
-class SlotSaving(msgspec.Struct, frozen=True, kw_only=True):
+class ComponentSaving(msgspec.Struct, frozen=True, kw_only=True):
     """``alone``: put into the baseline; ``last``: put in where all others are; ``apart``: alone less last."""
 
-    slot: str
+    component: str
     alone: Saving | None
     last: Saving | None
     apart: Saving | None
@@ -48,9 +48,9 @@ class SlotSaving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ablation(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage of one case: what the whole rung saves, and ``rest``: that less what its slots save alone.
+    """One stage of one case: what the whole variant saves, and ``rest``: that less what its components save alone.
 
-    Slots that are swallowed are not in the sum. ``rest`` is None where a slot could not be left in alone.
+    Components that are swallowed are not in the sum. ``rest`` is None where a component could not be left in alone.
     """
 
     case: str
@@ -58,16 +58,20 @@ class Ablation(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
     variant: str
     total: Saving
-    slots: tuple[SlotSaving, ...]
+    components: tuple[ComponentSaving, ...]
     rest: Saving | None
 
 
-def slot_mixtures(variant: str, named: Sequence[str] = ()) -> tuple[SlotMixtures, ...]:
-    """Of each slot in which a rung differs from the baseline; a mixture that is among ``named`` has its name there."""
+def component_mixtures(variant: str, named: Sequence[str] = ()) -> tuple[ComponentMixtures, ...]:
+    """Of each component that a variant changes of the baseline; one that is among ``named`` has its name there."""
     taken = {parsed.owners: parsed.name for parsed in map(parse_variant, named)}
-    whole, base = parse_variant(variant), parse_variant(LADDER[0].name)
-    changed = [slot for slot, ours, theirs in zip(SLOTS, whole.owners, base.owners, strict=True) if ours != theirs]
-    loop = next(rung for rung in LADDER if rung.name == whole.owners[SLOTS.index("denoise_loop")])
+    whole, base = parse_variant(variant), parse_variant(BUILT_IN[0].name)
+    changed = [
+        component
+        for component, ours, theirs in zip(COMPONENTS, whole.owners, base.owners, strict=True)
+        if ours != theirs
+    ]
+    loop = next(built_in for built_in in BUILT_IN if built_in.name == whole.owners[COMPONENTS.index("denoise_loop")])
 
     def name(candidates: Iterator[str], owners: tuple[str, ...]) -> str | None:
         if owners in taken:
@@ -75,18 +79,22 @@ def slot_mixtures(variant: str, named: Sequence[str] = ()) -> tuple[SlotMixtures
         return next((each.name for each in _allowed(candidates) if each.owners == owners), None)
 
     found = []
-    for slot in changed:
-        others = "".join(f"-{other}" for other in changed if other != slot)
-        left_in = name(iter((f"{base.name}+{slot}", f"{variant}{others}")), _exchanged(base, slot, whole))
-        left_out = name(iter((f"{variant}-{slot}",)), _exchanged(whole, slot, base))
-        found.append(SlotMixtures(slot=slot, left_in=left_in, left_out=left_out, swallowed=slot in loop.swallowed))
+    for component in changed:
+        others = "".join(f"-{other}" for other in changed if other != component)
+        left_in = name(iter((f"{base.name}+{component}", f"{variant}{others}")), _exchanged(base, component, whole))
+        left_out = name(iter((f"{variant}-{component}",)), _exchanged(whole, component, base))
+        found.append(
+            ComponentMixtures(
+                component=component, left_in=left_in, left_out=left_out, swallowed=component in loop.swallowed
+            )
+        )
     return tuple(found)
 
 
-def _exchanged(variant: Variant, slot: str, other: Variant) -> tuple[str, ...]:
-    """The owners of ``variant`` with this slot's taken from another."""
-    pairs = zip(SLOTS, variant.owners, other.owners, strict=True)
-    return tuple(theirs if each == slot else ours for each, ours, theirs in pairs)
+def _exchanged(variant: Variant, component: str, other: Variant) -> tuple[str, ...]:
+    """The owners of ``variant`` with this component's taken from another."""
+    pairs = zip(COMPONENTS, variant.owners, other.owners, strict=True)
+    return tuple(theirs if each == component else ours for each, ours, theirs in pairs)
 
 
 def _allowed(names: Iterator[str]) -> Iterator[Variant]:

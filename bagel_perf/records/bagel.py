@@ -1,10 +1,10 @@
-"""Names of the slots: replaceable pieces of control flow.
+"""Names of the components: replaceable pieces of control flow.
 
-Variants: which rung of the ladder fills each slot, and the grammar in which people write it.
+Variants: which variant of the built-in variants fills each component, and the grammar in which people write it.
 
-``RUNG`` takes every slot from that rung, ``+slot`` takes one from the best bitwise rung that changes it, ``-slot`` puts
-one back to the baseline: ``baseline+timestep_schedule``, ``sync_free-merge_kv``. So no mixture leaves the tolerance of
-the rung that it begins with.
+``VARIANT`` takes every component from that variant, ``+component`` takes one from the best bitwise variant that changes
+it, ``-component`` puts one back to the baseline: ``baseline+timestep_schedule``, ``sync_free-merge_kv``. So no mixture
+leaves the tolerance of the variant that it begins with.
 
 A request: what is asked of the model, whatever the variant.
 """
@@ -21,7 +21,7 @@ import msgspec
 
 from bagel_perf.records.errors import UsageError
 
-SLOTS: tuple[str, ...] = (
+COMPONENTS: tuple[str, ...] = (
     "pack_contexts",
     "adjust_positions",
     "route_experts",
@@ -34,10 +34,10 @@ SLOTS: tuple[str, ...] = (
 )
 
 
-class Rung(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of the ladder. Its picture is bitwise the baseline's, unless ``min_psnr_db`` declares a tolerance in dB.
+class BuiltIn(msgspec.Struct, frozen=True, kw_only=True):
+    """A built-in variant. Its picture is bitwise the baseline's, unless ``min_psnr_db`` declares a tolerance in dB.
 
-    ``changes`` are the slots that it does not take from the rung below. ``recorded`` are those that its
+    ``changes`` are the components that it does not take from the variant below. ``recorded`` are those that its
     ``denoise_loop`` records, and in which therefore nothing may wait; ``swallowed`` those that it does without.
     """
 
@@ -53,82 +53,86 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _IN_THE_STEP = frozenset({"step_input", "merge_kv", "attention_lengths"})
-_OF_THE_PULL_REQUEST = frozenset(SLOTS) - {"pack_contexts", "step_input", "denoise_loop", "norm_activate"}
+_OF_THE_PULL_REQUEST = frozenset(COMPONENTS) - {"pack_contexts", "step_input", "denoise_loop", "norm_activate"}
 
-LADDER: tuple[Rung, ...] = (
-    Rung(name="baseline", changes=frozenset(SLOTS)),
-    Rung(name="pr3987", changes=_OF_THE_PULL_REQUEST),
-    Rung(name="sync_free", changes=frozenset(SLOTS) - {"pack_contexts", "norm_activate"}),
-    Rung(name="captured", changes=frozenset({"denoise_loop"}), recorded=_IN_THE_STEP),
-    Rung(
+BUILT_IN: tuple[BuiltIn, ...] = (
+    BuiltIn(name="baseline", changes=frozenset(COMPONENTS)),
+    BuiltIn(name="pr3987", changes=_OF_THE_PULL_REQUEST),
+    BuiltIn(name="sync_free", changes=frozenset(COMPONENTS) - {"pack_contexts", "norm_activate"}),
+    BuiltIn(name="captured", changes=frozenset({"denoise_loop"}), recorded=_IN_THE_STEP),
+    BuiltIn(
         name="fused",
         changes=frozenset({"pack_contexts", "denoise_loop"}),
         swallowed=_IN_THE_STEP,
     ),
-    Rung(name="close", min_psnr_db=40.0, changes=frozenset({"norm_activate"})),
+    BuiltIn(name="approx_norm", min_psnr_db=40.0, changes=frozenset({"norm_activate"})),
 )
 WAITING = frozenset({"baseline", "pr3987"})
-"""Rungs whose slots wait."""
+"""Variants whose components wait."""
 
-GRAMMAR = "RUNG, RUNG+slot or RUNG-slot"
+GRAMMAR = "VARIANT, VARIANT+component or VARIANT-component"
 HELP_COMMAND = "bagel-perf compare --help"
-"""What lists rungs and slots."""
+"""What lists variants and components."""
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """A name as the user wrote it, and the rung that fills each slot."""
+    """A name as the user wrote it, and the variant that fills each component."""
 
     name: str
-    rung_by_slot: Mapping[str, str]
+    built_in_by_component: Mapping[str, str]
 
     @property
     def owners(self) -> tuple[str, ...]:
-        """The rung whose code fills each slot, in the order of ``SLOTS``."""
-        return tuple(owner(self.rung_by_slot[slot], slot) for slot in SLOTS)
+        """The variant whose code fills each component, in the order of ``COMPONENTS``."""
+        return tuple(owner(self.built_in_by_component[component], component) for component in COMPONENTS)
 
     @property
     def min_psnr_db(self) -> float | None:
         """The tolerance of its picture, None where it is bitwise the baseline's."""
-        limits = [rung.min_psnr_db for rung in LADDER if rung.name in self.owners and rung.min_psnr_db is not None]
+        limits = [
+            built_in.min_psnr_db
+            for built_in in BUILT_IN
+            if built_in.name in self.owners and built_in.min_psnr_db is not None
+        ]
         return min(limits, default=None)
 
 
-def rung_named(name: str) -> Rung:
-    """The rung of this name; there has to be one."""
-    return next(rung for rung in LADDER if rung.name == name)
+def built_in_named(name: str) -> BuiltIn:
+    """The variant of this name; there has to be one."""
+    return next(built_in for built_in in BUILT_IN if built_in.name == name)
 
 
-def best_bitwise_rung() -> Rung:
-    """The highest rung whose picture is the baseline's to the bit."""
-    return next(rung for rung in reversed(LADDER) if rung.is_bitwise)
+def best_bitwise() -> BuiltIn:
+    """The highest variant whose picture is the baseline's to the bit."""
+    return next(built_in for built_in in reversed(BUILT_IN) if built_in.is_bitwise)
 
 
-def owner(rung: str, slot: str) -> str:
-    """The rung whose own code fills a slot of ``rung``: itself, or the nearest below that changes the slot."""
-    names = [each.name for each in LADDER]
-    below = LADDER[: names.index(rung) + 1]
-    return next(each.name for each in reversed(below) if slot in each.changes)
+def owner(built_in: str, component: str) -> str:
+    """The variant whose own code fills a component of ``variant``: itself, or the nearest below that changes it."""
+    names = [each.name for each in BUILT_IN]
+    below = BUILT_IN[: names.index(built_in) + 1]
+    return next(each.name for each in reversed(below) if component in each.changes)
 
 
 def parse_variant(text: str) -> Variant:
     """The variant that ``text`` names; ``UsageError`` names what it may have meant."""
     name = text.strip()
-    rung, *rest = re.split(r"([+-])", name)
-    if rung not in (each.name for each in LADDER):
-        raise _unknown("rung", rung or name, [each.name for each in LADDER])
-    rung_by_slot = dict.fromkeys(SLOTS, rung)
-    for sign, slot in zip(rest[::2], rest[1::2], strict=True):
-        if slot not in SLOTS:
-            raise _unknown("slot", sign + slot, [sign + each for each in SLOTS])
-        target = owner(best_bitwise_rung().name, slot) if sign == "+" else LADDER[0].name
-        if sign == "+" and target == LADDER[0].name:
-            raise _only_within_a_tolerance(name, slot)
-        if owner(rung_by_slot[slot], slot) == target:
-            problem = f"variant takes {slot} from {target} already"
-            raise UsageError(problem, value=name, remedy=f"leave {sign}{slot} out")
-        rung_by_slot[slot] = target
-    _refuse_what_never_runs(name, rung_by_slot, signs=dict(zip(rest[1::2], rest[::2], strict=True)))
-    return Variant(name=name, rung_by_slot=MappingProxyType(rung_by_slot))
+    built_in, *rest = re.split(r"([+-])", name)
+    if built_in not in (each.name for each in BUILT_IN):
+        raise _unknown("variant", built_in or name, [each.name for each in BUILT_IN])
+    built_in_by_component = dict.fromkeys(COMPONENTS, built_in)
+    for sign, component in zip(rest[::2], rest[1::2], strict=True):
+        if component not in COMPONENTS:
+            raise _unknown("component", sign + component, [sign + each for each in COMPONENTS])
+        target = owner(best_bitwise().name, component) if sign == "+" else BUILT_IN[0].name
+        if sign == "+" and target == BUILT_IN[0].name:
+            raise _only_within_a_tolerance(name, component)
+        if owner(built_in_by_component[component], component) == target:
+            problem = f"variant takes {component} from {target} already"
+            raise UsageError(problem, value=name, remedy=f"leave {sign}{component} out")
+        built_in_by_component[component] = target
+    _refuse_what_never_runs(name, built_in_by_component, signs=dict(zip(rest[1::2], rest[::2], strict=True)))
+    return Variant(name=name, built_in_by_component=MappingProxyType(built_in_by_component))
 
 
 def _unknown(what: str, given: str, names: Sequence[str]) -> UsageError:
@@ -138,30 +142,32 @@ def _unknown(what: str, given: str, names: Sequence[str]) -> UsageError:
     return UsageError(f"unknown {what}", value=given, allowed=allowed, remedy=f"{HELP_COMMAND} lists all {what}s")
 
 
-def _only_within_a_tolerance(name: str, slot: str) -> UsageError:
-    """``+slot`` of a slot that all bitwise rungs have from the baseline."""
-    changing = " or ".join(rung.name for rung in LADDER if not rung.is_bitwise and slot in rung.changes)
-    remedy = f"leave +{slot} out, or begin with {changing}"
-    return UsageError(f"no bitwise rung changes {slot}", value=name, remedy=remedy)
+def _only_within_a_tolerance(name: str, component: str) -> UsageError:
+    """``+component`` of a component that all bitwise variants have from the baseline."""
+    changing = " or ".join(
+        built_in.name for built_in in BUILT_IN if not built_in.is_bitwise and component in built_in.changes
+    )
+    remedy = f"leave +{component} out, or begin with {changing}"
+    return UsageError(f"no bitwise variant changes {component}", value=name, remedy=remedy)
 
 
-def _refuse_what_never_runs(name: str, rung_by_slot: Mapping[str, str], signs: Mapping[str, str]) -> None:
-    """``UsageError`` for a slot that waits where it would be recorded, and for a pinned slot that the loop swallows.
+def _refuse_what_never_runs(name: str, built_in_by_component: Mapping[str, str], signs: Mapping[str, str]) -> None:
+    """``UsageError`` for a component that waits where it would be recorded, or is pinned and swallowed by the loop.
 
-    ``signs`` are those of the pinned slots.
+    ``signs`` are those of the pinned components.
     """
-    loop = rung_named(owner(rung_by_slot["denoise_loop"], "denoise_loop"))
-    for slot in SLOTS:
-        other_loop = f"try sync_free-{slot}"
-        if slot in loop.recorded and rung_by_slot[slot] in WAITING:
+    loop = built_in_named(owner(built_in_by_component["denoise_loop"], "denoise_loop"))
+    for component in COMPONENTS:
+        other_loop = f"try sync_free-{component}"
+        if component in loop.recorded and built_in_by_component[component] in WAITING:
             raise UsageError(f"the loop of {loop.name} cannot record what waits", value=name, remedy=other_loop)
-        if slot in loop.swallowed and slot in signs:
-            remedy = other_loop if signs[slot] == "-" else f"leave +{slot} out"
-            raise UsageError(f"the loop of {loop.name} does without {slot}", value=name, remedy=remedy)
+        if component in loop.swallowed and component in signs:
+            remedy = other_loop if signs[component] == "-" else f"leave +{component} out"
+            raise UsageError(f"the loop of {loop.name} does without {component}", value=name, remedy=remedy)
 
 
 def parse_variants(text: str) -> tuple[Variant, ...]:
-    """The variants of a comma-separated list, in its order; two that fill the slots alike are a ``UsageError``."""
+    """The variants of a comma-separated list, in its order; two that fill the components alike are a ``UsageError``."""
     parts = text.split(",")
     if not all(map(str.strip, parts)):
         allowed, remedy = "one comma between two names", "leave the option out for its default"

@@ -23,7 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bagel_perf.records import codec
-from bagel_perf.records.bagel import LADDER, Guidance, Request
+from bagel_perf.records.bagel import BUILT_IN, Guidance, Request
 from bagel_perf.records.errors import (
     BagelPerfError,
     CountersDrifted,
@@ -159,8 +159,8 @@ REQUESTS = (
     Request(width=32, height=48, steps=3, guidance=Guidance(renorm="channel", interval=(0.0, 0.8))),
 )
 """Of tier 1: both tasks, a second resolution, steps with guidance and without, all renormalizations."""
-VARIANTS = (*(rung.name for rung in LADDER), "sync_free-adjust_positions")
-"""Of tier 1: the mixture runs what no rung does, rows that a slot has to make for itself."""
+VARIANTS = (*(built_in.name for built_in in BUILT_IN), "sync_free-adjust_positions")
+"""Of tier 1: the mixture runs what no variant does, rows that a component has to make for itself."""
 NUM_PASSES = 3
 """Counted runs of a request in tier 1: the first of its process, the same again, and another of its shape."""
 EXPECTED_FILE = Path("reports/expected/tiny.toml")
@@ -209,7 +209,7 @@ class GatedCell(msgspec.Struct, frozen=True, kw_only=True):
 
     The interval is for the cell by itself, with the given ``confidence``; it is None where ``num_processes`` are too
     few. ``num_pairs`` were measured in the same rounds; where ``is_paired`` is false they are the samples of the arm
-    that has fewer. ``num_dropped`` more do not count for the conditions that they ran under. A ``verdict`` of fail
+    that has fewer. ``num_excluded`` more do not count for the conditions that they ran under. A ``verdict`` of fail
     holds for all cells of the gate together. ``limit`` names its case and stage.
     """
 
@@ -225,7 +225,7 @@ class GatedCell(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     num_pairs: int
     num_processes: int
-    num_dropped: int = 0
+    num_excluded: int = 0
     confidence: float
     is_paired: bool = True
 

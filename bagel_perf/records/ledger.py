@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from bagel_perf.records import codec
 from bagel_perf.records.runs import SyncDevice
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import UNKNOWN_PID, BudgetCheck, Process, SyncReport, Witnesses
 
 USES = (False, True, None)
@@ -76,10 +76,10 @@ def recovered_report(ledger: Ledger, subject: str) -> SyncReport | None:
     )
 
 
-def _sites(entries: Entries) -> Iterator[Site]:
+def _sites(entries: Entries) -> Iterator[SyncSite]:
     for record, number in entries:
         if "site" in record and number:
-            yield replace(codec.from_json(Site, record["site"]), count=number)
+            yield replace(codec.from_json(SyncSite, record["site"]), count=number)
 
 
 def _remarks(entries: Entries, what: str) -> dict[str, int]:

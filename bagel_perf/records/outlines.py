@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from bagel_perf.records.ablations import SlotMixtures
+from bagel_perf.records.ablations import ComponentMixtures
 from bagel_perf.records.errors import UsageError
 
 ToleranceKind = Literal["psnr", "rel_l2", "max_abs"]
@@ -135,7 +135,7 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
     """What is compared, as the worker tells it once it knows its subjects.
 
     ``stages`` are in order and without the whole. ``variants`` hold those that were named, the reference first, and
-    then those of ``mixtures``, which are not named; ``num_named`` says how many are. ``ladder`` asks for the change
+    then those of ``mixtures``, which are not named; ``num_named`` says how many are. ``successive`` asks for the change
     from each named variant to the next.
     """
 
@@ -145,8 +145,8 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
     variants: tuple[VariantInfo, ...]
     num_named: int
     seed: int
-    ladder: bool = False
-    mixtures: tuple[SlotMixtures, ...] = ()
+    successive: bool = False
+    mixtures: tuple[ComponentMixtures, ...] = ()
 
     @property
     def is_bagel(self) -> bool:

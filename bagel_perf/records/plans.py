@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar, get_args
 import msgspec
 
 from bagel_perf.records import codec
-from bagel_perf.records.ablations import SlotMixtures, slot_mixtures
-from bagel_perf.records.bagel import LADDER, MAX_SEED, Request, parse_variant, parse_variants
+from bagel_perf.records.ablations import ComponentMixtures, component_mixtures
+from bagel_perf.records.bagel import BUILT_IN, MAX_SEED, Request, parse_variant, parse_variants
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.outlines import Outline, Scalar, SubjectInfo, Tolerance, VariantInfo
 from bagel_perf.records.targets import Target
@@ -61,9 +61,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     its share of all. ``resolve_pct`` asks for as many more processes as bring every interval within so many percent,
     at most ``processes``.
     ``image_dir`` is where pictures are written, ``order_seed`` draws the order of the variants.
-    ``budgets`` are host syncs per entry of a region. On CUDA ``profile`` asks for times, ``check_price`` for their
-    test, and ``trace_path`` is where the profile's trace is kept. ``ladder`` asks for the change from each variant to
-    the next, ``ablate`` for each slot of the last bitwise one left in and left out. Raises ``UsageError``.
+    ``budgets`` are host syncs per entry of a region. On CUDA ``profile`` asks for times, ``check_saving`` for their
+    test, and ``trace_path`` is where the profile's trace is kept. ``successive`` asks for the change from each variant
+    to the next, ``ablate`` for each component of the last bitwise one left in and left out. Raises ``UsageError``.
     """
 
     kind: Literal["compare", "verify", "syncs", "gate"]
@@ -88,9 +88,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     order_seed: int = 0
     budgets: dict[str, int] = {}
     profile: bool = True
-    check_price: bool = False
+    check_saving: bool = False
     trace_path: str | None = None
-    ladder: bool = False
+    successive: bool = False
     ablate: bool = False
 
     def __post_init__(self) -> None:
@@ -127,8 +127,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def _check_syncs(self) -> None:
         if len(self.requests) != 1 or len(self.variants) != 1:
             raise UsageError("a plan to watch needs one request and one variant", value=", ".join(self.variants))
-        if self.check_price and not self.profile:
-            raise UsageError("a price is checked against a profile", remedy="leave --no-profile out")
+        if self.check_saving and not self.profile:
+            raise UsageError("a predicted saving is checked against a profile", remedy="leave --no-profile out")
         if self.trace_path is not None and not self.profile:
             raise UsageError("a trace is that of a profile", remedy="leave --no-profile out")
 
@@ -152,17 +152,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """A picture that may differ itself says of no other whether it is right."""
         reference = self.variants[0]
         if parse_variant(reference).min_psnr_db is not None:
-            base = LADDER[0].name
+            base = BUILT_IN[0].name
             others = (name for name in self.variants if name != base)
             problem = "the first variant is the reference, and its picture is held only to a tolerance"
             remedy = f"put {base} first: --variants {','.join((base, *others))}"
             raise UsageError(problem, value=reference, allowed="it has to be bitwise", remedy=remedy)
 
     def _check_ablation(self) -> None:
-        first, *rungs = (rung.name for rung in LADDER if rung.is_bitwise)
-        if self.variants[0] != first or self.ablated not in rungs:
-            allowed = f"{first} first and last one of {', '.join(rungs)}"
-            remedy = f"--variants {first},{rungs[-1]}"
+        first, *built_ins = (built_in.name for built_in in BUILT_IN if built_in.is_bitwise)
+        if self.variants[0] != first or self.ablated not in built_ins:
+            allowed = f"{first} first and last one of {', '.join(built_ins)}"
+            remedy = f"--variants {first},{built_ins[-1]}"
             given = ",".join(self.variants)
             raise UsageError("these variants cannot be taken apart", value=given, allowed=allowed, remedy=remedy)
 
@@ -178,9 +178,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return bitwise[-1] if bitwise else ""
 
     @property
-    def mixtures(self) -> tuple[SlotMixtures, ...]:
-        """The slots of ``ablated`` that are left in and out; none unless ``ablate``."""
-        return slot_mixtures(self.ablated, self.variants) if self.ablate else ()
+    def mixtures(self) -> tuple[ComponentMixtures, ...]:
+        """The components of ``ablated`` that are left in and out; none unless ``ablate``."""
+        return component_mixtures(self.ablated, self.variants) if self.ablate else ()
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -217,7 +217,7 @@ def bagel_outline(plan: Plan, details: Mapping[str, Scalar]) -> Outline:
         ),
         num_named=len(plan.variants),
         seed=first.seed,
-        ladder=plan.ladder,
+        successive=plan.successive,
         mixtures=plan.mixtures,
     )
 

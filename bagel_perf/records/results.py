@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from bagel_perf.records import codec
-from bagel_perf.records.ablations import Ablation, SlotMixtures
+from bagel_perf.records.ablations import Ablation, ComponentMixtures
 from bagel_perf.records.codec import parse_json
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.outlines import Outline, SubjectInfo, Tolerance, VariantInfo, timed_stages
@@ -103,7 +103,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     host_syncs: int | None
     launches: int | None
     peak_bytes: int | None
-    syncs_by_slot: dict[str, int] | None
+    syncs_by_component: dict[str, int] | None
     sync_device: SyncDevice | None
     work: DeviceWork | None = None
     launches_per_step: float | None = None
@@ -159,7 +159,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     """Change of latency from reference to candidate in percent: the median over processes.
 
     ``ci_pct`` is its interval, for the cell by itself, None under 6 processes; the ``verdict`` holds for all cells of
-    the table together. ``num_dropped`` further pairs were left out for the conditions that they ran under.
+    the table together. ``num_excluded`` further pairs were left out for the conditions that they ran under.
     """
 
     case: str
@@ -170,7 +170,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     ci_pct: tuple[float, float] | None
     num_pairs: int
     verdict: DeltaVerdict
-    num_dropped: int = 0
+    num_excluded: int = 0
     num_processes: int = 0
 
 
@@ -214,7 +214,7 @@ class CaseInput(msgspec.Struct, frozen=True, kw_only=True):
     output: Output
 
 
-class Dropped(msgspec.Struct, frozen=True, kw_only=True):
+class Excluded(msgspec.Struct, frozen=True, kw_only=True):
     """A timed run whose pairs do not count, and the rule that says so."""
 
     case: str
@@ -228,11 +228,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     The first ``num_named`` of ``variants`` are those that were named; the others are the ``mixtures`` of an ablation,
     of which there are cells, outputs and deltas as well. ``deltas`` are against the first variant, ``steps`` of each
-    named variant against the one before it; ``ladder`` says that they are to be shown. ``noise`` is the first variant
-    against itself, ``stage_sums`` say whether the stages account for the whole, ``dropped`` which runs do not count.
-    ``processes`` shared the rounds, and took ``startups_s`` seconds each before their first run. ``looks`` are the
-    numbers of processes after which the run would have stopped, none where their number was fixed. ``inputs`` are what
-    the cases bring along, as pictures to edit, with paths relative to the result file.
+    named variant against the one before it; ``successive`` says that they are to be shown. ``noise`` is the first
+    variant against itself, ``stage_sums`` say whether the stages account for the whole, ``excluded`` which runs do not
+    count. ``processes`` shared the rounds, and took ``startups_s`` seconds each before their first run. ``looks`` are
+    the numbers of processes after which the run would have stopped, none where their number was fixed. ``inputs`` are
+    what the cases bring along, as pictures to edit, with paths relative to the result file.
     """
 
     environment: Environment
@@ -260,13 +260,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[Run, ...]
     ceilings: Ceilings | None = None
     floors: tuple[StageFloor, ...] = ()
-    ladder: bool = False
+    successive: bool = False
     steps: tuple[Delta, ...] = ()
-    mixtures: tuple[SlotMixtures, ...] = ()
+    mixtures: tuple[ComponentMixtures, ...] = ()
     ablations: tuple[Ablation, ...] = ()
     noise: tuple[Noise, ...] = ()
     stage_sums: tuple[StageSum, ...] = ()
-    dropped: tuple[Dropped, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
     processes: int = 1
     startups_s: tuple[float, ...] = ()
     looks: tuple[int, ...] = ()
@@ -283,7 +283,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             variants=self.variants,
             num_named=self.num_named,
             seed=self.seed,
-            ladder=self.ladder,
+            successive=self.successive,
             mixtures=self.mixtures,
         )
 

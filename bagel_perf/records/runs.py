@@ -14,7 +14,7 @@ import msgspec
 
 from bagel_perf.records import codec
 from bagel_perf.records.errors import UsageError
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 
 _NOT_NEGATIVE = (
     "num_samples",
@@ -100,21 +100,23 @@ class DeviceWork(msgspec.Struct, frozen=True, kw_only=True):
 class CountedStage(msgspec.Struct, frozen=True, kw_only=True):
     """Host syncs of a stage, None where an operation could not be judged.
 
-    ``syncs_by_slot`` says how many of ``host_syncs`` fell into which slot; the others fell outside of any.
+    ``syncs_by_component`` says how many of ``host_syncs`` fell into which component; the others fell outside of any.
     ``counters`` are further exact numbers, by name.
     """
 
     stage: str
     host_syncs: int | None = None
-    syncs_by_slot: dict[str, int] | None = None
+    syncs_by_component: dict[str, int] | None = None
     counters: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         if self.host_syncs is not None and self.host_syncs < 0:
             raise UsageError(f"host syncs of {self.stage} are negative", value=self.host_syncs)
-        if self.syncs_by_slot is not None and sum(self.syncs_by_slot.values()) > (self.host_syncs or 0):
+        if self.syncs_by_component is not None and sum(self.syncs_by_component.values()) > (self.host_syncs or 0):
             allowed = f"{self.host_syncs} in all"
-            raise UsageError(f"{self.stage} has more syncs in its slots", value=self.syncs_by_slot, allowed=allowed)
+            raise UsageError(
+                f"{self.stage} has more syncs in its components", value=self.syncs_by_component, allowed=allowed
+            )
 
 
 class StageMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,7 +241,7 @@ class CountedRun(MeasuredRun[CountedStage], frozen=True, kw_only=True, tag="coun
 
     round: int | None = None
     sync_device: SyncDevice
-    sites: tuple[Site, ...] = ()
+    sites: tuple[SyncSite, ...] = ()
 
 
 class RepeatedRun(MeasuredRun[StageMemory], frozen=True, kw_only=True, tag="repeat"):
@@ -263,12 +265,12 @@ class WarmupRun(AnyRun, frozen=True, kw_only=True, tag="warmup"):
 class TimedRun(MeasuredRun[TimedStage], frozen=True, kw_only=True, tag="timed"):
     """A run of the measurement, in a ``round`` of it and under ``conditions``.
 
-    ``again`` says that it is the first variant's second of its round, which shows what a difference between equals
+    ``is_control`` says that it is the first variant's second of its round, which shows what a difference between equals
     looks like.
     """
 
     round: int
-    again: bool = False
+    is_control: bool = False
     conditions: Conditions | None = None
 
 

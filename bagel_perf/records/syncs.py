@@ -18,9 +18,10 @@ import msgspec
 from bagel_perf.records import codec
 from bagel_perf.records.errors import BagelPerfError, CountersDrifted, Inconclusive, UsageError
 from bagel_perf.records.runs import SyncDevice
-from bagel_perf.records.sites import HELD, Kind, QuietOperator, Site, UnjudgedSite
+from bagel_perf.records.sites import HELD, Kind, QuietOperator, SyncSite, UnjudgedSite
 from bagel_perf.records.trace_differences import Change
 from bagel_perf.records.traces import TraceReport, upgraded
+from bagel_perf.records.version1 import in_words
 
 SCHEMA = "bagel-perf.syncs"
 VERSION = 1
@@ -96,14 +97,15 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     watched_wall_ms: float | None = None
 
 
-class PriceCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """A price put to the test: the waits of one slot removed through a mixture, both timed in pairs.
+class SavingCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """A predicted saving put to the test: the waits of one component removed through a mixture, both timed in pairs.
 
-    Times are in ms, positive where time is saved. ``predicted_ms`` is the price of the slot's waits as in ``Site``,
-    ``measured_ms`` the median saving with its 95 % interval (None for too few pairs), ``agrees`` whether they overlap.
+    Times are in ms, positive where time is saved. ``predicted_ms`` is the predicted saving of the component's waits as
+    in ``Site``, ``measured_ms`` the median saving with its 95 % interval (None for too few pairs), ``agrees`` whether
+    they overlap.
     """
 
-    slot: str
+    component: str
     reference: str
     mixture: str
     stage: str
@@ -142,7 +144,7 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     device: SyncDevice
     host_syncs: int
     unexplained: int
-    sites: tuple[Site, ...]
+    sites: tuple[SyncSite, ...]
     witnesses: Witnesses
     subject: str = ""
     exit_code: int = 0
@@ -154,7 +156,7 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     hazards: dict[str, int] = {}
     notes: tuple[str, ...] = ()
     instrument: Instrument | None = None
-    price_check: PriceCheck | None = None
+    saving_check: SavingCheck | None = None
     profile: TraceReport | None = None
     signal: str | None = None
     used_device: bool | None = None
@@ -233,6 +235,7 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     def from_json(cls, data: object) -> SyncReport:
         """The report of a JSON object; ``UsageError`` when it is none, or of a newer version."""
         found = dict(codec.check_header(data, SCHEMA, VERSION))
+        found = in_words(upgraded(found))
         return codec.from_json(cls, {**found, "profile": upgraded(found.get("profile"))})
 
 

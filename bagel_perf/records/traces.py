@@ -13,6 +13,7 @@ import msgspec
 from bagel_perf.records import codec
 from bagel_perf.records.sites import Kind
 from bagel_perf.records.trace_differences import TraceDifference
+from bagel_perf.records.version1 import in_words
 
 SCHEMA = "bagel-perf.trace"
 VERSION = 1
@@ -161,8 +162,9 @@ class WaitSite(msgspec.Struct, frozen=True, kw_only=True):
     """Waits of one kind from one place: operator, line (0 and empty without stacks) and region.
 
     ``blocked_ms`` is how long they held the host, ``lost_gpu_ms`` the device's idle time that they opened.
-    ``price_ms`` is how much less the program would have taken without them: at least, if they alone went, and at most,
-    if what only computes their answers went too; null beyond the first places, and where it cannot be told.
+    ``predicted_saving_ms`` is how much less the program would have taken without them: at least, if they alone went,
+    and at most, if what only computes their answers went too; null beyond the first places, and where it cannot be
+    told.
     """
 
     kind: Kind
@@ -175,7 +177,7 @@ class WaitSite(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     blocked_ms: float
     lost_gpu_ms: float | None
-    price_ms: tuple[float, float] | None
+    predicted_saving_ms: tuple[float, float] | None
 
 
 class RegionTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,11 +265,11 @@ class TraceReport(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one trace; device times are sums over its devices.
 
     What the trace cannot tell is null: waits and launches without runtime calls, device times without its activities.
-    ``idle_by_cause_ms`` adds up to ``gpu_idle_ms``. ``price_ms`` is that of all waits together. ``captured_launches``
-    went into a graph that was being captured, and are no ``launches``; of ``launches_without_work`` nothing is recorded
-    on the device.
-    ``is_idle_reliable`` is False where work of the device was not recorded; idle times are null then. ``warnings`` say
-    what the figures cannot be trusted for, ``notes`` what was left out or assumed.
+    ``idle_by_cause_ms`` adds up to ``gpu_idle_ms``. ``predicted_saving_ms`` is that of all waits together.
+    ``captured_launches`` went into a graph that was being captured, and are no ``launches``; of
+    ``launches_without_work`` nothing is recorded on the device. ``is_idle_reliable`` is False where work of the device
+    was not recorded; idle times are null then. ``warnings`` say what the figures cannot be trusted for, ``notes`` what
+    was left out or assumed.
     """
 
     source: TraceSource
@@ -280,7 +282,7 @@ class TraceReport(msgspec.Struct, frozen=True, kw_only=True):
     gpu_idle_ms: float | None
     idle_by_cause_ms: dict[Cause, float]
     lost_gpu_ms: float | None
-    price_ms: tuple[float, float] | None
+    predicted_saving_ms: tuple[float, float] | None
     is_idle_reliable: bool
     syncs_by_kind: dict[Kind, int]
     allocator_calls: int | None
@@ -326,7 +328,11 @@ def upgraded(data: Any) -> Any:
 
     In those, ``after_sync`` holds all of a gap that opened in a wait, and the ends of the window have no cause.
     """
-    if not isinstance(data, dict) or "idle_ms" not in data:
+    if not isinstance(data, dict):
+        return data
+    if isinstance(data.get("sites"), list):
+        data = {**data, "sites": [in_words(site) if isinstance(site, dict) else site for site in data["sites"]]}
+    if "idle_ms" not in data:
         return data
     new = _renamed(data)
     for name, mend in (("regions", _renamed), ("gaps", _mended_gap), ("lanes", _mended_lane)):

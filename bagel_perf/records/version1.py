@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
-from bagel_perf.records.ablations import slot_mixtures
+from bagel_perf.records.ablations import component_mixtures
 from bagel_perf.records.bagel import parse_variant
 from bagel_perf.records.codec import to_json
 from bagel_perf.records.errors import UsageError
@@ -19,7 +19,21 @@ OF_THE_SUBJECT = ("preset", "attention", "weights", "params", "layers")
 """Fields of an environment that say what was measured, not where."""
 SIDE = re.compile(r" at (\d+)(?![\dx])")
 """Of a square, in a sentence."""
-BY_RESOLUTION = ("deltas", "steps", "noise", "stage_sums", "dropped", "ablations")
+BY_RESOLUTION = ("deltas", "steps", "noise", "stage_sums", "excluded", "ablations")
+WORDS = {
+    "again": "is_control",
+    "dropped": "excluded",
+    "ladder": "successive",
+    "num_dropped": "num_excluded",
+    "price_check": "saving_check",
+    "price_ms": "predicted_saving_ms",
+    "slot": "component",
+    "slots": "components",
+    "syncs_by_slot": "syncs_by_component",
+}
+"""Keys that had another name before 2026-12-01, in results, events, sync reports and traces."""
+
+LEFT_OUT = ("request", "requests", "images", "version")
 
 _Json = Mapping[str, Any]
 
@@ -32,7 +46,7 @@ def upgraded(data: _Json) -> dict[str, Any]:
     environment = data["environment"] if isinstance(data.get("environment"), Mapping) else {}
     names = [name for name in _list(data.get("variants")) if isinstance(name, str)]
     found: dict[str, Any] = {
-        **{key: value for key, value in data.items() if key not in ("request", "requests", "images", "version")},
+        **{key: value for key, value in in_words(data).items() if key not in LEFT_OUT},
         "environment": {key: value for key, value in environment.items() if key not in OF_THE_SUBJECT},
         "subject": _subject(environment, requests),
         "cases": [_case_of_size(request) for request in requests],
@@ -44,12 +58,14 @@ def upgraded(data: _Json) -> dict[str, Any]:
         "version": 2,
     }
     for key in BY_RESOLUTION:
-        _each(found, key, _with_case)
+        _each(found, key, lambda each: in_words(_with_case(each)))
+    for ablation in _objects(found.get("ablations")):
+        _each(cast(dict[str, Any], ablation), "components", in_words)
     for number, cell in enumerate(_objects(found.get("cells"))):
         size, case = _case_of_size(cell), _with_case(cell).get("case")
         if case is not None and {"width", "height"} & cell.keys() and size != case:
             raise UsageError(f"cells[{number}] is {size or 'of no size'}, and its res is {case}")
-    _each(found, "cells", lambda cell: _without(_with_case(cell), "width", "height"))
+    _each(found, "cells", lambda cell: in_words(_without(_with_case(cell), "width", "height")))
     _each(found, "identity", _identity)
     _each(found, "runs", lambda run: _run(run, requests))
     _each(found, "floors", _with_case_of_size)
@@ -58,17 +74,22 @@ def upgraded(data: _Json) -> dict[str, Any]:
         found["findings"] = [_with_named_case(each) for each in found["findings"]]
     found["outputs"] = data.get("images")
     _each(found, "outputs", lambda image: _renamed(_with_case({"kind": "picture", **image}), "pixels_sha256", "sha256"))
-    return {key: value for key, value in found.items() if value is not None or key in data}
+    return {key: value for key, value in found.items() if value is not None or key in {*data, *WORDS.values()}}
 
 
 def upgraded_event(data: _Json) -> _Json:
-    """An event of a worker, or of one of a revision from before version 2, as a worker sends it now.
+    """An event of a worker, or of one of a revision with other words, as a worker sends it now.
 
     Its outline has no cases: who started it knows those.
     """
     environment, name = data.get("environment"), data.get("event")
     if name == "run" and isinstance(data.get("run"), Mapping) and "picture" in data["run"]:
         return {**data, "run": _run(data["run"], [])}
+    if name == "run" and isinstance(data.get("run"), Mapping) and "again" in data["run"]:
+        run = in_words(data["run"])
+        _each(run, "measurements", in_words)
+        _each(run, "sites", in_words)
+        return {**data, "run": run}
     if name == "input" and isinstance(data.get("picture"), Mapping):
         picture = data["picture"]
         return {**data, "input": {"case": _case_of_size(picture), "output": _output(picture)}}
@@ -135,29 +156,31 @@ def _tolerance(data: _Json, name: str) -> dict[str, Any] | None:
 
 
 def _mixtures(data: _Json, names: list[str]) -> list[dict[str, Any]]:
-    """Slots left in and out, where runs are of variants that nobody named."""
+    """Components left in and out, where runs are of variants that nobody named."""
     if all(run.get("variant") in names for run in _objects(data.get("runs"))):
         return []
     try:
         bitwise = [name for name in names if parse_variant(name).min_psnr_db is None]
-        return [to_json(each) for each in slot_mixtures(bitwise[-1], names)] if bitwise else []
+        return [to_json(each) for each in component_mixtures(bitwise[-1], names)] if bitwise else []
     except UsageError:
         return []
 
 
 def _run(run: _Json, requests: list[_Json]) -> dict[str, Any]:
     steps = next((each.get("steps") for each in requests if _case_of_size(each) == _case_of_size(run)), None)
-    found = {"case": _case_of_size(run), **_without(run, "width", "height", "picture", "mse", "differing_pixels")}
+    rest = _without(in_words(run), "width", "height", "picture", "mse", "differing_pixels")
+    found = {"case": _case_of_size(run), **rest}
     if isinstance(run.get("picture"), Mapping):
         found["output"] = _output(run["picture"])
     found |= {"distance": run.get("mse"), "num_differing": run.get("differing_pixels")}
     _each(found, "measurements", lambda each: _with_steps(each, steps))
+    _each(found, "sites", in_words)
     return found
 
 
 def _with_steps(measurement: _Json, steps: Any) -> _Json:
     has_steps = measurement.get("loop_work") is not None and isinstance(steps, int)
-    return {**measurement, "loop_steps": steps - 1} if has_steps else measurement
+    return {**in_words(measurement), **({"loop_steps": steps - 1} if has_steps else {})}
 
 
 def _output(picture: _Json) -> dict[str, Any]:
@@ -196,6 +219,11 @@ def _case_of_size(record: _Json) -> str | None:
 
 def _without(record: _Json, *names: str) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in names}
+
+
+def in_words(record: _Json) -> dict[str, Any]:
+    """A JSON object with today's names for its keys; what is inside it stays as it is."""
+    return {WORDS.get(key, key): value for key, value in record.items()}
 
 
 def _renamed(record: _Json, before: str, after: str) -> dict[str, Any]:

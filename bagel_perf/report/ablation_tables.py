@@ -1,10 +1,10 @@
-"""The slots of a rung taken apart: what each saves, and whether they add up."""
+"""The components of a variant taken apart: what each saves, and whether they add up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bagel_perf.records.ablations import Ablation, Saving, SlotSaving
+from bagel_perf.records.ablations import Ablation, ComponentSaving, Saving
 from bagel_perf.records.results import Result
 from bagel_perf.report.table import NONE, Column, Table, counted, coverage_text, place_text, rounds_text, stage_text
 from bagel_perf.verdicts.changes import NEGLIGIBLE_REST, additivity
@@ -14,7 +14,7 @@ UNCORRECTED = "not corrected for their number"
 
 
 def ablation_tables(result: Result) -> Iterator[Table]:
-    """One a resolution, a row per stage and slot; none unless slots were taken apart."""
+    """One a resolution, a row per stage and component; none unless components were taken apart."""
     for case in dict.fromkeys(each.case for each in result.ablations):
         yield _ablation_table(result, [each for each in result.ablations if each.case == case])
 
@@ -24,14 +24,17 @@ def _ablation_table(result: Result, ablations: Sequence[Ablation]) -> Table:
     rows: list[tuple[str, ...]] = []
     for ablation in ablations:
         label = stage_text(ablation.stage)
-        rows += [(label, _name(slot), *_saving(slot.alone), *_saving(slot.last)) for slot in ablation.slots]
+        rows += [
+            (label, _name(component), *_saving(component.alone), *_saving(component.last))
+            for component in ablation.components
+        ]
         rows.append((label, "all together", *_saving(ablation.total), NONE, NONE))
         rows.append((label, "rest", *_saving(ablation.rest), NONE, NONE))
     return Table(
-        title=f"{place_text(result)}: slots of {first.variant} at {first.case}",
+        title=f"{place_text(result)}: components of {first.variant} at {first.case}",
         columns=(
             Column(header="stage"),
-            Column(header="slot"),
+            Column(header="component"),
             *(Column(header=header, numeric=True) for header in HEADERS),
         ),
         rows=tuple(rows),
@@ -42,12 +45,12 @@ def _ablation_table(result: Result, ablations: Sequence[Ablation]) -> Table:
 def _caption(result: Result, ablations: Sequence[Ablation]) -> str:
     savings = [saving for each in ablations for saving in _savings(each)]
     intervals = [saving.num_processes for saving in savings if saving.ci_ms is not None]
-    has_swallowed = any(slot.swallowed for each in ablations for slot in each.slots)
+    has_swallowed = any(component.swallowed for each in ablations for component in each.components)
     parts = (
         rounds_text({saving.num_rounds for saving in savings}, result.pairs),
         f"alone: put into {ablations[0].reference}",
         "last: put in where all others are",
-        "rest: all together less the slots alone",
+        "rest: all together less the components alone",
         f"they add up: all of its interval within {NEGLIGIBLE_REST:.0%} of all together",
         coverage_text(set(intervals), result.looks),
         f"{counted(len(intervals), 'interval')}, {UNCORRECTED}" if intervals else "",
@@ -58,14 +61,14 @@ def _caption(result: Result, ablations: Sequence[Ablation]) -> str:
 
 def _savings(ablation: Ablation) -> list[Saving]:
     """All that stand in the rows of one stage."""
-    savings = (saving for slot in ablation.slots for saving in (slot.alone, slot.last))
+    savings = (saving for component in ablation.components for saving in (component.alone, component.last))
     return [saving for saving in (*savings, ablation.total, ablation.rest) if saving is not None]
 
 
 def ablation_lines(result: Result) -> Iterator[str]:
-    """Whether the slots add up, stage by stage; what interacts where they do not."""
+    """Whether the components add up, stage by stage; what interacts where they do not."""
     for ablation in result.ablations:
-        place = f"{ablation.case} {stage_text(ablation.stage)}, slots of {ablation.variant}"
+        place = f"{ablation.case} {stage_text(ablation.stage)}, components of {ablation.variant}"
         yield f"- {place}: {_sum_text(ablation)}"
 
 
@@ -73,16 +76,16 @@ def _sum_text(ablation: Ablation) -> str:
     """The conclusion, and what it rests on."""
     state, rest = additivity(ablation), ablation.rest
     if rest is None:
-        return f"not every slot could be timed alone; {_total_text(ablation.total)}"
+        return f"not every component could be timed alone; {_total_text(ablation.total)}"
     share = f"{_total_text(ablation.total)}, {_rest_text(rest)}"
     if state == "too few processes":
-        return f"{share}; too few processes to say whether the slots add up"
+        return f"{share}; too few processes to say whether the components add up"
     if state == "too noisy":
         return f"too noisy to say whether they add up: {share}"
     if state == "add up":
         return f"they add up: {share}"
-    apart = [each.slot for each in ablation.slots if each.apart is not None and each.apart.is_shown]
-    number = sum(each.apart is not None and each.apart.ci_ms is not None for each in ablation.slots)
+    apart = [each.component for each in ablation.components if each.apart is not None and each.apart.is_shown]
+    number = sum(each.apart is not None and each.apart.ci_ms is not None for each in ablation.components)
     others = f"{', '.join(apart) or 'none shown'} (of {counted(number, 'interval')}, {UNCORRECTED})"
     return f"they interact: {share}; alone another amount than last: {others}"
 
@@ -92,13 +95,13 @@ def _total_text(total: Saving) -> str:
 
 
 def _rest_text(rest: Saving) -> str:
-    """Against the sum of the slots alone, whichever way round."""
+    """Against the sum of the components alone, whichever way round."""
     text = f"{abs(rest.ms):.1f} ms {'worse' if rest.ms < 0 else 'better'} than one by one"
     return text if rest.ci_ms is None else f"{text} ({rest.ci_ms[0]:+.1f} to {rest.ci_ms[1]:+.1f})"
 
 
-def _name(slot: SlotSaving) -> str:
-    return f"{slot.slot} *" if slot.swallowed else slot.slot
+def _name(component: ComponentSaving) -> str:
+    return f"{component.component} *" if component.swallowed else component.component
 
 
 def _saving(saving: Saving | None) -> tuple[str, str]:

@@ -173,10 +173,10 @@ def _caption(cells: Sequence[GatedCell]) -> str:
     numbers = sorted({cell.num_processes for cell in cells})
     number = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     paired, apart = "change is the median over processes", "change is the median of all pairs of processes of the two"
-    dropped = max(cell.num_dropped for cell in cells)
+    excluded = max(cell.num_excluded for cell in cells)
     parts = (
         f"{number} {'process' if numbers == [1] else 'processes'}",
-        f"up to {dropped} rounds dropped" if dropped else "",
+        f"up to {excluded} rounds excluded" if excluded else "",
         paired if cells[0].is_paired else apart,
         "each interval is for its cell by itself" if any(cell.interval for cell in cells) else "",
         f"a fail holds for all {len(cells)} together, 5% error" if len(cells) > 1 else "",

@@ -26,7 +26,7 @@ def verdict_lines(result: Result) -> tuple[str, ...]:
     if result.verdict == "pass" and number > 1:
         head += f", the {result.outline.noun}s of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
-    lines += [*hidden_lines(result), *stage_sum_lines(result), *dropped_lines(result)]
+    lines += [*hidden_lines(result), *stage_sum_lines(result), *excluded_lines(result)]
     lines += [*tolerance_lines(result), *ablation_lines(result), *capture_lines(result)]
     lines += [f"- warning: {warning}" for warning in result.warnings]
     if result.error is not None:
@@ -59,11 +59,11 @@ def stage_sum_lines(result: Result) -> Iterator[str]:
             yield f"- {each.variant} at {each.case}: {what}"
 
 
-def dropped_lines(result: Result) -> Iterator[str]:
+def excluded_lines(result: Result) -> Iterator[str]:
     """Each timed run whose pairs do not count, and the rule."""
-    for each in result.dropped:
+    for each in result.excluded:
         place = f"{each.variant} at {each.case}, round {each.round + 1}"
-        yield f"- dropped: {place}: {each.reason}"
+        yield f"- excluded: {place}: {each.reason}"
 
 
 def capture_lines(result: Result) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import TextIO
 
 from bagel_perf.records.errors import INTERRUPTED
-from bagel_perf.records.sites import HINTS, Site
+from bagel_perf.records.sites import HINTS, SyncSite
 from bagel_perf.records.syncs import UNUSED_REMEDY, BudgetCheck, SyncChange, SyncDifference, SyncReport, doubts
 from bagel_perf.report.table import Column, Table, counted, ms_text
 from bagel_perf.report.text import print_document
@@ -21,20 +21,20 @@ from bagel_perf.report.trace_tables import idle_table, range_text, region_table
 from bagel_perf.verdicts.hints import hint_of
 
 
-def split_setup(sites: Iterable[Site]) -> tuple[tuple[Site, ...], tuple[Site, ...]]:
+def split_setup(sites: Iterable[SyncSite]) -> tuple[tuple[SyncSite, ...], tuple[SyncSite, ...]]:
     """(all other sites, those of the set-up), each in their order."""
     found = tuple(sites)
     return tuple(site for site in found if not site.is_setup), tuple(site for site in found if site.is_setup)
 
 
-def setup_text(sites: Sequence[Site]) -> str:
+def setup_text(sites: Sequence[SyncSite]) -> str:
     """How much waits in the set-up."""
     num_waits = sum(site.count for site in sites)
     num_lines = len(set(map(_line, sites)))
     return f"set-up: uploads of module parameters, {counted(num_waits, 'wait')}, {counted(num_lines, 'line')}"
 
 
-def setup_details(sites: Sequence[Site]) -> Iterator[str]:
+def setup_details(sites: Sequence[SyncSite]) -> Iterator[str]:
     """The first lines of the set-up, and how many of its waits are allowed."""
     places = list(dict.fromkeys(line for line in map(_line, sites) if line))
     if places:
@@ -45,7 +45,7 @@ def setup_details(sites: Sequence[Site]) -> Iterator[str]:
         yield f"{num_allowed} of them allowed"
 
 
-def _line(site: Site) -> str:
+def _line(site: SyncSite) -> str:
     """The program's own line where a library uploads; "" where there is none."""
     return site.caller or (f"{site.file}:{site.line}" if site.file else "")
 
@@ -73,7 +73,7 @@ def site_table(report: SyncReport, top: int) -> Table:
         rows.append(_sum_row(rest, f"{counted(len(rest), 'more site')} (--top)", timed=timed))
     if setup:
         rows.append(_sum_row(setup, _setup_cell(setup), timed=timed))
-    times = [Column(header=name, numeric=True) for name in ("lost", "blocked", "price")] if timed else []
+    times = [Column(header=name, numeric=True) for name in ("idle caused", "blocked", "saving")] if timed else []
     return Table(
         title=_title(report),
         columns=(*times, Column(header="count", numeric=True), Column(header="where")),
@@ -90,15 +90,15 @@ def _title(report: SyncReport) -> str:
 def _caption(*, timed: bool) -> str:
     if not timed:
         return "by count; times need a GPU"
-    return "ms; lost: GPU idle that the waits caused; blocked: host inside them; price: what the run would save without"
+    return "ms; idle caused: by the waits, of the GPU; blocked: host inside them; saving: predicted, of a run without"
 
 
-def _site_row(site: Site, *, timed: bool) -> tuple[str, ...]:
-    times = [ms_text(site.lost_gpu_ms), ms_text(site.blocked_ms), range_text(site.price_ms)] if timed else []
+def _site_row(site: SyncSite, *, timed: bool) -> tuple[str, ...]:
+    times = [ms_text(site.lost_gpu_ms), ms_text(site.blocked_ms), range_text(site.predicted_saving_ms)] if timed else []
     return (*times, str(site.count), _where(site))
 
 
-def _where(site: Site) -> str:
+def _where(site: SyncSite) -> str:
     """The line; below it the source that waits, the region, and the user's own line where the first is a library's."""
     lines = [f"{_place(site)}  {HINTS[site.kind].label}"]
     lines += [f"  {expression}" for expression in site.expressions]
@@ -113,7 +113,7 @@ def _where(site: Site) -> str:
     return "\n".join(lines)
 
 
-def _sum_row(sites: Sequence[Site], text: str, *, timed: bool) -> tuple[str, ...]:
+def _sum_row(sites: Sequence[SyncSite], text: str, *, timed: bool) -> tuple[str, ...]:
     """Several sites in one row."""
     sums = []
     if timed:
@@ -124,7 +124,7 @@ def _sum_row(sites: Sequence[Site], text: str, *, timed: bool) -> tuple[str, ...
     return (*sums, str(sum(site.count for site in sites)), text)
 
 
-def _setup_cell(sites: Sequence[Site]) -> str:
+def _setup_cell(sites: Sequence[SyncSite]) -> str:
     return "\n".join([setup_text(sites), *(f"  {line}" for line in setup_details(sites))])
 
 
@@ -150,8 +150,8 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
     yield from (f"- {note}" for note in report.notes)
     if report.instrument is not None:
         yield _instrument_line(report)
-    if report.price_check is not None:
-        yield _price_line(report)
+    if report.saving_check is not None:
+        yield _saving_line(report)
 
 
 def _places_of(operator: str, report: SyncReport) -> str:
@@ -197,15 +197,15 @@ def _instrument_line(report: SyncReport) -> str:
     return line
 
 
-def _price_line(report: SyncReport) -> str:
-    check = report.price_check
+def _saving_line(report: SyncReport) -> str:
+    check = report.saving_check
     assert check is not None
     measured = f"{check.measured_ms:.1f} ms"
     if check.measured_ci_ms is not None:
         measured += f" ({range_text(check.measured_ci_ms)})"
     verdict = {True: "they agree", False: "they DISAGREE", None: "too few pairs to judge"}[check.agrees]
     saved = f"predicted {range_text(check.predicted_ms)} ms, measured {measured} in {check.num_pairs} pairs"
-    return f"- price of {check.slot} put to the test ({check.mixture}, stage {check.stage}): {saved}: {verdict}"
+    return f"- saving of {check.component} put to the test ({check.mixture}, stage {check.stage}): {saved}: {verdict}"
 
 
 def hint_lines(report: SyncReport, top: int) -> Iterator[str]:
@@ -258,7 +258,7 @@ def last_line(report: SyncReport) -> str:
     return f"next: {place}, {site.count} x {HINTS[site.kind].label}"
 
 
-def _place(site: Site) -> str:
+def _place(site: SyncSite) -> str:
     return f"{PurePath(site.file)}:{site.line}" if site.file else "no line of Python"
 
 

@@ -211,4 +211,4 @@ def verdict_text(delta: Delta | None) -> str:
     """The verdict, and how many pairs the conditions took away."""
     if delta is None:
         return "not judged"
-    return f"{delta.verdict}, {counted(delta.num_dropped, 'pair')} dropped" if delta.num_dropped else delta.verdict
+    return f"{delta.verdict}, {counted(delta.num_excluded, 'pair')} excluded" if delta.num_excluded else delta.verdict

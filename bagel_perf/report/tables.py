@@ -1,10 +1,10 @@
-"""The ladder, rung by rung.
+"""The successive, variant by variant.
 
 Tables as plain data, which text and Markdown render alike.
 
 A table holds finished strings: every number is formatted here, once, so that no two renderings can disagree.
 
-What lies beyond the ladder by a declared tolerance, and how far its outputs are from the first variant's.
+What lies beyond the built-in variants by a declared tolerance, and how far its outputs are from the first variant's.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from bagel_perf.verdicts.work import busy_share
 STEPS_CAPTION = "steps do not multiply exactly to the whole change, as each is a median of its own"
 
 
-def ladder_tables(result: Result) -> Iterator[Table]:
-    """One a resolution, a row per stage and variant; none unless the ladder was asked for."""
-    if result.ladder:
-        yield from every_ladder_table(result)
+def successive_tables(result: Result) -> Iterator[Table]:
+    """One a resolution, a row per stage and variant; none unless the built-in variants was asked for."""
+    if result.successive:
+        yield from every_successive_table(result)
 
 
-def every_ladder_table(result: Result) -> Iterator[Table]:
+def every_successive_table(result: Result) -> Iterator[Table]:
     """The same, whether or not it was asked for."""
-    yield from (_ladder_table(result, case) for case in result.cases)
+    yield from (_successive_table(result, case) for case in result.cases)
 
 
-def _ladder_table(result: Result, case: str) -> Table:
+def _successive_table(result: Result, case: str) -> Table:
     variants = bitwise_variants(result)
     rows = []
     for stage in result.timed_stages:
@@ -68,7 +68,7 @@ def _ladder_table(result: Result, case: str) -> Table:
             )
     headers = ("ms", *change_headers(result), "syncs", "launches", "GiB")
     return Table(
-        title=f"{place_text(result)}: ladder at {case}",
+        title=f"{place_text(result)}: from variant to variant at {case}",
         columns=(
             Column(header="stage"),
             Column(header="variant"),
@@ -88,9 +88,9 @@ SYNC_CAPTIONS = {"cuda": "counted by CUDA callbacks", "simulated": "counted on a
 
 
 def result_tables(result: Result) -> tuple[Table, ...]:
-    """Latency of each candidate against the first variant or as a ladder, counts, floors, identity of the outputs."""
-    ladder = tuple(ladder_tables(result))
-    latency = ladder or tuple(latency_table(result, candidate) for candidate in bitwise_variants(result)[1:])
+    """Latency of each candidate against the first variant or the one before, counts, floors, identity."""
+    successive = tuple(successive_tables(result))
+    latency = successive or tuple(latency_table(result, candidate) for candidate in bitwise_variants(result)[1:])
     work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
     counts = (sync_table(result), *work, *condition_tables(result), *floor_tables(result))
     return (*latency, *tolerance_tables(result), *ablation_tables(result), *counts, identity_table(result))

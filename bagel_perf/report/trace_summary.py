@@ -162,9 +162,10 @@ def _options(report: TraceReport, scope: _Scope) -> list[_Option]:
     caused_ms = sum(report.idle_by_cause_ms.get(cause, 0.0) for cause in SYNC_CAUSES)
     sync_ms = sum(scope.idle_ms.get(cause, 0.0) for cause in SYNC_CAUSES)
     if best is not None and _cost_ms(best) > 0:
-        # A price is known of all waits together; a stretch has as much of it as it has of the idle time in them.
+        # A predicted saving is known of all waits together; a stretch has as much of it as it has of the idle time in
+        # them.
         part = sync_ms / caused_ms if caused_ms else 1.0
-        saved_ms = report.price_ms[1] * part if report.price_ms else sync_ms
+        saved_ms = report.predicted_saving_ms[1] * part if report.predicted_saving_ms else sync_ms
         found.append(_Option(time_ms=saved_ms, text=_of_site(best)))
     return found
 
@@ -215,13 +216,17 @@ def _remedy(scope: _Scope, cause: Cause) -> str:
 
 
 def _of_site(site: WaitSite) -> str:
-    cost = f"{range_text(site.price_ms)} ms" if site.price_ms else f"{site.lost_gpu_ms or 0.0:.2f} ms idle"
+    cost = (
+        f"{range_text(site.predicted_saving_ms)} ms"
+        if site.predicted_saving_ms
+        else f"{site.lost_gpu_ms or 0.0:.2f} ms idle"
+    )
     return f"{place_of(site)} ({counted(site.count, 'wait')}, {cost}): try {HINTS[site.kind].advice}"
 
 
 def _cost_ms(site: WaitSite) -> float:
-    """What a site costs: its price, else the idle time that it caused."""
-    return site.price_ms[1] if site.price_ms else site.lost_gpu_ms or 0.0
+    """What a site costs: its predicted saving, else the idle time that it caused."""
+    return site.predicted_saving_ms[1] if site.predicted_saving_ms else site.lost_gpu_ms or 0.0
 
 
 BUSY_SHARE = 0.95
@@ -260,8 +265,8 @@ def headline(report: TraceReport) -> tuple[str, ...]:
     blocked = f"held the host {report.blocked_ms:.2f} ms"
     if report.lost_gpu_ms is not None:
         blocked += f"; the GPU was idle in them and until the next work for {report.lost_gpu_ms:.2f} ms"
-    if report.price_ms is not None:
-        blocked += f"; all would take {range_text(report.price_ms)} ms less without them"
+    if report.predicted_saving_ms is not None:
+        blocked += f"; all would take {range_text(report.predicted_saving_ms)} ms less without them"
     if report.host_syncs:
         lines.append(blocked)
     return (*lines, *_aside(report))
@@ -274,7 +279,7 @@ def warning_lines(report: TraceReport) -> tuple[str, ...]:
 
 def note_lines(report: TraceReport) -> tuple[str, ...]:
     """What was assumed or left out."""
-    return tuple(f"- {note}" for note in (*report.notes, *_unlike_price(report)))
+    return tuple(f"- {note}" for note in (*report.notes, *_unlike_saving(report)))
 
 
 def next_line(report: TraceReport) -> str:
@@ -304,15 +309,15 @@ def _exposed(report: TraceReport) -> list[str]:
     return [f"of the busy time nothing was computed beside {told}"]
 
 
-def _unlike_price(report: TraceReport) -> tuple[str, ...]:
+def _unlike_saving(report: TraceReport) -> tuple[str, ...]:
     """Which part of the gaps each of two figures counts, where they are far from each other, in all or of one site."""
-    asked = [("", report.price_ms, report.lost_gpu_ms)]
-    asked += [(f" of {place_of(site)}", site.price_ms, site.lost_gpu_ms) for site in report.sites]
-    for place, price_ms, caused_ms in asked:
-        if price_ms is not None and caused_ms is not None and _is_unlike(*price_ms, caused_ms):
+    asked = [("", report.predicted_saving_ms, report.lost_gpu_ms)]
+    asked += [(f" of {place_of(site)}", site.predicted_saving_ms, site.lost_gpu_ms) for site in report.sites]
+    for place, predicted_saving_ms, caused_ms in asked:
+        if predicted_saving_ms is not None and caused_ms is not None and _is_unlike(*predicted_saving_ms, caused_ms):
             return (
                 f"idle caused{place} ({caused_ms:.2f} ms) is the time of gaps inside waits and until the next work; "
-                f"the price ({range_text(price_ms)} ms) is what the program would take less, replayed without them: "
+                f"the predicted saving ({range_text(predicted_saving_ms)} ms) is what a replay without them saves: "
                 "idle time that something else would then fill does not count, and time that it could run ahead does",
             )
     return ()

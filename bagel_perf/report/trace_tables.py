@@ -199,9 +199,14 @@ def site_table(report: TraceReport, top: int) -> Table:
     ]
     headers, caption = ["count", "blocked"], "ms that the host was held"
     if report.lost_gpu_ms is not None:
-        headers += ["idle caused", "price"]
-        columns += [_numbers([site.lost_gpu_ms for site in shown]), [range_text(site.price_ms) for site in shown]]
-        caption = "ms; idle caused: GPU idle in waits and until the next work; price: saved without them, replayed"
+        headers += ["idle caused", "saving"]
+        columns += [
+            _numbers([site.lost_gpu_ms for site in shown]),
+            [range_text(site.predicted_saving_ms) for site in shown],
+        ]
+        caption = (
+            "ms; idle caused: GPU idle in waits and until the next work; saving: predicted, by a replay without them"
+        )
     return Table(
         title="Host syncs",
         columns=(Column(header="kind"), Column(header="where"), *_numeric(*headers)),

@@ -232,7 +232,7 @@ class SimulatedDevice:
             for listener in self._listeners:
                 listener(kind)
 
-    def crosses(self, *, is_download: bool) -> None:
+    def on_copy(self, *, is_download: bool) -> None:
         """Values would be copied between host and device now, whether or not the host waits."""
         if self._use_listeners:
             self.used()

@@ -190,7 +190,7 @@ class _Silent:
     def _nothing(self, *args: Any, **kwargs: Any) -> None:
         return None
 
-    waits = crosses = cannot_judge = warns = _nothing
+    waits = on_copy = cannot_judge = warns = _nothing
 
 
 class _Widening:

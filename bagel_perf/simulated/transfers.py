@@ -92,7 +92,7 @@ def move(device: SimulatedDevice, tensor: Tensor, goes_to_device: bool, options:
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     is_async = bool(options.get("non_blocking"))
     if is_on_device and is_async and tensor.layout is torch.strided:  # allocates pinned memory for itself
-        device.crosses(is_download=True)
+        device.on_copy(is_download=True)
     else:
         count_copy(device, tensor, tensor, is_async=is_async)
     if not (torch.is_grad_enabled() and tensor.requires_grad):
@@ -130,13 +130,13 @@ def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, *, is_asyn
     is_download = type(source) is SimulatedTensor
     with hidden():
         if source.layout is not torch.strided:  # copied part by part, which nobody measured
-            device.crosses(is_download=is_download)
+            device.on_copy(is_download=is_download)
             device.cannot_judge(f"copy of a {source.layout} tensor across devices")
             return
         is_empty, goes_through = source.numel() == 0, is_staged(host, device.pinned.holds)
     if is_empty:
         return
-    device.crosses(is_download=is_download)
+    device.on_copy(is_download=is_download)
     if not is_async:
         device.waits("d2h_copy" if is_download else "pageable_upload")
     elif goes_through:

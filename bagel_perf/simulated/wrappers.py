@@ -131,7 +131,7 @@ def run_wrapped(device: SimulatedDevice, func: Func, types: Any, args: Args, kwa
         return _fact(device, func, args[0])
     options = _options(name, args[1:], kwargs) if name in _MOVES and is_wrapper(type(args[0])) else None
     with Passing(device):
-        if options is not None and _crosses(device, args[0], options):
+        if options is not None and _is_copy(device, args[0], options):
             return _move(device, args[0], options)
         if func not in _functions.running:
             result = _run_functions(device, kinds, func, types, args, kwargs)
@@ -211,7 +211,7 @@ def _options(name: str, positional: Args, named: Kwargs) -> dict[str, Any]:
     return {**options, "device": CPU if name == "cpu" else options.get("device") or "cuda"}
 
 
-def _crosses(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -> bool:
+def _is_copy(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -> bool:
     """Whether a move is between the device and another one; below Python a wrapper is always the host's."""
     target = options.get("device")
     return target is not None and device.owns(target) != _is_on_device(tensor)
@@ -220,7 +220,7 @@ def _crosses(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -
 def _move(device: SimulatedDevice, tensor: Tensor, options: dict[str, Any]) -> Any:
     options = {name: value for name, value in options.items() if name != "copy"}
     with hidden():
-        if not _crosses(device, tensor, options):
+        if not _is_copy(device, tensor, options):
             if options.get("device") is not None and device.owns(options["device"]):
                 del options["device"]
             return torch.Tensor.to(tensor, **options) if options else tensor

@@ -192,5 +192,7 @@ def _judged(counts: Counts, unjudged: Mapping[str, int]) -> Counts:
         return counts
     names = ", ".join(sorted(unjudged))
     note = f"host syncs are unknown: the simulated device cannot judge {names}; count on a GPU"
-    unknown = tuple(replace(each, host_syncs=None, syncs_by_slot=None, counters=None) for each in counts.measurements)
+    unknown = tuple(
+        replace(each, host_syncs=None, syncs_by_component=None, counters=None) for each in counts.measurements
+    )
     return dataclasses.replace(counts, measurements=unknown, sites=(), notes=(note,))

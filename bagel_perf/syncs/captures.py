@@ -129,7 +129,7 @@ def _refuse_wait(kind: Kind) -> None:
 
 
 def _waits(what: str) -> str:
-    remedy = "take out what waits, or use that slot of a rung that does not wait"
+    remedy = "take out what waits, or use that component of a variant that does not wait"
     return f"recorded work may not wait: {what} at {_line()}; {remedy}"
 
 

@@ -1,4 +1,4 @@
-"""What watching costs, by tiny programs with and without the instruments in turns; and prices of waits freed of it."""
+"""What watching costs, by tiny programs with and without the instruments in turns; predicted savings freed of it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import torch
 
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import Instrument
 
 NUM_ROUNDS = 5
 NUM_CALLS = 200
 
-Price = tuple[float, float]
+SavingRange = tuple[float, float]
 
 
 def measure_instrument(device: torch.device, watching: Callable[[], AbstractContextManager[object]]) -> Instrument:
@@ -51,24 +51,29 @@ def _call_us(program: Callable[[], object], device: torch.device) -> float:
     return (time.perf_counter_ns() - start_ns) / NUM_CALLS / 1e3
 
 
-def without_instrument(price_ms: Price | None, num_waits: int, instrument: Instrument) -> Price | None:
-    """A price in a profiled run, in ms, as one of the plain run.
+def without_instrument(
+    predicted_saving_ms: SavingRange | None, num_waits: int, instrument: Instrument
+) -> SavingRange | None:
+    """A predicted saving in a profiled run, in ms, as one of the plain run.
 
     Alone the waits cost at least what they did less what the instruments added to each, and as a wait takes some
     microseconds even on an idle GPU, no less than that where they cost so much at all. With what computes for them they
     cost at most the same share of the plain run as of the profiled one; where there was no plain run, at most what they
     cost in the profiled one.
     """
-    if price_ms is None:
+    if predicted_saving_ms is None:
         return None
     added_ms, plain_ms = (num_waits * us / 1e3 for us in (max(instrument.wait_us, 0.0), instrument.plain_wait_us))
-    alone_ms = min(price_ms[0], max(price_ms[0] - added_ms, plain_ms))
-    at_most_ms = price_ms[1]
+    alone_ms = min(predicted_saving_ms[0], max(predicted_saving_ms[0] - added_ms, plain_ms))
+    at_most_ms = predicted_saving_ms[1]
     if instrument.plain_wall_ms is not None and instrument.watched_wall_ms is not None:
         at_most_ms *= min(instrument.plain_wall_ms / instrument.watched_wall_ms, 1.0)
     return min(alone_ms, at_most_ms), max(alone_ms, at_most_ms)
 
 
-def priced(sites: Sequence[Site], instrument: Instrument) -> tuple[Site, ...]:
-    """Sites of a profiled run with the prices of a plain one."""
-    return tuple(replace(site, price_ms=without_instrument(site.price_ms, site.count, instrument)) for site in sites)
+def with_predicted_savings(sites: Sequence[SyncSite], instrument: Instrument) -> tuple[SyncSite, ...]:
+    """Sites of a profiled run with the predicted savings of a plain one."""
+    return tuple(
+        replace(site, predicted_saving_ms=without_instrument(site.predicted_saving_ms, site.count, instrument))
+        for site in sites
+    )

@@ -19,7 +19,7 @@ from unittest import mock
 from msgspec.structs import replace
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bagel_perf.records.sites import Kind, Site
+from bagel_perf.records.sites import Kind, SyncSite
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.rules import torch_names
 from bagel_perf.syncs.sites import Counted, Place, SyncCollector
@@ -29,10 +29,12 @@ from bagel_perf.traces.tables import MARKER_PREFIX, WINDOW_NAME
 from bagel_perf.traces.trace import Trace
 
 _marker: Any = torch_names.RECORD_FUNCTION_FAST.find()
-NUM_PRICED = 12
-"""Sites that are priced, those that lost most; each takes two replays of the whole profile."""
+NUM_PREDICTED = 12
+"""Sites that are with a predicted saving, those that lost most; each takes two replays of the whole profile."""
 
-TAKEN = "the program ran a profiler of torch's, which ended ours: no prices; --no-profile leaves profiling to it"
+TAKEN = (
+    "the program ran a profiler of torch's, which ended ours: no predicted savings; --no-profile leaves profiling to it"
+)
 
 
 class Profiled:
@@ -52,7 +54,7 @@ class Profiled:
         with record_function(WINDOW_NAME):
             yield
 
-    def priced(self, report: SyncReport, counted: list[Counted]) -> SyncReport:
+    def with_predicted_savings(self, report: SyncReport, counted: list[Counted]) -> SyncReport:
         """The report with the profile's times and the waits that only the profile saw; as it is while it goes on."""
         if self.marked is None:
             return report
@@ -61,10 +63,10 @@ class Profiled:
         unseen = self.marked.unmarked_sites()
         num_lost_markers = len(self.marked.findings.waits.unmatched_markers)
         order = sorted(range(len(sites)), key=lambda i: -(sites[i].lost_gpu_ms or 0.0))
-        for i in order[:NUM_PRICED]:
+        for i in order[:NUM_PREDICTED]:
             if sites[i].kind == "staged_copy":
                 continue
-            sites[i] = replace(sites[i], price_ms=self.marked.price_ms({counted[i].number}))
+            sites[i] = replace(sites[i], predicted_saving_ms=self.marked.predicted_saving_ms({counted[i].number}))
         num_unseen = sum(site.count for site in unseen)
         found = [*sites, *unseen]
         ranks = sorted(range(len(found)), key=lambda i: -(found[i].lost_gpu_ms or 0.0))
@@ -76,12 +78,12 @@ class Profiled:
             sites=tuple(found[i] for i in ranks),
             witnesses=replace(report.witnesses, cupti=len(self.marked.findings.waits)),
             notes=(*report.notes, *self._notes(num_unseen, num_lost_markers)),
-            profile=shortened(report_of(self.marked.findings, self.marked.prices, site_of_marker)),
+            profile=shortened(report_of(self.marked.findings, self.marked.savings, site_of_marker)),
         )
 
-    def price_ms(self, numbers: Collection[int]) -> tuple[float, float] | None:
+    def predicted_saving_ms(self, numbers: Collection[int]) -> tuple[float, float] | None:
         """What the profiled run would have saved without the waits of some ``Counted.number``."""
-        return None if self.marked is None else self.marked.price_ms(numbers)
+        return None if self.marked is None else self.marked.predicted_saving_ms(numbers)
 
     def _notes(self, num_unseen: int, num_lost_markers: int) -> Iterator[str]:
         assert self.marked is not None
@@ -91,7 +93,7 @@ class Profiled:
             yield f"{num_lost_markers} waits that callbacks announced have no runtime call in the profile"
 
 
-def _timed(counted: Counted, times: MarkedTimes | None) -> Site:
+def _timed(counted: Counted, times: MarkedTimes | None) -> SyncSite:
     site = counted.site()
     if counted.kind == "staged_copy":
         return site

@@ -14,7 +14,7 @@ from types import CodeType
 import torch
 from msgspec.structs import replace
 
-from bagel_perf.records.sites import Kind, Site
+from bagel_perf.records.sites import Kind, SyncSite
 from bagel_perf.simulated import active_device
 from bagel_perf.syncs.calls import logging_calls
 from bagel_perf.syncs.cuda import listening_to_cuda, require_callbacks, tell_staged
@@ -65,12 +65,12 @@ class Counted:
     texts: Texts
     held_ms: float = 0.0
 
-    def site(self) -> Site:
+    def site(self) -> SyncSite:
         """As reports show it."""
         site = site_of(self.kind, self.place, self.count, self.instructions, self.texts)
         if self.kind != "staged_copy":
             return site
-        return replace(site, blocked_ms=self.held_ms, price_ms=(0.0, self.held_ms))
+        return replace(site, blocked_ms=self.held_ms, predicted_saving_ms=(0.0, self.held_ms))
 
 
 Listener = Callable[[int, Kind, Place], None]
@@ -150,23 +150,23 @@ class SyncCollector:
             ]
         return sorted(found, key=lambda each: -each.count)
 
-    def sites(self) -> tuple[Site, ...]:
+    def sites(self) -> tuple[SyncSite, ...]:
         """The waits so far by kind, line, region and reason, most frequent first."""
         return self.sites_of(self.counted())
 
-    def sites_of(self, counted: Sequence[Counted]) -> tuple[Site, ...]:
+    def sites_of(self, counted: Sequence[Counted]) -> tuple[SyncSite, ...]:
         """Waits that ``counted`` gave, as reports show them; what was read of their sources is let go."""
         sites = tuple(each.site() for each in counted)
         self._texts.expressions.let_go()
         return sites
 
 
-def site_of(kind: Kind, place: Place, count: int, instructions: Sequence[int], texts: Texts) -> Site:
+def site_of(kind: Kind, place: Place, count: int, instructions: Sequence[int], texts: Texts) -> SyncSite:
     """``count`` waits of a kind at a place."""
     code, caller, name = place.code, place.caller, texts.names.of
     has_caller = caller is not None and (caller is not code or place.caller_line != place.line)
     expressions, around = texts.expressions.at(code, instructions)
-    return Site(
+    return SyncSite(
         kind=kind,
         file=name(code.co_filename) if code else "",
         line=place.line,

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from bagel_perf.records import codec
 from bagel_perf.records.ledger import USES, Ledger, unwatched_processes
 from bagel_perf.records.runs import SyncDevice
-from bagel_perf.records.sites import Kind, QuietOperator, Site, UnjudgedSite
+from bagel_perf.records.sites import Kind, QuietOperator, SyncSite, UnjudgedSite
 from bagel_perf.records.syncs import BudgetCheck, SyncReport, Witnesses
 from bagel_perf.rules import torch_lacks, torch_versions
 from bagel_perf.simulated import SimulatedDevice, active_device
@@ -185,7 +185,7 @@ class SyncWatch:
         self._simulated = simulated
         self._warnings = warnings
         self._profiled = profiled
-        self._priced: SyncReport | None = None
+        self._predicted: SyncReport | None = None
         self._lacks = torch_lacks.lacking("cuda") if simulated is None else simulated.lacks
         self._before = self._remarks()
         self._after: dict[str, Counter[str]] | None = None
@@ -196,7 +196,7 @@ class SyncWatch:
         return self._collector.total()
 
     @property
-    def sites(self) -> tuple[Site, ...]:
+    def sites(self) -> tuple[SyncSite, ...]:
         """The waits so far by line, most frequent first."""
         return self._collector.sites()
 
@@ -220,9 +220,9 @@ class SyncWatch:
         """All that was seen; with blocked and lost time once a profiled watch has ended."""
         if self._profiled is None or self._profiled.marked is None:
             return replace(self._counted_report(), subject=subject)
-        if self._priced is None:
-            self._priced = self._profiled.priced(self._counted_report(), self._collector.counted())
-        return replace(self._priced, subject=subject)
+        if self._predicted is None:
+            self._predicted = self._profiled.with_predicted_savings(self._counted_report(), self._collector.counted())
+        return replace(self._predicted, subject=subject)
 
     def check_budgets(self) -> None:
         """Raises ``SyncBudgetExceeded`` for the first budget that was not kept, ``Inconclusive`` for open ones."""
@@ -283,11 +283,13 @@ class SyncWatch:
             return Witnesses(callbacks=total)
         return Witnesses(callbacks=total, debug_mode=warnings.total, blind=warnings.num_blind)
 
-    def price_ms(self, select: Callable[[Site], bool]) -> tuple[float, float] | None:
-        """What the profiled run would have saved without the waits of some sites together (see ``Site.price_ms``)."""
+    def predicted_saving_ms(self, select: Callable[[SyncSite], bool]) -> tuple[float, float] | None:
+        """What the profiled run would have saved without the waits of some sites together, in ms."""
         if self._profiled is None:
             return None
-        return self._profiled.price_ms([each.number for each in self._collector.counted() if select(each.site())])
+        return self._profiled.predicted_saving_ms(
+            [each.number for each in self._collector.counted() if select(each.site())]
+        )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec.structs import replace
 
-from bagel_perf.records.sites import KINDS, Kind, Site
+from bagel_perf.records.sites import KINDS, Kind, SyncSite
 from bagel_perf.records.trace_differences import TraceDifference
 from bagel_perf.records.traces import PATH_SEPARATOR, KernelTime, RegionTime, TraceReport, TraceSource, WaitSite
 from bagel_perf.traces.caveats import is_idle_reliable, notes, warnings, without_unknown
@@ -23,7 +23,7 @@ from bagel_perf.traces.findings import Findings, examine
 from bagel_perf.traces.gap_rows import culprits, naming_of, part_names, phases, worst_gaps
 from bagel_perf.traces.lanes import lanes
 from bagel_perf.traces.launches import num_launches
-from bagel_perf.traces.replay import Prices
+from bagel_perf.traces.replay import PredictedSavings
 from bagel_perf.traces.tables import KERNEL, NONE, Ints
 from bagel_perf.traces.times import device_times, launch_delays, queue_lengths, region_times, step_times, stream_times
 from bagel_perf.traces.trace import Api, Trace, plain_name
@@ -85,11 +85,11 @@ def _cuts(
             yield f"of {len(rows)} {what} the first {limit} are listed"
 
 
-MAX_PRICED = 12
+MAX_PREDICTED = 12
 
 
-def wait_sites(findings: Findings, prices: Prices) -> tuple[WaitSite, ...]:
-    """The places that wait, by falling lost time of the device; the first of them with their prices."""
+def wait_sites(findings: Findings, savings: PredictedSavings) -> tuple[WaitSite, ...]:
+    """The places that wait, by falling lost time of the device; the first of them with their predicted savings."""
     waits, idle = findings.waits, findings.idle
     keys = np.column_stack([waits.kind, waits.outer_op, waits.inner_op, waits.site, waits.region, waits.name])
     distinct, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
@@ -99,7 +99,9 @@ def wait_sites(findings: Findings, prices: Prices) -> tuple[WaitSite, ...]:
         np.bincount(place, weights=values_us, minlength=len(distinct)) / 1e3
         for values_us in (waits.blocked_us, idle.lost_by_wait_us)
     )
-    priced = set(np.argsort(-lost_ms, kind="stable")[: min(MAX_PRICED, prices.num_affordable)].tolist())
+    with_predicted_savings = set(
+        np.argsort(-lost_ms, kind="stable")[: min(MAX_PREDICTED, savings.num_affordable)].tolist()
+    )
     sites = [
         _site(
             findings,
@@ -107,7 +109,9 @@ def wait_sites(findings: Findings, prices: Prices) -> tuple[WaitSite, ...]:
             count=int(counts[i]),
             blocked_ms=float(blocked_ms[i]),
             lost_gpu_ms=float(lost_ms[i]) if findings.has_gpu else None,
-            price_ms=prices.of(np.flatnonzero(place == i).tolist()) if i in priced else None,
+            predicted_saving_ms=savings.of(np.flatnonzero(place == i).tolist())
+            if i in with_predicted_savings
+            else None,
         )
         for i, wait in enumerate(first)
     ]
@@ -128,7 +132,7 @@ def _site(
     count: int,
     blocked_ms: float,
     lost_gpu_ms: float | None,
-    price_ms: tuple[float, float] | None,
+    predicted_saving_ms: tuple[float, float] | None,
 ) -> WaitSite:
     """The place of a wait, with figures of all waits there."""
     waits, line = findings.waits, findings.site_of(wait)
@@ -143,7 +147,7 @@ def _site(
         count=count,
         blocked_ms=blocked_ms,
         lost_gpu_ms=lost_gpu_ms,
-        price_ms=price_ms,
+        predicted_saving_ms=predicted_saving_ms,
     )
 
 
@@ -155,10 +159,12 @@ def _rank(site: WaitSite) -> tuple[float | int | str, ...]:
 def analyse(trace: Trace) -> TraceReport:
     """Waits, launches, busy and idle time of a trace, in total, by region, by place and by gap; nothing is cut."""
     findings = examine(trace)
-    return report_of(findings, Prices(findings))
+    return report_of(findings, PredictedSavings(findings))
 
 
-def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, int] | None = None) -> TraceReport:
+def report_of(
+    findings: Findings, savings: PredictedSavings, site_of_marker: Mapping[int, int] | None = None
+) -> TraceReport:
     """The findings summed up; ``shortened`` makes lists of them that can be shown whole.
 
     ``site_of_marker`` says for the harness's own markers which of its sites their waits belong to.
@@ -181,7 +187,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
         gpu_idle_ms=sum(idle_ms.values()) if has_gpu else None,
         idle_by_cause_ms=idle_ms,
         lost_gpu_ms=float(idle.lost_by_wait_us.sum()) / 1e3 if has_gpu else None,
-        price_ms=prices.of(range(len(waits))) if prices.num_affordable else None,
+        predicted_saving_ms=savings.of(range(len(waits))) if savings.num_affordable else None,
         is_idle_reliable=is_reliable,
         syncs_by_kind=syncs_by_kind(waits.kind),
         allocator_calls=allocator_calls,
@@ -192,7 +198,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
         profiler_syncs=waits.num_profiler_syncs,
         unmatched_markers=len(waits.unmatched_markers),
         devices=device_times(findings),
-        sites=wait_sites(findings, prices),
+        sites=wait_sites(findings, savings),
         regions=region_times(findings),
         gaps=worst_gaps(findings, naming),
         kernels=_kernels(findings),
@@ -206,7 +212,7 @@ def report_of(findings: Findings, prices: Prices, site_of_marker: Mapping[int, i
         queues=queue_lengths(findings),
         launch_delays=launch_delays(findings),
         warnings=warnings(findings),
-        notes=notes(findings) + _unpriced(findings, prices),
+        notes=notes(findings) + _unpredicted(findings, savings),
     )
     return without_unknown(report, findings)
 
@@ -257,13 +263,15 @@ def _kernels(findings: Findings) -> tuple[KernelTime, ...]:
     return tuple(sorted(found, key=lambda kernel: (-kernel.total_ms, kernel.name)))
 
 
-def _unpriced(findings: Findings, prices: Prices) -> tuple[str, ...]:
-    """Why there are no prices."""
+def _unpredicted(findings: Findings, savings: PredictedSavings) -> tuple[str, ...]:
+    """Why there are no predicted savings."""
     if not findings.has_gpu or not len(findings.waits):
         return ()
-    if not prices.num_affordable:
-        return (f"no prices: {len(findings.trace.calls)} calls are too many to replay; record a shorter stretch",)
-    return (f"no prices: {prices.doubt}",) if prices.doubt else ()
+    if not savings.num_affordable:
+        return (
+            f"no predicted savings: {len(findings.trace.calls)} calls are too many to replay; record a shorter stretch",
+        )
+    return (f"no predicted savings: {savings.doubt}",) if savings.doubt else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,13 +289,13 @@ class MarkedTrace:
     """A profile of the harness's own, looked at once."""
 
     findings: Findings
-    prices: Prices
+    savings: PredictedSavings
 
     @classmethod
     def of(cls, trace: Trace) -> MarkedTrace:
         """Looks at a trace."""
         findings = examine(trace)
-        return cls(findings=findings, prices=Prices(findings))
+        return cls(findings=findings, savings=PredictedSavings(findings))
 
     def times(self) -> dict[int, MarkedTimes]:
         """Times by marker."""
@@ -315,11 +323,11 @@ class MarkedTrace:
             for i in range(num_groups)
         ]
 
-    def price_ms(self, markers: Collection[int]) -> tuple[float, float] | None:
-        """What the profiled run would have saved without the waits with these markers (see ``Prices.of``)."""
-        return self.prices.of(np.flatnonzero(np.isin(self.findings.waits.marker, list(markers))).tolist())
+    def predicted_saving_ms(self, markers: Collection[int]) -> tuple[float, float] | None:
+        """What the profiled run would have saved without the waits with these markers (``PredictedSavings.of``)."""
+        return self.savings.of(np.flatnonzero(np.isin(self.findings.waits.marker, list(markers))).tolist())
 
-    def unmarked_sites(self) -> list[Site]:
+    def unmarked_sites(self) -> list[SyncSite]:
         """The waits that no callback announced, by kind, operator and region; a library's, mostly."""
         trace, regions, waits = self.findings.trace, self.findings.regions, self.findings.waits
         unmarked = np.flatnonzero(waits.marker == NONE)
@@ -329,7 +337,7 @@ class MarkedTrace:
         sites = []
         for times, (kind, op, region) in zip(all_times, found.tolist(), strict=True):
             sites.append(
-                Site(
+                SyncSite(
                     kind=KINDS[kind],
                     file="",
                     line=0,

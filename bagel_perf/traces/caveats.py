@@ -232,8 +232,8 @@ def _without_lost(report: TraceReport) -> TraceReport:
     return replace(
         report,
         lost_gpu_ms=None,
-        price_ms=None,
-        sites=tuple(replace(site, lost_gpu_ms=None, price_ms=None) for site in report.sites),
+        predicted_saving_ms=None,
+        sites=tuple(replace(site, lost_gpu_ms=None, predicted_saving_ms=None) for site in report.sites),
         regions=tuple(replace(region, lost_gpu_ms=None) for region in report.regions),
         gaps=tuple(replace(gap, lost_gpu_ms=None) for gap in report.gaps),
     )

@@ -278,13 +278,13 @@ def _read_operators(trace: Trace, waits: Waits) -> Ints:
 MAX_MISS = 0.05
 """A replay that misses the trace's own time by more says nothing about another one."""
 MAX_REPLAYED_CALLS = 1_000_000
-"""A replay takes about a microsecond a call, a price two replays: a report spends a second or two on them."""
+"""A replay takes about a microsecond a call, a prediction two replays: a report spends a second or two on them."""
 
 
-class Prices:
-    """Prices of groups of waits of one trace; none where the replay is in ``doubt``.
+class PredictedSavings:
+    """Predicted savings of groups of waits of one trace; none where the replay is in ``doubt``.
 
-    Nothing is replayed before a price is asked for.
+    Nothing is replayed before a predicted saving is asked for.
     """
 
     def __init__(self, findings: Findings) -> None:
@@ -300,7 +300,7 @@ class Prices:
 
     @cached_property
     def doubt(self) -> str:
-        """Why there are no prices, empty where there are."""
+        """Why there are no predicted savings, empty where there are."""
         if not self._findings.has_gpu:
             return "nothing is known of the GPU"
         if self._replay is None:
@@ -322,7 +322,7 @@ class Prices:
 
     @property
     def num_affordable(self) -> int:
-        """How many groups of waits a report of this trace should price."""
+        """How many groups of waits a report of this trace should predicted saving."""
         return MAX_REPLAYED_CALLS // (2 * len(self._findings.trace.calls) + 1) if self._findings.has_gpu else 0
 
     def of(self, waits: Collection[int]) -> tuple[float, float] | None:

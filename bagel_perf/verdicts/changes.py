@@ -2,7 +2,7 @@
 
 From timed runs to changes: of candidates, of the first variant against itself, of the whole against its stages.
 
-What each slot saves alone and last, and whether the slots add up to what the rung saves.
+What each component saves alone and last, and whether the components add up to what the variant saves.
 
 All savings are differences within a round, so that a machine that speeds up or slows down between rounds does not
 enter; each process has the median of its rounds, and each saving the interval of the median of the processes.
@@ -15,9 +15,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bagel_perf.records.ablations import Ablation, Saving, SlotMixtures, SlotSaving
+from bagel_perf.records.ablations import Ablation, ComponentMixtures, ComponentSaving, Saving
 from bagel_perf.records.outlines import Outline
-from bagel_perf.records.results import Delta, Dropped, Noise, Unit
+from bagel_perf.records.results import Delta, Excluded, Noise, Unit
 from bagel_perf.records.runs import Run, TimedRun, runs_of
 from bagel_perf.verdicts import identity, joint
 from bagel_perf.verdicts.comparability import drop_reason, is_invalid, median_clock
@@ -40,7 +40,7 @@ def control_samples(runs: Iterable[Run], place: Place, median_clock: float | Non
     """The variant that was timed twice a round against itself at one place, None where none was."""
     case, stage = place
     own = [run for run in runs_of(TimedRun, runs) if run.case == case]
-    twice = {run.variant for run in own if run.again}
+    twice = {run.variant for run in own if run.is_control}
     own = [run for run in own if run.variant in twice]
     return paired(own, own, stage, median_clock, control=True)
 
@@ -100,7 +100,7 @@ class Changes:
         broken = broken_controls(self.runs, [*self._places()], self.clock_mhz, error)
         for key, both in found.items():
             change = changes[key]
-            is_void = key[0] in broken or is_invalid(both.num_dropped, both.num_pairs + both.num_dropped)
+            is_void = key[0] in broken or is_invalid(both.num_excluded, both.num_pairs + both.num_excluded)
             is_shown = self.unit == "pair" or key in shown
             yield _delta(key, both, change, change_state(change, is_shown=is_shown, is_void=is_void))
 
@@ -154,12 +154,12 @@ class Changes:
                     num_processes=control.num_processes,
                 )
 
-    def dropped(self) -> Iterator[Dropped]:
+    def excluded(self) -> Iterator[Excluded]:
         """Each timed run that does not count."""
         for run in runs_of(TimedRun, self.runs):
             reason = drop_reason(run.conditions, self.clock_mhz)
             if reason is not None:
-                yield Dropped(case=run.case, round=run.round, variant=run.variant, reason=reason)
+                yield Excluded(case=run.case, round=run.round, variant=run.variant, reason=reason)
 
 
 def _delta(key: Change, both: PairedSamples, change: PairedChange, verdict: ChangeState) -> Delta:
@@ -174,7 +174,7 @@ def _delta(key: Change, both: PairedSamples, change: PairedChange, verdict: Chan
         num_pairs=both.num_pairs,
         num_processes=change.num_processes,
         verdict=verdict,
-        num_dropped=both.num_dropped,
+        num_excluded=both.num_excluded,
     )
 
 
@@ -184,7 +184,7 @@ Ms = dict[tuple[int, int], float]
 Additivity = Literal["add up", "interact", "too noisy", "too few processes", "not timed"]
 
 NEGLIGIBLE_REST = 0.05
-"""Of what the rung saves: slots add up where all that the rest may be is no larger."""
+"""Of what the variant saves: components add up where all that the rest may be is no larger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +225,7 @@ def ablations_of(
 
 
 def additivity(ablation: Ablation) -> Additivity:
-    """Whether the slots save together what they save one by one; an interval that merely holds 0 does not show it."""
+    """Whether components save together what they save one by one; an interval that just holds 0 does not show it."""
     rest = ablation.rest
     if rest is None:
         return "not timed"
@@ -242,23 +242,27 @@ def _ablation(outline: Outline, latencies: _Latencies, looks: Sequence[int]) -> 
     total = _saving(_less(before, after), looks)
     if total is None:
         return None
-    alone = {each.slot: _less(before, latencies.of(each.left_in)) for each in outline.mixtures if not each.swallowed}
+    alone = {
+        each.component: _less(before, latencies.of(each.left_in)) for each in outline.mixtures if not each.swallowed
+    }
     return Ablation(
         case=latencies.case,
         stage=latencies.stage,
         reference=reference,
         variant=variant,
         total=total,
-        slots=tuple(_slot(each, before, after, latencies, looks) for each in outline.mixtures),
+        components=tuple(_component(each, before, after, latencies, looks) for each in outline.mixtures),
         rest=_rest(_less(before, after), list(alone.values()), looks),
     )
 
 
-def _slot(mixtures: SlotMixtures, before: Ms, after: Ms, latencies: _Latencies, looks: Sequence[int]) -> SlotSaving:
+def _component(
+    mixtures: ComponentMixtures, before: Ms, after: Ms, latencies: _Latencies, looks: Sequence[int]
+) -> ComponentSaving:
     alone = _less(before, latencies.of(mixtures.left_in))
     last = _less(latencies.of(mixtures.left_out), after)
-    return SlotSaving(
-        slot=mixtures.slot,
+    return ComponentSaving(
+        component=mixtures.component,
         alone=_saving(alone, looks),
         last=_saving(last, looks),
         apart=_saving(_less(alone, last), looks),
@@ -267,7 +271,7 @@ def _slot(mixtures: SlotMixtures, before: Ms, after: Ms, latencies: _Latencies, 
 
 
 def _rest(total: Ms, alone: Sequence[Ms], looks: Sequence[int]) -> Saving | None:
-    """What the slots do not save one by one; None where one of them could not be timed alone."""
+    """What the components do not save one by one; None where one of them could not be timed alone."""
     for each in alone:
         total = _less(total, each)
     return _saving(total, looks)

@@ -18,13 +18,13 @@ from bagel_perf.records.outlines import SubjectInfo
 from bagel_perf.records.results import Result
 from bagel_perf.records.runs import Conditions, Environment, differing_fields
 
-DROPPING_REASONS = ("hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake")
+EXCLUSION_REASONS = ("hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake")
 """Throttle reasons of NVML that change what a run measures."""
 
 MIN_CLOCK_SHARE = 0.75
 """Of the median clock of all timed runs; a run under it was made on a slower GPU."""
 
-MAX_DROPPED_SHARE = 0.25
+MAX_EXCLUDED_SHARE = 0.25
 """Of all pairs; beyond it the conditions were the rule, and what is left is no fair sample."""
 
 
@@ -41,7 +41,7 @@ def drop_reason(conditions: Conditions | None, run_median_clock: float | None) -
     """
     if conditions is None:
         return None
-    held = [reason for reason in DROPPING_REASONS if reason in (conditions.throttle_reasons or ())]
+    held = [reason for reason in EXCLUSION_REASONS if reason in (conditions.throttle_reasons or ())]
     if held:
         return "the GPU slowed down: " + ", ".join(held)
     if conditions.other_processes:
@@ -56,10 +56,10 @@ def _low_clock(clock: float | None, median: float | None) -> str | None:
     return f"SM clock {clock:.0f} MHz, under {MIN_CLOCK_SHARE:.0%} of the median {median:.0f} MHz"
 
 
-def is_invalid(num_dropped: int, num_pairs: int) -> bool:
-    """Whether too many pairs were dropped for a verdict: over a quarter of all that were measured."""
-    assert 0 <= num_dropped <= num_pairs
-    return num_dropped > MAX_DROPPED_SHARE * num_pairs
+def is_invalid(num_excluded: int, num_pairs: int) -> bool:
+    """Whether too many pairs were excluded for a verdict: over a quarter of all that were measured."""
+    assert 0 <= num_excluded <= num_pairs
+    return num_excluded > MAX_EXCLUDED_SHARE * num_pairs
 
 
 COMPARED = ("commit", "dirty")

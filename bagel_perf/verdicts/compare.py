@@ -102,7 +102,7 @@ def build_result(
         ablations=tuple(ablations_of(outline, runs, trusted.keys(), session.looks)),
         noise=tuple(changes.noise()),
         stage_sums=sums,
-        dropped=tuple(changes.dropped()),
+        excluded=tuple(changes.excluded()),
         processes=session.processes,
         startups_s=session.startups_s,
         looks=session.looks,
@@ -139,7 +139,7 @@ def _difference(check: IdentityCheck) -> str:
 def _invalid(deltas: Sequence[Delta], sums: Sequence[StageSum], environment: Environment) -> Iterator[str]:
     """What shows that latencies are no account of the variants; on a CPU whole and stages need not agree."""
     for case, stage in dict.fromkeys((each.case, each.stage) for each in deltas if each.verdict == "invalid"):
-        what = "the first variant differs from itself, or over a quarter of the pairs were dropped"
+        what = "the first variant differs from itself, or over a quarter of the pairs were excluded"
         yield f"{stage} at {case}: {what}; run it again"
     yield from disagreements(sums, environment)
 
@@ -205,7 +205,7 @@ def _cells(outline: Outline, runs: Sequence[Run], trusted: AbstractSet[tuple[str
 def _cell(
     case: str, stage: str, variant: str, own: Sequence[Run], latencies: tuple[float, ...], parts: tuple[str, ...]
 ) -> Cell:
-    host_syncs, by_slot = _counts(own, parts)
+    host_syncs, by_component = _counts(own, parts)
     work, loop = work_of(own, parts), work_of(own, parts, in_loop=True)
     loop_steps = sum(
         each.loop_steps or 0 for run in runs_of(ProfiledRun, own) for each in run.measurements if each.stage in parts
@@ -220,7 +220,7 @@ def _cell(
         host_syncs=host_syncs,
         launches=work.launches if work else None,
         peak_bytes=max((each.peak_bytes for each in memory if each.peak_bytes is not None), default=None),
-        syncs_by_slot=by_slot,
+        syncs_by_component=by_component,
         sync_device=next((run.sync_device for run in runs_of(CountedRun, own)), None),
         work=work,
         launches_per_step=loop.launches / loop_steps if loop and loop_steps else None,
@@ -249,16 +249,16 @@ def _energy_j(own: Sequence[Run]) -> float | None:
 
 
 def _counts(own: Sequence[Run], parts: Sequence[str]) -> tuple[int | None, dict[str, int] | None]:
-    """Host syncs of these stages together, in all and by slot."""
+    """Host syncs of these stages together, in all and by component."""
     counted = next(runs_of(CountedRun, own), None)
     if counted is None:
         return None, None
     measured = [counted.measurement(each) for each in parts]
-    total, by_slot = 0, dict[str, int]()
+    total, by_component = 0, dict[str, int]()
     for part in measured:
         if part is None or part.host_syncs is None:
             return None, None
         total += part.host_syncs
-        for slot, number in (part.syncs_by_slot or {}).items():
-            by_slot[slot] = by_slot.get(slot, 0) + number
-    return total, by_slot if any(part and part.syncs_by_slot is not None for part in measured) else None
+        for component, number in (part.syncs_by_component or {}).items():
+            by_component[component] = by_component.get(component, 0) + number
+    return total, by_component if any(part and part.syncs_by_component is not None for part in measured) else None

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from bagel_perf.records.expectations import ExpectedSubject, ExpectedSyncs, Key, SubjectName
 from bagel_perf.records.gates import Finding
-from bagel_perf.records.sites import HINTS, Site
+from bagel_perf.records.sites import HINTS, SyncSite
 from bagel_perf.records.syncs import SyncChange, SyncDifference, SyncReport, doubts
 from bagel_perf.records.trace_differences import Change
 
@@ -150,7 +150,7 @@ class Side:
     files: Mapping[str, str] = field(default_factory=dict)
     functions: Mapping[str, str] = field(default_factory=dict)
 
-    def key(self, site: Site) -> PlaceKey:
+    def key(self, site: SyncSite) -> PlaceKey:
         """What a site is known by in both reports."""
         outer, dot, inner = site.function.partition(".")
         is_own = site.file in self.files
@@ -199,14 +199,16 @@ def difference(before: Side, after: Side) -> SyncDifference:
     )
 
 
-def _by_key(side: Side) -> dict[PlaceKey, list[Site]]:
-    found: defaultdict[PlaceKey, list[Site]] = defaultdict(list)
+def _by_key(side: Side) -> dict[PlaceKey, list[SyncSite]]:
+    found: defaultdict[PlaceKey, list[SyncSite]] = defaultdict(list)
     for site in side.report.sites:
         found[side.key(site)].append(site)
     return found
 
 
-def _change(key: PlaceKey, was: Sequence[Site], now: Sequence[Site], before: Side, after: Side) -> SyncChange | None:
+def _change(
+    key: PlaceKey, was: Sequence[SyncSite], now: Sequence[SyncSite], before: Side, after: Side
+) -> SyncChange | None:
     """The change of one place; None where the counts are the same.
 
     What an open report counted are waits that are there: with more of them on the other side's closed report nothing is
@@ -232,7 +234,7 @@ def _change(key: PlaceKey, was: Sequence[Site], now: Sequence[Site], before: Sid
     )
 
 
-def _count(sites: Iterable[Site]) -> int:
+def _count(sites: Iterable[SyncSite]) -> int:
     return sum(site.count for site in sites)
 
 

@@ -11,7 +11,7 @@ from bagel_perf.records.bagel import Request
 from bagel_perf.records.expectations import Counters, Expected, ExpectedPicture, ExpectedRun
 from bagel_perf.records.gates import Finding
 from bagel_perf.records.runs import CountedRun, Environment, Run, runs_of
-from bagel_perf.records.sites import HINTS, Site
+from bagel_perf.records.sites import HINTS, SyncSite
 from bagel_perf.verdicts.hints import hint_of
 
 STAGES = ("ar", "dit")
@@ -43,7 +43,7 @@ class Spot:
     line: int
     function: str
     count: int
-    site: Site | None = None
+    site: SyncSite | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def named(file: str, function: str, what: str) -> str:
     return f"{file} {COMPREHENSION.sub('', function) or function}: {what}"
 
 
-def _spot_of_site(site: Site) -> Spot:
+def _spot_of_site(site: SyncSite) -> Spot:
     """A wait inside a library is at the line of the program that got there."""
     file, line, function = site.file, site.line, site.function
     if site.caller is not None:

@@ -92,7 +92,7 @@ def _notes(sources: Sequence[Source]) -> Iterator[str]:
     results = [source.result for source in sources]
     if any(result.environment.device_kind == "cpu" for result in results):
         yield ON_CPU
-    if not any(run.again for result in results for run in runs_of(TimedRun, result.runs)):
+    if not any(run.is_control for result in results for run in runs_of(TimedRun, result.runs)):
         yield NO_CONTROL
 
 

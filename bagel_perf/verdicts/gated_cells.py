@@ -146,7 +146,7 @@ class _Judged:
     judgement: Judgement
     before_ms: Sequence[float]
     after_ms: Sequence[float]
-    num_dropped: int
+    num_excluded: int
 
 
 def judge_gated(gated: Sequence[Gated]) -> tuple[GatedCell, ...]:
@@ -179,14 +179,14 @@ def _judge_pairs(gated: Gated) -> _Judged | None:
         judgement=judge(samples, gated.limit, confidence),
         before_ms=samples.reference_ms,
         after_ms=samples.candidate_ms,
-        num_dropped=samples.num_dropped,
+        num_excluded=samples.num_excluded,
     )
 
 
 def _judge_apart(gated: Gated) -> _Judged | None:
     arms = gated.arms
     sides = zip((arms.reference, arms.candidate), arms.clocks_mhz, strict=True)
-    (before, dropped), (after, more) = (_counting(own, gated.stage, clock) for own, clock in sides)
+    (before, excluded), (after, more) = (_counting(own, gated.stage, clock) for own, clock in sides)
     if not before or not after:
         return None
     medians = [process_medians([ms for ms, _ in own], [process for _, process in own]) for own in (before, after)]
@@ -195,7 +195,7 @@ def _judge_apart(gated: Gated) -> _Judged | None:
         judgement=judge_unpaired(medians[0], medians[1], gated.limit, 1 - arms.error_of(min(map(len, medians)))),
         before_ms=[ms for ms, _ in before],
         after_ms=[ms for ms, _ in after],
-        num_dropped=max(dropped, more),
+        num_excluded=max(excluded, more),
     )
 
 
@@ -221,7 +221,7 @@ def _cell(judged: _Judged, *, is_shown: bool, num_judged: int) -> GatedCell:
         reason=judgement.reason,
         num_pairs=min(len(judged.before_ms), len(judged.after_ms)),
         num_processes=judgement.num_processes,
-        num_dropped=judged.num_dropped,
+        num_excluded=judged.num_excluded,
         confidence=1 - gated.arms.error_of(judgement.num_processes),
         is_paired=gated.arms.is_paired,
     )
@@ -237,8 +237,8 @@ def cell_findings(cells: Sequence[GatedCell]) -> Iterator[Finding]:
     for cell in cells:
         if cell.verdict == "inconclusive" and cell.interval is not None:
             yield Finding(kind="inconclusive", message=f"{cell_text(cell)}; {cell.reason}")
-        if is_invalid(cell.num_dropped, cell.num_pairs + cell.num_dropped):
-            what = f"{cell.num_dropped} of {cell.num_pairs + cell.num_dropped} pairs of {cell.stage} were dropped"
+        if is_invalid(cell.num_excluded, cell.num_pairs + cell.num_excluded):
+            what = f"{cell.num_excluded} of {cell.num_pairs + cell.num_excluded} pairs of {cell.stage} were excluded"
             message = f"{cell.variant} at {cell.case}: {what}, over a quarter; run it again on a quieter machine"
             yield Finding(kind="environment", message=message)
     yield from _too_few(cells)
@@ -290,7 +290,7 @@ def control_findings(
     places = dict.fromkeys((each.arms.case, each.stage) for each in gated)
     for (case, stage), change in broken_controls(runs, places, clock_mhz).items():
         assert change.ci_pct is not None
-        twice = dict.fromkeys(run.variant for run in runs_of(TimedRun, runs) if run.again and run.case == case)
+        twice = dict.fromkeys(run.variant for run in runs_of(TimedRun, runs) if run.is_control and run.case == case)
         what = f"{', '.join(twice)} differs from itself in {where} at {case}: {stage}"
         interval = f"{change.delta_pct:+.2f}% ({change.ci_pct[0]:+.2f} to {change.ci_pct[1]:+.2f})"
         yield Finding(kind="environment", message=f"{what} {interval}, so no change is to be believed")

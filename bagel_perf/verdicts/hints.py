@@ -10,7 +10,7 @@ import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bagel_perf.records.sites import HINTS, Hint, Kind, Site
+from bagel_perf.records.sites import HINTS, Hint, Kind, SyncSite
 from bagel_perf.verdicts.hint_texts import PATTERN_HINTS
 
 READS = ("item", "tolist", "numpy", "cpu")
@@ -50,13 +50,13 @@ class Look:
         return tree
 
 
-def hint_of(site: Site) -> Hint:
+def hint_of(site: SyncSite) -> Hint:
     """What to write instead at a site."""
     name = pattern_of(site)
     return HINTS[site.kind] if name is None else PATTERN_HINTS[name]
 
 
-def pattern_of(site: Site) -> str | None:
+def pattern_of(site: SyncSite) -> str | None:
     """Name of the pattern that a site is of; None where nothing is known but its kind."""
     around = frozenset(site.around)
     for expression in site.expressions:

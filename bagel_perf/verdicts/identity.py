@@ -126,7 +126,7 @@ def cases(result: Result) -> tuple[str, ...]:
 
 
 def variants(result: Result) -> tuple[str, ...]:
-    """The reference and all that ran besides, mixtures of slots among them."""
+    """The reference and all that ran besides, mixtures of components among them."""
     return tuple(dict.fromkeys((result.named[0], *(run.variant for run in result.runs))))
 
 

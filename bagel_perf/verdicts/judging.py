@@ -51,14 +51,14 @@ Excess = ByProcess | tuple[ByProcess, ByProcess]
 class PairedSamples:
     """Latencies of one cell in ms; those at the same place were measured in the same round.
 
-    ``processes`` has the number of the process of each round. ``num_dropped`` more rounds were left out for the
+    ``processes`` has the number of the process of each round. ``num_excluded`` more rounds were left out for the
     conditions that they ran under.
     """
 
     reference_ms: tuple[float, ...]
     candidate_ms: tuple[float, ...]
     processes: tuple[int, ...]
-    num_dropped: int = 0
+    num_excluded: int = 0
 
     def __post_init__(self) -> None:
         assert len(self.reference_ms) == len(self.candidate_ms) == len(self.processes) > 0
@@ -154,7 +154,7 @@ def processes_text(number: int) -> str:
 def change_state(change: PairedChange, *, is_shown: bool, is_void: bool = False) -> ChangeState:
     """What a change without limit is; ``is_shown`` says that the joint test of the table shows it as well.
 
-    ``is_void``: the reference differs from itself in the same schedule, or too many pairs were dropped, so that no
+    ``is_void``: the reference differs from itself in the same schedule, or too many pairs were excluded, so that no
     interval is to be believed.
     """
     if is_void:
@@ -181,9 +181,9 @@ def noise_floor_pct(aa: PairedChange) -> float | None:
     return None if aa.ci_pct is None else (aa.ci_pct[1] - aa.ci_pct[0]) / 2
 
 
-def latency_by_round(own: Sequence[Run], stage: str, *, again: bool = False) -> dict[int, float]:
-    """Milliseconds of a stage in each timed round, in the order of arrival; ``again``: of the control."""
-    return {number: ms for number, ms, _ in timed(own, stage, again=again)}
+def latency_by_round(own: Sequence[Run], stage: str, *, is_control: bool = False) -> dict[int, float]:
+    """Milliseconds of a stage in each timed round, in the order of arrival; ``is_control``: of the control."""
+    return {number: ms for number, ms, _ in timed(own, stage, is_control=is_control)}
 
 
 def paired(
@@ -200,7 +200,7 @@ def paired(
     ``median_clock`` is that of all timed runs, in MHz.
     """
     before = {number: (ms, run) for number, ms, run in timed(reference, stage)}
-    after = {number: (ms, run) for number, ms, run in timed(candidate, stage, again=control)}
+    after = {number: (ms, run) for number, ms, run in timed(candidate, stage, is_control=control)}
     shared = sorted(before.keys() & after.keys())
     kept = [
         number
@@ -213,15 +213,15 @@ def paired(
         reference_ms=tuple(before[number][0] for number in kept),
         candidate_ms=tuple(after[number][0] for number in kept),
         processes=tuple(before[number][1].process for number in kept),
-        num_dropped=len(shared) - len(kept),
+        num_excluded=len(shared) - len(kept),
     )
 
 
-def timed(own: Sequence[Run], stage: str, *, again: bool = False) -> Iterator[tuple[int, float, TimedRun]]:
-    """Round, milliseconds and run of each timed run that has the stage; ``again``: of the control."""
+def timed(own: Sequence[Run], stage: str, *, is_control: bool = False) -> Iterator[tuple[int, float, TimedRun]]:
+    """Round, milliseconds and run of each timed run that has the stage; ``is_control``: of the control."""
     for run in runs_of(TimedRun, own):
         measured = run.measurement(stage)
-        if run.again == again and measured is not None:
+        if run.is_control == is_control and measured is not None:
             yield run.round, measured.latency_ms, run
 
 

@@ -96,7 +96,7 @@ def duration_text(seconds: float) -> str:
 def is_resolved(outline: Outline, runs: Sequence[Run], half_width_pct: float, looks: Sequence[int]) -> bool:
     """Whether every interval that the result will show is known within so many percent to either side.
 
-    A saving of a slot is held to that share of the reference's latency. What has no interval is not known.
+    A saving of a component is held to that share of the reference's latency. What has no interval is not known.
     """
     return all(width_pct <= half_width_pct for width_pct in _half_widths_pct(outline, runs, tuple(looks)))
 
@@ -113,7 +113,7 @@ def outlook(outline: Outline, runs: Sequence[Run], half_width_pct: float, looks:
 
 
 def _pairs(outline: Outline) -> list[tuple[str, str]]:
-    steps = [*pairwise(outline.named)] if outline.ladder else []
+    steps = [*pairwise(outline.named)] if outline.successive else []
     return [*((outline.named[0], each) for each in outline.measured[1:]), *steps]
 
 
@@ -142,8 +142,8 @@ def _half_widths_pct(outline: Outline, runs: Sequence[Run], looks: tuple[int, ..
 
 
 def _savings(ablation: Ablation) -> Iterator[Saving]:
-    slots = [(each.alone, each.last, each.apart) for each in ablation.slots]
-    for saving in (ablation.total, ablation.rest, *(each for slot in slots for each in slot)):
+    components = [(each.alone, each.last, each.apart) for each in ablation.components]
+    for saving in (ablation.total, ablation.rest, *(each for component in components for each in component)):
         if saving is not None:
             yield saving
 

@@ -110,7 +110,7 @@ LIMITS = {
 output may hold any number."""
 WORDS = frozenset({"details", "asked", "made_with"})
 """Fields whose values are shown as they are written, in which no number is meant for a drawing."""
-INTERVALS = ("ci_pct", "ci_ms", "price_ms", "predicted_ms", "measured_ci_ms", "interval")
+INTERVALS = ("ci_pct", "ci_ms", "predicted_saving_ms", "predicted_ms", "measured_ci_ms", "interval")
 NOT_NEGATIVE = frozenset(
     {
         "peak_bytes",
@@ -138,9 +138,9 @@ NOT_NEGATIVE = frozenset(
         "exit_code",
         "num_pairs",
         "num_runs",
-        "num_dropped",
+        "num_excluded",
         "host_syncs",
-        "syncs_by_slot",
+        "syncs_by_component",
         "copies",
         "counters",
     }
@@ -217,7 +217,7 @@ def _problems(result: Result) -> Iterator[str]:
 
 def _cases(result: Result) -> Iterator[str]:
     """Records of a case or a stage that the result does not name."""
-    for name in ("cells", "outputs", "identity", "deltas", "steps", "noise", "stage_sums", "dropped", "ablations"):
+    for name in ("cells", "outputs", "identity", "deltas", "steps", "noise", "stage_sums", "excluded", "ablations"):
         for number, each in enumerate(getattr(result, name)):
             if each.case not in result.cases:
                 yield f"{name}[{number}].case is none of the cases: {each.case[:60]}"

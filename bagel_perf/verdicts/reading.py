@@ -104,7 +104,7 @@ def _again(run: Run, seen: set[tuple[object, ...]]) -> Iterator[str]:
         seen.add(proof)
     if isinstance(run, TimedRun):
         for each in run.measurements:
-            place = run.case, run.variant, run.round, run.again, each.stage
+            place = run.case, run.variant, run.round, run.is_control, each.stage
             if place in seen:
                 yield f"times {each.stage} of {run.variant} a second time in round {run.round + 1}"
             seen.add(place)
@@ -144,7 +144,7 @@ CONCLUSIONS = (
     "steps",
     "noise",
     "stage_sums",
-    "dropped",
+    "excluded",
     "ablations",
 )
 """What follows from the runs, the gravest first: the first contradiction is the one that is told."""
@@ -293,8 +293,8 @@ def _differences(said: Any, found: Any, place: str) -> Iterator[tuple[str, Any, 
 
 
 def _is_counts(place: str) -> bool:
-    """Whether the keys of an object are data, as slots and directions are, and no fields."""
-    return place.endswith((".syncs_by_slot", ".copies"))
+    """Whether the keys of an object are data, as components and directions are, and no fields."""
+    return place.endswith((".syncs_by_component", ".copies"))
 
 
 def _agree(said: Any, found: Any) -> bool:

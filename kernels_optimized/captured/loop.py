@@ -1,4 +1,4 @@
-"""Slot ``denoise_loop`` as recorded steps: one recording a shape and kind of step, kept for the requests that follow.
+"""Component ``denoise_loop`` as recorded steps: one recording a shape and kind of step, kept for later requests.
 
 Suffixes: N latent tokens, C latent channels (64).
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bagel_perf.subjects.bagel.model.bagel import Bagel
-from bagel_perf.subjects.bagel.model.contracts import Denoising, Slots, Step
+from bagel_perf.subjects.bagel.model.contracts import Components, Denoising, Step
 from bagel_perf.subjects.bagel.model.denoise import DenoiseState
 from bagel_perf.syncs.captures import Recorder, Recording
 from kernels_optimized.sync_free.loop import first_picture
@@ -46,9 +46,9 @@ class RecordableStep(Protocol):
         ...
 
 
-MakeStep = Callable[[DenoiseState, Slots], RecordableStep]
+MakeStep = Callable[[DenoiseState, Components], RecordableStep]
 
-SLOTS_OF_A_STEP = ("step_input", "route_experts", "merge_kv", "attention_lengths")
+COMPONENTS_OF_A_STEP = ("step_input", "route_experts", "merge_kv", "attention_lengths")
 
 
 @dataclass(slots=True)
@@ -64,23 +64,23 @@ class CapturedLoop:
     """A ``denoise_loop`` that records each kind of step when a shape first takes it, and replays it from then on.
 
     That first step runs before it is recorded: it counts, and whatever libraries set up lazily is there by then.
-    ``recorded_slots`` are those that the step calls; variants that differ in others alone share their recordings.
+    ``recorded_components`` are those that the step calls; variants that differ in others alone share their recordings.
     Not thread-safe: recordings share buffers.
     """
 
-    def __init__(self, make_step: MakeStep, recorded_slots: Sequence[str] = SLOTS_OF_A_STEP) -> None:
+    def __init__(self, make_step: MakeStep, recorded_components: Sequence[str] = COMPONENTS_OF_A_STEP) -> None:
         self._make_step = make_step
-        self._recorded_slots = tuple(recorded_slots)
+        self._recorded_components = tuple(recorded_components)
         self._shapes: OrderedDict[Hashable, _Shape] = OrderedDict()
         self._recorders: dict[torch.device, Recorder] = {}
         self._capture_ms: list[float] = []
 
-    def __call__(self, state: Denoising, slots: Slots) -> Tensor:
-        """Clean latents, fp32 [N, 64]; CaptureRefused where a slot of the step waits."""
+    def __call__(self, state: Denoising, components: Components) -> Tensor:
+        """Clean latents, fp32 [N, 64]; CaptureRefused where a component of the step waits."""
         assert isinstance(state, DenoiseState)
-        shape = self._shape_of(state, slots)
+        shape = self._shape_of(state, components)
         shape.step.load(state)
-        for step in state.steps(slots):
+        for step in state.steps(components):
             self._advance(shape, state, step)
         return first_picture(shape.step.latents_NC.clone(), state)
 
@@ -107,13 +107,13 @@ class CapturedLoop:
         if recording.is_graph:
             self._capture_ms.append(recording.capture_ms)
 
-    def _shape_of(self, state: DenoiseState, slots: Slots) -> _Shape:
-        key = _key(state, [getattr(slots, name) for name in self._recorded_slots])
+    def _shape_of(self, state: DenoiseState, components: Components) -> _Shape:
+        key = _key(state, [getattr(components, name) for name in self._recorded_components])
         shape = self._shapes.get(key)
         if shape is None:
             while len(self._shapes) >= MAX_SHAPES:
                 self._shapes.popitem(last=False)
-            shape = self._shapes[key] = _Shape(self._make_step(state, slots), state.model)
+            shape = self._shapes[key] = _Shape(self._make_step(state, components), state.model)
         self._shapes.move_to_end(key)
         return shape
 

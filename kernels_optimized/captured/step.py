@@ -1,4 +1,4 @@
-"""One denoise step of the slots of a rung, in memory that stays where it is.
+"""One denoise step of the components of a variant, in memory that stays where it is.
 
 Suffixes: N latent tokens, C latent channels (64).
 """
@@ -10,16 +10,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bagel_perf.subjects.bagel.model.contracts import LayerCache, Slots, Step
+from bagel_perf.subjects.bagel.model.contracts import Components, LayerCache, Step
 from bagel_perf.subjects.bagel.model.denoise import Branches, DenoiseState
 
 
-class SlotStep:
+class ComponentStep:
     """Copies the tensors of every request of a shape into its own, so that no request's are overwritten."""
 
-    def __init__(self, state: DenoiseState, slots: Slots) -> None:
+    def __init__(self, state: DenoiseState, components: Components) -> None:
         self._state = _owned(state)
-        self._slots = slots
+        self._components = components
         self.latents_NC = torch.empty_like(state.noise_NC)
         self._t_N = torch.empty_like(state.noise_NC[:, 0])
         self._dt = torch.empty_like(self._t_N[0])
@@ -35,9 +35,9 @@ class SlotStep:
         self._dt.copy_(step.dt)
 
     def run(self, *, guided: bool) -> None:
-        """The model's own step, by its slots."""
+        """The model's own step, by its components."""
         step = Step(t_N=self._t_N, dt=self._dt, in_window=guided)
-        self.latents_NC.copy_(self._state.advance(self.latents_NC, step, self._slots))
+        self.latents_NC.copy_(self._state.advance(self.latents_NC, step, self._components))
 
 
 def _owned(state: DenoiseState) -> DenoiseState:

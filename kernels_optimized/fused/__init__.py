@@ -13,4 +13,6 @@ from kernels_optimized.captured.loop import CapturedLoop
 from kernels_optimized.fused.contexts import pack_contexts
 from kernels_optimized.fused.step import FusedStep
 
-SLOTS = replace(captured.SLOTS, pack_contexts=pack_contexts, denoise_loop=CapturedLoop(FusedStep, recorded_slots=()))
+COMPONENTS = replace(
+    captured.COMPONENTS, pack_contexts=pack_contexts, denoise_loop=CapturedLoop(FusedStep, recorded_components=())
+)

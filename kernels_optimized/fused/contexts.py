@@ -1,4 +1,4 @@
-"""Slot ``pack_contexts`` with a shared prefix: what two contexts begin with alike is prefilled once.
+"""Component ``pack_contexts`` with a shared prefix: what two contexts begin with alike is prefilled once.
 
 A row's keys and values depend on the rows of its own context that it sees, so the picture's are the same in both
 contexts that show it. What decides is the GEMMs: with half the rows of latents a GEMM may take another kernel, whose
@@ -15,7 +15,7 @@ from bagel_perf.subjects.bagel.model.layout import BlockKind, Packing, Parts, Ru
 from bagel_perf.subjects.bagel.model.packing import contexts_of, pack_parts
 
 MIN_SHARED_LATENTS = 1024
-"""Rows of a block of latents, from which on H100 and H200 half as many give the same bits (reports/rungs-h200)."""
+"""Rows of a block of latents, from which on H100 and H200 half as many give the same bits (reports/variants-h200)."""
 
 
 def pack_contexts(parts: Parts, prompt_ids: Sequence[int], device: torch.device) -> Packing:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bagel_perf.subjects.bagel.model.bagel import Bagel
-from bagel_perf.subjects.bagel.model.contracts import Slots, Step
+from bagel_perf.subjects.bagel.model.contracts import Components, Step
 from bagel_perf.subjects.bagel.model.denoise import Branches, DenoiseState, guide
 from kernels_optimized.fused.heads import may_pack_heads
 from kernels_optimized.fused.layers import decode
@@ -33,7 +33,7 @@ class _Kind:
 class FusedStep:
     """The step of one shape; what no step changes is computed when the first request of the shape comes."""
 
-    def __init__(self, state: DenoiseState, slots: Slots) -> None:
+    def __init__(self, state: DenoiseState, components: Components) -> None:
         self._model = state.model
         self._scales = state.sampling.scales
         self._kinds: dict[bool, _Kind] = {}

@@ -1,4 +1,4 @@
-"""vLLM-Omni's pull request 3987: its merged fixes, each in its slot and nothing more; the rest is the baseline's.
+"""vLLM-Omni's pull request 3987: its merged fixes, each in its component and nothing more; the rest is the baseline's.
 
 https://github.com/vllm-project/vllm-omni/pull/3987
 """
@@ -12,8 +12,8 @@ from kernels_optimized.pr3987.positions import adjust_positions
 from kernels_optimized.pr3987.routing import route_experts
 from kernels_optimized.pr3987.schedule import timestep_schedule
 
-SLOTS = replace(
-    kernels_baseline.SLOTS,
+COMPONENTS = replace(
+    kernels_baseline.COMPONENTS,
     adjust_positions=adjust_positions,
     route_experts=route_experts,
     attention_lengths=attention_lengths,

@@ -1,4 +1,4 @@
-"""Slot ``attention_lengths`` of pull request 3987: the maximum is reduced on the device, and then read."""
+"""Component ``attention_lengths`` of pull request 3987: the maximum is reduced on the device, and then read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slot ``merge_kv`` of pull request 3987: lengths are summed by a reduction; the sum is still read.
+"""Component ``merge_kv`` of pull request 3987: lengths are summed by a reduction; the sum is still read.
 
 Suffixes: P cached rows, T query rows, S merged rows, K KV heads, E head size.
 """

@@ -1,4 +1,4 @@
-"""Slot ``adjust_positions`` of pull request 3987: positions go to the host once, occupancy is kept as bools.
+"""Component ``adjust_positions`` of pull request 3987: positions go to the host once, occupancy is kept as bools.
 
 Suffix: P packed prefill positions.
 """

@@ -1,4 +1,4 @@
-"""Slot ``route_experts`` of pull request 3987: the occupancy of the mask is read from bools; the gathers still wait."""
+"""Component ``route_experts`` of pull request 3987: the mask's occupancy is read from bools; the gathers still wait."""
 
 from __future__ import annotations
 

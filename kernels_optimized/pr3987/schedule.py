@@ -1,4 +1,4 @@
-"""Slot ``timestep_schedule`` of pull request 3987: times go to the host once, so comparisons are free.
+"""Component ``timestep_schedule`` of pull request 3987: times go to the host once, so comparisons are free.
 
 Suffix: N latent tokens.
 """

@@ -1,10 +1,10 @@
 """Nothing waits: every length, row and time that the host needs is one it already knew.
 
-All else is the baseline's: gathers and scatters, GEMM shapes, attention calls. So what this rung gains is what waiting
-costs, and the picture is bitwise the same.
+All else is the baseline's: gathers and scatters, GEMM shapes, attention calls. So what this variant gains is what
+waiting costs, and the picture is bitwise the same.
 """
 
-from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.contracts import Components
 from bagel_perf.subjects.bagel.model.primitives import norm_activate
 from kernels_baseline.contexts import pack_contexts
 from kernels_optimized.sync_free.lengths import attention_lengths
@@ -15,7 +15,7 @@ from kernels_optimized.sync_free.routing import route_experts
 from kernels_optimized.sync_free.schedule import timestep_schedule
 from kernels_optimized.sync_free.step_input import step_input
 
-SLOTS = Slots(
+COMPONENTS = Components(
     pack_contexts=pack_contexts,
     adjust_positions=adjust_positions,
     route_experts=route_experts,

@@ -1,4 +1,4 @@
-"""Slot ``attention_lengths`` without waits: the host takes the maxima of its own copy of the lengths."""
+"""Component ``attention_lengths`` without waits: the host takes the maxima of its own copy of the lengths."""
 
 from __future__ import annotations
 

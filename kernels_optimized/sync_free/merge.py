@@ -1,4 +1,4 @@
-"""Slot ``merge_kv`` without waits: the size of the merged cache is a sum on the host.
+"""Component ``merge_kv`` without waits: the size of the merged cache is a sum on the host.
 
 Suffixes: P cached rows, T query rows, S merged rows, K KV heads, E head size.
 """

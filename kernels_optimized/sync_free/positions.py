@@ -1,4 +1,4 @@
-"""Slot ``adjust_positions`` without waits: boundaries, positions and rows follow from the lengths the host packed.
+"""Component ``adjust_positions`` without waits: boundaries, positions and rows follow from the lengths the host packed.
 
 Suffix: P packed prefill positions.
 """

@@ -1,4 +1,4 @@
-"""Slot ``route_experts`` without waits: rows are index tensors, whose sizes the host knows."""
+"""Component ``route_experts`` without waits: rows are index tensors, whose sizes the host knows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def route_experts(x: Tensor, routing: Routing, und: Expert, gen: Expert, *, chec
     if not routing.latent_spans:
         return und(x)
     und_rows, gen_rows = routing.und_rows, routing.gen_rows
-    if und_rows is None or gen_rows is None:  # positions come from a rung that leaves rows to the mask
+    if und_rows is None or gen_rows is None:  # positions come from a variant that leaves rows to the mask
         und_rows = span_rows(complement(routing.latent_spans, routing.num_rows), x.device)
         gen_rows = span_rows(routing.latent_spans, x.device)
     return route_by_rows(x, und_rows, gen_rows, und, gen)

@@ -1,4 +1,4 @@
-"""Slot ``timestep_schedule`` without waits: a grid on the device for arithmetic, one on the host to decide.
+"""Component ``timestep_schedule`` without waits: a grid on the device for arithmetic, one on the host to decide.
 
 Suffix: N latent tokens.
 """

@@ -1,4 +1,4 @@
-"""Slot ``step_input`` without waits: the host knows how long the packed sequence is, and that a step has one time.
+"""Component ``step_input`` without waits: the host knows how long the packed sequence is, and that a step has one time.
 
 Suffixes: N latent tokens, C latent channels (64), T rows of the query block, D model width.
 """

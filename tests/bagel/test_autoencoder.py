@@ -21,10 +21,10 @@ from bagel_perf.subjects.bagel.model.autoencoder import (
 from bagel_perf.subjects.bagel.model.config import AutoencoderConfig, config_from_directory, preset
 from bagel_perf.subjects.bagel.model.prefill import patchify_latents, unpack_latents
 from bagel_perf.subjects.bagel.model.weights import RandomSource, open_checkpoint
-from kernels_baseline import SLOTS
+from kernels_baseline import COMPONENTS
 
 ATTENTION = Attention(backend="math", on_cuda=False)
-NORM = SLOTS.norm_activate
+NORM = COMPONENTS.norm_activate
 CPU = torch.device("cpu")
 CASES = ("i2i_text_channel", "i2i_global_interval", "i2i_channel", "t2i_global")
 

@@ -13,7 +13,7 @@ from bagel_perf.records.bagel import Request
 from bagel_perf.subjects.bagel.bench import count_stages
 from bagel_perf.subjects.bagel.edit import edit_subject, request_inputs
 from bagel_perf.subjects.bagel.loading import bind, with_regions
-from bagel_perf.subjects.bagel.model.contracts import Denoising, Slots
+from bagel_perf.subjects.bagel.model.contracts import Components, Denoising
 from cheap_model import cheap_model
 
 
@@ -25,17 +25,17 @@ from cheap_model import cheap_model
         lambda: torch.cuda.Stream().synchronize(),
     ],
 )
-def test_an_explicit_synchronization_in_a_slot_is_counted(wait: Callable[[], object]) -> None:
-    slots = bind("sync_free")
+def test_an_explicit_synchronization_in_a_component_is_counted(wait: Callable[[], object]) -> None:
+    components = bind("sync_free")
 
-    def loop(state: Denoising, slots: Slots) -> Tensor:
-        latents_NC = bind("sync_free").denoise_loop(state, slots)
+    def loop(state: Denoising, components: Components) -> Tensor:
+        latents_NC = bind("sync_free").denoise_loop(state, components)
         wait()
         return latents_NC
 
     request = Request(task="t2i", width=32, height=32, steps=2)
     with cheap_model(1) as model:
         inputs = request_inputs(request, model.config, None, request.seed)
-        marked = with_regions(dataclasses.replace(slots, denoise_loop=loop))
+        marked = with_regions(dataclasses.replace(components, denoise_loop=loop))
         counts = count_stages(model, lambda copy: edit_subject(copy, inputs, marked))
     assert [site.kind for site in counts.sites].count("explicit_sync") == 1

@@ -16,12 +16,12 @@ from bagel_perf.records.errors import EnvironmentUnfit, RunFailed
 from bagel_perf.records.events import EnvironmentEvent, Event, RunEvent
 from bagel_perf.records.plans import Plan
 from bagel_perf.records.runs import CountedRun
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 from bagel_perf.simulated.streams import POLLED, SimulatedEvent
 from bagel_perf.subjects.bagel import loading
 from bagel_perf.subjects.bagel.gate import NOT_FINITE, run_gate
 from bagel_perf.subjects.bagel.loading import Loaded, load
-from bagel_perf.subjects.bagel.model.contracts import DenoiseLoop, Denoising, Slots
+from bagel_perf.subjects.bagel.model.contracts import Components, DenoiseLoop, Denoising
 from kernels_optimized import sync_free
 from kernels_optimized.sync_free.loop import denoise_loop
 
@@ -47,7 +47,7 @@ def benchmark_kept() -> Iterator[None]:
 
 
 def runs_with(loop: DenoiseLoop, loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
-    monkeypatch.setitem(loading.RUNGS, "sync_free", dataclasses.replace(sync_free.SLOTS, denoise_loop=loop))
+    monkeypatch.setitem(loading.VARIANTS, "sync_free", dataclasses.replace(sync_free.COMPONENTS, denoise_loop=loop))
     events: list[Event] = []
     run_gate(PLAN, loaded, events.append)
     return events
@@ -57,9 +57,9 @@ def runs_with(loop: DenoiseLoop, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 def test_a_setting_that_a_kernel_changes_is_named_with_its_line(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loop(state: Denoising, slots: Slots) -> Tensor:
+    def loop(state: Denoising, components: Components) -> Tensor:
         torch.backends.cudnn.benchmark = True
-        return denoise_loop(state, slots)
+        return denoise_loop(state, components)
 
     line = loop.__code__.co_firstlineno + 1
     with pytest.raises(EnvironmentUnfit) as problem:
@@ -73,9 +73,9 @@ def test_a_setting_that_a_kernel_changes_is_named_with_its_line(
 def test_a_setting_that_is_put_back_is_named_with_the_line_that_sets_it(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loop(state: Denoising, slots: Slots) -> Tensor:
+    def loop(state: Denoising, components: Components) -> Tensor:
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):
-            return denoise_loop(state, slots)
+            return denoise_loop(state, components)
 
     line = loop.__code__.co_firstlineno + 1
     with pytest.raises(EnvironmentUnfit, match=rf"cuDNN benchmark from False to True at \S*test_gate.py:{line} in t2i"):
@@ -83,19 +83,19 @@ def test_a_setting_that_is_put_back_is_named_with_the_line_that_sets_it(
 
 
 def test_a_variable_that_is_put_back_is_named(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    def loop(state: Denoising, slots: Slots) -> Tensor:
+    def loop(state: Denoising, components: Components) -> Tensor:
         with monkeypatch.context() as context:
             context.setenv("NVIDIA_TF32_OVERRIDE", "1")
-            return denoise_loop(state, slots)
+            return denoise_loop(state, components)
 
     with pytest.raises(EnvironmentUnfit, match=r"NVIDIA_TF32_OVERRIDE from unset to 1 at .* in t2i"):
         runs_with(loop, loaded, monkeypatch)
 
 
 def test_a_generator_that_is_used_is_named(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    def loop(state: Denoising, slots: Slots) -> Tensor:
+    def loop(state: Denoising, components: Components) -> Tensor:
         random.random()
-        return denoise_loop(state, slots)
+        return denoise_loop(state, components)
 
     with pytest.raises(EnvironmentUnfit, match="Python's generator from as it was to another in t2i"):
         runs_with(loop, loaded, monkeypatch)
@@ -107,19 +107,19 @@ def test_a_setting_that_is_changed_once_is_named_with_the_line_that_runs_so(
 ) -> None:
     done: list[bool] = []
 
-    def loop(state: Denoising, slots: Slots) -> Tensor:
+    def loop(state: Denoising, components: Components) -> Tensor:
         if not done:
             torch.backends.cudnn.benchmark = True
             done.append(True)
-        return denoise_loop(state, slots)
+        return denoise_loop(state, components)
 
     with pytest.raises(EnvironmentUnfit, match=r"cuDNN benchmark from False to True at \S+ in t2i 32x32 sync_free"):
         runs_with(loop, loaded, monkeypatch)
 
 
 def test_latents_that_are_not_finite_are_counted(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    def loop(state: Denoising, slots: Slots) -> Tensor:
-        latents_NC = denoise_loop(state, slots)
+    def loop(state: Denoising, components: Components) -> Tensor:
+        latents_NC = denoise_loop(state, components)
         latents_NC[:2, :3] = torch.nan
         return latents_NC
 
@@ -149,7 +149,7 @@ def counted_runs(events: list[Event]) -> list[CountedRun]:
     return [each.run for each in events if isinstance(each, RunEvent) and isinstance(each.run, CountedRun)]
 
 
-def counts_of(events: list[Event], number: int) -> tuple[dict[str, int], list[Site]]:
+def counts_of(events: list[Event], number: int) -> tuple[dict[str, int], list[SyncSite]]:
     """Counters of DiT and sites of the counted run of a pass."""
     run = next(run for run in counted_runs(events) if run.round == number)
     dit = run.measurement("dit")
@@ -175,11 +175,11 @@ def test_each_request_runs_as_the_first_again_as_another_and_bare(
 def test_a_wait_of_a_later_request_is_heard(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[bool] = []
 
-    def loop(state: Denoising, slots: Slots) -> Tensor:
+    def loop(state: Denoising, components: Components) -> Tensor:
         if done:
             state.noise_NC.sum().item()
         done.append(True)
-        return denoise_loop(state, slots)
+        return denoise_loop(state, components)
 
     events = runs_with(loop, loaded, monkeypatch)
     waits = [[site.line for site in counts_of(events, number)[1] if site.kind == "scalar_read"] for number in range(3)]
@@ -190,11 +190,11 @@ def test_a_wait_of_a_later_request_is_heard(loaded: Loaded, monkeypatch: pytest.
 def test_a_wait_on_a_thread_is_in_the_stage_and_at_the_line_of_whoever_waits_for_it(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loop(state: Denoising, slots: Slots) -> Tensor:
+    def loop(state: Denoising, components: Components) -> Tensor:
         thread = threading.Thread(target=state.noise_NC.sum().item)
         thread.start()
         thread.join()
-        return denoise_loop(state, slots)
+        return denoise_loop(state, components)
 
     counters, sites = counts_of(runs_with(loop, loaded, monkeypatch), 0)
     first = loop.__code__.co_firstlineno
@@ -206,12 +206,12 @@ def test_a_wait_on_a_thread_is_in_the_stage_and_at_the_line_of_whoever_waits_for
 def test_operators_are_counted_by_line_whatever_they_are_called(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loop(state: Denoising, slots: Slots) -> Tensor:
+    def loop(state: Denoising, components: Components) -> Tensor:
         torch.tensordot(state.noise_NC, state.noise_NC, 2)
         torch.einsum("nc,mc->nm", state.noise_NC, state.noise_NC)
         torch.cuda.Event().query()
         (state.noise_NC[:, None] * state.noise_NC).sum(-1)
-        return denoise_loop(state, slots)
+        return denoise_loop(state, components)
 
     monkeypatch.setattr(torch.cuda, "Event", SimulatedEvent)  # the bare runs have no device
     counters, _ = counts_of(runs_with(loop, loaded, monkeypatch), 0)
@@ -223,7 +223,7 @@ def test_operators_are_counted_by_line_whatever_they_are_called(
 
 
 def test_any_other_error_names_its_line(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    def loop(state: Denoising, slots: Slots) -> Tensor:
+    def loop(state: Denoising, components: Components) -> Tensor:
         raise KeyError("nothing")
 
     line = loop.__code__.co_firstlineno + 1

@@ -17,7 +17,7 @@ from bagel_perf.subjects.bagel.model.denoise import DenoiseState, GuidanceScales
 from bagel_perf.subjects.bagel.model.layout import PrecisionSpan, Routing
 from bagel_perf.subjects.bagel.model.prefill import prefill
 from bagel_perf.subjects.bagel.model.weights import RandomSource
-from kernels_baseline import SLOTS
+from kernels_baseline import COMPONENTS
 
 CPU = torch.device("cpu")
 
@@ -37,8 +37,8 @@ def state(model: Bagel) -> DenoiseState:
     scales = GuidanceScales(text_scale=4.0, image_scale=2.0, interval=(0, 1), renorm="global", renorm_min=0)
     sampling = Sampling(grid=(2, 3), num_timesteps=3, shift=3.0, scales=scales)
     with torch.no_grad():
-        cache = prefill(model, [508, 5, 6, 509], None, SLOTS)
-        return prepare(model, cache, random(6, 64), sampling, SLOTS)
+        cache = prefill(model, [508, 5, 6, 509], None, COMPONENTS)
+        return prepare(model, cache, random(6, 64), sampling, COMPONENTS)
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def test_heads_are_normed_and_rotated_in_the_precision_of_their_row() -> None:
         routing=Routing(
             num_rows=5, latent_spans=((1, 2),), und_rows=torch.tensor([0, 2, 3, 4]), gen_rows=torch.tensor([1])
         ),
-        route=SLOTS.route_experts,
+        route=COMPONENTS.route_experts,
         spans=(PrecisionSpan(start=0, stop=3, exact=True), PrecisionSpan(start=3, stop=5, exact=False)),
         und_spans=(PrecisionSpan(start=0, stop=2, exact=True), PrecisionSpan(start=2, stop=4, exact=False)),
         cos_T1E=cos,
@@ -78,9 +78,9 @@ def test_a_bf16_velocity_times_dt_is_rounded_before_the_subtraction(state: Denoi
     step = Step(t_N=torch.full((6,), 0.9), dt=torch.tensor(0.0731), in_window=True)
     latents = random(6, 64, seed=4)
     with torch.no_grad():
-        v = state.velocity(latents, step, SLOTS)
+        v = state.velocity(latents, step, COMPONENTS)
         assert v.dtype == torch.bfloat16
-        advanced = state.advance(latents, step, SLOTS)
+        advanced = state.advance(latents, step, COMPONENTS)
     assert torch.equal(advanced, latents - (v.float() * step.dt).bfloat16())
     assert not torch.equal(advanced, latents - v.float() * step.dt)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bagel_perf.subjects.bagel.loading import RUNGS
+from bagel_perf.subjects.bagel.loading import VARIANTS
 from bagel_perf.subjects.bagel.model.primitives import round_to_fp32, timesteps
 
 CPU = torch.device("cpu")
@@ -20,20 +20,20 @@ def test_the_grid_runs_from_one_to_zero_and_is_shifted() -> None:
 
 
 def test_fifteen_points_are_fourteen_steps_of_which_twelve_are_guided_by_the_default_interval() -> None:
-    steps = list(RUNGS["baseline"].timestep_schedule(15, 3.0, (round_to_fp32(0.4), 1.0), 2, CPU))
+    steps = list(VARIANTS["baseline"].timestep_schedule(15, 3.0, (round_to_fp32(0.4), 1.0), 2, CPU))
     assert len(steps) == 14
     assert [step.in_window for step in steps] == [True] * 12 + [False] * 2
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("num_timesteps", [2, 11, 15, 50])
 @pytest.mark.parametrize("lower", [0.0, 0.1, 0.4, 0.5])
-def test_every_rung_walks_the_same_steps_even_where_a_time_meets_a_bound(
-    rung: str, num_timesteps: int, lower: float
+def test_every_variant_walks_the_same_steps_even_where_a_time_meets_a_bound(
+    variant: str, num_timesteps: int, lower: float
 ) -> None:
     arguments = (num_timesteps, 1.0, (round_to_fp32(lower), 1.0), 3, CPU)
-    steps = list(RUNGS[rung].timestep_schedule(*arguments))
-    for step, reference in zip(steps, RUNGS["baseline"].timestep_schedule(*arguments), strict=True):
+    steps = list(VARIANTS[variant].timestep_schedule(*arguments))
+    for step, reference in zip(steps, VARIANTS["baseline"].timestep_schedule(*arguments), strict=True):
         assert torch.equal(step.t_N, reference.t_N)
         assert torch.equal(step.dt, reference.dt)
         assert step.in_window == reference.in_window

@@ -16,7 +16,7 @@ from bagel_perf.records.plans import Plan
 from bagel_perf.records.syncs import Instrument, SyncReport, is_within
 from bagel_perf.subjects.bagel.bench import count_stages
 from bagel_perf.subjects.bagel.edit import edit_subject, request_inputs
-from bagel_perf.subjects.bagel.loading import RUNGS, Loaded, bind, load, with_regions
+from bagel_perf.subjects.bagel.loading import VARIANTS, Loaded, bind, load, with_regions
 from bagel_perf.subjects.bagel.syncs import overlap, run_syncs
 from bagel_perf.syncs.cost import measure_instrument, without_instrument
 from cheap_model import cheap_model
@@ -44,7 +44,7 @@ def watched(plan: Plan, loaded: Loaded) -> SyncReport:
 
 
 @pytest.mark.parametrize("side", [32, 64])  # from 64 on latents are enough for contexts to share them
-@pytest.mark.parametrize("variant", RUNGS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_sites_add_up_to_the_counts_of_compare_and_lie_in_the_kernels(loaded: Loaded, variant: str, side: int) -> None:
     plan = make_plan(variant, side)
     report = watched(plan, loaded)
@@ -74,16 +74,16 @@ def test_budgets_are_kept_or_not_and_the_report_arrives_either_way(loaded: Loade
 
 
 @pytest.mark.parametrize(
-    ("changes", "option"), [({"check_price": True}, "--check-price"), ({"trace_path": "t.json.gz"}, "--keep-trace")]
+    ("changes", "option"), [({"check_saving": True}, "--check-saving"), ({"trace_path": "t.json.gz"}, "--keep-trace")]
 )
-def test_the_simulated_device_has_no_price_to_check_and_no_trace_to_keep(
+def test_the_simulated_device_has_no_predicted_saving_to_check_and_no_trace_to_keep(
     loaded: Loaded, changes: dict[str, Any], option: str
 ) -> None:
     with pytest.raises(EnvironmentUnfit, match=f"takes no time .{option}.; run it on a GPU"):
         watched(replace(make_plan("baseline", 32), **changes), loaded)
 
 
-def test_a_price_is_freed_of_what_the_instruments_added() -> None:
+def test_a_predicted_saving_is_freed_of_what_the_instruments_added() -> None:
     instrument = Instrument(wait_us=10, call_us=1, plain_wait_us=12, plain_wall_ms=50, watched_wall_ms=100)
     # 1000 waits: at least 30 - 10 ms alone, at most half of 60 ms with what computes for them
     assert without_instrument((30, 60), 1000, instrument) == (20, 30)

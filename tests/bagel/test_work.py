@@ -73,10 +73,10 @@ def around_the_decoder(model: Bagel, inputs: RequestInputs, state: DenoiseState)
 
 @pytest.mark.parametrize(("task", "interval"), [("i2i", (0.0, 1.0)), ("t2i", (0.0, 1.0)), ("i2i", (0.7, 1.0))])
 def test_a_denoise_loop_does_the_work_of_its_floor(model: Bagel, task: Task, interval: tuple[float, float]) -> None:
-    inputs, slots = inputs_of(model, task, interval), bind("sync_free")
-    cache = prefill(model, inputs.prompt_ids, inputs.picture, slots)
-    state = prepare(model, cache, inputs.noise_NC, inputs.sampling, slots)
-    products, attention = counted(lambda: slots.denoise_loop(state, slots))
+    inputs, components = inputs_of(model, task, interval), bind("sync_free")
+    cache = prefill(model, inputs.prompt_ids, inputs.picture, components)
+    state = prepare(model, cache, inputs.noise_NC, inputs.sampling, components)
+    products, attention = counted(lambda: components.denoise_loop(state, components))
     gemm_flops, attention_flops = expected(model, inputs, "dit")
     assert attention == attention_flops
     assert products - gemm_flops == around_the_decoder(model, inputs, state)

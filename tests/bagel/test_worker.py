@@ -27,7 +27,7 @@ from bagel_perf.measure import stages as measure
 from bagel_perf.measure.environment import resolve_device
 from bagel_perf.measure.session import Turns
 from bagel_perf.measure.stages import Subject
-from bagel_perf.records.bagel import LADDER, Request
+from bagel_perf.records.bagel import BUILT_IN, Request
 from bagel_perf.records.errors import EnvironmentUnfit, OutputsDiffer, RunFailed, UsageError
 from bagel_perf.records.events import Event, ProgressEvent, RunEvent, TensorEvent
 from bagel_perf.records.plans import Plan
@@ -79,13 +79,13 @@ def runs_of(plan: Plan, loaded: Loaded) -> list[RunEvent]:
     return [event for event in events if isinstance(event, RunEvent)]
 
 
-def test_the_command_measures_every_rung_in_a_worker_of_its_own(tmp_path: Path) -> None:
+def test_the_command_measures_every_variant_in_a_worker_of_its_own(tmp_path: Path) -> None:
     small = ["--task", "t2i", "--res", "64x48", "--steps", "2", "--device", "cpu", "--pairs", "1", "--quiet"]
     assert main(["compare", *small, "--out", str(tmp_path / "r")]) == 0
     result = load(tmp_path / "r" / "result.json")
     assert result.complete
     assert result.verdict == "pass"
-    assert set(result.named) == {rung.name for rung in LADDER if rung.is_bitwise}
+    assert set(result.named) == {built_in.name for built_in in BUILT_IN if built_in.is_bitwise}
     assert {image.md5 for image in result.outputs} == {result.outputs[0].md5}
     assert host_syncs(result, "sync_free") == host_syncs(result, "fused") == {"ar": 0, "dit": 1, "e2e": 1}
     text = len(tokenize(prompt_of(result), preset("tiny"), None))
@@ -130,7 +130,7 @@ def prompt_of(result: Result) -> str:
 
 def in_all(waits: Counts) -> dict[str, int | None]:
     """Host syncs of each stage and of the whole."""
-    stages = {stage: sum(slots.values()) for stage, slots in waits.items()}
+    stages = {stage: sum(components.values()) for stage, components in waits.items()}
     return {**stages, "e2e": sum(stages.values())}
 
 
@@ -234,7 +234,7 @@ def test_the_peak_of_a_variant_holds_no_recording_of_another(
     assert warmups == ["captured", "fused"] * 2, "each records before it is counted, and again before it is timed"
 
 
-def test_an_ablation_measures_each_slot_left_in_and_left_out(tmp_path: Path, loaded: Loaded) -> None:
+def test_an_ablation_measures_each_component_left_in_and_left_out(tmp_path: Path, loaded: Loaded) -> None:
     plan = compare_plan(tmp_path, variants=("baseline", "pr3987"), pairs=1, warmup=0, ablate=True)
     runs = [event.run for event in runs_of(plan, loaded)]
     assert {run.variant for run in runs if run.purpose == "timed"} == set(plan.measured)
@@ -275,12 +275,12 @@ def test_backends_of_a_gpu_are_refused_on_a_cpu() -> None:
         resolve_attention("cudnn", resolve_device("cpu"))
 
 
-def test_golden_vectors_pass_under_every_rung(golden_dirs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_golden_vectors_pass_under_every_variant(golden_dirs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     for directory in golden_dirs:
         assert main(["verify", str(directory)]) == 0
         out = capsys.readouterr().out
         assert ", 0 failed" in out
-        assert [rung.name for rung in LADDER if rung.name not in out] == []
+        assert [built_in.name for built_in in BUILT_IN if built_in.name not in out] == []
 
 
 def spoiled(golden_dir: Path, folder: Path, suffix: str, spoil: Callable[[Tensor], Tensor]) -> tuple[Plan, str]:

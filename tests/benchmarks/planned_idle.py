@@ -29,12 +29,12 @@ def judged(folder: Path, name: str, program: dict[str, Any]) -> dict[str, Any]:
     from bagel_perf.traces.analyse import report_of
     from bagel_perf.traces.findings import examine
     from bagel_perf.traces.formats.reading import read_trace
-    from bagel_perf.traces.replay import Prices
+    from bagel_perf.traces.replay import PredictedSavings
 
     if "error" in program:
         return {"rows": [], "failures": [program["error"]]}
     findings = examine(read_trace(folder / f"{name}.json.gz"))
-    report = report_of(findings, Prices(findings))
+    report = report_of(findings, PredictedSavings(findings))
     if report.gpu_idle_ms is None:
         return {"rows": [], "failures": ["no idle time", *report.warnings]}
     rows = [_row(report, each) for each in program["planned"]]

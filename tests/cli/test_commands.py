@@ -16,7 +16,7 @@ import pytest
 
 from bagel_perf.cli import main
 from bagel_perf.commands.common import requests_of
-from bagel_perf.records.bagel import HELP_COMMAND, LADDER, SLOTS
+from bagel_perf.records.bagel import BUILT_IN, COMPONENTS, HELP_COMMAND
 from bagel_perf.records.results import load
 
 UseWorker = Callable[[str], tuple[str, ...]]
@@ -55,20 +55,20 @@ def test_a_comparison_prints_tables_and_keeps_result_and_one_picture_per_md5(
     assert "baseline: timed" in err
 
 
-def test_a_ladder_stands_in_place_of_the_latency_tables(use_worker: UseWorker, capsys: Capture) -> None:
+def test_a_successive_stands_in_place_of_the_latency_tables(use_worker: UseWorker, capsys: Capture) -> None:
     use_worker("good")
-    assert main([*COMPARE, "--ladder"]) == 0
+    assert main([*COMPARE, "--successive"]) == 0
     out = capsys.readouterr().out
-    assert "ladder at 256x256" in out
+    assert "from variant to variant at 256x256" in out
     assert "before (ms)" not in out
 
 
-@pytest.mark.parametrize("variants", ["baseline,close", THREE])
+@pytest.mark.parametrize("variants", ["baseline,approx_norm", THREE])
 def test_a_cpu_says_that_it_tests_no_tolerance(use_worker: UseWorker, capsys: Capture, variants: str) -> None:
     use_worker("good")
     assert main(["compare", "--res", "256", "--variants", variants]) == 0
-    warning = "- warning: on a CPU close runs without Triton kernels: the picture is the baseline's to the bit"
-    assert (warning in capsys.readouterr().out) == ("close" in variants)
+    warning = "- warning: on a CPU approx_norm runs without Triton kernels: the picture is the baseline's to the bit"
+    assert (warning in capsys.readouterr().out) == ("approx_norm" in variants)
 
 
 def test_what_cannot_be_taken_apart_is_refused_before_anything_runs(capsys: Capture) -> None:
@@ -179,9 +179,9 @@ def test_a_job_that_is_stopped_keeps_what_was_measured(
         (["compare", "--res", "big"], "big"),
         (["compare", "--res", "256", "--res", "256x256"], "twice"),
         (["compare", "--prompt", "  "], "prompt is empty"),
-        (["compare", "--variants", "fast"], "unknown rung (fast)"),
+        (["compare", "--variants", "fast"], "unknown variant (fast)"),
         (["compare", "--variants", ""], "a variant has no name ('')"),
-        (["compare", "--ladder", "--variants", ""], "a variant has no name ('')"),
+        (["compare", "--successive", "--variants", ""], "a variant has no name ('')"),
         (["syncs", "--variant", ""], "a variant has no name ('')"),
         (["verify", ".", "--variants", "baseline,"], "a variant has no name ('baseline,')"),
         (["compare", "--variants", "baseline"], "too few variants"),
@@ -254,21 +254,21 @@ def test_help_names_every_option_of_the_contract(capsys: Capture) -> None:
         assert [option for option in options if f"--{option} " not in out] == []
 
 
-def test_the_help_that_errors_point_to_lists_every_rung_and_slot(capsys: Capture) -> None:
+def test_the_help_that_errors_point_to_lists_every_variant_and_component(capsys: Capture) -> None:
     assert HELP_COMMAND == "bagel-perf compare --help"
     assert main(["compare", "--help"]) == 0
-    _, _, listed = capsys.readouterr().out.partition("Rungs: ")
-    assert [name for name in (*(rung.name for rung in LADDER), *SLOTS) if name not in listed] == []
+    _, _, listed = capsys.readouterr().out.partition("Variants: ")
+    assert [name for name in (*(built_in.name for built_in in BUILT_IN), *COMPONENTS) if name not in listed] == []
 
 
-def test_rungs_with_a_tolerance_are_verified_by_default_and_compared_only_when_named(capsys: Capture) -> None:
+def test_variants_with_a_tolerance_are_verified_by_default_and_compared_only_when_named(capsys: Capture) -> None:
     shown = {}
     for command in ("compare", "verify"):
         assert main([command, "--help"]) == 0
         shown[command] = "".join(capsys.readouterr().out.split())
-    bitwise = ",".join(rung.name for rung in LADDER if rung.is_bitwise)
+    bitwise = ",".join(built_in.name for built_in in BUILT_IN if built_in.is_bitwise)
     assert f"[default:({bitwise};with--ladderclose,too;with--ablatebaseline,fused)]" in shown["compare"]
-    assert f"[default:{bitwise},close]" in shown["verify"]
+    assert f"[default:{bitwise},approx_norm]" in shown["verify"]
 
 
 def test_help_takes_less_than_four_tenths_of_a_second_of_a_core() -> None:

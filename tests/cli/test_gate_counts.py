@@ -16,7 +16,7 @@ from bagel_perf.commands.sync_targets import Job
 from bagel_perf.commands.syncs import Ended
 from bagel_perf.records.errors import RunFailed
 from bagel_perf.records.expectations import load_counts
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import SyncReport, Witnesses
 from bagel_perf.records.targets import Target
 
@@ -26,15 +26,15 @@ FILE = Path("bagel-perf.toml")
 LIBRARY = "diffusers/schedulers/ddim.py"
 
 
-def site(count: int, line: int = 3, function: str = "run", file: str = "src/loop.py", **rest: Any) -> Site:
-    return Site(kind="scalar_read", file=file, line=line, function=function, region="run", count=count, **rest)
+def site(count: int, line: int = 3, function: str = "run", file: str = "src/loop.py", **rest: Any) -> SyncSite:
+    return SyncSite(kind="scalar_read", file=file, line=line, function=function, region="run", count=count, **rest)
 
 
 class Scripted:
     """What watching gives: sites by the name of a target or command."""
 
     def __init__(self) -> None:
-        self.sites: dict[str, tuple[Site, ...]] = {}
+        self.sites: dict[str, tuple[SyncSite, ...]] = {}
         self.rest: dict[str, Any] = {}
         self.error: RunFailed | None = None
         self.watched: list[str] = []
@@ -106,7 +106,7 @@ def test_counts_are_recorded_and_held(world: Scripted, capfd: Capture) -> None:
     ],
 )
 def test_a_drift_in_either_direction_fails_with_its_line(
-    world: Scripted, capfd: Capture, sites: tuple[Site, ...], message: str
+    world: Scripted, capfd: Capture, sites: tuple[SyncSite, ...], message: str
 ) -> None:
     recorded()
     world.sites["src/loop.py"] = sites

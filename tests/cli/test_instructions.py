@@ -20,7 +20,7 @@ def test_readme_names_the_options_of_a_comparison(capsys: pytest.CaptureFixture[
     assert main(["compare", "--help"]) == 0
     words = capsys.readouterr().out.split()
     options = {word for word in words if word.startswith("--")} - UNNAMED
-    assert {"--out", "--json", "--warmup", "--ladder"} <= options
+    assert {"--out", "--json", "--warmup", "--successive"} <= options
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert sorted(option for option in options if option not in readme) == []
 

@@ -141,7 +141,7 @@ def test_rounds_that_do_not_count_stop_nothing(tmp_path: Path, monkeypatch: pyte
     assert "too few to resolve anything" in texts[1]
 
 
-def test_a_slot_that_is_not_known_well_enough_takes_more_processes(
+def test_a_component_that_is_not_known_well_enough_takes_more_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two that are compared are; what the ablation shows is held to it as well."""

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from bagel_perf.records.bagel import SLOTS
+from bagel_perf.records.bagel import COMPONENTS
 from bagel_perf.records.events import ProgressEvent
 from bagel_perf.report.progress import ProgressView, ReadingView, fitted
 
-MIXTURE = "sync_free" + "".join(f"-{slot}" for slot in SLOTS)
+MIXTURE = "sync_free" + "".join(f"-{component}" for component in COMPONENTS)
 ROUND = ProgressEvent(text=f"1024x1024 {MIXTURE}: round 1 of 6, end to end", done=9, total=120)
 
 

@@ -172,7 +172,7 @@ def test_reports_are_compared_without_running_anything(capfd: Capture) -> None:
         (["own/loop.py", "baseline"], "target is not understood (baseline)"),
         (["new@own=own/loop.py"], "no Python in that environment (own)"),
         (["own/loop.py", "--preset", "tiny"], "--preset is about BAGEL's variants, not about a target; drop it"),
-        (["own/loop.py", "--check-price"], "--check-price is about BAGEL's variants"),
+        (["own/loop.py", "--check-saving"], "--check-saving is about BAGEL's variants"),
         (["own/loop.py", "own/toy.py", "--keep-trace", "x.gz"], "--keep-trace keeps one trace (2 targets)"),
         (["--case", "small"], "--case is about files, not about a variant"),
         (["--case", "small", "--", "python", "x.py"], "--case is about files, not about a program"),

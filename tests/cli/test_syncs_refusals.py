@@ -29,7 +29,7 @@ OF_VARIANTS = {
     "--preset": "tiny",
     "--weights": "folder",
     "--attention": "math",
-    "--check-price": None,
+    "--check-saving": None,
     "--pairs": "6",
 }
 
@@ -78,10 +78,10 @@ def test_an_option_of_variants_is_refused_beside_a_program(capfd: Capture, optio
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("--pairs", "6"), "--pairs means nothing here; add --check-price, or drop it"),
+        (("--pairs", "6"), "--pairs means nothing here; add --check-saving, or drop it"),
         (
-            ("--check-price", "--no-profile"),
-            "--check-price means nothing here; leave --no-profile out, or drop it",
+            ("--check-saving", "--no-profile"),
+            "--check-saving means nothing here; leave --no-profile out, or drop it",
         ),
         (
             ("--keep-trace", "t.json.gz", "--no-profile"),
@@ -91,7 +91,7 @@ def test_an_option_of_variants_is_refused_beside_a_program(capfd: Capture, optio
             ("--no-profile", "--keep-trace", "t.json.gz", *PROGRAM),
             "--keep-trace means nothing here; leave --no-profile out, or drop it",
         ),
-        (("--check-price", "--pairs", "0"), "too few pairs (0); at least 1"),
+        (("--check-saving", "--pairs", "0"), "too few pairs (0); at least 1"),
         (
             ("--res", "256", "--res", "512"),
             "syncs watches one resolution (256, 512); run it once for each --res",
@@ -123,11 +123,11 @@ def test_cuda_without_a_gpu_is_one_line_and_5_and_nothing_runs(capfd: Capture, a
     ("arguments", "named"),
     [
         (("--keep-trace", "trace.json.gz", *PROGRAM), "--keep-trace"),
-        (("--check-price", *VARIANT), "--check-price"),
+        (("--check-saving", *VARIANT), "--check-saving"),
     ],
-    ids=["trace of a program", "price of a variant"],
+    ids=["trace of a program", "predicted saving of a variant"],
 )
-def test_the_simulated_device_keeps_no_trace_and_checks_no_price(
+def test_the_simulated_device_keeps_no_trace_and_checks_no_predicted_saving(
     capfd: Capture, arguments: tuple[str, ...], named: str
 ) -> None:
     code, error = refused(capfd, "--device", "cpu", *arguments)

@@ -13,7 +13,7 @@ from bagel_perf.subjects.bagel.edit import RequestInputs, edit_subject
 from bagel_perf.subjects.bagel.model.attention import Attention
 from bagel_perf.subjects.bagel.model.bagel import Bagel, build_bagel
 from bagel_perf.subjects.bagel.model.config import preset
-from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.contracts import Components
 from bagel_perf.subjects.bagel.model.denoise import GuidanceScales, Renorm, Sampling
 from bagel_perf.subjects.bagel.model.prefill import PictureInput
 from bagel_perf.subjects.bagel.model.weights import RandomSource
@@ -29,8 +29,8 @@ class SmallRequest:
     model: Bagel
     inputs: RequestInputs
 
-    def png(self, slots: Slots) -> bytes:
-        output = run_stages(edit_subject(self.model, self.inputs, slots))
+    def png(self, components: Components) -> bytes:
+        output = run_stages(edit_subject(self.model, self.inputs, components))
         assert isinstance(output, bytes)
         return output
 

@@ -1,4 +1,4 @@
-"""Slot ``norm_activate`` without kernels: PyTorch's own operators, bit for bit, under every rung."""
+"""Component ``norm_activate`` without kernels: PyTorch's own operators, bit for bit, under every variant."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bagel_perf.subjects.bagel.loading import RUNGS
+from bagel_perf.subjects.bagel.loading import VARIANTS
 from bagel_perf.subjects.bagel.model.contracts import GroupNorm
-from kernels_optimized.close import normalize
+from kernels_optimized.approx_norm import normalize
 
 C = 64
 
@@ -25,19 +25,19 @@ def norm() -> GroupNorm:
     return GroupNorm(weight=1 + 0.1 * random(C, seed=1), bias=random(C, seed=2), num_groups=32, eps=1e-6)
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("activate", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-def test_the_slot_is_group_norm_and_silu_in_fp32(
-    norm: GroupNorm, rung: str, activate: bool, dtype: torch.dtype, memory_format: torch.memory_format
+def test_the_component_is_group_norm_and_silu_in_fp32(
+    norm: GroupNorm, variant: str, activate: bool, dtype: torch.dtype, memory_format: torch.memory_format
 ) -> None:
     x = random(1, C, 5, 7, seed=3).to(dtype).contiguous(memory_format=memory_format)
     before = x.clone()
     expected = F.group_norm(x.float(), 32, norm.weight, norm.bias, 1e-6)
     if activate:
         expected = F.silu(expected)
-    actual = RUNGS[rung].norm_activate(x, norm, activate=activate)
+    actual = VARIANTS[variant].norm_activate(x, norm, activate=activate)
     assert actual.dtype == torch.float32
     assert torch.equal(actual, expected) and torch.equal(x, before)
 
@@ -65,4 +65,4 @@ def test_a_norm_has_groups_and_eps_of_its_own(norm: GroupNorm) -> None:
     x = random(1, C, 5, 7, seed=3)
     for other in (replace(norm, num_groups=16), replace(norm, eps=1e-2)):
         expected = F.group_norm(x, other.num_groups, norm.weight, norm.bias, other.eps)
-        assert torch.equal(RUNGS["baseline"].norm_activate(x, other, activate=False), expected)
+        assert torch.equal(VARIANTS["baseline"].norm_activate(x, other, activate=False), expected)

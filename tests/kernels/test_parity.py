@@ -1,12 +1,12 @@
-"""The simulated device counts exactly what CUDA's callbacks counted on an H200, per stage and slot.
+"""The simulated device counts exactly what CUDA's callbacks counted on an H200, per stage and component.
 
 The committed results were measured with the released shape. Here branches and tokens are the same and the width is
 tiny; attention is replaced by a copy of its queries, because no wait depends on it and it is all of the work. Layers
-are as many for the rungs that wait in each of them, and four for those that wait for the picture alone, where a wait
+are as many for the variants that wait in each of them, and four for those that wait for the picture alone, where a wait
 in each would be seen as well.
 
-Simulated at 256 alone: at 1024 one rung waits more often, in two slots that go by the number of tokens. What was
-measured at either size is held to the closed forms, to which ``test_wait_formulas.py`` holds the simulated device.
+Simulated at 256 alone: at 1024 one variant waits more often, in two components that go by the number of tokens. What
+was measured at either size is held to the closed forms, to which ``test_wait_formulas.py`` holds the simulated device.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bagel_perf.records.bagel import LADDER, Request
+from bagel_perf.records.bagel import BUILT_IN, Request
 from bagel_perf.records.results import Cell, Result, load
 from bagel_perf.subjects.bagel.bench import count_stages
 from bagel_perf.subjects.bagel.edit import edit_subject, request_inputs
@@ -52,7 +52,7 @@ NUM_LAYERS = 28
 SIMULATED = 256
 NUM_LAYERS_OF_THE_REST = 4
 WAITS_IN_LAYERS = {"baseline", "pr3987"}
-BITWISE = [rung.name for rung in LADDER if rung.is_bitwise]
+BITWISE = [built_in.name for built_in in BUILT_IN if built_in.is_bitwise]
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def model(variant: str) -> Iterator[Bagel]:
         yield model
 
 
-def test_the_rungs_that_wait_in_layers_are_those_whose_formula_goes_by_their_number() -> None:
+def test_the_variants_that_wait_in_layers_are_those_whose_formula_goes_by_their_number() -> None:
     few, many = (Sizes(layers=layers, latents=256, positions=1, guided=2) for layers in (1, 2))
     assert {name for name in BITWISE if FORMULAS[name](few) != FORMULAS[name](many)} == WAITS_IN_LAYERS
 
@@ -73,11 +73,11 @@ def cell_of(result: Result, res: int, stage: str, variant: str) -> Cell:
     return cell
 
 
-def test_the_results_are_a_gpus_with_the_released_number_of_layers_and_cover_every_bitwise_rung() -> None:
+def test_the_results_are_a_gpus_with_the_released_number_of_layers_and_cover_every_bitwise_variant() -> None:
     for result in RESULTS:
         assert result.environment.device_name == "NVIDIA H200" and result.subject.details["layers"] == NUM_LAYERS
         assert {cell.sync_device for cell in result.cells} == {"cuda"}
-    assert set(CASES) == {(rung, res) for rung in BITWISE for res in (256, 1024)}
+    assert set(CASES) == {(built_in, res) for built_in in BITWISE for res in (256, 1024)}
 
 
 @pytest.mark.parametrize("variant", BITWISE)
@@ -89,7 +89,7 @@ def test_simulated_and_measured_counts_are_equal(model: Bagel, variant: str) -> 
     for measurement in counts.measurements:
         measured = cell_of(result, SIMULATED, measurement.stage, variant)
         assert measurement.host_syncs == measured.host_syncs
-        assert measurement.syncs_by_slot == measured.syncs_by_slot
+        assert measurement.syncs_by_component == measured.syncs_by_component
 
 
 @pytest.mark.parametrize(("variant", "res"), CASES)
@@ -97,15 +97,15 @@ def test_measured_counts_are_those_of_the_formulas(variant: str, res: int) -> No
     edit, result = CASES[variant, res]
     num_text = len(tokenize(edit.prompt, preset("tiny"), None))
     formulas = nonzero(FORMULAS[variant](sizes_of_edit(edit, num_text=num_text, num_layers=NUM_LAYERS)))
-    for stage, by_slot in formulas.items():
+    for stage, by_component in formulas.items():
         measured = cell_of(result, res, stage, variant)
-        assert measured.syncs_by_slot == by_slot
-        assert measured.host_syncs == sum(by_slot.values())
+        assert measured.syncs_by_component == by_component
+        assert measured.host_syncs == sum(by_component.values())
 
 
 @pytest.mark.parametrize("stage", ["ar", "dit", "e2e"])
 @pytest.mark.parametrize("variant", BITWISE)
 def test_only_the_baseline_waits_more_often_for_a_larger_picture(variant: str, stage: str) -> None:
     small, large = (cell_of(CASES[variant, res][1], res, stage, variant) for res in (SIMULATED, 1024))
-    counts = [(cell.host_syncs, cell.syncs_by_slot) for cell in (small, large)]
+    counts = [(cell.host_syncs, cell.syncs_by_component) for cell in (small, large)]
     assert (counts[0] == counts[1]) == (variant != "baseline")

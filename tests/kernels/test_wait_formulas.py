@@ -1,4 +1,4 @@
-"""Host syncs of every slot are exact: closed forms, on the simulated device."""
+"""Host syncs of every component are exact: closed forms, on the simulated device."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ def model_of_few_pixels() -> Iterator[Bagel]:
 def measured(model: Bagel, inputs: Any, variant: str) -> Counts:
     counts = count_stages(model, lambda copy: edit_subject(copy, inputs, with_regions(bind(variant))))
     assert counts.device == "simulated"
-    by_stage = {m.stage: (m.host_syncs, m.syncs_by_slot or {}) for m in counts.measurements}
-    for total, by_slot in by_stage.values():
-        assert total == sum(by_slot.values())
+    by_stage = {m.stage: (m.host_syncs, m.syncs_by_component or {}) for m in counts.measurements}
+    for total, by_component in by_stage.values():
+        assert total == sum(by_component.values())
     return {
-        stage: {slot: count for slot, count in by_slot.items() if count} for stage, (_, by_slot) in by_stage.items()
+        stage: {component: count for component, count in by_component.items() if count}
+        for stage, (_, by_component) in by_stage.items()
     }
 
 
@@ -56,7 +57,7 @@ SMALL = Sizes(latents=6, positions=48, guided=2)
     ],
     ids=["edit", "two branches", "one branch", "interval", "text to image"],
 )
-def test_each_slot_waits_as_its_formula_says(
+def test_each_component_waits_as_its_formula_says(
     make_request: MakeRequest, variant: str, options: dict[str, Any], sizes: Sizes
 ) -> None:
     request = make_request(**options)
@@ -95,10 +96,10 @@ def test_a_guided_step_of_the_released_shape_waits_n_plus_229_times() -> None:
         assert sum(two.values()) - sum(one.values()) == latents + 229
 
 
-def test_mixing_one_slot_in_removes_that_slots_waits_and_no_others(make_request: MakeRequest) -> None:
+def test_mixing_one_component_in_removes_that_components_waits_and_no_others(make_request: MakeRequest) -> None:
     request = make_request()
     before = measured(request.model, request.inputs, "baseline")
-    for slot in ("timestep_schedule", "step_input", "merge_kv", "attention_lengths"):
-        after = measured(request.model, request.inputs, f"baseline+{slot}")
-        expected = {name: count for name, count in before["dit"].items() if name != slot}
+    for component in ("timestep_schedule", "step_input", "merge_kv", "attention_lengths"):
+        after = measured(request.model, request.inputs, f"baseline+{component}")
+        expected = {name: count for name, count in before["dit"].items() if name != component}
         assert after == {"ar": before["ar"], "dit": expected}

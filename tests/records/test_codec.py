@@ -50,7 +50,7 @@ runs: st.SearchStrategy[Run] = st.one_of(
     ),
     st.builds(
         CountedRun,
-        measurements=st.tuples(st.builds(CountedStage, host_syncs=counts, syncs_by_slot=st.none())),
+        measurements=st.tuples(st.builds(CountedStage, host_syncs=counts, syncs_by_component=st.none())),
         **common,
     ),
     st.builds(ProfiledRun, measurements=st.tuples(st.builds(StageWork, work=works, loop_work=works)), **common),
@@ -110,9 +110,9 @@ def test_what_is_wrong_is_named_by_place_and_value(changed: dict[str, object], m
 
 def test_of_a_mapping_the_key_is_left_open() -> None:
     with pytest.raises(
-        UsageError, match=r"^measurements\[0\]\.syncs_by_slot\[\.\.\.\] has a wrong value; it must be int$"
+        UsageError, match=r"^measurements\[0\]\.syncs_by_component\[\.\.\.\] has a wrong value; it must be int$"
     ):
-        codec.from_json(Run, {**COUNTED, "measurements": [{"stage": "ar", "syncs_by_slot": {"x": "y"}}]})
+        codec.from_json(Run, {**COUNTED, "measurements": [{"stage": "ar", "syncs_by_component": {"x": "y"}}]})
 
 
 def test_an_integer_is_a_number_and_unknown_keys_are_ignored() -> None:

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from bagel_perf.records import codec
 from bagel_perf.records.bagel import (
-    LADDER,
-    SLOTS,
+    BUILT_IN,
+    COMPONENTS,
     Request,
-    best_bitwise_rung,
+    best_bitwise,
     parse_resolution,
     parse_variant,
     parse_variants,
@@ -63,53 +63,58 @@ def test_text_to_image_takes_no_picture() -> None:
         Request(task="t2i", width=16, height=16, image="a.png")
 
 
-@pytest.mark.parametrize("rung", [rung.name for rung in LADDER])
-def test_a_rung_fills_every_slot(rung: str) -> None:
-    assert dict(parse_variant(rung).rung_by_slot) == dict.fromkeys(SLOTS, rung)
+@pytest.mark.parametrize("variant", [built_in.name for built_in in BUILT_IN])
+def test_a_variant_fills_every_component(variant: str) -> None:
+    assert dict(parse_variant(variant).built_in_by_component) == dict.fromkeys(COMPONENTS, variant)
 
 
-def test_plus_takes_a_slot_from_the_best_bitwise_rung_and_minus_puts_it_back_to_the_baseline() -> None:
+def test_plus_takes_a_component_from_the_best_bitwise_variant_and_minus_puts_it_back_to_the_baseline() -> None:
     best, first = "sync_free", "baseline"
     variant = parse_variant("pr3987+merge_kv-timestep_schedule+route_experts")
-    expected = {**dict.fromkeys(SLOTS, "pr3987"), "merge_kv": best, "route_experts": best, "timestep_schedule": first}
-    assert dict(variant.rung_by_slot) == expected
+    expected = {
+        **dict.fromkeys(COMPONENTS, "pr3987"),
+        "merge_kv": best,
+        "route_experts": best,
+        "timestep_schedule": first,
+    }
+    assert dict(variant.built_in_by_component) == expected
     assert variant.name == "pr3987+merge_kv-timestep_schedule+route_experts"
 
 
 @pytest.mark.parametrize(
     ("text", "min_psnr_db"),
     [
-        *((rung.name, rung.min_psnr_db) for rung in LADDER),
+        *((built_in.name, built_in.min_psnr_db) for built_in in BUILT_IN),
         ("baseline+denoise_loop", None),
-        ("close-pack_contexts", 40.0),
-        ("close-denoise_loop-merge_kv", 40.0),
-        ("close-norm_activate", None),
+        ("approx_norm-pack_contexts", 40.0),
+        ("approx_norm-denoise_loop-merge_kv", 40.0),
+        ("approx_norm-norm_activate", None),
     ],
 )
-def test_a_variant_is_held_to_the_tolerance_of_the_rungs_that_fill_its_slots(
+def test_a_variant_is_held_to_the_tolerance_of_the_variants_that_fill_its_components(
     text: str, min_psnr_db: float | None
 ) -> None:
     assert parse_variant(text).min_psnr_db == min_psnr_db
 
 
-def test_one_rung_has_a_tolerance_and_those_below_are_bitwise() -> None:
-    assert [rung.name for rung in LADDER if not rung.is_bitwise] == ["close"]
-    assert best_bitwise_rung().name == LADDER[-2].name == "fused"
+def test_one_variant_has_a_tolerance_and_those_below_are_bitwise() -> None:
+    assert [built_in.name for built_in in BUILT_IN if not built_in.is_bitwise] == ["approx_norm"]
+    assert best_bitwise().name == BUILT_IN[-2].name == "fused"
 
 
-@pytest.mark.parametrize("text", ["baseline+norm_activate", "sync_free+norm_activate", "close+norm_activate"])
-def test_plus_never_takes_a_slot_whose_rung_has_a_tolerance(text: str) -> None:
+@pytest.mark.parametrize("text", ["baseline+norm_activate", "sync_free+norm_activate", "approx_norm+norm_activate"])
+def test_plus_never_takes_a_component_whose_variant_has_a_tolerance(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_variant(text)
-    remedy = "leave +norm_activate out, or begin with close"
-    assert str(caught.value) == f"no bitwise rung changes norm_activate ({text}); {remedy}"
+    remedy = "leave +norm_activate out, or begin with approx_norm"
+    assert str(caught.value) == f"no bitwise variant changes norm_activate ({text}); {remedy}"
 
 
 def test_close_with_the_baselines_norms_is_fused() -> None:
-    assert parse_variant("close-norm_activate").owners == parse_variant("fused").owners
-    problem = r"^variants are the same \(fused, close-norm_activate\); name one of the two$"
+    assert parse_variant("approx_norm-norm_activate").owners == parse_variant("fused").owners
+    problem = r"^variants are the same \(fused, approx_norm-norm_activate\); name one of the two$"
     with pytest.raises(UsageError, match=problem):
-        parse_variants("fused,close-norm_activate")
+        parse_variants("fused,approx_norm-norm_activate")
 
 
 @pytest.mark.parametrize("text", ["baseline,baseline", "baseline+merge_kv+step_input,baseline+step_input+merge_kv"])

@@ -25,7 +25,7 @@ CELL = Cell(
     host_syncs=7,
     launches=None,
     peak_bytes=None,
-    syncs_by_slot={"merge_kv": 7},
+    syncs_by_component={"merge_kv": 7},
     sync_device="cuda",
 )
 RESULT = Result(

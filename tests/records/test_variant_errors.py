@@ -14,22 +14,22 @@ def remedied(error: BaseException) -> Variant:
 
 
 @pytest.mark.parametrize("text", ["captured-merge_kv", "captured-step_input-adjust_positions"])
-def test_a_slot_that_waits_cannot_be_recorded(text: str) -> None:
+def test_a_component_that_waits_cannot_be_recorded(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_variant(text)
     assert str(caught.value).startswith(f"the loop of captured cannot record what waits ({text}); try ")
     assert remedied(caught.value).name in ("sync_free-merge_kv", "sync_free-step_input")
 
 
-@pytest.mark.parametrize("text", ["fused-merge_kv", "close-merge_kv"])
-def test_a_slot_that_the_loop_does_without_cannot_be_put_back(text: str) -> None:
+@pytest.mark.parametrize("text", ["fused-merge_kv", "approx_norm-merge_kv"])
+def test_a_component_that_the_loop_does_without_cannot_be_put_back(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_variant(text)
     assert str(caught.value).startswith(f"the loop of fused does without merge_kv ({text}); try ")
     assert remedied(caught.value).name == "sync_free-merge_kv"
 
 
-def test_a_slot_that_the_loop_does_without_cannot_be_pinned() -> None:
+def test_a_component_that_the_loop_does_without_cannot_be_pinned() -> None:
     text = "baseline+denoise_loop+merge_kv"
     with pytest.raises(UsageError) as caught:
         parse_variant(text)
@@ -39,16 +39,19 @@ def test_a_slot_that_the_loop_does_without_cannot_be_pinned() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("sync_fre", "unknown rung (sync_fre); did you mean sync_free; bagel-perf compare --help lists all rungs"),
-        ("fast", f"unknown rung (fast); {GRAMMAR}; bagel-perf compare --help lists all rungs"),
-        ("+merge_kv", f"unknown rung (+merge_kv); {GRAMMAR}; bagel-perf compare --help lists all rungs"),
+        (
+            "sync_fre",
+            "unknown variant (sync_fre); did you mean sync_free; bagel-perf compare --help lists all variants",
+        ),
+        ("fast", f"unknown variant (fast); {GRAMMAR}; bagel-perf compare --help lists all variants"),
+        ("+merge_kv", f"unknown variant (+merge_kv); {GRAMMAR}; bagel-perf compare --help lists all variants"),
         (
             "fused+merge-kv",
-            "unknown slot (+merge); did you mean +merge_kv; bagel-perf compare --help lists all slots",
+            "unknown component (+merge); did you mean +merge_kv; bagel-perf compare --help lists all components",
         ),
-        ("fused-wings", f"unknown slot (-wings); {GRAMMAR}; bagel-perf compare --help lists all slots"),
-        ("fused+", f"unknown slot (+); {GRAMMAR}; bagel-perf compare --help lists all slots"),
-        ("baseline--merge_kv", f"unknown slot (-); {GRAMMAR}; bagel-perf compare --help lists all slots"),
+        ("fused-wings", f"unknown component (-wings); {GRAMMAR}; bagel-perf compare --help lists all components"),
+        ("fused+", f"unknown component (+); {GRAMMAR}; bagel-perf compare --help lists all components"),
+        ("baseline--merge_kv", f"unknown component (-); {GRAMMAR}; bagel-perf compare --help lists all components"),
         (
             "sync_free+merge_kv",
             "variant takes merge_kv from sync_free already (sync_free+merge_kv); leave +merge_kv out",
@@ -75,7 +78,7 @@ def test_an_error_about_a_variant_names_what_is_wrong_and_what_to_do(text: str, 
         "captured-attention_lengths",
         "fused-attention_lengths",
         "baseline+denoise_loop+attention_lengths",
-        "close+merge_kv",
+        "approx_norm+merge_kv",
         "baseline+norm_activate",
         "sync_free-pack_contexts",
         "baseline--merge_kv",

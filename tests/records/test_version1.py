@@ -137,7 +137,7 @@ def test_an_ablated_result_keeps_its_mixtures() -> None:
     assert result.named == ("baseline", "pr3987") and result.num_named == 2
     assert result.outline.ablated == "pr3987"
     slots = [each["slot"] for each in data["ablations"][0]["slots"]]
-    assert [each.slot for each in result.mixtures] == slots and len(slots) == 5
+    assert [each.component for each in result.mixtures] == slots and len(slots) == 5
     ran = {name for each in result.mixtures for name in (each.left_in, each.left_out)}
     assert ran == {run.variant for run in result.runs} - set(result.named)
     assert set(result.outline.measured) == {run.variant for run in result.runs}

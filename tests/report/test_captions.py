@@ -17,7 +17,7 @@ from bagel_perf.verdicts.compare import Session, build_result
 from readme import headline_table
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
-PLAN = replace(make_plan(variants=("baseline", "pr3987", "sync_free")), ladder=True)
+PLAN = replace(make_plan(variants=("baseline", "pr3987", "sync_free")), successive=True)
 
 
 def result_of(runs: Iterable[Run], *, pairs: int = 6, plan: Plan = PLAN) -> Result:
@@ -52,8 +52,8 @@ def noisy(run: Run) -> Run:
     return replace(run, measurements=tuple(replace(each, latency_ms=2 * each.latency_ms) for each in run.measurements))
 
 
-def ladder_of(result: Result) -> Table:
-    return next(table for table in result_tables(result) if "ladder" in table.title)
+def successive_of(result: Result) -> Table:
+    return next(table for table in result_tables(result) if "successive" in table.title)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_rounds_are_those_that_were_run(numbers: set[int], text: str) -> None:
 
 
 def test_after_an_interruption_no_caption_claims_all_rounds() -> None:
-    for result in (interrupted(), replace(interrupted(), ladder=False)):
+    for result in (interrupted(), replace(interrupted(), successive=False)):
         captions = [table.caption for table in result_tables(result) if "Latency" in table.title]
         assert captions
         assert all(caption.startswith("medians of 2 to 3 of 6 rounds;") for caption in captions)
@@ -79,41 +79,41 @@ def test_after_an_interruption_no_caption_claims_all_rounds() -> None:
 
 
 def test_a_caption_counts_the_rounds_of_its_own_table() -> None:
-    plan = replace(make_plan(((256, 256), (1024, 1024))), ladder=True)
+    plan = replace(make_plan(((256, 256), (1024, 1024))), successive=True)
     runs = (run for run in make_runs(plan, 6) if run.case == "256x256" or round_of(run) < 4)
-    captions = [table.caption for table in result_tables(result_of(runs, plan=plan)) if "ladder" in table.title]
+    captions = [table.caption for table in result_tables(result_of(runs, plan=plan)) if "successive" in table.title]
     assert [caption.split(";")[0] for caption in captions] == ["medians of 6 rounds", "medians of 4 of 6 rounds"]
 
 
 def test_a_change_without_an_interval_names_its_processes() -> None:
-    row = ladder_of(interrupted()).rows[1]
+    row = successive_of(interrupted()).rows[1]
     assert row[:5] == ("AR", "pr3987", "112.5", "-10.0% (2 processes)", "-10.0% (2 processes)")
     one = result_of(run for run in make_runs(PLAN, 6) if round_of(run) < 1)
-    assert ladder_of(one).rows[1][3] == "-10.0% (1 process)"
+    assert successive_of(one).rows[1][3] == "-10.0% (1 process)"
 
 
 def test_a_change_whose_interval_holds_zero_is_marked() -> None:
-    table = ladder_of(result_of(map(noisy, make_runs(PLAN, 6))))
+    table = successive_of(result_of(map(noisy, make_runs(PLAN, 6))))
     assert table.rows[1][3:5] == ("-10.0%? (-10.0 to +80.0)", "-10.0%? (-10.0 to +80.0)")
     assert table.rows[2][4] == "-40.0% (-40.0 to -40.0)"
     assert table.caption.endswith("; ?: no difference shown")
 
 
 def test_the_mark_is_explained_only_where_it_stands() -> None:
-    assert "no difference shown" not in ladder_of(result_of(make_runs(PLAN, 6))).caption
+    assert "no difference shown" not in successive_of(result_of(make_runs(PLAN, 6))).caption
 
 
 def test_headers_say_what_stands_in_parentheses_and_the_caption_how_sure_it_is() -> None:
-    table = ladder_of(result_of(make_runs(PLAN, 6)))
+    table = successive_of(result_of(make_runs(PLAN, 6)))
     headers = [column.header for column in table.columns]
     assert headers[3:5] == ["step (interval)", "from baseline (interval)"]
     assert "each interval by itself covers 96.9%" in table.caption
     assert "steps do not multiply exactly to the whole change" in table.caption
-    assert "interval by itself" not in ladder_of(result_of(make_runs(PLAN, 5), pairs=5)).caption
+    assert "interval by itself" not in successive_of(result_of(make_runs(PLAN, 5), pairs=5)).caption
 
 
 def test_the_whole_is_of_runs_of_its_own_where_it_is() -> None:
     together = [*make_runs(PLAN, 6)]
     separate = [each for run in together for each in apart(run)]
-    assert "e2e: runs of its own" in ladder_of(result_of(separate)).caption
-    assert "e2e: runs of its own" not in ladder_of(result_of(together)).caption
+    assert "e2e: runs of its own" in successive_of(result_of(separate)).caption
+    assert "e2e: runs of its own" not in successive_of(result_of(together)).caption

@@ -21,11 +21,13 @@ def report_of(name: str) -> SyncReport:
     return SyncReport.from_json(json.loads((FOLDER / f"{name}.json").read_text()))
 
 
-@pytest.mark.parametrize("rung", ["baseline", "pr3987", "sync_free"])
-def test_a_rung_waits_as_often_as_in_compare_and_every_wait_is_explained(rung: str) -> None:
-    report = report_of(f"{rung}-256")
+@pytest.mark.parametrize("variant", ["baseline", "pr3987", "sync_free"])
+def test_a_variant_waits_as_often_as_in_compare_and_every_wait_is_explained(variant: str) -> None:
+    report = report_of(f"{variant}-256")
     cells = [
-        cell for cell in RESULT.cells if (cell.variant, cell.case) == (rung, "256x256") and cell.stage in ("ar", "dit")
+        cell
+        for cell in RESULT.cells
+        if (cell.variant, cell.case) == (variant, "256x256") and cell.stage in ("ar", "dit")
     ]
     assert sum(cell.host_syncs or 0 for cell in cells) == report.host_syncs
     seen = report.witnesses
@@ -41,8 +43,8 @@ def test_the_script_waits_as_often_as_on_the_simulated_device() -> None:
     assert (report.host_syncs, report.witnesses.blind, report.unexplained) == (178, 1, 0)
 
 
-def test_the_price_that_was_put_to_the_test_came_true() -> None:
-    check = report_of("baseline-256").price_check
+def test_the_predicted_saving_that_was_put_to_the_test_came_true() -> None:
+    check = report_of("baseline-256").saving_check
     assert check is not None and check.agrees and check.num_pairs == 16
 
 
@@ -56,7 +58,7 @@ def test_the_readme_shows_the_counts_of_the_reports() -> None:
         assert cells == [str(seen.callbacks), str(seen.debug_mode), str(seen.cupti), str(report.unexplained)]
 
 
-def test_the_trace_of_a_rung_is_read_with_all_its_waits() -> None:
+def test_the_trace_of_a_variant_is_read_with_all_its_waits() -> None:
     report = analyse(read_trace(FOLDER / "pr3987_t2i.json.gz"))
     assert report.syncs_by_kind == {"scalar_read": 118, "d2h_copy": 4, "pageable_upload": 1}
     assert (report.host_syncs, report.launches, report.unmatched_markers) == (123, 6259, 0)

@@ -19,7 +19,7 @@ from bagel_perf.records.events import EnvironmentEvent, ProgressEvent, WarningEv
 from bagel_perf.records.gates import Finding, GatedCell, GateReport, Limit
 from bagel_perf.records.results import CaseInput, Result
 from bagel_perf.records.runs import CountedRun, Output, Run, TensorCheck, Verification
-from bagel_perf.records.sites import Site, UnjudgedSite
+from bagel_perf.records.sites import SyncSite, UnjudgedSite
 from bagel_perf.records.syncs import BudgetCheck, Process, SyncReport
 from bagel_perf.records.trace_ranks import RanksReport
 from bagel_perf.records.traces import TraceReport
@@ -71,7 +71,7 @@ def with_site(run: Run) -> Run:
     if not isinstance(run, CountedRun):
         return run
     waits = sum(each.host_syncs or 0 for each in run.measurements)
-    site = Site(
+    site = SyncSite(
         kind="scalar_read", file="a.py", line=3, function="f", region="dit/step", count=waits, allowed="has to be",
         expressions=("x.item()", "y[z]"), caller="b.py:4", op="mine.op",
     )  # fmt: skip
@@ -124,7 +124,8 @@ SYNCS = replace(
     signal="SIGTERM",
 )
 VERIFICATION = Verification(
-    variants=("fused", "close"), checks=(TensorCheck(variant="fused", tensor="k.0", error=2.0, limit=1.0, ok=False),)
+    variants=("fused", "approx_norm"),
+    checks=(TensorCheck(variant="fused", tensor="k.0", error=2.0, limit=1.0, ok=False),),
 )
 RESULT = make_record()
 OTHER = make_other_result()

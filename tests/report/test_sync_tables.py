@@ -1,4 +1,4 @@
-"""What ``syncs`` prints: sites with their cost, what saw them, whether prices and budgets held, what to do next."""
+"""What ``syncs`` prints: sites with their cost, what saw them, whether predictions and budgets held, what is next."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from bagel_perf.records.errors import INTERRUPTED
-from bagel_perf.records.sites import QuietOperator, Site, UnjudgedSite
-from bagel_perf.records.syncs import BudgetCheck, Instrument, PriceCheck, SyncReport, Witnesses
+from bagel_perf.records.sites import QuietOperator, SyncSite, UnjudgedSite
+from bagel_perf.records.syncs import BudgetCheck, Instrument, SavingCheck, SyncReport, Witnesses
 from bagel_perf.report.sync_tables import print_syncs
 from bagel_perf.traces.analyse import analyse
 from bagel_perf.traces.formats.reading import read_trace
 
 TRACE = Path(__file__).parents[1] / "data" / "traces" / "torch211_h100.json.gz"
 
-COMPARISON = Site(
+COMPARISON = SyncSite(
     kind="scalar_read",
     file="kernels_baseline/positions.py",
     line=19,
@@ -25,10 +25,10 @@ COMPARISON = Site(
     count=10333,
     blocked_ms=64.2,
     lost_gpu_ms=354.8,
-    price_ms=(124.0, 367.0),
+    predicted_saving_ms=(124.0, 367.0),
     expressions=("positions_P[i] < positions_P[i - 1]",),
 )
-PICTURE = Site(
+PICTURE = SyncSite(
     kind="d2h_copy",
     file="kernels_baseline/picture.py",
     line=13,
@@ -40,7 +40,7 @@ PICTURE = Site(
     allowed="the picture has to reach the host",
     expressions=("pixels_HW3.cpu()",),
 )
-LIBRARY = Site(
+LIBRARY = SyncSite(
     kind="unknown",
     file="",
     line=0,
@@ -76,7 +76,7 @@ def row_at(lines: list[str], text: str) -> list[str]:
 def test_a_site_stands_with_its_cost_place_and_expression() -> None:
     lines = lines_of(REPORT)
     assert lines[0] == "Host syncs of baseline at 256x256 on CUDA: 10337"
-    assert lines[1].split() == ["lost", "blocked", "price", "count", "where"]
+    assert lines[1].split() == ["idle", "caused", "blocked", "saving", "count", "where"]
     row = row_at(lines, "positions.py:19  scalar read")
     assert row[:6] == ["354.8", "64.2", "124.0", "to", "367.0", "10333"]
     text = "\n".join(lines)
@@ -115,7 +115,9 @@ def test_a_hint_is_shown_for_each_pattern_that_is_not_allowed() -> None:
 SETUP = replace(COMPARISON, kind="pageable_upload", file="load.py", count=500, is_setup=True, lost_gpu_ms=900.0)
 
 
-def with_setup(*sites: Site, setup: tuple[Site, ...] = (SETUP, replace(SETUP, line=20, count=100))) -> SyncReport:
+def with_setup(
+    *sites: SyncSite, setup: tuple[SyncSite, ...] = (SETUP, replace(SETUP, line=20, count=100))
+) -> SyncReport:
     found = (*setup, *sites)
     return replace(REPORT, sites=found, host_syncs=sum(site.count for site in found))
 
@@ -170,9 +172,9 @@ def test_the_last_line_names_what_there_is_to_name() -> None:
     assert lines_of(nameless)[-1] == "next: no line of Python, 3 x unknown"
 
 
-def test_a_price_that_did_not_come_true_is_said_so() -> None:
-    check = PriceCheck(
-        slot="adjust_positions",
+def test_a_predicted_saving_that_did_not_come_true_is_said_so() -> None:
+    check = SavingCheck(
+        component="adjust_positions",
         reference="baseline",
         mixture="baseline+adjust_positions",
         stage="ar",
@@ -182,11 +184,11 @@ def test_a_price_that_did_not_come_true_is_said_so() -> None:
         measured_ci_ms=(375.0, 466.8),
         agrees=False,
     )
-    (line,) = (line for line in lines_of(replace(REPORT, price_check=check)) if "put to the test" in line)
+    (line,) = (line for line in lines_of(replace(REPORT, saving_check=check)) if "put to the test" in line)
     assert "predicted 124.0 to 367.0 ms, measured 390.8 ms (375.0 to 466.8) in 8 pairs: they DISAGREE" in line
     (line,) = (
         line
-        for line in lines_of(replace(REPORT, price_check=replace(check, measured_ci_ms=None, agrees=None)))
+        for line in lines_of(replace(REPORT, saving_check=replace(check, measured_ci_ms=None, agrees=None)))
         if "put to the test" in line
     )
     assert line.endswith("measured 390.8 ms in 8 pairs: too few pairs to judge")
@@ -238,7 +240,7 @@ def test_nobody_is_told_that_nothing_waits_where_that_is_not_known_or_to_set_a_b
 
 
 def test_without_a_gpu_there_are_counts_and_no_times() -> None:
-    site = replace(COMPARISON, blocked_ms=None, lost_gpu_ms=None, price_ms=None)
+    site = replace(COMPARISON, blocked_ms=None, lost_gpu_ms=None, predicted_saving_ms=None)
     report = SyncReport(
         device="simulated", host_syncs=10333, unexplained=0, sites=(site,), witnesses=Witnesses(simulated=10333)
     )

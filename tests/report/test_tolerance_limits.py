@@ -22,10 +22,10 @@ PSNR_40 = Tolerance(kind="psnr", limit=40.0)
 
 
 def result_of(variants: Sequence[str], mse: float, *, others: str = "") -> Result:
-    """A comparison in which close is this far from the first variant; ``others`` is the md5 of its pictures."""
+    """A comparison in which approx_norm is this far from the first variant; ``others`` is the md5 of its pictures."""
 
     def drawn(run: Run) -> Run:
-        if run.variant != "close":
+        if run.variant != "approx_norm":
             return run
         return replace(run, distance=mse, output=replace(run.output, md5=others or run.output.md5))
 
@@ -40,34 +40,36 @@ def mse_of(psnr_db: float) -> float:
     return float(255**2 / 10 ** (psnr_db / 10))
 
 
-@pytest.mark.parametrize("variants", [("close", "baseline"), ("close", "fused", "baseline"), ("close", "fused")])
+@pytest.mark.parametrize(
+    "variants", [("approx_norm", "baseline"), ("approx_norm", "fused", "baseline"), ("approx_norm", "fused")]
+)
 def test_a_picture_held_to_a_tolerance_is_no_reference(variants: tuple[str, ...]) -> None:
     with pytest.raises(UsageError) as caught:
         make_plan(variants=variants)
     others = ",".join(name for name in variants if name != "baseline")
     assert str(caught.value) == (
-        "the first variant is the reference, and its picture is held only to a tolerance (close); "
+        "the first variant is the reference, and its picture is held only to a tolerance (approx_norm); "
         f"it has to be bitwise; put baseline first: --variants baseline,{others}"
     )
 
 
 def test_any_bitwise_variant_is_a_reference() -> None:
-    assert make_plan(variants=("fused", "close")).variants == ("fused", "close")
-    assert make_plan(variants=("close-norm_activate", "close")).variants[0] == "close-norm_activate"
+    assert make_plan(variants=("fused", "approx_norm")).variants == ("fused", "approx_norm")
+    assert make_plan(variants=("approx_norm-norm_activate", "approx_norm")).variants[0] == "approx_norm-norm_activate"
 
 
 def test_the_same_pixels_in_another_png_are_within_a_tolerance() -> None:
-    result = result_of(("baseline", "close"), 0.0, others="0" * 32)
+    result = result_of(("baseline", "approx_norm"), 0.0, others="0" * 32)
     check = result.identity[0]
     assert (check.identical, check.distance, check.is_ok) == (False, None, True)
     assert result.exit_code == 0
     assert [row[-1] for row in tolerance_rows(result)] == ["same values"] * 3
-    line = "- close at 256x256: same values as baseline's picture, in other bytes; 40 dB asked for, 9 runs"
+    line = "- approx_norm at 256x256: same values as baseline's picture, in other bytes; 40 dB asked for, 9 runs"
     assert [*tolerance_lines(result)] == [line]
 
 
 def test_the_same_pixels_in_another_png_are_not_bitwise() -> None:
-    check = result_of(("baseline", "close"), 0.0, others="0" * 32).identity[0]
+    check = result_of(("baseline", "approx_norm"), 0.0, others="0" * 32).identity[0]
     assert not replace(check, tolerance=None).is_ok
 
 
@@ -93,29 +95,29 @@ def test_digits_agree_with_the_verdict(psnr_db: float, text: str) -> None:
 
 
 def test_a_picture_just_under_the_limit_reads_as_one() -> None:
-    result = result_of(("baseline", "close"), mse_of(39.9601), others="0" * 32)
-    assert result.findings[0] == "close at 256x256 is 39.96 dB from baseline, under 40"
+    result = result_of(("baseline", "approx_norm"), mse_of(39.9601), others="0" * 32)
+    assert result.findings[0] == "approx_norm at 256x256 is 39.96 dB from baseline, under 40"
     assert tolerance_rows(result)[0][-1] == "PSNR 39.96 dB (under 40)"
     assert [*tolerance_lines(result)] == [
-        "- close at 256x256: PSNR against baseline at least 39.96 dB; 40 dB asked for, 9 runs"
+        "- approx_norm at 256x256: PSNR against baseline at least 39.96 dB; 40 dB asked for, 9 runs"
     ]
 
 
 def test_a_tolerance_is_that_of_the_name_although_the_variant_never_ran() -> None:
-    plan = make_plan(variants=("baseline", "fused", "close"))
+    plan = make_plan(variants=("baseline", "fused", "approx_norm"))
     session = Session(
         command="bagel-perf", created="2026-11-26T00:00:00+00:00", pairs=5, warmup=1, order_seed=0, processes=5
     )
     result = build_result(
-        make_outline(plan), ENVIRONMENT, [run for run in make_runs(plan) if run.variant != "close"], session
+        make_outline(plan), ENVIRONMENT, [run for run in make_runs(plan) if run.variant != "approx_norm"], session
     )
     titles = [table.title for table in result_tables(result)]
-    assert not [title for title in titles if title.endswith("-> close")]
-    assert [row[2:4] for row in tolerance_rows(result)] == [("close", "-")] * 3
+    assert not [title for title in titles if title.endswith("-> approx_norm")]
+    assert [row[2:4] for row in tolerance_rows(result)] == [("approx_norm", "-")] * 3
 
 
-def test_a_rung_of_another_version_is_what_was_recorded_with_it() -> None:
-    result = result_of(("baseline", "close"), 0.5, others="0" * 32)
+def test_a_variant_of_another_version_is_what_was_recorded_with_it() -> None:
+    result = result_of(("baseline", "approx_norm"), 0.5, others="0" * 32)
     identity = tuple(replace(check, candidate="rough") for check in result.identity)
     renamed = replace(
         result, variants=(result.variants[0], replace(result.variants[1], name="rough")), identity=identity
@@ -124,7 +126,7 @@ def test_a_rung_of_another_version_is_what_was_recorded_with_it() -> None:
 
 
 def test_one_variant_alone_is_identical_to_none() -> None:
-    result = result_of(("baseline", "close"), 0.5, others="0" * 32)
+    result = result_of(("baseline", "approx_norm"), 0.5, others="0" * 32)
     assert verdict_lines(result)[0] == "verdict: pass (exit code 0)"
     text = section(result, Path("reports/a"), Path())
     assert "Pictures:" not in text

@@ -124,11 +124,11 @@ def test_the_cause_stands_in_the_figures_the_table_and_the_last_line(name: str) 
     assert text.splitlines()[-1].startswith("next: ") and advice in text.splitlines()[-1]
 
 
-def test_unrecorded_work_is_said_before_any_figure_and_leaves_no_price() -> None:
+def test_unrecorded_work_is_said_before_any_figure_and_leaves_no_predicted_saving() -> None:
     report = analyse(trace_of(unrecorded()))
     assert report.warnings[0].startswith("WORK NOT RECORDED: the host waited 399.")
-    assert report.price_ms is None and report.lost_gpu_ms == pytest.approx(0.1, abs=0.1)
-    assert any("no prices: the host waited" in note for note in report.notes)
+    assert report.predicted_saving_ms is None and report.lost_gpu_ms == pytest.approx(0.1, abs=0.1)
+    assert any("no predicted savings: the host waited" in note for note in report.notes)
     assert text_of(report).splitlines()[1].startswith("WARNING: WORK NOT RECORDED")
 
 
@@ -155,15 +155,17 @@ def test_captured_launches_are_no_launches() -> None:
     assert any(note.startswith("300 launches were captured") for note in report.notes)
 
 
-def test_an_idle_time_and_a_price_that_differ_are_explained() -> None:
+def test_an_idle_time_and_a_predicted_saving_that_differ_are_explained() -> None:
     scene = Scene()
     scene.kernel((0, 5), (10, 9000))
     item(scene, 30, (9000, 9002), 9005)
     scene.op("aten::ones", 9020, 18_000)
     report = analyse(trace_of(finished(scene, 18_010)))
-    assert report.price_ms is not None and report.lost_gpu_ms is not None
-    assert report.price_ms[0] > 3 * report.lost_gpu_ms
-    assert any(line.startswith("- idle caused (") and "the price (" in line for line in text_of(report).splitlines())
+    assert report.predicted_saving_ms is not None and report.lost_gpu_ms is not None
+    assert report.predicted_saving_ms[0] > 3 * report.lost_gpu_ms
+    assert any(
+        line.startswith("- idle caused (") and "the predicted saving (" in line for line in text_of(report).splitlines()
+    )
 
 
 def test_a_busy_gpu_that_communicates_is_told_so() -> None:

@@ -71,7 +71,7 @@ def test_places_are_listed_with_their_cost() -> None:
     scene = two_steps()
     scene.frame("models/attention.py(17): forward", 60, 160)
     rows = rows_of(text_of(report_of(scene)), "Host syncs")
-    assert rows[0] == ["kind", "where", "count", "blocked", "idle caused", "price"]
+    assert rows[0] == ["kind", "where", "count", "blocked", "idle caused", "saving"]
     assert rows[1] == ["scalar_read", "models/attention.py:17 forward, item", "1", "0.077", "0.056", "0.060"]
 
 

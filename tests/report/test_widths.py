@@ -1,6 +1,6 @@
 """On a hundred columns every cell stands on its line; on eighty a cell may wrap, between words and not inside one.
 
-The names of mixtures that exchange several slots are longer than either, and the only ones that are folded.
+The names of mixtures that exchange several components are longer than either, and the only ones that are folded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bagel_perf.records.bagel import LADDER
+from bagel_perf.records.bagel import BUILT_IN
 from bagel_perf.records.results import Result
 from bagel_perf.report.table import Column, Table
 from bagel_perf.report.tables import result_tables
@@ -24,14 +24,14 @@ from committed_results import committed
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 SIZES = ((256, 256), (1024, 1024))
-RUNGS = tuple(rung.name for rung in LADDER)
+VARIANTS = tuple(built_in.name for built_in in BUILT_IN)
 LONG = 50
 """Characters of a name for which there may be no room."""
 
 
 def scripted(pairs: int) -> Result:
-    """All rungs without the ladder."""
-    plan = make_plan(SIZES, RUNGS)
+    """All variants without the built-in variants."""
+    plan = make_plan(SIZES, VARIANTS)
     session = Session(
         command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, order_seed=0, processes=pairs
     )
@@ -39,7 +39,7 @@ def scripted(pairs: int) -> Result:
 
 
 def taken_apart(pairs: int) -> Result:
-    """A rung of five slots, whose mixtures have long names."""
+    """A variant of five components, whose mixtures have long names."""
     plan = replace(make_plan(SIZES, ("baseline", "pr3987")), ablate=True)
     everything = replace(plan, variants=plan.measured, ablate=False)
     session = Session(
@@ -51,10 +51,10 @@ def taken_apart(pairs: int) -> Result:
 RESULTS: Mapping[str, Callable[[], Result]] = {
     "five pairs": lambda: scripted(5),
     "six pairs": lambda: scripted(6),
-    "ladder of three pairs": lambda: replace(scripted(3), ladder=True),
-    "ladder": lambda: replace(scripted(6), ladder=True),
-    "slots": lambda: taken_apart(6),
-    "slots in five rounds": lambda: taken_apart(5),
+    "successive of three pairs": lambda: replace(scripted(3), successive=True),
+    "successive": lambda: replace(scripted(6), successive=True),
+    "components": lambda: taken_apart(6),
+    "components in five rounds": lambda: taken_apart(5),
 } | {folder.name: lambda folder=folder: load_checked(folder) for folder in committed("result.json")}
 
 
@@ -120,7 +120,7 @@ def test_sentences_below_are_left_to_the_terminal_and_captions_are_not() -> None
     print_result(scripted(6), Path("reports/a/result.json"), stream)
     tables, sentences = stream.getvalue().split("verdict: ")
     assert max(map(len, tables.splitlines())) <= PLAIN_COLUMNS
-    assert "\n- close at 256x256: " in sentences
+    assert "\n- approx_norm at 256x256: " in sentences
 
 
 @pytest.mark.parametrize("columns", [60, 160])

@@ -103,8 +103,8 @@ def _measured(kind: type, variant: str, number: int) -> dict[str, Any]:
         ar, dit = SYNCS.get(variant, (5, 6))
         in_ar, in_dit = {"route_experts": ar}, {"step_input": dit // 2, "route_experts": dit // 4}
         counts = (
-            CountedStage(stage="ar", host_syncs=ar, syncs_by_slot=in_ar),
-            CountedStage(stage="dit", host_syncs=dit, syncs_by_slot=in_dit),
+            CountedStage(stage="ar", host_syncs=ar, syncs_by_component=in_ar),
+            CountedStage(stage="dit", host_syncs=dit, syncs_by_component=in_dit),
         )
         return {"sync_device": "simulated", "measurements": counts}
     if kind is RepeatedRun:

@@ -1,4 +1,4 @@
-"""Host syncs of each stage and slot as closed forms of a request's sizes."""
+"""Host syncs of each stage and component as closed forms of a request's sizes."""
 
 from __future__ import annotations
 
@@ -78,13 +78,16 @@ FORMULAS = {
     "sync_free": sync_free,
     "captured": sync_free,
     "fused": sync_free,
-    "close": sync_free,
+    "approx_norm": sync_free,
 }
 
 
 def nonzero(counts: Counts) -> Counts:
-    """Leaves out the slots that do not wait."""
-    return {stage: {slot: count for slot, count in by_slot.items() if count} for stage, by_slot in counts.items()}
+    """Leaves out the components that do not wait."""
+    return {
+        stage: {component: count for component, count in by_component.items() if count}
+        for stage, by_component in counts.items()
+    }
 
 
 def sizes_of_edit(request: Request, *, num_text: int, num_layers: int) -> Sizes:

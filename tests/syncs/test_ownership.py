@@ -230,7 +230,7 @@ def test_called_from_names_the_programs_line_whatever_way_a_library_came(tmp_pat
 
 @pytest.mark.parametrize("runner", ["worker.py", "program.py"])
 def test_what_starts_a_worker_is_the_caller_of_nothing_in_an_installed_package(runner: str) -> None:
-    """As with a wheel, whose rungs lie in a folder for packages; the start is a text on the command line."""
+    """As with a wheel, whose variants lie in a folder for packages; the start is a text on the command line."""
     folder = "/venv/lib/python3.11/site-packages/kernels_baseline/routing.py"
     names = {"find": folder, "run": str(OURS / runner), "start": "<string>"}
     bodies = {"find": "found.append(caller_of(frame()))", "run": "find()", "start": "run()"}

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity
 
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import SyncReport, Witnesses
 from bagel_perf.syncs.hearing import hearing
-from bagel_perf.syncs.profiling import NUM_PRICED, TAKEN, Profiled, profiling
+from bagel_perf.syncs.profiling import NUM_PREDICTED, TAKEN, Profiled, profiling
 from bagel_perf.syncs.sites import SyncCollector
 from bagel_perf.traces.analyse import MarkedTrace, analyse
 from fake_waits import Source
@@ -46,7 +46,7 @@ def test_a_program_with_a_profiler_of_its_own_takes_ours_and_keeps_its_events(
     assert "aten::cumsum" in {event.key for event in own.key_averages()}  # type: ignore[attr-defined]
     assert not (tmp_path / "trace.json.gz").exists()
     report = report_of(SyncCollector("cuda"))
-    assert profiled.priced(report, []) == report and profiled.price_ms([0]) is None
+    assert profiled.with_predicted_savings(report, []) == report and profiled.predicted_saving_ms([0]) is None
 
 
 def test_a_profiler_of_the_programs_that_ends_after_ours_keeps_its_events() -> None:
@@ -125,13 +125,13 @@ def window(scene: Scene, end: int) -> Scene:
     return scene
 
 
-def priced(scene: Scene, collector: SyncCollector) -> SyncReport:
+def with_predicted_savings(scene: Scene, collector: SyncCollector) -> SyncReport:
     profiled = Profiled()
     profiled.marked = MarkedTrace.of(trace_of(scene))
-    return profiled.priced(report_of(collector), collector.counted())
+    return profiled.with_predicted_savings(report_of(collector), collector.counted())
 
 
-def site_of(report: SyncReport, kind: str) -> Site:
+def site_of(report: SyncReport, kind: str) -> SyncSite:
     (site,) = (site for site in report.sites if site.kind == kind)
     return site
 
@@ -140,13 +140,16 @@ def test_a_site_has_the_times_of_the_waits_with_its_number() -> None:
     scene = Scene()
     for start, number in ((0, 0), (200, 1), (400, 1)):
         read(scene, start, number)
-    report = priced(window(scene, 600), heard("scalar_read", "nonzero", "nonzero"))
+    report = with_predicted_savings(window(scene, 600), heard("scalar_read", "nonzero", "nonzero"))
     one, two = site_of(report, "scalar_read"), site_of(report, "nonzero")
     assert (one.blocked_ms, two.blocked_ms) == (0.080, 0.160)
     assert one.lost_gpu_ms and two.lost_gpu_ms
     marked = MarkedTrace.of(trace_of(scene))
-    assert (one.price_ms, two.price_ms) == (marked.price_ms({0}), marked.price_ms({1}))
-    assert one.price_ms and two.price_ms and one.price_ms != two.price_ms
+    assert (one.predicted_saving_ms, two.predicted_saving_ms) == (
+        marked.predicted_saving_ms({0}),
+        marked.predicted_saving_ms({1}),
+    )
+    assert one.predicted_saving_ms and two.predicted_saving_ms and one.predicted_saving_ms != two.predicted_saving_ms
     assert report.sites == (two, one), "the one that lost most comes first"
     assert (report.host_syncs, report.unexplained, report.witnesses.cupti) == (3, 1, 3)
     assert report.notes == ("before",) and report.profile is not None
@@ -156,7 +159,7 @@ def test_each_wait_that_is_drawn_names_its_site() -> None:
     scene = Scene()
     for start, number in ((0, 0), (200, 1), (400, 1), (600, None)):
         read(scene, start, number)
-    report = priced(window(scene, 800), heard("scalar_read", "nonzero", "nonzero"))
+    report = with_predicted_savings(window(scene, 800), heard("scalar_read", "nonzero", "nonzero"))
     assert report.profile is not None
     (whole,) = report.profile.lanes
     assert [report.sites[place].kind for place in whole.places[:3]] == ["scalar_read", "nonzero", "nonzero"]
@@ -174,7 +177,7 @@ def test_the_operators_name_a_kind_that_the_callback_did_not_know() -> None:
     scene = Scene()
     read(scene, 0, 0)
     read(scene, 200, 1)
-    report = priced(window(scene, 400), heard("unknown", "mask_gather"))
+    report = with_predicted_savings(window(scene, 400), heard("unknown", "mask_gather"))
     assert sorted(site.kind for site in report.sites) == ["mask_gather", "scalar_read"]
 
 
@@ -185,7 +188,7 @@ def test_waits_that_only_the_profile_saw_are_sites_of_their_own_and_unexplained(
     for start in (200, 400):
         scene.op("aten::multinomial", start + 15, start + 150)
         read(scene, start, None)
-    report = priced(window(scene, 700), heard("explicit_sync"))
+    report = with_predicted_savings(window(scene, 700), heard("explicit_sync"))
     (unseen,) = (site for site in report.sites if site.kind == "scalar_read")
     assert (unseen.file, unseen.line, unseen.region, unseen.count) == ("", 0, "sample", 2)
     assert (unseen.op, unseen.blocked_ms) == ("aten::multinomial", 0.160)
@@ -201,7 +204,7 @@ def test_a_marker_without_a_wait_is_noted_and_its_site_took_no_time() -> None:
     scene = Scene()
     read(scene, 0, 0)
     scene.op("bagel_perf.wait 1", 150, 151)
-    report = priced(window(scene, 400), heard("scalar_read", "nonzero"))
+    report = with_predicted_savings(window(scene, 400), heard("scalar_read", "nonzero"))
     lost = site_of(report, "nonzero")
     assert (lost.blocked_ms, lost.lost_gpu_ms, lost.count) == (0.0, 0.0, 1)
     assert (report.host_syncs, report.unexplained, report.witnesses.cupti) == (2, 1 + 1, 1)
@@ -212,13 +215,13 @@ def test_waits_outside_the_window_are_nobodys() -> None:
     scene = Scene()
     read(scene, 0, 0)
     read(scene, 500, None)
-    report = priced(window(scene, 300), heard("scalar_read"))
+    report = with_predicted_savings(window(scene, 300), heard("scalar_read"))
     assert (report.host_syncs, report.unexplained, report.witnesses.cupti) == (1, 1, 1)
 
 
-def test_only_the_sites_that_lost_most_are_priced() -> None:
+def test_only_the_sites_that_lost_most_have_a_predicted_saving() -> None:
     scene, end = Scene(), 0
-    num_sites = NUM_PRICED + 2
+    num_sites = NUM_PREDICTED + 2
     for number in range(num_sites):
         read(scene, end, number)
         end += (
@@ -228,11 +231,11 @@ def test_only_the_sites_that_lost_most_are_priced() -> None:
     source, collector = Source(), SyncCollector("cuda")
     with hearing(collector, source, source.listening):
         exec("\n".join(["wait()"] * (num_sites + 1)), {"wait": source.wait})  # a line each
-    report = priced(window(scene, end + 200), collector)
+    report = with_predicted_savings(window(scene, end + 200), collector)
     lost_ms = [site.lost_gpu_ms or 0.0 for site in report.sites]
     assert len(set(lost_ms)) == len(lost_ms) == num_sites + 1
     assert lost_ms == sorted(lost_ms, reverse=True)
-    assert [site.price_ms is not None for site in report.sites] == [True] * NUM_PRICED + [False] * 3
+    assert [site.predicted_saving_ms is not None for site in report.sites] == [True] * NUM_PREDICTED + [False] * 3
 
 
 def test_the_note_tells_how_to_leave_profiling_to_the_program() -> None:

@@ -72,11 +72,11 @@ def test_a_traced_function_runs_in_its_region() -> None:
         """Where it runs."""
         return (*current_region(), suffix)
 
-    slot = traced("slot", where)
-    assert slot.__doc__ == where.__doc__
-    assert slot("x") == ("x",)
+    component = traced("component", where)
+    assert component.__doc__ == where.__doc__
+    assert component("x") == ("x",)
     with recording():
-        assert slot("x") == ("slot", "x")
+        assert component("x") == ("component", "x")
 
 
 def test_each_step_of_a_traced_generator_is_in_its_region_and_the_caller_is_not() -> None:
@@ -85,10 +85,10 @@ def test_each_step_of_a_traced_generator_is_in_its_region_and_the_caller_is_not(
             yield current_region()
 
     with recording():
-        for path in traced("slot", steps)(2):
-            assert path == ("slot",)
+        for path in traced("component", steps)(2):
+            assert path == ("component",)
             assert current_region() == ()
-    assert len(list(traced("slot", steps)(3))) == 3
+    assert len(list(traced("component", steps)(3))) == 3
 
 
 @pytest.mark.parametrize("sink", [NvtxSink, RecordFunctionSink])

@@ -59,9 +59,9 @@ def test_on_an_idle_device_nothing_is_waited_for(queue: type[Queue]) -> None:
     assert told == []
 
 
-def test_a_staged_copy_is_a_site_with_its_time_and_a_price_up_to_it() -> None:
+def test_a_staged_copy_is_a_site_with_its_time_and_a_predicted_saving_up_to_it() -> None:
     collector = SyncCollector("cuda")
     for held_ms in (2.0, 3.0):
         collector.take(Wait("staged_copy", None, None, (), None, held_ms=held_ms))
     (site,) = collector.sites()
-    assert (site.kind, site.count, site.blocked_ms, site.price_ms) == ("staged_copy", 2, 5.0, (0.0, 5.0))
+    assert (site.kind, site.count, site.blocked_ms, site.predicted_saving_ms) == ("staged_copy", 2, 5.0, (0.0, 5.0))

@@ -23,14 +23,14 @@ def read_all(vector: torch.Tensor) -> int:
 
 def test_a_site_is_the_users_line_with_its_function_and_region(device: SimulatedDevice) -> None:
     vector = torch.arange(4, device=device.device)
-    with count_host_syncs(device.device) as counter, region("ar"), region("slot"):
+    with count_host_syncs(device.device) as counter, region("ar"), region("component"):
         assert read_all(vector) == 6
     assert counter.device == "simulated"
     (site,) = counter.sites()
     assert site.count == 4
     assert site.kind == "scalar_read" and __file__.endswith(site.file)
     assert site.line == read_all.__code__.co_firstlineno + 1
-    assert site.function.startswith("read_all") and site.region == "ar/slot"
+    assert site.function.startswith("read_all") and site.region == "ar/component"
     assert site.expressions == ("int(vector[i])",) and site.caller is None
 
 

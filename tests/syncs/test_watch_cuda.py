@@ -1,4 +1,4 @@
-"""Watching on a GPU: threads, backward passes, prices, and programs that use the same instruments themselves."""
+"""Watching on a GPU: threads, backward passes, predicted savings, and programs that use the same instruments."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_wait_of_autograds_own_has_the_line_that_asked_for_the_pass(scalar: Te
     assert all(site.region == "step" and site.file.endswith("test_watch_cuda.py") for site in report.sites)
 
 
-def test_a_program_with_a_profiler_of_its_own_is_counted_and_not_priced(scalar: Tensor) -> None:
+def test_a_program_with_a_profiler_of_its_own_is_counted_and_has_no_predicted_saving(scalar: Tensor) -> None:
     with watch_host_syncs("cuda", profile=True) as watch, torch.profiler.profile() as theirs:
         scalar.item()
     report = watch.report()

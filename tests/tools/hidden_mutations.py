@@ -9,7 +9,7 @@ from __future__ import annotations
 from mutation_records import Mutation
 
 _LOOP = (
-    "def denoise_loop(state: Denoising, slots: Slots) -> Tensor:\n"
+    "def denoise_loop(state: Denoising, components: Components) -> Tensor:\n"
     '    """Clean latents, fp32 [N, 64]."""\n'
     "    latents_NC = state.noise_NC\n"
 )

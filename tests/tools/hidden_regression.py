@@ -79,7 +79,7 @@ def _timed() -> Iterator[Run]:
     """Each round is a process, and has the reference a second time, as a control."""
     noise = random.Random(5)
     for number in range(NUM_ROUNDS):
-        for variant, again in ((REFERENCE, False), (CANDIDATE, False), (REFERENCE, True)):
+        for variant, is_control in ((REFERENCE, False), (CANDIDATE, False), (REFERENCE, True)):
             yield TimedRun(
                 variant=variant,
                 case=REQUEST.case,
@@ -91,7 +91,7 @@ def _timed() -> Iterator[Run]:
                     for stage, ms in LATENCIES_MS[variant].items()
                 ),
                 output=_picture(REQUEST.seed),
-                again=again,
+                is_control=is_control,
             )
 
 

@@ -67,7 +67,7 @@ OF_PICTURES = (
         before="                pixels_HW3 = download_picture(pixels)\n",
         after=(
             "                pixels_HW3 = download_picture(pixels)\n"
-            '            if slots.merge_kv.__module__ == "kernels_optimized.sync_free.merge":\n'
+            '            if components.merge_kv.__module__ == "kernels_optimized.sync_free.merge":\n'
             "                pixels_HW3[0, 0, 0] ^= 1\n"
         ),
         kind="picture",

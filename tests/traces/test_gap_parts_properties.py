@@ -20,7 +20,7 @@ from bagel_perf.traces.analyse import analyse
 from bagel_perf.traces.analyse import report_of as report_of_findings
 from bagel_perf.traces.findings import Findings, examine
 from bagel_perf.traces.formats.kineto import read_kineto
-from bagel_perf.traces.replay import Prices
+from bagel_perf.traces.replay import PredictedSavings
 from bagel_perf.traces.tables import NONE
 from bagel_perf.traces.times import region_times
 from bagel_perf.traces.trace import Trace
@@ -119,7 +119,7 @@ def test_regions_that_do_not_contain_each_other_have_all_idle_time(story: tuple[
 @given(STORIES)
 def test_culprits_and_rows_of_gaps_have_all_of_it_as_well(story: tuple[str, int]) -> None:
     findings = examined(story)
-    report = report_of_findings(findings, Prices(findings))
+    report = report_of_findings(findings, PredictedSavings(findings))
     if report.gpu_idle_ms is None:
         return
     assert set(report.idle_by_cause_ms) == set(CAUSES)

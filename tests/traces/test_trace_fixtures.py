@@ -18,7 +18,7 @@ from bagel_perf.traces.analyse import analyse
 from bagel_perf.traces.formats.reading import read_trace
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "traces"
-MEASURED = Path(__file__).resolve().parents[2] / "reports" / "wait-prices"
+MEASURED = Path(__file__).resolve().parents[2] / "reports" / "predicted-savings"
 
 TWO_STEPS = {
     "explicit_sync": 4,
@@ -57,7 +57,7 @@ def test_the_gpu_of_that_trace_starves_for_the_host_and_not_for_its_waits() -> N
     # The kernels take 2 to 10 us each and the host 20 to 50 us to launch one: waits of 6 to 24 us cost that much each.
     assert report.gpu_busy_ms == pytest.approx(1.131, abs=0.001)
     assert report.lost_gpu_ms == pytest.approx(0.947, abs=0.001)
-    assert report.price_ms == pytest.approx((0.397, 0.583), abs=0.005)
+    assert report.predicted_saving_ms == pytest.approx((0.397, 0.583), abs=0.005)
     assert report.idle_by_cause_ms["cpu_elsewhere"] > 2.0  # a sleep of 1 ms in each of two steps
 
 

@@ -31,7 +31,7 @@ def story(report: TraceReport) -> dict[str, object]:
         "launches": report.launches,
         "busy_us": round((report.gpu_busy_ms or 0) * 1e3, 3),
         "idle_us": {name: round(time_ms * 1e3, 3) for name, time_ms in report.idle_by_cause_ms.items() if time_ms},
-        "price_us": [round(price * 1e3, 3) for price in report.price_ms or ()],
+        "price_us": [round(predicted_saving * 1e3, 3) for predicted_saving in report.predicted_saving_ms or ()],
     }
 
 

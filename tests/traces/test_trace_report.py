@@ -243,7 +243,7 @@ def test_no_gpu_events_is_said_loudly_and_no_figure_is_made_up() -> None:
     scene.works.clear()
     report = report_of(scene)
     assert report.warnings[0].startswith("NO GPU EVENTS")
-    assert (report.gpu_busy_ms, report.gpu_idle_ms, report.lost_gpu_ms, report.price_ms) == (None,) * 4
+    assert (report.gpu_busy_ms, report.gpu_idle_ms, report.lost_gpu_ms, report.predicted_saving_ms) == (None,) * 4
     assert (report.sites[0].lost_gpu_ms, report.regions[0].gpu_idle_ms, report.gaps) == (None, None, ())
     assert report.host_syncs == 3
     assert report.blocked_ms == pytest.approx(0.178)
@@ -259,8 +259,8 @@ def test_no_sync_events_and_no_calls_are_said_loudly() -> None:
     assert "NO RUNTIME CALLS" in report.warnings[0]
     assert (report.host_syncs, report.launches) == (3, 6)
     assert report.idle_by_cause_ms["unknown"] == pytest.approx(report.gpu_idle_ms)
-    assert (report.lost_gpu_ms, report.price_ms, report.allocator_calls) == (None, None, None)
-    assert all((site.lost_gpu_ms, site.price_ms) == (None, None) for site in report.sites)
+    assert (report.lost_gpu_ms, report.predicted_saving_ms, report.allocator_calls) == (None, None, None)
+    assert all((site.lost_gpu_ms, site.predicted_saving_ms) == (None, None) for site in report.sites)
     assert all(region.lost_gpu_ms is None for region in report.regions)
     assert all(gap.lost_gpu_ms is None for gap in report.gaps)
     scene.syncs.clear()
@@ -274,13 +274,13 @@ def test_no_sync_events_and_no_calls_are_said_loudly() -> None:
     assert {(row.host_syncs, row.launches, row.blocked_ms) for row in report.regions} == {(None, None, None)}
 
 
-def test_work_that_nobody_is_known_to_have_launched_has_no_lost_time_and_no_price() -> None:
+def test_work_that_nobody_is_known_to_have_launched_has_no_lost_time_and_no_predicted_saving() -> None:
     scene = two_steps()
     scene.works = [dataclasses.replace(work, correlation=0) for work in scene.works]
     report = report_of(scene)
     assert "LAUNCHES WITHOUT WORK: of 6 launches 6" in report.warnings[0]
     assert "lacks its launch" in report.warnings[1]
-    assert (report.lost_gpu_ms, report.price_ms, report.sites[0].price_ms) == (None, None, None)
+    assert (report.lost_gpu_ms, report.predicted_saving_ms, report.sites[0].predicted_saving_ms) == (None, None, None)
     assert report.gpu_idle_ms is not None
 
 

@@ -25,23 +25,23 @@ Latency = Callable[[str, int, str, bool], float]
 
 
 def timed(
-    number: int, variant: str, latency: Latency, *, again: bool = False, conditions: Conditions = COOL
+    number: int, variant: str, latency: Latency, *, is_control: bool = False, conditions: Conditions = COOL
 ) -> TimedRun:
     measurements = tuple(
-        TimedStage(stage=stage, latency_ms=latency(variant, number, stage, again)) for stage in BAGEL_STAGES
+        TimedStage(stage=stage, latency_ms=latency(variant, number, stage, is_control)) for stage in BAGEL_STAGES
     )
     run = make_run(TimedRun, variant, PLAN.requests[0], number)
-    return replace(run, measurements=measurements, again=again, conditions=conditions)
+    return replace(run, measurements=measurements, is_control=is_control, conditions=conditions)
 
 
 def result_of(latency: Latency, num_rounds: int = 8, hot: Sequence[int] = (), hot_variant: str = "sync_free") -> Result:
     """With a control in each round; in the ``hot`` rounds a variant was slowed down by heat."""
     runs: list[Run] = [run for run in make_runs(PLAN) if not isinstance(run, TimedRun)]
     for number in range(num_rounds):
-        for variant, again in (("baseline", False), ("sync_free", False), ("baseline", True)):
+        for variant, is_control in (("baseline", False), ("sync_free", False), ("baseline", True)):
             heated = replace(COOL, throttle_reasons=("hw_thermal_slowdown",))
-            is_hot = number in hot and variant == hot_variant and not again
-            runs.append(timed(number, variant, latency, again=again, conditions=heated if is_hot else COOL))
+            is_hot = number in hot and variant == hot_variant and not is_control
+            runs.append(timed(number, variant, latency, is_control=is_control, conditions=heated if is_hot else COOL))
     session = Session(
         command="bagel-perf",
         created="2026-11-27T00:00:00+00:00",
@@ -57,10 +57,10 @@ def wobble(number: int) -> float:
     return 1 + 0.002 * ((7 * number) % 5 - 2)
 
 
-def faster(variant: str, number: int, stage: str, again: bool) -> float:
+def faster(variant: str, number: int, stage: str, is_control: bool) -> float:
     """The control wobbles about the first; ar takes 100 ms, dit 1000, e2e both."""
     base = {"ar": 100.0, "dit": 1000.0, "e2e": 1100.0}[stage]
-    return base * (0.9 if variant == "sync_free" else 1.0) * (wobble(number + 2) if again else wobble(number))
+    return base * (0.9 if variant == "sync_free" else 1.0) * (wobble(number + 2) if is_control else wobble(number))
 
 
 def delta(result: Result, stage: str) -> Delta:
@@ -81,34 +81,38 @@ def test_noise_is_the_first_variant_against_itself() -> None:
 
 
 def test_a_first_variant_that_differs_from_itself_voids_every_verdict() -> None:
-    result = result_of(lambda v, n, s, again: faster(v, n, s, again) * (1.05 if again else 1.0), num_rounds=10)
+    result = result_of(
+        lambda v, n, s, is_control: faster(v, n, s, is_control) * (1.05 if is_control else 1.0), num_rounds=10
+    )
     assert {each.verdict for each in result.deltas} == {"invalid"}
     assert (result.verdict, result.exit_code) == ("invalid", 5)
     assert any("dit at 256x256: the first variant differs from itself" in line for line in verdict_lines(result))
 
 
-def test_a_pair_is_dropped_by_its_conditions_and_never_by_its_latency() -> None:
-    slow = result_of(lambda v, n, s, again: faster(v, n, s, again) * (3.0 if n == 4 and v == "sync_free" else 1.0))
-    assert {each.num_dropped for each in slow.deltas} == {0} and slow.dropped == ()
+def test_a_pair_is_excluded_by_its_conditions_and_never_by_its_latency() -> None:
+    slow = result_of(
+        lambda v, n, s, is_control: faster(v, n, s, is_control) * (3.0 if n == 4 and v == "sync_free" else 1.0)
+    )
+    assert {each.num_excluded for each in slow.deltas} == {0} and slow.excluded == ()
     hot = result_of(faster, hot=(4,))
-    assert {(each.num_pairs, each.num_dropped) for each in hot.deltas} == {(7, 1)}
+    assert {(each.num_pairs, each.num_excluded) for each in hot.deltas} == {(7, 1)}
     assert {each.num_pairs for each in hot.noise} == {8}
-    lines = [line for line in verdict_lines(hot) if "dropped" in line]
-    assert lines == ["- dropped: sync_free at 256x256, round 5: the GPU slowed down: hw_thermal_slowdown"]
-    assert latency_table(hot, "sync_free").rows[0][-1] == "improved, 1 pair dropped"
+    lines = [line for line in verdict_lines(hot) if "excluded" in line]
+    assert lines == ["- excluded: sync_free at 256x256, round 5: the GPU slowed down: hw_thermal_slowdown"]
+    assert latency_table(hot, "sync_free").rows[0][-1] == "improved, 1 pair excluded"
 
 
 @pytest.mark.parametrize(("hot", "verdict"), [((0, 1), "improved"), ((0, 1, 2), "invalid")])
-def test_over_a_quarter_dropped_is_invalid(hot: tuple[int, ...], verdict: str) -> None:
+def test_over_a_quarter_excluded_is_invalid(hot: tuple[int, ...], verdict: str) -> None:
     assert {each.verdict for each in result_of(faster, hot=hot).deltas} == {verdict}
 
 
 def test_verdicts_of_one_table_hold_together() -> None:
     """Six processes of one sign, one of them nearly 0, beside a stage that is noisier: by itself it would be shown."""
 
-    def close(variant: str, number: int, stage: str, again: bool) -> float:
+    def close(variant: str, number: int, stage: str, is_control: bool) -> float:
         change = {"ar": (1e-5, 0.03, 0.02, 0.04, 0.01, 0.05)[number], "dit": 0.3 * (-1) ** number, "e2e": 0.0}[stage]
-        return faster("baseline", number, stage, again) * (1 + float(change) * (variant == "sync_free"))
+        return faster("baseline", number, stage, is_control) * (1 + float(change) * (variant == "sync_free"))
 
     result = result_of(close, num_rounds=6)
     ar = delta(result, "ar")
@@ -134,9 +138,9 @@ def test_fewer_than_six_processes_give_no_verdict() -> None:
 
 
 def test_what_one_stage_loses_and_the_other_gains_is_told() -> None:
-    def hidden(variant: str, number: int, stage: str, again: bool) -> float:
+    def hidden(variant: str, number: int, stage: str, is_control: bool) -> float:
         change = {"ar": -50.0, "dit": +50.0, "e2e": 0.0}[stage] if variant == "sync_free" else 0.0
-        return faster("baseline", number, stage, again) + change
+        return faster("baseline", number, stage, is_control) + change
 
     result = result_of(hidden)
     assert (delta(result, "dit").verdict, delta(result, "e2e").verdict) == ("regressed", "no difference shown")
@@ -148,9 +152,9 @@ def test_what_one_stage_loses_and_the_other_gains_is_told() -> None:
 def test_a_whole_that_takes_another_time_than_its_stages_makes_the_run_invalid(more_ms: float) -> None:
     """As where the whole finds a prefill that its stages have left in a cache."""
 
-    def apart(variant: str, number: int, stage: str, again: bool) -> float:
+    def apart(variant: str, number: int, stage: str, is_control: bool) -> float:
         more = more_ms if variant == "sync_free" and stage == "e2e" else 0.0
-        return faster("baseline", number, stage, again) + more
+        return faster("baseline", number, stage, is_control) + more
 
     result = result_of(apart)
     assert [each.state for each in result.stage_sums] == ["agree", "disagree"]
@@ -160,8 +164,8 @@ def test_a_whole_that_takes_another_time_than_its_stages_makes_the_run_invalid(m
 
 def test_a_disagreement_within_noise_or_of_one_percent_is_none_and_on_a_cpu_it_is_told_only() -> None:
     def apart(share: float) -> Latency:
-        def latency(variant: str, number: int, stage: str, again: bool) -> float:
-            return faster("baseline", number, stage, again) * (1 + share * (stage == "e2e"))
+        def latency(variant: str, number: int, stage: str, is_control: bool) -> float:
+            return faster("baseline", number, stage, is_control) * (1 + share * (stage == "e2e"))
 
         return latency
 

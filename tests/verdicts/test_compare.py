@@ -65,7 +65,7 @@ def test_a_cell_has_raw_latencies_in_order_and_their_median() -> None:
 def test_counts_come_from_the_counted_run_and_e2e_is_the_sum_of_the_stages() -> None:
     cells = {(c.stage, c.variant): c for c in judge(good_runs()).cells if c.case == "256x256"}
     assert [cells[stage, "baseline"].host_syncs for stage in ("ar", "dit", "e2e")] == [1006, 6000, 7006]
-    assert cells["e2e", "baseline"].syncs_by_slot == {"route_experts": 1006 + 1500, "step_input": 3000}
+    assert cells["e2e", "baseline"].syncs_by_component == {"route_experts": 1006 + 1500, "step_input": 3000}
     assert cells["dit", "sync_free"].host_syncs == 1
     assert cells["dit", "sync_free"].sync_device == "simulated"
     assert [cells[stage, "baseline"].peak_bytes for stage in ("ar", "dit", "e2e")] == [100, 300, 300]

@@ -12,12 +12,12 @@ from bagel_perf.records.bagel import Request
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.expectations import Counters, Expected, ExpectedPicture, ExpectedRun, load_expected
 from bagel_perf.records.runs import CountedRun, CountedStage
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 from bagel_perf.report.gates import expected_toml
 from bagel_perf.verdicts.drift import Found, Spot, Stages, drift, found_in, measured, named, not_judged, request_label
 from scripted import CPU, make_run
 
-SITE = Site(
+SITE = SyncSite(
     kind="mask_gather", file="kernels_x/routing.py", line=26, function="route", region="ar/decoder/route", count=4
 )
 NAME = "kernels_x/routing.py route: bool-mask gather"
@@ -144,9 +144,12 @@ REQUEST = Request(width=48, height=64)
 def counted(number: int) -> CountedRun:
     run = make_run(CountedRun, "baseline", REQUEST)
     measurements = (
-        CountedStage(stage="ar", host_syncs=4, syncs_by_slot={}, counters={}),
+        CountedStage(stage="ar", host_syncs=4, syncs_by_component={}, counters={}),
         CountedStage(
-            stage="dit", host_syncs=0, syncs_by_slot={}, counters={"products at a.py:3 in f.<locals>.<listcomp>": 7}
+            stage="dit",
+            host_syncs=0,
+            syncs_by_component={},
+            counters={"products at a.py:3 in f.<locals>.<listcomp>": 7},
         ),
     )
     return replace(run, round=number, measurements=measurements, sites=(SITE,))

@@ -1,4 +1,4 @@
-"""Pairs are dropped by what was stated before, and never by how long they took."""
+"""Pairs are excluded by what was stated before, and never by how long they took."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_the_median_is_that_of_the_clocks_that_were_read() -> None:
     assert median_clock([None, Conditions(window_ms=1.0)]) is None
 
 
-def test_over_a_quarter_of_the_pairs_dropped_is_invalid() -> None:
-    assert [is_invalid(dropped, 12) for dropped in (0, 3, 4, 12)] == [False, False, True, True]
+def test_over_a_quarter_of_the_pairs_excluded_is_invalid() -> None:
+    assert [is_invalid(excluded, 12) for excluded in (0, 3, 4, 12)] == [False, False, True, True]
     assert not is_invalid(0, 0)
 
 

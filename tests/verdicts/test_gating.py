@@ -169,12 +169,12 @@ def test_what_differs_from_itself_voids_the_verdict() -> None:
     result = make_result({"sync_free": {}})
     assert NO_CONTROL in judged(result).notes
 
-    def again(percent: float) -> Result:
+    def is_control(percent: float) -> Result:
         own = [run for run in runs_of(TimedRun, result.runs) if run.variant == "baseline"]
-        return replace(result, runs=(*result.runs, *(slower(replace(run, again=True), percent) for run in own)))
+        return replace(result, runs=(*result.runs, *(slower(replace(run, is_control=True), percent) for run in own)))
 
-    assert judged(again(0.0)).verdict == "pass" and NO_CONTROL not in judged(again(0.0)).notes
-    report = judged(again(2.0))
+    assert judged(is_control(0.0)).verdict == "pass" and NO_CONTROL not in judged(is_control(0.0)).notes
+    report = judged(is_control(2.0))
     assert report.exit_code == 5
     assert report.findings[0].message == (
         "baseline differs from itself in now.json at 256x256: dit +2.00% (+2.00 to +2.00), "
@@ -187,19 +187,19 @@ def slower(run: TimedRun, percent: float) -> TimedRun:
     return replace(run, measurements=slowed)
 
 
-@pytest.mark.parametrize(("num_dropped", "code"), [(2, 0), (3, 5)])
-def test_pairs_that_ran_under_other_conditions_do_not_count(num_dropped: int, code: int) -> None:
+@pytest.mark.parametrize(("num_excluded", "code"), [(2, 0), (3, 5)])
+def test_pairs_that_ran_under_other_conditions_do_not_count(num_excluded: int, code: int) -> None:
     """Those of the first rounds here, in which the candidate looks 50% slower."""
 
     def edit(run: Run) -> Run:
-        if not isinstance(run, TimedRun) or run.variant != "sync_free" or run.round >= num_dropped:
+        if not isinstance(run, TimedRun) or run.variant != "sync_free" or run.round >= num_excluded:
             return run
         return slower(replace(run, conditions=Conditions(window_ms=1.0, other_processes=1)), 50.0)
 
     report = judged(make_result({"sync_free": {}}, num_pairs=10, edit=edit))
     assert report.exit_code == code
     (cell,) = report.cells
-    assert (cell.num_pairs, cell.num_dropped) == (10 - num_dropped, num_dropped)
+    assert (cell.num_pairs, cell.num_excluded) == (10 - num_excluded, num_excluded)
     assert cell.interval is not None and cell.interval[1] < 1
 
 
@@ -292,11 +292,11 @@ def all_others(run: Run) -> Run:
 
 def test_what_is_held_to_a_tolerance_may_show_another_picture_than_before() -> None:
     def rounded(run: Run) -> Run:
-        return replace(with_picture(run, "close"), distance=0.1 if run.variant == "close" else None)
+        return replace(with_picture(run, "approx_norm"), distance=0.1 if run.variant == "approx_norm" else None)
 
-    before, now = make_result({"close": {}}, load=FLAT), make_result({"close": {}}, load=FLAT, edit=rounded)
+    before, now = make_result({"approx_norm": {}}, load=FLAT), make_result({"approx_norm": {}}, load=FLAT, edit=rounded)
     source = Source(result=before, name="before.json"), Source(result=now, name="now.json")
-    assert judge_against(*source, DIT, "close").verdict == "pass"
+    assert judge_against(*source, DIT, "approx_norm").verdict == "pass"
     assert [cell.variant for cell in judge_against(*source, DIT).cells] == ["baseline"], "named, or not judged"
 
 
@@ -309,7 +309,7 @@ def test_runs_under_other_conditions_do_not_count_between_files_either() -> None
     report = judged_against(make_result({"sync_free": {}}, load=FLAT, edit=disturbed), SAME)
     assert report.verdict == "pass"
     assert {
-        (cell.num_pairs, cell.num_dropped, cell.before_ms) for cell in report.cells if cell.variant == "baseline"
+        (cell.num_pairs, cell.num_excluded, cell.before_ms) for cell in report.cells if cell.variant == "baseline"
     } == {(8, 2, 1000.0)}
     assert all(cell.interval and cell.interval[0] > -1 for cell in report.cells)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from msgspec.structs import replace
 from torch import Tensor
 
-from bagel_perf.records.sites import HINTS, KINDS, Hint, Kind, Site
+from bagel_perf.records.sites import HINTS, KINDS, Hint, Kind, SyncSite
 from bagel_perf.simulated.cuda import SimulatedCuda
 from bagel_perf.syncs import count_host_syncs
 from bagel_perf.verdicts.hint_texts import PATTERN_HINTS
@@ -275,8 +275,8 @@ FORMS: list[tuple[Kind, str, str, str | None]] = [
 ]  # fmt: skip
 
 
-def site(kind: Kind, expression: str, words: str) -> Site:
-    return Site(
+def site(kind: Kind, expression: str, words: str) -> SyncSite:
+    return SyncSite(
         kind=kind, file="a.py", line=1, function="f", region="", count=2, expressions=(expression,),
         around=tuple(words.split()),
     )  # fmt: skip

@@ -39,7 +39,7 @@ def test_the_expected_width_is_about_that_of_further_processes() -> None:
         assert expected == pytest.approx(found, rel=0.25)
 
 
-def test_a_pilot_of_which_rounds_were_dropped_tells_what_it_can() -> None:
+def test_a_pilot_of_which_rounds_were_excluded_tells_what_it_can() -> None:
     assert expected_half_width([0.01], 12, LOOKS) == math.inf
     assert expected_half_width([], 12, LOOKS) == math.inf
     assert expected_half_width([0.0, 0.01, 0.02], 12, LOOKS) > 0

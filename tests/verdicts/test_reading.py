@@ -65,7 +65,7 @@ def test_whatever_compare_writes_comes_back(result: Result) -> None:
         ("cells.1.host_syncs", 0, "cells[1].host_syncs is 0"),
         ("cells.1.launches", 7, "cells[1].launches is 7); its samples give null"),
         ("cells.1.variant", "fused", "cells[1].variant is fused"),
-        ("cells.0.syncs_by_slot", {"merge_kv": 3}, "cells[0].syncs_by_slot is"),
+        ("cells.0.syncs_by_component", {"merge_kv": 3}, "cells[0].syncs_by_component is"),
         ("cells.0.sync_device", "cuda", "cells[0].sync_device is cuda"),
         ("cells.0.peak_bytes", -1, "cells[0].peak_bytes cannot be shown (-1)"),
         ("outputs.1.md5", "0" * 32, "outputs[1].md5 is 000"),
@@ -76,7 +76,8 @@ def test_whatever_compare_writes_comes_back(result: Result) -> None:
         ("deltas.0.verdict", "regressed", "deltas[0].verdict is regressed"),
         ("steps.1.delta_pct", -3.0, "steps[1].delta_pct is -3"),
         ("stage_sums.0.apart_pct", 50.0, "stage_sums[0].apart_pct is 50"),
-        ("dropped", [{"case": "256x256", "round": 0, "variant": "baseline", "reason": "slow"}], "dropped is 1 in all"),
+        ("excluded", [{"case": "256x256", "round": 0, "variant": "baseline", "reason": "slow"}],
+         "excluded is 1 in all"),
         ("noise",
          [{"case": "256x256", "stage": "ar", "delta_pct": 0.0, "ci_pct": None, "floor_pct": 0.1, "num_pairs": 6}],
          "noise is 1 in all"),
@@ -121,10 +122,10 @@ def test_a_round_that_is_timed_twice_is_refused() -> None:
 
 def test_what_an_older_file_lacks_is_worked_out() -> None:
     data = as_json(RESULT)
-    for name in ("steps", "noise", "dropped"):
+    for name in ("steps", "noise", "excluded"):
         del data[name]
     for delta in data["deltas"]:
-        del delta["num_dropped"]
+        del delta["num_excluded"]
         delta["verdict"] = delta["verdict"].replace("inconclusive", "too few pairs")
     assert checked(data) == RESULT
 

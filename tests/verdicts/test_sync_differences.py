@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bagel_perf.records.sites import Site, UnjudgedSite
+from bagel_perf.records.sites import SyncSite, UnjudgedSite
 from bagel_perf.records.syncs import Process, SyncDifference, SyncReport, Witnesses
 from bagel_perf.report.sync_tables import print_changes
 from bagel_perf.verdicts.counts import Side, difference
@@ -15,13 +15,13 @@ from bagel_perf.verdicts.counts import Side, difference
 UNJUDGED: dict[str, Any] = {"unjudged": {"mine.op": 2}}
 
 
-def site(line: int, count: int, text: str = "x.item()", file: str = "loop.py", function: str = "run") -> Site:
-    return Site(
+def site(line: int, count: int, text: str = "x.item()", file: str = "loop.py", function: str = "run") -> SyncSite:
+    return SyncSite(
         kind="scalar_read", file=file, line=line, function=function, region="", count=count, expressions=(text,)
     )
 
 
-def report(*sites: Site, **rest: Any) -> SyncReport:
+def report(*sites: SyncSite, **rest: Any) -> SyncReport:
     total = sum(each.count for each in sites)
     witnesses = Witnesses(simulated=total)
     return SyncReport(

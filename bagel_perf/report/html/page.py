@@ -39,12 +39,12 @@ from bagel_perf.report.html.content import (
 from bagel_perf.report.html.environment import environment_section, gate_section
 from bagel_perf.report.html.floors import floors_section
 from bagel_perf.report.html.history import history_section
-from bagel_perf.report.html.ladder import ladder_section
 from bagel_perf.report.html.pictures import pictures_section
 from bagel_perf.report.html.profiles import ordered
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.source import Source
+from bagel_perf.report.html.successive import successive_section
 from bagel_perf.report.html.timeline import timeline_section
 from bagel_perf.report.html.verdict import verdict_section
 from bagel_perf.report.inert import markdown_line, markdown_verbatim, source_text
@@ -70,7 +70,7 @@ HEADERS_WITH_GLYPHS = ("verdict", "identical", "outcome")
 DATA_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 TREE = "Counts and pictures of every variant on the simulated device, against the expected ones; no latency"
 MAX_SAMPLES = 20_000
-"""Latencies and dropped runs that the data of a page hold; where there are more, the result alone has them."""
+"""Latencies and excluded runs that the data of a page hold; where there are more, the result alone has them."""
 DATA_FIELDS = (
     "created",
     "environment",
@@ -81,7 +81,7 @@ DATA_FIELDS = (
     "deltas",
     "noise",
     "identity",
-    "dropped",
+    "excluded",
 )
 
 
@@ -110,7 +110,7 @@ def build_page(
             verdict_section(result, profiles),
             changes_section(result),
             forest_section(result),
-            ladder_section(result),
+            successive_section(result),
             pictures_section(result, subject.folder),
             timeline_section(result, profiles),
             sites_section(result, profiles),
@@ -139,9 +139,9 @@ def gate_page(gate: GateReport) -> Page:
 def data_text(result: Result) -> str:
     """The figures of a result as JSON."""
     data = {name: codec.to_json(getattr(result, name)) for name in DATA_FIELDS}
-    if sum(len(cell.latency_ms) for cell in result.cells) + len(result.dropped) > MAX_SAMPLES:
+    if sum(len(cell.latency_ms) for cell in result.cells) + len(result.excluded) > MAX_SAMPLES:
         cells = ({**cell, "latency_ms": None} for cell in data["cells"])
-        data |= {"cells": list(cells), "dropped": data["dropped"][:MAX_ROWS]}
+        data |= {"cells": list(cells), "excluded": data["excluded"][:MAX_ROWS]}
     return json_text(data)
 
 

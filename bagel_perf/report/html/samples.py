@@ -26,8 +26,10 @@ READINGS: tuple[tuple[str, Callable[[Conditions], float | None]], ...] = (
 def samples_section(result: Result) -> Section:
     """A drawing and a table for each resolution, and the runs that do not count."""
     blocks = tuple(_blocks(result)) or (Text(text="Nothing was timed."),)
-    dropped = (TableBlock(table=_dropped_table(result)),) if result.dropped else (Text(text="No pair was dropped."),)
-    return Section(anchor="samples", title="Samples", blocks=(*blocks, *dropped))
+    excluded = (
+        (TableBlock(table=_excluded_table(result)),) if result.excluded else (Text(text="No pair was excluded."),)
+    )
+    return Section(anchor="samples", title="Samples", blocks=(*blocks, *excluded))
 
 
 def _blocks(result: Result) -> Iterator[Block]:
@@ -41,7 +43,7 @@ def _blocks(result: Result) -> Iterator[Block]:
 
 def _plot(result: Result, key: str, case: str, own: list[TimedRun]) -> Plot:
     readings = [(name, read) for name, read in READINGS if any(_reading(run, read) is not None for run in own)]
-    gone = {(each.round, each.variant) for each in result.dropped if each.case == case}
+    gone = {(each.round, each.variant) for each in result.excluded if each.case == case}
 
     def paint(figure: Figure) -> None:
         heights = [1.6] * len(result.timed_stages) + [1.0] * len(readings)
@@ -58,8 +60,8 @@ def _plot(result: Result, key: str, case: str, own: list[TimedRun]) -> Plot:
     parts = ["in the order of time"]
     num_rounds = len({run.round for run in own})
     parts += [f"at most {MAX_POINTS} of {num_rounds} rounds"] if num_rounds > MAX_POINTS else []
-    parts += [f"small cross: {result.named[0]} a second time"] if any(run.again for run in own) else []
-    parts += ["hollow: dropped"] if gone else []
+    parts += [f"small cross: {result.named[0]} a second time"] if any(run.is_control for run in own) else []
+    parts += ["hollow: excluded"] if gone else []
     parts += [] if readings else ["clocks, temperature and power were not recorded"]
     drawing = svg.draw(key, 0.5 + 1.5 * len(result.timed_stages) + len(readings), paint)
     return Plot(svg=drawing, label=label, caption=f"{label}; {'; '.join(parts)}.")
@@ -82,9 +84,11 @@ def _paint_stage(axes: Axes, result: Result, own: list[TimedRun], stage: str, go
                 edgecolors=style["color"],
                 zorder=5,
             )
-        again = thinned([(x + 1, y) for x, y in latency_by_round(runs, stage, again=True).items() if svg.is_plain(y)])
-        if again:
-            axes.plot(*zip(*again, strict=True), color=style["color"], marker="x", markersize=4, linestyle="none")
+        is_control = thinned(
+            [(x + 1, y) for x, y in latency_by_round(runs, stage, is_control=True).items() if svg.is_plain(y)]
+        )
+        if is_control:
+            axes.plot(*zip(*is_control, strict=True), color=style["color"], marker="x", markersize=4, linestyle="none")
     axes.set_title(f"{stage_text(stage)} (ms)", loc="left")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")
@@ -134,7 +138,7 @@ def _table(result: Result, title: str, own: list[TimedRun]) -> Table:
     )
 
 
-def _dropped_table(result: Result) -> Table:
+def _excluded_table(result: Result) -> Table:
     return Table(
         title="Runs whose pairs do not count",
         columns=(
@@ -143,6 +147,6 @@ def _dropped_table(result: Result) -> Table:
             Column(header="variant"),
             Column(header="reason"),
         ),
-        rows=tuple((each.case, str(each.round + 1), each.variant, each.reason) for each in result.dropped),
+        rows=tuple((each.case, str(each.round + 1), each.variant, each.reason) for each in result.excluded),
         caption="by rules that know no latency",
     )

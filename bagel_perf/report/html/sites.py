@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bagel_perf.records.results import Result
 from bagel_perf.records.runs import CountedRun, runs_of
-from bagel_perf.records.sites import HINTS, Site
+from bagel_perf.records.sites import HINTS, SyncSite
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.report.html.content import Block, Fold, Section, TableBlock, Text
 from bagel_perf.report.html.profiles import size_of, variant_of
@@ -17,7 +17,9 @@ from bagel_perf.verdicts.hints import hint_of
 
 TOP = 12
 CODE = ("source line", "expression", "instead")
-TIMED = "of a profiled run, what lost most first; blocked: the host inside the waits; lost: GPU idle through them"
+TIMED = (
+    "of a profiled run, what left the GPU idle most first; blocked: the host inside the waits; idle caused: of the GPU"
+)
 UNTIMED = "without times: those come from a profiled run of syncs of this variant and case"
 NO_SYNCS = "No variant waits: host syncs were counted, and there are none."
 MISSING = (
@@ -55,7 +57,7 @@ class Waiting:
 
     variant: str
     size: str
-    sites: tuple[Site, ...]
+    sites: tuple[SyncSite, ...]
 
 
 def _profiled(reports: Sequence[SyncReport]) -> Iterator[Waiting]:
@@ -88,11 +90,11 @@ def _tables(waiting: Waiting, *, is_open: bool) -> Iterator[Block]:
         yield Fold(summary=title, blocks=(site_block(work[TOP:], title),))
 
 
-def site_block(sites: Sequence[Site], title: str) -> TableBlock:
+def site_block(sites: Sequence[SyncSite], title: str) -> TableBlock:
     """Sites as a table, in their order, those of the set-up in one row at the end; with times where they have any."""
     work, setup = split_setup(sites)
     timed = any(site.blocked_ms is not None or site.lost_gpu_ms is not None for site in sites)
-    times = ("blocked (ms)", "lost (ms)") if timed else ()
+    times = ("blocked (ms)", "idle caused (ms)") if timed else ()
     return TableBlock(
         table=Table(
             title=title,
@@ -110,19 +112,19 @@ def site_block(sites: Sequence[Site], title: str) -> TableBlock:
     )
 
 
-def place_text(site: Site) -> str:
+def place_text(site: SyncSite) -> str:
     """Source line, or the operator inside which a library waits."""
     return f"{site.file}:{site.line}" if site.file else site.op or "no line of Python"
 
 
-def _row(site: Site, *, timed: bool) -> tuple[str, ...]:
+def _row(site: SyncSite, *, timed: bool) -> tuple[str, ...]:
     times = (ms_text(site.blocked_ms), ms_text(site.lost_gpu_ms)) if timed else ()
     instead = f"allowed: {site.allowed}" if site.allowed else hint_of(site).advice
     label = HINTS[site.kind].label
     return label, place_text(site), "; ".join(site.expressions) or NONE, str(site.count), *times, instead
 
 
-def _setup_rows(sites: Sequence[Site], *, timed: bool) -> Iterator[tuple[str, ...]]:
+def _setup_rows(sites: Sequence[SyncSite], *, timed: bool) -> Iterator[tuple[str, ...]]:
     if sites:
         values = ([site.blocked_ms for site in sites], [site.lost_gpu_ms for site in sites])
         times = (ms_text(sum(value or 0.0 for value in each)) for each in values) if timed else ()

@@ -25,10 +25,10 @@ MISSING = (
     "variant, and then all of them together with the result:"
 )
 CAPTION = (
-    "The call that lost most of its region, in a profiled run, which takes longer than a timed one; gaps between bars "
-    "are idle. Host waits are coloured by kind and drawn a pixel wide at least, idle time of the GPU by its cause; the "
-    "lines that wait are listed in the next section. Where segments are too many to draw, neighbours share a bar, as "
-    "high as the part of it that they fill."
+    "The call of its region that left the GPU idle most, in a profiled run, which takes longer than a timed one; gaps "
+    "between bars are idle. Host waits are coloured by kind and drawn a pixel wide at least, idle time of the GPU by its "
+    "cause; the lines that wait are listed in the next section. Where segments are too many to draw, neighbours share a "
+    "bar, as high as the part of it that they fill."
 )
 POINTED = "The pointer on a wait shows its line, and what all waits of that line took."
 
@@ -42,7 +42,7 @@ EMPTY = "Given, and without a timeline: {names}; record it anew."
 MAX_CAUSES = 5
 """Columns of idle time: with more the table is wider than a sheet."""
 TERMS = (
-    "wall: between begin and end on the host; blocked: the host inside waits; lost: GPU idle through them; work of the "
+    "wall: between begin and end on the host; blocked: the host inside waits; idle caused: of the GPU; work of the "
     "GPU is that of the region that launched it, and may end after it"
 )
 COSTS = (
@@ -175,7 +175,7 @@ def _table(reports: Sequence[SyncReport], name: str, title: str) -> Table:
     causes = [cause for cause in CAUSES if cause in most and sums[cause]]
     others = [cause for cause in CAUSES if cause not in most and sums[cause]]
     idle = [f"idle: {CAUSE_LABELS[cause]} (ms)" for cause in causes] + ["idle: other (ms)"] * bool(others)
-    headers = ("calls", "wall (ms)", "host syncs", "blocked (ms)", "lost (ms)", "GPU busy (ms)", *idle)
+    headers = ("calls", "wall (ms)", "host syncs", "blocked (ms)", "idle caused (ms)", "GPU busy (ms)", *idle)
     return Table(
         title=f"{title}: all calls of the profiled run",
         columns=(Column(header="variant"), *(Column(header=header, numeric=True) for header in headers)),

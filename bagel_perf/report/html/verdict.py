@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from bagel_perf.records.results import Delta, IdentityCheck, Result
 from bagel_perf.records.runs import CountedRun, TimedRun, runs_of
-from bagel_perf.records.sites import HINTS, Site
+from bagel_perf.records.sites import HINTS, SyncSite
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.report.html.content import Bullets, Heading, Section, Text
 from bagel_perf.report.html.profiles import of_result, size_of, variant_of
@@ -41,10 +41,10 @@ def _most_frequent(run: CountedRun) -> str:
     return f"{where} waits {counted(total, 'time')}, most often ({top.count}) at {_named(top)}."
 
 
-def _most_costly(report: SyncReport, site: Site) -> str:
+def _most_costly(report: SyncReport, site: SyncSite) -> str:
     """Without a time, which a profiled run inflates as it does all times."""
     where = f"In its profiled run at {size_of(report)}{_inflation(report)}"
-    return f"{where}, the GPU lost most through {counted(site.count, 'wait')} at {_named(site)}."
+    return f"{where}, the GPU was idle most through {counted(site.count, 'wait')} at {_named(site)}."
 
 
 def _inflation(report: SyncReport) -> str:
@@ -54,7 +54,7 @@ def _inflation(report: SyncReport) -> str:
     return f" ({cost.watched_wall_ms / cost.plain_wall_ms:.1f} times as long as without the profiler)"
 
 
-def _named(site: Site) -> str:
+def _named(site: SyncSite) -> str:
     code = f", {site.expressions[0]}" if site.expressions else ""
     return f"{place_text(site)}{code} ({HINTS[site.kind].label})"
 

@@ -1,4 +1,4 @@
-"""BAGEL as the subject of a comparison: requests are its cases, and mixtures of slots its variants."""
+"""BAGEL as the subject of a comparison: requests are its cases, and mixtures of components its variants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bagel_perf.measure.bench import Counts
 from bagel_perf.measure.counting import count_on, count_simulated, refuse_unjudged
 from bagel_perf.measure.outputs import Distance
 from bagel_perf.measure.stages import Subject
-from bagel_perf.records.bagel import SLOTS, Request
+from bagel_perf.records.bagel import COMPONENTS, Request
 from bagel_perf.records.events import FloorsEvent
 from bagel_perf.records.outlines import Outline, Tolerance
 from bagel_perf.records.plans import Plan, bagel_outline
@@ -81,14 +81,14 @@ class BagelBench:
                 yield case, encode_png(picture_of(picture.vae_pixels))
 
     def subject(self, variant: str, case: str, seed: int, *, is_marked: bool = False) -> Subject:
-        """Binds a request to a variant; marked, with a region around each slot."""
-        slots = with_regions(bind(variant)) if is_marked else bind(variant)
-        return edit_subject(self.loaded.model, self._inputs_of(case, seed), slots)
+        """Binds a request to a variant; marked, with a region around each component."""
+        components = with_regions(bind(variant)) if is_marked else bind(variant)
+        return edit_subject(self.loaded.model, self._inputs_of(case, seed), components)
 
     def count(self, variant: str, case: str) -> Counts:
         """Counts one run of the request's own seed, on a simulated device where there is no GPU."""
-        inputs, slots = self._inputs_of(case, self.outline.seed), with_regions(bind(variant))
-        return count_stages(self.loaded.model, lambda model: edit_subject(model, inputs, slots))
+        inputs, components = self._inputs_of(case, self.outline.seed), with_regions(bind(variant))
+        return count_stages(self.loaded.model, lambda model: edit_subject(model, inputs, components))
 
     def loop(self, case: str) -> tuple[str, int] | None:
         """Names the denoise loop, which makes one step less than its schedule has points."""
@@ -139,20 +139,20 @@ class BagelBench:
 
 
 def count_stages(model: Bagel, make_subject: Callable[[Bagel], Subject]) -> Counts:
-    """Counts one run of the subject that ``make_subject`` makes of the model, whose slots must be in regions.
+    """Counts one run of the subject that ``make_subject`` makes of the model, whose components must be in regions.
 
     Raises RunFailed where the simulated device met an operation that it cannot judge.
     """
     if model.device.type == "cuda":
-        return count_on(model.device, make_subject(model), describe_picture, SLOTS)
+        return count_on(model.device, make_subject(model), describe_picture, COMPONENTS)
     with SimulatedCuda() as simulated:  # with torch.cuda, so that synchronizations, events and streams are there
         subject = make_subject(map_tensors(model, simulated.wrap))
-        counts = count_simulated(subject, simulated, describe_picture, SLOTS)
+        counts = count_simulated(subject, simulated, describe_picture, COMPONENTS)
     refuse_unjudged(simulated)
     return counts
 
 
 def recorded_loop(variant: str) -> CapturedLoop | None:
-    """The slot of a variant that records its steps, if it does."""
+    """The component of a variant that records its steps, if it does."""
     loop = bind(variant).denoise_loop
     return loop if isinstance(loop, CapturedLoop) else None

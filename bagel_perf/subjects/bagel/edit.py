@@ -26,7 +26,7 @@ from bagel_perf.records.errors import UsageError
 from bagel_perf.records.runs import Output
 from bagel_perf.subjects.bagel.model.bagel import Bagel
 from bagel_perf.subjects.bagel.model.config import BagelConfig
-from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.contracts import Components
 from bagel_perf.subjects.bagel.model.denoise import GuidanceScales, Sampling, prepare, render
 from bagel_perf.subjects.bagel.model.prefill import ContextCache, PictureInput, prefill
 from bagel_perf.subjects.bagel.model.preprocess import (
@@ -144,18 +144,18 @@ def _scales(guidance: Guidance) -> GuidanceScales:
     )
 
 
-def edit_subject(model: Bagel, inputs: RequestInputs, slots: Slots) -> Subject:
+def edit_subject(model: Bagel, inputs: RequestInputs, components: Components) -> Subject:
     """Stage ``ar`` from host inputs to KV ready, stage ``dit`` from noise to PNG bytes."""
 
     def ar(_: None) -> ContextCache:
         with torch.no_grad(), model.attention.scope():
-            return prefill(model, inputs.prompt_ids, inputs.picture, slots)
+            return prefill(model, inputs.prompt_ids, inputs.picture, components)
 
     def dit(cache: ContextCache) -> bytes:
         with torch.no_grad(), model.attention.scope():
-            state = prepare(model, cache, inputs.noise_NC, inputs.sampling, slots)
-            latents_NC = slots.denoise_loop(state, slots)
-            pixels = render(model, latents_NC, inputs.sampling.grid, slots)
+            state = prepare(model, cache, inputs.noise_NC, inputs.sampling, components)
+            latents_NC = components.denoise_loop(state, components)
+            pixels = render(model, latents_NC, inputs.sampling.grid, components)
             with allow_sync("the picture has to reach the host"):
                 pixels_HW3 = download_picture(pixels)
             return encode_png(pixels_HW3)

@@ -256,7 +256,7 @@ def _encoders(model: Bagel, inputs: RequestInputs, ceilings: Ceilings) -> Iterat
 
 def _decoder(model: Bagel, inputs: RequestInputs, ceilings: Ceilings) -> Component:
     with FlopCounterMode(display=False) as counter:
-        render(model, inputs.noise_NC.to(model.device), inputs.sampling.grid, kernels_baseline.SLOTS)
+        render(model, inputs.noise_NC.to(model.device), inputs.sampling.grid, kernels_baseline.COMPONENTS)
     return _at_gemm_rate("autoencoder", counter.get_total_flops(), ceilings)
 
 

@@ -37,7 +37,7 @@ from bagel_perf.measure.settings import (
     settings_changed,
 )
 from bagel_perf.measure.stages import run_stages
-from bagel_perf.records.bagel import SLOTS, Request
+from bagel_perf.records.bagel import COMPONENTS, Request
 from bagel_perf.records.errors import BagelPerfError, CountersDrifted, RunFailed
 from bagel_perf.records.events import EnvironmentEvent, Event, ProgressEvent, RunEvent
 from bagel_perf.records.gates import NUM_PASSES
@@ -50,7 +50,7 @@ from bagel_perf.subjects.bagel.edit import RequestInputs, describe_picture, edit
 from bagel_perf.subjects.bagel.loading import Loaded, bind, with_regions
 from bagel_perf.subjects.bagel.model.bagel import Bagel
 from bagel_perf.subjects.bagel.model.config import BagelConfig
-from bagel_perf.subjects.bagel.model.contracts import Denoising, Slots
+from bagel_perf.subjects.bagel.model.contracts import Components, Denoising
 from bagel_perf.subjects.bagel.model.denoise import DenoiseState
 from bagel_perf.subjects.bagel.model.parameters import map_tensors
 from bagel_perf.subjects.bagel.model.preprocess import vae_pixels
@@ -63,21 +63,21 @@ BLOCK = 16
 
 
 class Tapped:
-    """Slots whose denoise loop leaves behind fingerprints of its contexts and latents, and what is not finite."""
+    """Components whose denoise loop leaves behind fingerprints of its contexts and latents, and what is not finite."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._loop = slots.denoise_loop
-        self.slots = dataclasses.replace(slots, denoise_loop=self._tapped)
+    def __init__(self, components: Components) -> None:
+        self._loop = components.denoise_loop
+        self.components = dataclasses.replace(components, denoise_loop=self._tapped)
         self.latents_sha256: str | None = None
         self.contexts_print: tuple[float, ...] = ()
         self.latents_print: tuple[float, ...] = ()
         self.num_not_finite = 0
 
-    def _tapped(self, state: Denoising, slots: Slots) -> Tensor:
+    def _tapped(self, state: Denoising, components: Components) -> Tensor:
         assert isinstance(state, DenoiseState)
         with hidden():
             self.contexts_print = contexts_print([_values(cache.value_PKE) for cache in state.guided.caches])
-        latents_NC = self._loop(state, slots)
+        latents_NC = self._loop(state, components)
         with hidden():  # looking at it is not the subject's doing, so it is NumPy that does
             values_NC = np.ascontiguousarray(to_plain(latents_NC).numpy())
         self.latents_sha256 = hashlib.sha256(values_NC.tobytes()).hexdigest()
@@ -257,7 +257,9 @@ def _counted(model: Bagel, simulated: SimulatedCuda, watched: Watched, case: _Ca
     """The first pass and the second are of the same request, the third of another one."""
     inputs = case.other if number == NUM_PASSES - 1 else case.asked
     tapped = Tapped(with_regions(bind(case.variant)))
-    counts = count_by_line(edit_subject(model, inputs, tapped.slots), simulated, watched, describe_picture, SLOTS)
+    counts = count_by_line(
+        edit_subject(model, inputs, tapped.components), simulated, watched, describe_picture, COMPONENTS
+    )
     if tapped.num_not_finite:
         measured = tuple(_with_not_finite(each, tapped) for each in counts.measurements)
         counts = dataclasses.replace(counts, measurements=measured)
@@ -280,7 +282,7 @@ def _with_not_finite(measurement: CountedStage, tapped: Tapped) -> CountedStage:
 
 def _plain(model: Bagel, case: _Case, inputs: RequestInputs, kind: type[RepeatedRun | OtherSeedRun]) -> Run:
     tapped = Tapped(bind(case.variant))
-    output = run_stages(edit_subject(model, inputs, tapped.slots))
+    output = run_stages(edit_subject(model, inputs, tapped.components))
     return kind(seed=case.request.seed + (kind is OtherSeedRun), **_common(case, output, tapped))
 
 

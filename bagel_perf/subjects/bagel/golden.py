@@ -1,6 +1,6 @@
 """A golden directory: a small checkpoint with the tensors that ByteDance's code computed from it.
 
-Runs a golden directory through the real loader and kernels of every rung, and compares tensor by tensor.
+Runs a golden directory through the real loader and kernels of every variant, and compares tensor by tensor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bagel_perf.subjects.bagel.model.autoencoder import encode_moments, sample_l
 from bagel_perf.subjects.bagel.model.bagel import Bagel
 from bagel_perf.subjects.bagel.model.checkpoint_files import read_json, reading
 from bagel_perf.subjects.bagel.model.config import BagelConfig
-from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.contracts import Components
 from bagel_perf.subjects.bagel.model.denoise import GuidanceScales, Renorm, Sampling, prepare
 from bagel_perf.subjects.bagel.model.prefill import ContextCache, PictureInput, prefill, unpack_latents
 
@@ -164,7 +164,7 @@ Check = tuple[str, float, float]
 
 
 def run_verify(plan: Plan, emit: Callable[[Event], None]) -> None:
-    """Sends one TensorEvent per tensor and rung."""
+    """Sends one TensorEvent per tensor and variant."""
     assert plan.golden is not None
     directory = Path(plan.golden)
 
@@ -181,19 +181,19 @@ def run_verify(plan: Plan, emit: Callable[[Event], None]) -> None:
             emit(TensorEvent(check=check))
 
 
-def check_variant(model: Bagel, golden: Golden, slots: Slots) -> Iterator[Check]:
-    """Every comparison of one rung, in the order of the computation."""
+def check_variant(model: Bagel, golden: Golden, components: Components) -> Iterator[Check]:
+    """Every comparison of one variant, in the order of the computation."""
     picture = golden.picture() if any(case.task == "i2i" for case in golden.cases) else None
     with torch.no_grad(), model.attention.scope():
         if picture is not None:
             yield from _check_encoder(model, golden, picture)
         for task in dict.fromkeys(case.task for case in golden.cases):
-            cache = prefill(model, golden.prompt_ids, picture if task == "i2i" else None, slots)
+            cache = prefill(model, golden.prompt_ids, picture if task == "i2i" else None, components)
             yield from _check_cache(golden, task, cache)
             for case in golden.cases:
                 if case.task == task:
                     yield from _check_integers(case, cache)
-                    yield from _check_sampling(model, golden, case, cache, slots)
+                    yield from _check_sampling(model, golden, case, cache, components)
 
 
 def _check_encoder(model: Bagel, golden: Golden, picture: PictureInput) -> Iterator[Check]:
@@ -225,20 +225,20 @@ def _check_integers(case: GoldenCase, cache: ContextCache) -> Iterator[Check]:
 
 
 def _check_sampling(
-    model: Bagel, golden: Golden, case: GoldenCase, cache: ContextCache, slots: Slots
+    model: Bagel, golden: Golden, case: GoldenCase, cache: ContextCache, components: Components
 ) -> Iterator[Check]:
     noise = golden.need(f"{case.name}.init_noise")
-    state = prepare(model, cache, noise, case.sampling, slots)
+    state = prepare(model, cache, noise, case.sampling, components)
     num_steps = case.sampling.num_timesteps - 1
     yield f"{case.name}.num_steps", abs(golden.num_recorded_steps(case) - num_steps), 0
-    for index, step in enumerate(state.steps(slots)):
+    for index, step in enumerate(state.steps(components)):
         fed = golden.need(f"{case.name}.x.{index}").to(model.device)
         expected = golden.need(f"{case.name}.v.{index}")
-        yield f"{case.name}.v.{index}", relative_l2(state.velocity(fed, step, slots), expected), VELOCITY_LIMIT
-    latents = slots.denoise_loop(state, slots)
+        yield f"{case.name}.v.{index}", relative_l2(state.velocity(fed, step, components), expected), VELOCITY_LIMIT
+    latents = components.denoise_loop(state, components)
     yield f"{case.name}.latent", relative_l2(latents, golden.need(f"{case.name}.latent")), LATENT_LIMIT
     latent = unpack_latents(latents, *case.sampling.grid)
-    decoded = decode_latent(model.autoencoder, latent, model.attention, slots.norm_activate)
+    decoded = decode_latent(model.autoencoder, latent, model.attention, components.norm_activate)
     yield f"{case.name}.decoded", relative_l2(decoded, golden.need(f"{case.name}.decoded")), DECODED_LIMIT
     yield f"{case.name}.uint8", _grey_levels(to_uint8(decoded), golden.need(f"{case.name}.uint8")), GREY_LEVEL_LIMIT
 

@@ -1,4 +1,4 @@
-"""Binds a variant to slot implementations.
+"""Binds a variant to component implementations.
 
 Resolves a plan's choices (device, preset, attention) and puts the model on the device.
 """
@@ -22,31 +22,33 @@ from bagel_perf.records.runs import Environment
 from bagel_perf.subjects.bagel.model.attention import Attention, Backend, default_backend
 from bagel_perf.subjects.bagel.model.bagel import Bagel, build_bagel
 from bagel_perf.subjects.bagel.model.config import BagelConfig, config_from_directory, preset
-from bagel_perf.subjects.bagel.model.contracts import Slots
+from bagel_perf.subjects.bagel.model.contracts import Components
 from bagel_perf.subjects.bagel.model.parameters import map_tensors
 from bagel_perf.subjects.bagel.model.weights import RandomSource, open_checkpoint
 from bagel_perf.syncs.regions import traced
-from kernels_optimized import captured, close, fused, pr3987, sync_free
+from kernels_optimized import approx_norm, captured, fused, pr3987, sync_free
 
-RUNGS: dict[str, Slots] = {
-    "baseline": kernels_baseline.SLOTS,
-    "pr3987": pr3987.SLOTS,
-    "sync_free": sync_free.SLOTS,
-    "captured": captured.SLOTS,
-    "fused": fused.SLOTS,
-    "close": close.SLOTS,
+VARIANTS: dict[str, Components] = {
+    "baseline": kernels_baseline.COMPONENTS,
+    "pr3987": pr3987.COMPONENTS,
+    "sync_free": sync_free.COMPONENTS,
+    "captured": captured.COMPONENTS,
+    "fused": fused.COMPONENTS,
+    "approx_norm": approx_norm.COMPONENTS,
 }
 
 
-def bind(variant: str) -> Slots:
-    """The slot table of a variant such as ``pr3987`` or ``baseline+timestep_schedule``; UsageError if there is none."""
-    rung_by_slot = parse_variant(variant).rung_by_slot
-    return Slots(**{slot: getattr(RUNGS[rung], slot) for slot, rung in rung_by_slot.items()})
+def bind(variant: str) -> Components:
+    """The components of a variant as ``pr3987`` or ``baseline+timestep_schedule``; UsageError if there is none."""
+    built_in_by_component = parse_variant(variant).built_in_by_component
+    return Components(
+        **{component: getattr(VARIANTS[built_in], component) for component, built_in in built_in_by_component.items()}
+    )
 
 
-def with_regions(slots: Slots) -> Slots:
-    """The same slots, each call in a region of the slot's name; timed passes use the bare slots."""
-    return Slots(**{f.name: traced(f.name, getattr(slots, f.name)) for f in fields(slots)})
+def with_regions(components: Components) -> Components:
+    """The same components, each call in a region of the component's name; timed passes use the bare components."""
+    return Components(**{f.name: traced(f.name, getattr(components, f.name)) for f in fields(components)})
 
 
 WEIGHT_SEED = 0

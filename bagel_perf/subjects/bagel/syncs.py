@@ -1,6 +1,6 @@
-"""Puts the price of waits to the test by a mixture without them.
+"""Puts the predicted saving of waits to the test by a mixture without them.
 
-Watches one request under one variant: every host sync by line, and on CUDA its price.
+Watches one request under one variant: every host sync by line, and on CUDA its predicted saving.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from msgspec.structs import replace
 
 from bagel_perf.measure.counting import part_of
 from bagel_perf.measure.stages import Subject, WallClock, run_stages, shuffled_rounds, time_stages, time_whole
-from bagel_perf.records.bagel import SLOTS, parse_variant
+from bagel_perf.records.bagel import COMPONENTS, parse_variant
 from bagel_perf.records.errors import EnvironmentUnfit, Inconclusive, UsageError
 from bagel_perf.records.events import EnvironmentEvent, Event, ProgressEvent, SyncsEvent
 from bagel_perf.records.plans import Plan
-from bagel_perf.records.sites import Site
-from bagel_perf.records.syncs import PriceCheck, SyncReport, Witnesses
+from bagel_perf.records.sites import SyncSite
+from bagel_perf.records.syncs import SavingCheck, SyncReport, Witnesses
 from bagel_perf.simulated import SimulatedDevice
 from bagel_perf.subjects.bagel.edit import edit_subject, request_inputs
 from bagel_perf.subjects.bagel.loading import Loaded, bind, with_regions
 from bagel_perf.subjects.bagel.model.bagel import Bagel
 from bagel_perf.subjects.bagel.model.parameters import map_tensors
 from bagel_perf.syncs import SyncBudgetExceeded, SyncWatch, watch_host_syncs
-from bagel_perf.syncs.cost import Price, measure_instrument, priced, without_instrument
+from bagel_perf.syncs.cost import SavingRange, measure_instrument, with_predicted_savings, without_instrument
 from bagel_perf.verdicts.statistics import median_interval
 
 DEFAULT_PAIRS = 12
 
 
-def check_price(watched: Watched, watch: SyncWatch, report: SyncReport) -> SyncReport:
-    """Takes the waits of the top site's slot out through a mixture, times both, and compares with their price."""
-    top = _top_slot(report, watched.variant)
+def check_saving(watched: Watched, watch: SyncWatch, report: SyncReport) -> SyncReport:
+    """Takes the waits of the top site's component out by a mixture, times both, and compares with the prediction."""
+    top = _top_component(report, watched.variant)
     assert report.instrument is not None
     if top is None:
-        note = "no price to test: no slot of the best rung would remove the top sites"
+        note = "no predicted saving to test: no component of the best variant would remove the top sites"
         return replace(report, notes=(*report.notes, note))
-    slot, stage = top
-    sites = [site for site in report.sites if _slot_of(site) == slot]
-    price_ms = watch.price_ms(lambda site: _slot_of(site) == slot)
-    predicted_ms = without_instrument(price_ms, sum(site.count for site in sites), report.instrument)
+    component, stage = top
+    sites = [site for site in report.sites if _component_of(site) == component]
+    predicted_saving_ms = watch.predicted_saving_ms(lambda site: _component_of(site) == component)
+    predicted_ms = without_instrument(predicted_saving_ms, sum(site.count for site in sites), report.instrument)
     if predicted_ms is None:
         return report
-    mixture = f"{watched.variant}+{slot}"
+    mixture = f"{watched.variant}+{component}"
     savings_ms = _savings_ms(watched, mixture, stage)
     measured_ms, measured_ci_ms = median_interval(savings_ms)
-    check = PriceCheck(
-        slot=slot,
+    check = SavingCheck(
+        component=component,
         reference=watched.variant,
         mixture=mixture,
         stage=stage,
@@ -59,22 +59,22 @@ def check_price(watched: Watched, watch: SyncWatch, report: SyncReport) -> SyncR
         measured_ci_ms=measured_ci_ms,
         agrees=overlap(predicted_ms, measured_ci_ms),
     )
-    return replace(report, price_check=check)
+    return replace(report, saving_check=check)
 
 
-def overlap(predicted_ms: Price, measured_ci_ms: Price | None) -> bool | None:
+def overlap(predicted_ms: SavingRange, measured_ci_ms: SavingRange | None) -> bool | None:
     """Whether two intervals have a point in common; None where one of them is missing."""
     if measured_ci_ms is None:
         return None
     return predicted_ms[0] <= measured_ci_ms[1] and measured_ci_ms[0] <= predicted_ms[1]
 
 
-def _top_slot(report: SyncReport, variant: str) -> tuple[str, str] | None:
-    """Slot and stage of the site that lost most GPU time and that a mixture can do without."""
+def _top_component(report: SyncReport, variant: str) -> tuple[str, str] | None:
+    """Component and stage of the site that lost most GPU time and that a mixture can do without."""
     for site in report.sites:
-        slot = _slot_of(site)
-        if site.allowed is None and slot in SLOTS and _can_mix(f"{variant}+{slot}"):
-            return slot, site.region.split("/")[0]
+        component = _component_of(site)
+        if site.allowed is None and component in COMPONENTS and _can_mix(f"{variant}+{component}"):
+            return component, site.region.split("/")[0]
     return None
 
 
@@ -99,8 +99,8 @@ def _savings_ms(watched: Watched, mixture: str, stage: str) -> Sequence[float]:
     return [a - b for a, b in zip(*latency_ms.values(), strict=True)]
 
 
-def _slot_of(site: Site) -> str:
-    return part_of(tuple(site.region.split("/")), SLOTS)
+def _component_of(site: SyncSite) -> str:
+    return part_of(tuple(site.region.split("/")), COMPONENTS)
 
 
 NUM_PLAIN_RUNS = 3
@@ -125,7 +125,7 @@ class Watched:
         return f"{self.variant} at {self.request.width}x{self.request.height}"
 
     def subject(self, variant: str, model: Bagel | None = None) -> Subject:
-        """The request under a variant, with a region around each slot, on the model or another copy of it."""
+        """The request under a variant, with a region around each component, on the model or another copy of it."""
         return edit_subject(model or self.model, self._inputs, with_regions(bind(variant)))
 
     def bare_subject(self, variant: str) -> Subject:
@@ -147,8 +147,8 @@ def run_syncs(plan: Plan, loaded: Loaded, emit: Callable[[Event], None]) -> None
 
 
 def _simulated(watched: Watched) -> SyncReport:
-    if watched.plan.check_price or watched.plan.trace_path is not None:
-        option = "--check-price" if watched.plan.check_price else "--keep-trace"
+    if watched.plan.check_saving or watched.plan.trace_path is not None:
+        option = "--check-saving" if watched.plan.check_saving else "--keep-trace"
         raise EnvironmentUnfit("the simulated device takes no time", value=option, remedy="run it on a GPU")
     watched.progress("counting on the simulated device", 1)
     with SimulatedDevice() as device:
@@ -164,7 +164,7 @@ def _simulated(watched: Watched) -> SyncReport:
 def _on_cuda(watched: Watched) -> SyncReport:
     """Counts in one run; then times plain runs, and profiles another, which has to give the same counts."""
     subject = watched.subject(watched.variant)
-    total = 2 + 2 * watched.plan.profile + watched.plan.check_price
+    total = 2 + 2 * watched.plan.profile + watched.plan.check_saving
     watched.progress("warm-up", total)
     run_stages(subject)
     watched.progress("counting host syncs", total)
@@ -197,16 +197,16 @@ def _profiled(watched: Watched, subject: Subject, counted: SyncReport, total: in
     )
     report = replace(
         profiled,
-        sites=priced(profiled.sites, instrument),
+        sites=with_predicted_savings(profiled.sites, instrument),
         budgets=counted.budgets,
         instrument=instrument,
         witnesses=replace(counted.witnesses, cupti=profiled.witnesses.cupti),
         unexplained=profiled.unexplained + counted.unexplained + _difference(profiled.witnesses, counted.witnesses),
     )
-    if not watched.plan.check_price:
+    if not watched.plan.check_saving:
         return report
-    watched.progress("putting the top price to the test", total)
-    return check_price(watched, watch, report)
+    watched.progress("putting the top predicted saving to the test", total)
+    return check_saving(watched, watch, report)
 
 
 def _difference(profiled: Witnesses, counted: Witnesses) -> int:

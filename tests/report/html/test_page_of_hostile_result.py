@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bagel_perf.records.errors import clean_text
 from bagel_perf.records.results import Result
 from bagel_perf.records.runs import Run
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 from bagel_perf.report.html.page import build_page, data_text, page_html, page_markdown
 from bagel_perf.report.html.source import Source, source_of
 from gated_results import make_result
@@ -44,7 +44,7 @@ FREE = {
 
 
 def hostile(folder: Path) -> Source:
-    site = Site(kind="unknown", file="f", line=1, function="g", region="", count=2, expressions=("free",))
+    site = SyncSite(kind="unknown", file="f", line=1, function="g", region="", count=2, expressions=("free",))
 
     def edit(run: Run) -> Run:
         return replace(run, sites=(site,)) if run.purpose == "count" else run

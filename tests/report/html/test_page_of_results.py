@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from bagel_perf.records.errors import RunFailed
 from bagel_perf.records.results import Noise, Result
 from bagel_perf.report.html.content import Bullets, Fold, Page, Plot, TableBlock, Text
-from bagel_perf.report.html.ladder import ladder_section
 from bagel_perf.report.html.page import build_page, page_html, page_markdown
 from bagel_perf.report.html.source import load_sources, source_of
+from bagel_perf.report.html.successive import successive_section
 from bagel_perf.report.tables import latency_table
 from bagel_perf.verdicts.reading import load_checked
 from gated_results import Changes, make_result, with_picture
@@ -22,7 +22,7 @@ from page_reader import Reader
 
 REPORTS = Path(__file__).resolve().parents[3] / "reports"
 NEW, OLD = "2026-11-26_h100-80gb_3e079d6", "2026-11-23_h200_252761e"
-ANCHORS = ["verdict", "changes", "forest", "ladder", "pictures", "timeline", "sites", "floors", "samples"]
+ANCHORS = ["verdict", "changes", "forest", "successive", "pictures", "timeline", "sites", "floors", "samples"]
 MAX_BYTES = 3_000_000
 
 
@@ -141,12 +141,14 @@ def leads(result: Result) -> list[str]:
     return [block.text for block in blocks if isinstance(block, Text) and block.style == "lead"]
 
 
-def test_the_ladder_marks_what_shows_no_difference() -> None:
-    few = ladder_section(make_result({"pr3987": {"e2e": -5.0}}, num_pairs=3))
-    many = ladder_section(make_result({"pr3987": {"e2e": -5.0}}))
+def test_the_successive_marks_what_shows_no_difference() -> None:
+    few = successive_section(make_result({"pr3987": {"e2e": -5.0}}, num_pairs=3))
+    many = successive_section(make_result({"pr3987": {"e2e": -5.0}}))
     shown = [next(block.svg for block in section.blocks if isinstance(block, Plot)) for section in (few, many)]
     assert ["-5.0%?" in svg or "-4.9%?" in svg for svg in shown] == [True, False]
-    assert ["ladder at 256x256" in str(section) for section in (few, many)] == [True, True], "its table, too"
+    assert ["from variant to variant at 256x256" in str(section) for section in (few, many)] == [True, True], (
+        "its table, too"
+    )
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -86,7 +86,10 @@ def test_whatever_compare_ends_in_is_plausible(result: Result) -> None:
         (setting("cells.0.median_ms", 0.0), "cells[0] has a latency that is not positive"),
         (setting("cells.0.median_ms", 10**400), "number out of range"),
         (setting("cells.0.peak_bytes", 10**400), "cells[0].peak_bytes cannot be shown (1000"),
-        (setting("cells.0.syncs_by_slot.route_experts", 10**400), "cells[0].syncs_by_slot.route_experts cannot be"),
+        (
+            setting("cells.0.syncs_by_component.route_experts", 10**400),
+            "cells[0].syncs_by_component.route_experts cannot be",
+        ),
         (setting("cells.0.case", "512x512"), "cells[0].case is none of the cases: 512x512"),
         (setting("cells.0.stage", "vae"), "cells[0].stage is none of the stages: vae"),
         (setting("outputs.1.case", "64x32"), "outputs[1].case is none of the cases: 64x32"),

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from bagel_perf.records.results import Result
 from bagel_perf.records.runs import Conditions, CountedRun, Run, TimedRun
-from bagel_perf.records.sites import Site
+from bagel_perf.records.sites import SyncSite
 from bagel_perf.report.html.content import Fold, Plot, TableBlock
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import TOP, sites_section
@@ -33,7 +33,9 @@ def heated(run: Run) -> Run:
 
 def with_sites(number: int) -> Result:
     sites = tuple(
-        Site(kind="scalar_read", file="a.py", line=line, function="f", region="", count=line, expressions=("t.item()",))
+        SyncSite(
+            kind="scalar_read", file="a.py", line=line, function="f", region="", count=line, expressions=("t.item()",)
+        )
         for line in range(1, number + 1)
     )
     edit = lambda run: replace(run, sites=sites) if run.purpose == "count" else run  # noqa: E731
@@ -57,9 +59,9 @@ def test_without_readings_the_caption_says_so() -> None:
     assert "clocks, temperature and power were not recorded" in plot.caption
 
 
-def test_dropped_runs_are_hollow_and_listed_with_the_rule() -> None:
+def test_excluded_runs_are_hollow_and_listed_with_the_rule() -> None:
     result = make_result({"pr3987": {}}, edit=heated)
-    assert "hollow: dropped" in plot_of(result).caption
+    assert "hollow: excluded" in plot_of(result).caption
     assert "fill: var(--paper)" in plot_of(result).svg
     block = samples_section(result).blocks[-1]
     assert isinstance(block, TableBlock)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="9pt">'
 
-SLOTS = ("merge_kv", "route_experts", "adjust_positions")
+COMPONENTS = ("merge_kv", "route_experts", "adjust_positions")
 
 
 def painted(figure: Figure) -> None:
@@ -87,7 +87,7 @@ def test_many_variants_are_told_apart_by_colour_and_marker() -> None:
 
 
 def test_every_drawing_of_samples_has_its_variants_in_these_styles() -> None:
-    names = ["pr3987", "sync_free", "captured", "fused", *(f"sync_free-{slot}" for slot in SLOTS)]
+    names = ["pr3987", "sync_free", "captured", "fused", *(f"sync_free-{component}" for component in COMPONENTS)]
     result = make_result({name: {} for name in names}, num_pairs=2)
     drawing = next(block.svg for block in samples_section(result).blocks if isinstance(block, Plot))
     markers = re.findall(r'<use [^>]*stroke: var\(--(s\d)\)[^>]*href="#([^"]+)"', drawing)

@@ -185,7 +185,7 @@ def test_lines_have_the_times_of_a_profile_where_there_is_one(watched: SyncRepor
     section = sites_section(result, [replace(watched, subject="pr3987 at 256x256")])
     found = [block for each in section.blocks for block in getattr(each, "blocks", (each,))]
     timed = {
-        block.table.title: "lost (ms)" in {column.header for column in block.table.columns}
+        block.table.title: "idle caused (ms)" in {column.header for column in block.table.columns}
         for block in found
         if isinstance(block, TableBlock)
     }

@@ -1,4 +1,4 @@
-"""Attention behind one object, so that every rung runs the same kernel.
+"""Attention behind one object, so that every variant runs the same kernel.
 
 cuDNN is called once per segment with host-known slices: its variable-length entry point rebuilds its plan in every call
 (42 ms a call on an H200 with torch 2.11) while the dense one reaches 600 TFLOP/s.

@@ -3,7 +3,7 @@
 The FLUX autoencoder: pixels to moments, latents to pixels.
 
 Under bf16 autocast convolutions round their input and weight to bf16, so the weights are rounded once, when they are
-loaded; GroupNorm and SiLU are fp32 inside; those of the decoder are slot ``norm_activate``.
+loaded; GroupNorm and SiLU are fp32 inside; those of the decoder are component ``norm_activate``.
 
 Suffixes: C channels, H and W rows and columns, P positions (H W), 1 for a batch of one.
 

@@ -1,7 +1,7 @@
-"""The nine slots: one typed signature each, which every rung implements.
+"""The nine components: one typed signature each, which every variant implements.
 
-A slot is a named piece of BAGEL's control flow. The model calls slots and never asks which rung they come from, so one
-copy of the weights serves all of them.
+A component is a named piece of BAGEL's control flow. The model calls components and never asks which variant they come
+from, so one copy of the weights serves all of them.
 
 Suffixes: P packed prefill positions, T rows of a query batch, N latent tokens, S merged KV rows, K KV heads, E head
 size, B branches, C latent channels (64), D model width. In pictures C channels, H and W rows and columns, 1 for a batch
@@ -85,11 +85,11 @@ class Denoising(Protocol):
         """Length of the one query block, N + 2."""
         ...
 
-    def steps(self, slots: Slots) -> Iterator[Step]:
-        """The steps of slot ``timestep_schedule`` for this request."""
+    def steps(self, components: Components) -> Iterator[Step]:
+        """The steps of component ``timestep_schedule`` for this request."""
         ...
 
-    def advance(self, latents_NC: Tensor, step: Step, slots: Slots) -> Tensor:
+    def advance(self, latents_NC: Tensor, step: Step, components: Components) -> Tensor:
         """Latents fp32 [N, 64] one step closer to the data."""
         ...
 
@@ -147,7 +147,7 @@ class StepInput(Protocol):
 
 
 class DenoiseLoop(Protocol):
-    def __call__(self, state: Denoising, slots: Slots) -> Tensor:
+    def __call__(self, state: Denoising, components: Components) -> Tensor:
         """Integrates the velocity from noise to latents, fp32 [N, 64]."""
         ...
 
@@ -162,8 +162,8 @@ class NormActivate(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slots:
-    """One implementation per slot. A variant is such a table; mixtures are made with ``dataclasses.replace``."""
+class Components:
+    """One implementation per component. A variant is such a table; mixtures are made with ``dataclasses.replace``."""
 
     pack_contexts: PackContexts
     adjust_positions: AdjustPositions

@@ -22,7 +22,7 @@ from torch import Tensor
 from bagel_perf.subjects.bagel.model.autoencoder import decode as decode_latent
 from bagel_perf.subjects.bagel.model.autoencoder import to_uint8
 from bagel_perf.subjects.bagel.model.bagel import Bagel
-from bagel_perf.subjects.bagel.model.contracts import LayerCache, Slots, Step
+from bagel_perf.subjects.bagel.model.contracts import Components, LayerCache, Step
 from bagel_perf.subjects.bagel.model.decoder import Rows, decode, rotary_tables
 from bagel_perf.subjects.bagel.model.layout import Lengths, PrecisionSpan, QueryLayout, Span
 from bagel_perf.subjects.bagel.model.packing import latent_position_ids, pack_queries
@@ -114,54 +114,58 @@ class DenoiseState:
     def sequence(self) -> Lengths:
         return self.plain.layout.sequence
 
-    def steps(self, slots: Slots) -> Iterator[Step]:
+    def steps(self, components: Components) -> Iterator[Step]:
         """The schedule, with the bounds of the guidance interval rounded to fp32."""
         sampling = self.sampling
         lower, upper = (round_to_fp32(bound) for bound in sampling.scales.interval)
         num_latents, device = self.noise_NC.shape[0], self.noise_NC.device
-        return slots.timestep_schedule(sampling.num_timesteps, sampling.shift, (lower, upper), num_latents, device)
+        return components.timestep_schedule(sampling.num_timesteps, sampling.shift, (lower, upper), num_latents, device)
 
-    def advance(self, latents_NC: Tensor, step: Step, slots: Slots) -> Tensor:
+    def advance(self, latents_NC: Tensor, step: Step, components: Components) -> Tensor:
         """One Euler step towards the data: x - v dt (reference/bagel.md D1)."""
         with region("step"):
-            return latents_NC - self.velocity(latents_NC, step, slots) * step.dt
+            return latents_NC - self.velocity(latents_NC, step, components) * step.dt
 
-    def velocity(self, latents_NC: Tensor, step: Step, slots: Slots) -> Tensor:
+    def velocity(self, latents_NC: Tensor, step: Step, components: Components) -> Tensor:
         """The guided velocity [N, C]: bf16, or fp32 where the renormalization promotes it."""
         model, branches = self.model, self.guided if step.in_window else self.plain
         layout = branches.layout
 
         def attend(index: int, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor) -> Tensor:
-            keys, values = slots.merge_kv(branches.caches[index], k_TKE, v_TKE, layout)
-            lengths = slots.attention_lengths(layout.queries, branches.kv)
+            keys, values = components.merge_kv(branches.caches[index], k_TKE, v_TKE, layout)
+            lengths = components.attention_lengths(layout.queries, branches.kv)
             return model.attention.varlen(q_THE, keys, values, lengths, branches.segments)
 
-        x_TD = slots.step_input(model, latents_NC, step, layout).repeat(layout.num_branches, 1)
+        x_TD = components.step_input(model, latents_NC, step, layout).repeat(layout.num_branches, 1)
         hidden_TD = decode(model.decoder, x_TD, branches.rows, attend)
         with region("guide"):
             v_BNC = torch.stack([model.latent_out(h)[layout.latent_rows] for h in hidden_TD.chunk(layout.num_branches)])
             return guide(v_BNC, self.sampling.scales)
 
 
-def prepare(model: Bagel, cache: ContextCache, noise_NC: Tensor, sampling: Sampling, slots: Slots) -> DenoiseState:
+def prepare(
+    model: Bagel, cache: ContextCache, noise_NC: Tensor, sampling: Sampling, components: Components
+) -> DenoiseState:
     """Uploads the noise (host fp32 [N, C]) and lays out both kinds of step."""
     position_ids = latent_position_ids(*sampling.grid, model.config.max_latent_size, model.device)
-    plain = _branches(model, cache, 1, position_ids, slots)
+    plain = _branches(model, cache, 1, position_ids, components)
     num_branches = sampling.scales.num_branches
-    guided = plain if num_branches == 1 else _branches(model, cache, num_branches, position_ids, slots)
+    guided = plain if num_branches == 1 else _branches(model, cache, num_branches, position_ids, components)
     return DenoiseState(
         model=model, sampling=sampling, noise_NC=upload(noise_NC, model.device), guided=guided, plain=plain
     )
 
 
-def _branches(model: Bagel, cache: ContextCache, num_branches: int, position_ids_N: Tensor, slots: Slots) -> Branches:
+def _branches(
+    model: Bagel, cache: ContextCache, num_branches: int, position_ids_N: Tensor, components: Components
+) -> Branches:
     layout = pack_queries(cache.contexts[:num_branches], cache.next_positions[:num_branches], position_ids_N)
     cos, sin = rotary_tables(layout.positions_T, model.decoder.config)
     # Latents and their markers alike: every row of a query block is exact, whichever weights it takes.
     num_rows, num_markers = layout.routing.num_rows, 2 * layout.num_branches
     rows = Rows(
         routing=layout.routing,
-        route=slots.route_experts,
+        route=components.route_experts,
         spans=(PrecisionSpan(start=0, stop=num_rows, exact=True),),
         und_spans=(PrecisionSpan(start=0, stop=num_markers, exact=True),),
         cos_T1E=cos,
@@ -176,8 +180,8 @@ def _branches(model: Bagel, cache: ContextCache, num_branches: int, position_ids
     return Branches(layout=layout, kv=kv, segments=layout.segments, rows=rows, caches=caches)
 
 
-def render(model: Bagel, latents_NC: Tensor, grid: tuple[int, int], slots: Slots) -> Tensor:
+def render(model: Bagel, latents_NC: Tensor, grid: tuple[int, int], components: Components) -> Tensor:
     """The picture of clean latents, uint8 [H, W, 3] on the device."""
     with region("render"):
         latent = unpack_latents(latents_NC, *grid)
-        return to_uint8(decode_latent(model.autoencoder, latent, model.attention, slots.norm_activate))
+        return to_uint8(decode_latent(model.autoencoder, latent, model.attention, components.norm_activate))

@@ -1,7 +1,7 @@
 """Where each token of a packed sequence lies: what upstream's ``prepare_*`` functions know on the host.
 
 Each fact is there twice, as device tensor and as host mirror. Whatever follows from it (index tensors, maxima, slices)
-is derived inside a slot, because that derivation is what the rungs do differently.
+is derived inside a component, because that derivation is what the variants do differently.
 
 Suffixes: P packed prefill positions, B branches, T rows of a query batch, N latent tokens, S merged KV rows.
 """
@@ -95,7 +95,7 @@ class PrefillLayout:
     """All contexts of a request in one packed sequence of P rows.
 
     ``token_ids_P`` (int64) holds ``PLACEHOLDER_ID`` throughout image blocks; ``positions_P`` (int64) counts each
-    context from zero, as a serving engine hands it over. Slot ``adjust_positions`` makes rotary positions of it.
+    context from zero, as a serving engine hands it over. Component ``adjust_positions`` makes rotary positions of it.
     """
 
     contexts: tuple[Context, ...]
@@ -163,7 +163,7 @@ def _merge(runs: Iterable[tuple[int, bool]]) -> tuple[PrecisionSpan, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
-    """Which rows take which weight set, as far as a rung has worked it out.
+    """Which rows take which weight set, as far as a variant has worked it out.
 
     ``latent_spans`` is the host's knowledge. ``vae_mask_T`` (bool [T]) is upstream's device form in the prefill,
     ``und_rows`` and ``gen_rows`` (int64) its form in the denoise loop; ``has_und``, ``has_gen`` are None until asked.

@@ -19,7 +19,7 @@ from torch import Tensor
 from bagel_perf.subjects.bagel.model.attention import Attention
 from bagel_perf.subjects.bagel.model.autoencoder import encode_moments, sample_latent
 from bagel_perf.subjects.bagel.model.bagel import Bagel
-from bagel_perf.subjects.bagel.model.contracts import LayerCache, Slots
+from bagel_perf.subjects.bagel.model.contracts import Components, LayerCache
 from bagel_perf.subjects.bagel.model.decoder import Rows, decode, rotary_tables
 from bagel_perf.subjects.bagel.model.layout import (
     Context,
@@ -83,14 +83,14 @@ class PictureEmbedding:
     patches_MD: Tensor
 
 
-def prefill(model: Bagel, prompt_ids: list[int], picture: PictureInput | None, slots: Slots) -> ContextCache:
+def prefill(model: Bagel, prompt_ids: list[int], picture: PictureInput | None, components: Components) -> ContextCache:
     """Runs the AR stage of an edit, or of text to image where ``picture`` is None."""
     embedding = _embed_picture(model, picture) if picture else None
-    packing = slots.pack_contexts(_parts(prompt_ids, embedding), prompt_ids, model.device)
+    packing = components.pack_contexts(_parts(prompt_ids, embedding), prompt_ids, model.device)
     layout = packing.layout
     x_PD = _embed(model, prompt_ids, layout, embedding)
-    positions_P, routing = slots.adjust_positions(layout.positions_P, layout)
-    rows = _rows(model, positions_P, routing, layout, slots)
+    positions_P, routing = components.adjust_positions(layout.positions_P, layout)
+    rows = _rows(model, positions_P, routing, layout, components)
     caches: list[LayerCache] = []
 
     def attend(_: int, q_PHE: Tensor, k_PKE: Tensor, v_PKE: Tensor) -> Tensor:
@@ -164,11 +164,11 @@ def _embed(model: Bagel, prompt_ids: list[int], layout: PrefillLayout, embedding
     return torch.cat(parts)
 
 
-def _rows(model: Bagel, positions_P: Tensor, routing: Routing, layout: PrefillLayout, slots: Slots) -> Rows:
+def _rows(model: Bagel, positions_P: Tensor, routing: Routing, layout: PrefillLayout, components: Components) -> Rows:
     cos, sin = rotary_tables(positions_P, model.decoder.config)
     return Rows(
         routing=routing,
-        route=slots.route_experts,
+        route=components.route_experts,
         spans=precision_spans(layout),
         und_spans=und_precision_spans(layout),
         cos_T1E=cos,

@@ -2,7 +2,7 @@
 
 GroupNorm and SiLU of the autoencoder as upstream under autocast: in fp32, each by PyTorch's own operator.
 
-The encoder always takes these; for the decoder they are slot ``norm_activate`` of every bitwise rung.
+The encoder always takes these; for the decoder they are component ``norm_activate`` of every bitwise variant.
 
 Upstream's blocks are in ByteDance-Seed/Bagel's modeling/autoencoder.py.
 Suffixes: C channels, H and W rows and columns, 1 for a batch of one.

@@ -1,8 +1,8 @@
-"""Whether the price that ``trace`` gives for waits is what a program saves when they are taken out.
+"""Whether the predicted saving that ``trace`` gives for waits is what a program saves when they are taken out.
 
-``wait_prices.py record DIR`` runs three loops on a GPU, each with and without a read of one scalar a step, times them
-without a profiler in alternating order, and keeps a trace of each; ``wait_prices.py judge DIR`` sets the price from the
-trace with waits beside what was measured.
+``predicted_savings.py record DIR`` runs three loops on a GPU, each with and without a read of one scalar a step, times
+them without a profiler in alternating order, and keeps a trace of each; ``predicted_savings.py judge DIR`` sets the
+predicted saving from the trace with waits beside what was measured.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ def judge(folder: Path) -> None:
     for case in CASES:
         sites = analyse(read_trace(folder / f"{case}_with_waits.json.gz")).sites
         reads = [site for site in sites if site.kind == "scalar_read"]
-        price_ms = sum(site.price_ms[0] for site in reads if site.price_ms)
+        predicted_saving_ms = sum(site.predicted_saving_ms[0] for site in reads if site.predicted_saving_ms)
         lost_ms = sum(site.lost_gpu_ms or 0 for site in reads)
         low, middle, high = walls[case]["savings_ms"]
         times = f"{walls[case]['without_ms']:10.2f}{walls[case]['with_ms']:10.2f}"
-        print(f"{case:8}{times}{middle:10.2f}{f'{low:.2f} to {high:.2f}':>16}{price_ms:8.2f}{lost_ms:8.2f}")
+        print(f"{case:8}{times}{middle:10.2f}{f'{low:.2f} to {high:.2f}':>16}{predicted_saving_ms:8.2f}{lost_ms:8.2f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Whether the rungs give identical pictures over shapes, seeds, tasks and guidance: ``rung_identity.py OUT.json``.
+"""Whether the variants give identical pictures over shapes, seeds, tasks, guidance: ``variant_identity.py OUT.json``.
 
-Each picture of a reference is held against each rung's, as it is recorded, as it is replayed, and once more after all
-changes of shape.
+Each picture of a reference is held against each variant's, as it is recorded, as it is replayed, and once more after
+all changes of shape.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from bagel_perf.records.bagel import Guidance, Request, Task, parse_resolution, parse_variants
 from bagel_perf.records.runs import MIN_SPREAD
 from bagel_perf.subjects.bagel.bench import recorded_loop
-from rung_bench import Bench, Json, common_parser, prepare, run
+from variant_bench import Bench, Json, common_parser, prepare, run
 
 SIZES = ("256", "512", "768x1024", "1024")
 TEXT, GLOBAL = Guidance(renorm="text_channel", interval=(0.0, 1.0)), Guidance(renorm="global", interval=(0.4, 1.0))
@@ -29,10 +29,12 @@ def identity_requests(sizes: list[tuple[int, int]], num_seeds: int) -> list[Requ
     return [Request(task=k[0], width=w, height=h, seed=seed, guidance=k[1]) for (w, h), seed, k in order]
 
 
-def run_rungs(bench: Bench, request: Request, md5: str, names: tuple[str, ...]) -> tuple[int, list[Json]]:
-    """How many runs there were, and those that differ; a rung that records nothing runs under the first name only."""
-    runs = [(rung, name) for rung in bench.rungs for name in (names if recorded_loop(rung) else names[:1])]
-    drawn = [{"rung": rung, "run": name, "md5": bench.draw(rung, request).md5} for rung, name in runs]
+def run_variants(bench: Bench, request: Request, md5: str, names: tuple[str, ...]) -> tuple[int, list[Json]]:
+    """How many runs there were, and those that differ; one that records nothing runs under the first name only."""
+    runs = [
+        (built_in, name) for built_in in bench.built_ins for name in (names if recorded_loop(built_in) else names[:1])
+    ]
+    drawn = [{"variant": built_in, "run": name, "md5": bench.draw(built_in, request).md5} for built_in, name in runs]
     return len(runs), [run for run in drawn if run["md5"] != md5]
 
 
@@ -40,7 +42,7 @@ def run_case(bench: Bench, request: Request) -> Json:
     """The reference's picture of a request, and what differs from it when it is recorded and when it is replayed."""
     begun_s = time.perf_counter()
     picture = bench.draw(bench.options.against, request)
-    num_runs, differ = run_rungs(bench, request, picture.md5, ("first", "replay"))
+    num_runs, differ = run_variants(bench, request, picture.md5, ("first", "replay"))
     guidance, res = request.guidance, f"{request.width}x{request.height}"
     asked = {"res": res, "task": request.task, "renorm": guidance.renorm, "interval": [*guidance.interval]}
     got = {"md5": picture.md5, "spread": round(picture.spread or 0.0, 2), "num_runs": num_runs, "differ": differ}
@@ -59,7 +61,7 @@ def prove_identity(bench: Bench) -> bool:
             bench.tell(index, len(bench.requests), cases[-1])
             bench.save(cases=cases)
     if cases:
-        num_runs, differ = run_rungs(bench, bench.requests[0], cases[0]["md5"], ("again",))
+        num_runs, differ = run_variants(bench, bench.requests[0], cases[0]["md5"], ("again",))
         cases[0].update(num_runs=cases[0]["num_runs"] + num_runs, differ=cases[0]["differ"] + differ)
     return judge_identity(bench, cases, len(bench.requests) - len(cases))
 
@@ -78,17 +80,17 @@ def judge_identity(bench: Bench, cases: list[Json], not_run: int) -> bool:
 def parse_options() -> argparse.Namespace:
     parser = common_parser(__doc__, SIZES)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rungs", default="sync_free,captured,fused")
+    parser.add_argument("--variants", default="sync_free,captured,fused")
     parser.add_argument("--against", default="baseline")
     parser.add_argument("--limit-s", type=float, default=float("inf"), help="from the start of this program")
     return parser.parse_args()
 
 
 def make(options: argparse.Namespace) -> Bench:
-    rungs = [rung for rung in options.rungs.split(",") if rung != options.against]
-    parse_variants(",".join((options.against, *rungs)))
+    built_ins = [built_in for built_in in options.built_ins.split(",") if built_in != options.against]
+    parse_variants(",".join((options.against, *built_ins)))
     requests = identity_requests([parse_resolution(text) for text in options.res], options.seeds)
-    return prepare(options, requests, rungs)
+    return prepare(options, requests, built_ins)
 
 
 if __name__ == "__main__":

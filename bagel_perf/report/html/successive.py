@@ -1,6 +1,6 @@
-"""What each slot of a rung saves, put in alone and put in last, with the intervals.
+"""What each component of a variant saves, put in alone and put in last, with the intervals.
 
-The way from the first variant to the best: times and host syncs rung by rung, and what each slot saves.
+The way from the first variant to the best: times and host syncs variant by variant, and what each component saves.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from bagel_perf.report.ablation_tables import ablation_tables
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Heading, Plot, Section, Text, tables
 from bagel_perf.report.table import UNSHOWN, bitwise_variants, cell_of, delta_of, stage_text
-from bagel_perf.report.tables import every_ladder_table
+from bagel_perf.report.tables import every_successive_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHIFT = 0.17
-"""Of the two marks of a slot from the middle of its row."""
+"""Of the two marks of a component from the middle of its row."""
 TOTAL = "all together"
 CAPTION = (
     "{label}. Round, above: put in alone; square, below: put in where all others are; diamond: all together. Bars are "
@@ -29,18 +29,18 @@ CAPTION = (
 )
 
 
-def slot_plots(result: Result) -> Iterator[Plot]:
+def component_plots(result: Result) -> Iterator[Plot]:
     """One a resolution, the stages side by side."""
     for index, case in enumerate(dict.fromkeys(each.case for each in result.ablations)):
         ablations = [each for each in result.ablations if each.case == case]
-        label = f"What the slots of {ablations[0].variant} save at {case}"
-        drawing = _drawn(f"slots{index}", ablations)
+        label = f"What the components of {ablations[0].variant} save at {case}"
+        drawing = _drawn(f"components{index}", ablations)
         yield Plot(svg=drawing, label=label, caption=CAPTION.format(label=label))
 
 
 def _drawn(key: str, ablations: Sequence[Ablation]) -> str:
-    names = list(dict.fromkeys(slot.slot for each in ablations for slot in each.slots))
-    swallowed = {slot.slot for each in ablations for slot in each.slots if slot.swallowed}
+    names = list(dict.fromkeys(component.component for each in ablations for component in each.components))
+    swallowed = {component.component for each in ablations for component in each.components if component.swallowed}
     labels = [svg.short(f"{name} *" if name in swallowed else name) for name in names]
 
     def paint(figure: Figure) -> None:
@@ -55,12 +55,14 @@ def _drawn(key: str, ablations: Sequence[Ablation]) -> str:
 
 def _paint(axes: Axes, ablation: Ablation, names: Sequence[str]) -> None:
     axes.axvline(0, color=svg.INK, linewidth=0.8)
-    for slot in ablation.slots:
-        row = names.index(slot.slot)
-        _mark(axes, slot.alone, row - SHIFT, svg.SERIES[0], "o")
-        _mark(axes, slot.last, row + SHIFT, svg.SERIES[1], "s")
+    for component in ablation.components:
+        row = names.index(component.component)
+        _mark(axes, component.alone, row - SHIFT, svg.SERIES[0], "o")
+        _mark(axes, component.last, row + SHIFT, svg.SERIES[1], "s")
     _mark(axes, ablation.total, len(names), svg.INK, "D")
-    savings = [each for slot in ablation.slots for each in (slot.alone, slot.last) if each is not None]
+    savings = [
+        each for component in ablation.components for each in (component.alone, component.last) if each is not None
+    ]
     plain = [each for each in (*savings, ablation.total) if svg.is_plain(each.ms, *(each.ci_ms or ()))]
     if plain:
         axes.set_xlim(svg.limits([each.ms for each in plain], [end for each in plain for end in each.ci_ms or ()]))
@@ -80,7 +82,9 @@ def _mark(axes: Axes, saving: Saving | None, y: float, colour: str, marker: str)
     axes.plot([saving.ms], [y], marker=marker, markersize=5, color=colour, markerfacecolor=face, zorder=5)
 
 
-ABLATE = "What each slot saves alone and last is not in this result; bagel-perf compare --ablate --pairs 6 measures it."
+ABLATE = (
+    "What each component saves alone and last is not in this result; bagel-perf compare --ablate --pairs 6 measures it."
+)
 
 HOW = (
     "Full bar: what is left, as a median; pale: what went from the variant above; red: what came; % is its change, "
@@ -88,17 +92,21 @@ HOW = (
 )
 
 
-def ladder_section(result: Result) -> Section:
-    """A waterfall for each resolution, the table of the ladder, and the slots."""
+def successive_section(result: Result) -> Section:
+    """A waterfall for each resolution, the table of the built-in variants, and the components."""
     is_bagel = result.outline.is_bagel
-    ablations: tuple[Block, ...] = (*slot_plots(result), *tables(*ablation_tables(result)))
-    blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*every_ladder_table(result)))
+    ablations: tuple[Block, ...] = (*component_plots(result), *tables(*ablation_tables(result)))
+    blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*every_successive_table(result)))
     return Section(
-        anchor="ladder",
-        title="Ladder" if is_bagel else "From variant to variant",
+        anchor="successive",
+        title="From variant to variant",
         blocks=(
             *(blocks or (Text(text="Nothing was timed."),)),
-            *((Heading(text="Slots left in and left out"), *(ablations or (Text(text=ABLATE),))) if is_bagel else ()),
+            *(
+                (Heading(text="Components left in and left out"), *(ablations or (Text(text=ABLATE),)))
+                if is_bagel
+                else ()
+            ),
         ),
     )
 
@@ -121,7 +129,7 @@ def _waterfalls(result: Result) -> Iterator[Plot]:
                     grid[row][column].set_yticks(range(len(variants)), names or [""] * len(variants))
 
         label = f"From {variants[0]} to {variants[-1]} at {case}"
-        drawing = svg.draw(f"ladder{index}", 0.9 + 0.5 * len(variants), paint)
+        drawing = svg.draw(f"successive{index}", 0.9 + 0.5 * len(variants), paint)
         caption = f"{label}. {HOW}"
         yield Plot(svg=drawing, label=label, caption=caption)
 

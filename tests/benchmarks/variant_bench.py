@@ -1,4 +1,4 @@
-"""What the two benchmarks of rungs share: a model that is loaded once, and a picture of it by any rung."""
+"""What the two benchmarks of variants share: a model that is loaded once, and a picture of it by any variant."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Bench:
 
     model: Bagel
     requests: list[Request]
-    rungs: list[str]
+    built_ins: list[str]
     options: argparse.Namespace
     begun_s: float
     found: Json
 
-    def draw(self, rung: str, request: Request) -> Output:
+    def draw(self, variant: str, request: Request) -> Output:
         inputs = request_inputs(request, self.model.config, self.options.weights, request.seed)
-        png: bytes = run_stages(edit_subject(self.model, inputs, bind(rung)))
+        png: bytes = run_stages(edit_subject(self.model, inputs, bind(variant)))
         return describe_picture(png)
 
     def save(self, **found: Any) -> None:
@@ -61,10 +61,10 @@ def common_parser(description: str | None, sizes: Sequence[str]) -> argparse.Arg
     return parser
 
 
-def prepare(options: argparse.Namespace, requests: list[Request], rungs: list[str]) -> Bench:
+def prepare(options: argparse.Namespace, requests: list[Request], built_ins: list[str]) -> Bench:
     """Loads the model; refuses what cannot run before anything does."""
     begun_s, weights = time.perf_counter(), options.weights and str(options.weights)
-    plan = Plan(kind="syncs", requests=(requests[0],), variants=(rungs[0],), preset=options.preset, weights=weights)
+    plan = Plan(kind="syncs", requests=(requests[0],), variants=(built_ins[0],), preset=options.preset, weights=weights)
     with writing(options.out):
         options.out.touch()
     loaded = load(plan, lambda text, done, total: None)
@@ -72,7 +72,7 @@ def prepare(options: argparse.Namespace, requests: list[Request], rungs: list[st
         request_inputs(request, loaded.model.config, options.weights, request.seed)
     asked = {key: str(value) for key, value in vars(options).items() if key != "out"}
     found = {"environment": codec.to_json(loaded.environment), "options": asked}
-    return Bench(loaded.model, requests, rungs, options, begun_s, found)
+    return Bench(loaded.model, requests, built_ins, options, begun_s, found)
 
 
 def run(make: Callable[[], Bench], judge: Callable[[Bench], bool]) -> int:

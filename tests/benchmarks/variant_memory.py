@@ -1,6 +1,6 @@
-"""Whether a rung holds its memory while it serves requests of changing shapes: ``rung_memory.py OUT.json``.
+"""Whether a variant holds its memory while it serves requests of changing shapes: ``variant_memory.py OUT.json``.
 
-There are more shapes than a rung keeps recordings of, so that each request records.
+There are more shapes than a variant keeps recordings of, so that each request records.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from bagel_perf.measure.stages import WallClock
 from bagel_perf.records.bagel import Request, parse_resolution, parse_variants
 from bagel_perf.records.errors import UsageError
-from rung_bench import Bench, Json, common_parser, prepare, run
+from variant_bench import Bench, Json, common_parser, prepare, run
 
 SIZES = ("256", "512", "256x512", "320x256", "384", "448")
 GROWTH_LIMITS = {"allocated": 0.01, "reserved": 0.05, "rss": float("inf")}
@@ -47,7 +47,7 @@ def watch_memory(bench: Bench) -> bool:
     num_shapes, total = len(bench.requests), bench.options.requests
     for index in range(total):
         request = bench.requests[index % num_shapes]
-        md5 = bench.draw(bench.rungs[0], request).md5
+        md5 = bench.draw(bench.built_ins[0], request).md5
         same = md5 == md5s.setdefault(request, md5)
         held = memory_now(bench.model.device)
         records.append({"res": f"{request.width}x{request.height}", "md5": md5, "same": same, **held})
@@ -56,13 +56,15 @@ def watch_memory(bench: Bench) -> bool:
     num_differ = sum(not record["same"] for record in records)
     bench.save(growth=rises, num_differ=num_differ, memory=records)
     told = ", ".join(f"{part} {'not judged' if rise is None else f'{rise:+.2%}'}" for part, rise in rises.items())
-    print(f"growth: {told}; {bench.rungs[0]}, {total} requests of {num_shapes} shapes, {num_differ} pictures changed")
+    print(
+        f"growth: {told}; {bench.built_ins[0]}, {total} requests of {num_shapes} shapes, {num_differ} pictures changed"
+    )
     return not num_differ and all((rise or 0) <= GROWTH_LIMITS[part] for part, rise in rises.items())
 
 
 def parse_options() -> argparse.Namespace:
     parser = common_parser(__doc__, SIZES)
-    parser.add_argument("--rung", default="fused")
+    parser.add_argument("--variant", default="fused")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--steps", type=int, default=4)
     return parser.parse_args()
@@ -70,12 +72,12 @@ def parse_options() -> argparse.Namespace:
 
 def make(options: argparse.Namespace) -> Bench:
     sizes = [parse_resolution(text) for text in options.res]
-    parse_variants(options.rung)
+    parse_variants(options.built_in)
     if options.requests < MIN_ROUNDS * len(sizes):
         allowed = f"at least {MIN_ROUNDS * len(sizes)}, {MIN_ROUNDS} of each of {len(sizes)} sizes"
         raise UsageError("too few requests to judge growth", value=options.requests, allowed=allowed)
     requests = [Request(width=width, height=height, steps=options.steps) for width, height in sizes]
-    return prepare(options, requests, [options.rung])
+    return prepare(options, requests, [options.built_in])
 
 
 if __name__ == "__main__":

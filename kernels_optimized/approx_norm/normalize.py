@@ -1,4 +1,4 @@
-"""Slot ``norm_activate`` by kernels that read each value twice and write it once, rounded to bf16.
+"""Component ``norm_activate`` by kernels that read each value twice and write it once, rounded to bf16.
 
 Where there is no kernel, operators of PyTorch run, with the bits of the baseline: off CUDA, without Triton, and for
 widths that the kernels do not divide evenly.
@@ -29,7 +29,7 @@ def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
     """
     if not _has_kernels(x_1CHW, norm.num_groups):
         return reference.norm_activate(x_1CHW, norm, activate=activate)
-    from kernels_optimized.close.kernels import group_norm as group_norm_kernels
+    from kernels_optimized.approx_norm.kernels import group_norm as group_norm_kernels
 
     return group_norm_kernels.norm_activate(x_1CHW, norm, activate=activate)
 

@@ -129,7 +129,7 @@ def _apply(
 
 
 def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
-    """As ``bagel_perf.subjects.bagel.model.primitives.norm_activate``, rounded to bf16 [1, C, H, W] in the memory format of x.
+    """As the model's ``primitives.norm_activate``, rounded to bf16 [1, C, H, W] in the memory format of x.
 
     bf16 or fp32, C a power of two; x is copied to channels last and the result back where x does not lie like that.
     """
