@@ -56,12 +56,12 @@ class Watch:
     """Asked for the predicted saving of sites, gives a scripted one and remembers which sites were meant."""
 
     report: SyncReport
-    predicted_saving_ms: tuple[float, float] | None
+    saving_ms: tuple[float, float] | None
     asked: list[SyncSite] = field(default_factory=list)
 
     def predicted_saving_ms(self, select: Callable[[SyncSite], bool]) -> tuple[float, float] | None:
         self.asked = [each for each in self.report.sites if select(each)]
-        return self.predicted_saving_ms
+        return self.saving_ms
 
 
 class Scripted:
