@@ -1,9 +1,4 @@
-"""Gives a result as pandas frames and as matplotlib axes.
-
-Results as pandas frames: one row a cell, sample, change, output or source line.
-
-Plots of a result on matplotlib axes, for scripts and notebooks.
-"""
+"""Gives a result as pandas frames, one row a cell, sample, change, output or source line, and as matplotlib axes."""
 
 from __future__ import annotations
 

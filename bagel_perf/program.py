@@ -1,8 +1,6 @@
-"""Exit handlers of a program that ends before its process does.
+"""Runs somebody's Python program as ``__main__``, from its first line to its last exit handler, in this process.
 
-A target that is watched: loaded and set up before the watch begins, one run of its stages inside.
-
-Runs somebody's Python program as ``__main__``, from its first line to its last exit handler, in this process.
+A target is loaded and set up here, too: before the watch begins, one run of its stages is inside.
 """
 
 from __future__ import annotations

@@ -1,15 +1,12 @@
-"""Watches host syncs in the tests of any repository: budgets on the command line, and an expectations file.
-
-Holds the host syncs of every test of a run to a file of expectations: ``pytest --host-syncs-expect FILE.toml``.
-
-A test that the file does not name may not wait at all. Counts are those of one call, by node without parameters; where
-the parameters of a test make it wait differently, each is recorded by itself.
-
-A pytest plugin that keeps host syncs out: ``@pytest.mark.max_host_syncs(0)`` and the fixture ``host_syncs``.
+"""A pytest plugin that keeps host syncs out: ``@pytest.mark.max_host_syncs(0)`` and the fixture ``host_syncs``.
 
 Tests that use either ask for ``cuda`` as ever. Where there is a GPU they run on it, elsewhere on the simulated device,
 which is there from the test's first fixture to its last. Waits are counted in the test's own call. All other tests are
-left alone, and torch is imported only for those that are not; ``--host-syncs-expect`` counts in all of them.
+left alone, and torch is imported only for those that are not.
+
+``--host-syncs-expect FILE.toml`` counts in all tests and holds each to the file: a test that the file does not name may
+not wait at all. Counts are by node without parameters; where the parameters of a test make it wait differently, each is
+recorded by itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""``gate counts`` on the command line.
-
-``gate`` on the command line: of the tree, of a result, against a revision.
-"""
+"""``gate`` on the command line: of this tree, of counts, of a result, against a revision."""
 
 from __future__ import annotations
 

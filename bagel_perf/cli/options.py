@@ -1,7 +1,4 @@
-"""Options that mean the same in every command, and the texts of their help.
-
-What options that are BAGEL's come to: requests, weights, names of variants.
-"""
+"""Options that mean the same in every command, the texts of their help, and what those of BAGEL come to."""
 
 from __future__ import annotations
 

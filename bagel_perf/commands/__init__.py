@@ -1,0 +1,1 @@
+"""What each command does, from its options to an exit code; no torch."""

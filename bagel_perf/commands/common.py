@@ -1,8 +1,7 @@
-"""Output that nobody takes is lost, and nothing else is: a closed pipe or a full disk ends no measurement.
+"""What the commands share: where JSON and text for people go, paths that have to exist or to differ, BAGEL's requests.
 
-What the commands share: where JSON and text for people go, and paths that have to exist or to differ.
-
-BAGEL's requests, and their sizes where none are named: a CPU takes minutes for what a GPU does in seconds.
+Output that nobody takes is lost, and nothing else is: a closed pipe or a full disk ends no measurement. Where no size
+is named, BAGEL's request is small without a GPU, as a CPU takes minutes for what a GPU does in seconds.
 """
 
 from __future__ import annotations

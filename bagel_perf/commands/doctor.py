@@ -1,7 +1,4 @@
-"""What ``doctor`` says of Python, torch, and what else is installed.
-
-``doctor``: looks at this machine and says what it can and cannot measure, and how to mend it; needs no torch.
-"""
+"""``doctor``: looks at this machine and says what it can and cannot measure, and how to mend it; needs no torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What ``doctor`` says of the CPU, memory and disks, as Linux tells it.
-
-What ``doctor`` says of the GPUs and of their profiler.
-"""
+"""What ``doctor`` says of the machine: CPU, memory and disks as Linux tells it, GPUs and their profiler."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Where the report of a gate goes: terminal, JSON, JUnit, Markdown, annotations, a page.
-
-What a gate of latencies judges, and against what: limits, a variant, another result.
-
-``gate result RESULT``: what was measured before is judged again, and nothing is run.
-"""
+"""``gate result RESULT``: judges what was measured before, by limits, and writes the report wherever CI wants it."""
 
 from __future__ import annotations
 

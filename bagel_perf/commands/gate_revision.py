@@ -1,7 +1,4 @@
-"""``gate revision REV``: the tree that we stand in, measured in turns with a revision and judged against it.
-
-``gate revision REV TARGET``: somebody's file as it stands, in turns with the same file of a revision.
-"""
+"""``gate revision REV [TARGET]``: measures this tree, or a file in it, in turns with a revision, and judges it."""
 
 from __future__ import annotations
 

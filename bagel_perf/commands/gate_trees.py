@@ -1,6 +1,4 @@
-"""A revision of the repository that we stand in, checked out into a folder of its own for a while.
-
-Measures two trees in turns: a worker process of one, then of the other, each a round of its own.
+"""Measures a tree in turns with a revision of it that is checked out into a folder of its own for a while.
 
 Nothing but the process tells what belongs to which tree, so the process is what is paired: one round in each, in an
 order that is a coin of each pair. Both processes of a pair have the same seed, the next pair has another.

@@ -1,11 +1,8 @@
-"""Runs a comparison whose variants live in processes of their own: one file each, perhaps under other Pythons.
+"""Runs a comparison in its worker processes: one a file, perhaps under other Pythons, or several that share the rounds.
 
-Runs a comparison whose variants live in processes of their own: one file each, perhaps under other Pythons.
-
-The processes walk through one schedule and wait before each step that is theirs. Whichever waits for the earliest step
-goes on; so one of them runs at a time, in the order that the common seed draws.
-
-Runs the processes of a comparison: the first proves and times, the others time.
+Processes of files walk through one schedule and wait before each step that is theirs. Whichever waits for the earliest
+step goes on; so one of them runs at a time, in the order that the common seed draws. Of the processes that share the
+rounds the first proves and times, the others time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""``report``: from result files to a page and its Markdown, without running anything.
-
-``show RESULT``: the tables of a result again, without running anything.
-"""
+"""``report`` and ``show``: make pages, Markdown and tables of result files, without running anything."""
 
 from __future__ import annotations
 

@@ -1,10 +1,7 @@
-"""Runs a program on this terminal: signals sent to this process reach it, and it does not outlive this process.
+"""``syncs``: watches a variant, a program or a target, and prints what waits and what to write instead.
 
-Runs a program on this terminal: signals sent to this process reach it, and it does not outlive this process.
-
-Signals that another process sends are passed on at once; those of the terminal have reached the program already.
-
-``syncs``: watches a variant, a program or a target, and prints what waits and what to write instead.
+A program runs on this terminal and does not outlive this process. Signals that another process sends are passed on to
+it at once; those of the terminal have reached it already.
 """
 
 from __future__ import annotations

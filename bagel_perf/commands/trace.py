@@ -1,9 +1,4 @@
-"""Which traces ``trace`` is to read: files, and folders of them.
-
-``trace --html``: the page of what was found, where nothing of somebody else's stands.
-
-``trace``: recorded traces, of one rank or several, alone or against others.
-"""
+"""``trace``: says of recorded traces, of one rank or several, alone or against others, why the GPU was idle."""
 
 from __future__ import annotations
 

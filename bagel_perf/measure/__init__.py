@@ -1,0 +1,1 @@
+"""Measures any subject: rounds, times, outputs, telemetry, device work; knows none."""

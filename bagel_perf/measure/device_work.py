@@ -1,9 +1,8 @@
-"""What a CUDA device reaches on one kind of work, from a graph of repetitions, so that no launch is in the time.
+"""Counts what a GPU does in each stage of a subject, and times what it reaches on one kind of work.
 
-Counts what a GPU does in each stage of a subject, and in one region of it, by a profile of CUDA activity alone.
-
-A profile that also records the host's operators would take minutes for a hundred thousand launches. Without them it
-knows no regions, so each stretch has a profiler of its own, between two synchronizations: counts are exact.
+Work is counted by a profile of CUDA activity alone: one that also records the host's operators would take minutes for a
+hundred thousand launches. Without them it knows no regions, so each stretch has a profiler of its own, between two
+synchronizations: counts are exact. Rates are timed on a graph of repetitions, so that no launch is in the time.
 """
 
 from __future__ import annotations

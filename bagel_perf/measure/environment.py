@@ -1,7 +1,4 @@
-"""What a measurement ran on, as plain facts.
-
-The device that a plan asks for.
-"""
+"""Tells what a measurement ran on, as plain facts, and which device a plan asks for."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Figures of large arrays, taken piece by piece so that no second copy of them is made.
-
-Takes an output apart: leaves with values, and marks that say how they were nested.
+"""Takes an output apart: leaves with values, and marks that say how they were nested.
 
 Two outputs are equal to the bit exactly where their marks and leaves are. The order is the output's own; dicts go by
-their keys, whatever the order in which they were filled. Reading copies to the host.
+their keys, whatever the order in which they were filled. Reading copies to the host; large arrays are read piece by
+piece, so that no second copy of them is made.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
-"""How busy the host's cores were between two moments, and how much of that was not this process.
+"""Reads how busy the host's cores were, this process left out, and what NVML says of one GPU at one moment.
 
-How busy the host's cores were between two moments, and how much of that was not this process.
-
-The kernel counts in ticks of about 10 ms a core, so a window of few ticks gives a coarse share.
-
-What NVML says of one GPU at one moment.
-
-``nvml`` is the module ``pynvml``, or a double of it with the same functions. What a GPU or its driver cannot tell is
-None, each value for itself.
+The kernel counts in ticks of about 10 ms a core, so a window of few ticks gives a coarse share. ``nvml`` is the module
+``pynvml``, or a double of it with the same functions. What a GPU or its driver cannot tell is None, each value for
+itself.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""Turns of the processes that share one comparison: each runs its own variants, one process at a time.
+"""A comparison under way: what it runs on, what it has shown, and the turns of the processes that share it.
 
-Turns of the processes that share one comparison: each runs its own variants, one process at a time.
-
-All of them walk through the same schedule and count its steps alike. Before a step of its own a process says that it
+All processes walk through the same schedule and count its steps alike. Before a step of its own a process says that it
 waits for that step, and goes on when it is told to; a process that is alone waits for nobody.
-
-A comparison under way: what it runs on, what it has shown, and each case of it.
 """
 
 from __future__ import annotations

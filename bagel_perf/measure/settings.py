@@ -1,10 +1,7 @@
-"""Finds the line that sets a setting of torch, by hearing the C functions that all ways of setting it end in.
+"""Holds settings of torch that decide bits or speed to what they were, and names the line that sets one.
 
-Finds the line that sets a setting of torch, by hearing the C functions that all ways of setting it end in.
-
-While somebody listens every call of Python is slower, so it is for a program that is known to set one.
-
-Settings of torch that decide bits or speed: those at the end have to be those of the beginning.
+The line is found by hearing the C functions that all ways of setting one end in. While somebody listens every call of
+Python is slower, so it is for a program that is known to set one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs a subject stage by stage and takes its time.
 
-A subject is a pipeline of stages, each a function of what the one before it returned. The harness knows nothing else of
-it, so the same code times BAGEL, another model, or the scripted subject of its own tests.
+A subject is a pipeline of stages, each a function of what the one before it returned. Nothing else of it is known here,
+so the same code times BAGEL, another model, or the scripted subject of its own tests.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The nouns of the project: plain records and their JSON, standard library only."""
+"""The nouns of the project: plain records and their JSON."""

@@ -1,12 +1,9 @@
-"""Names of the components: replaceable pieces of control flow.
+"""What of BAGEL is compared: its components, its variants with the grammar in which people write them, its requests.
 
-Variants: which variant of the built-in variants fills each component, and the grammar in which people write it.
-
-``VARIANT`` takes every component from that variant, ``+component`` takes one from the best bitwise variant that changes
-it, ``-component`` puts one back to the baseline: ``baseline+timestep_schedule``, ``sync_free-merge_kv``. So no mixture
-leaves the tolerance of the variant that it begins with.
-
-A request: what is asked of the model, whatever the variant.
+A component is a replaceable piece of control flow. ``VARIANT`` takes every component from that variant, ``+component``
+takes one from the best bitwise variant that changes it, ``-component`` puts one back to the baseline:
+``baseline+timestep_schedule``, ``sync_free-merge_kv``. So no mixture leaves the tolerance of the variant that it begins
+with.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
-"""Reads JSON that says one thing: no key twice in an object, no number that JSON does not have, no nesting without end.
+"""Records to JSON values and back: what msgspec's conversion leaves open, and its errors as lines that people can use.
 
-Reads JSON that says one thing: no key twice in an object, no number that JSON does not have, no nesting without end.
-
-``json`` takes the last of two equal keys, where another reader takes the first, and makes infinity of ``1e999``.
-
-Records to JSON values and back: what msgspec's conversion leaves open, and its errors as lines that people can use.
-
-JSON has no NaN or infinity, so a number that is not finite travels as null and comes back as NaN. An error of another
+JSON that is read says one thing: no key twice in an object, no number that JSON does not have, no nesting without end.
+``json`` takes the last of two equal keys, where another reader takes the first, and makes infinity of ``1e999``. JSON
+has no NaN or infinity, so a number that is not finite travels as null and comes back as NaN. An error of another
 process travels as its parts.
 """
 

@@ -1,6 +1,4 @@
-"""What a string may hold that people read: no character that hides, turns text around, or steers a terminal.
-
-The errors that people meet, each with its exit code.
+"""The errors that people meet, each with its exit code, in text without characters that hide or steer.
 
 BagelPerfError
 ├── LatencyRegressed  1  slower than before by more than the limit

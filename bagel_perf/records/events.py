@@ -1,11 +1,7 @@
-"""A result while it grows: a line for each event, so that a run that is killed loses nothing that it had measured.
+"""What the worker process sends while it runs: one JSON object a line, of which a result grows.
 
-A result while it grows: a line for each event, so that a run that is killed loses nothing that it had measured.
-
-The first line is the head, the others are the events of the worker with pictures as they were kept. The file is
-removed when the result is written.
-
-What the worker process sends while it runs: one JSON object a line.
+A run that is killed so loses nothing that it had measured. The first line of the kept file is the head, the others are
+the events with pictures as they were kept; the file is removed when the result is written.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""The host syncs that a repository expects: of its targets, commands and tests, each place with a count and a reason.
+"""What a gate expects: host syncs of a repository's targets, commands and tests; counters and pictures of BAGEL.
 
-The host syncs that a repository expects: of its targets, commands and tests, each place with a count and a reason.
+Host syncs are TOML in the user's repository, each place with a count and a reason; ``bagel-perf gate counts --update
+REASON`` writes it. Paths are relative to its own folder, those of libraries begin with their package. History of the
+format: version 1, the first.
 
-The file is TOML in the user's repository; ``bagel-perf gate counts --update REASON`` writes it. Paths are relative to
-its own folder, those of libraries begin with their package. History of the format: version 1, the first.
-
-What tier 1 of the gate expects: exact counters and pictures of each variant under each request.
-
-The file is TOML, one table a variant and request; ``bagel-perf gate --update REASON`` writes it. History of the format:
-version 1, the first; 2 has operators by function, what a second request does otherwise, and fingerprints.
+Exact counters and pictures are TOML, one table a variant and request; ``bagel-perf gate --update REASON`` writes it.
+History of the format: version 1, the first; 2 has operators by function, what a second request does otherwise, and
+fingerprints.
 """
 
 from __future__ import annotations

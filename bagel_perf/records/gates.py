@@ -1,13 +1,8 @@
-"""Limits of a change of latency: how much slower a stage may be, as people write it.
+"""What a gate is asked and what it found: limits of latencies; verdict, findings with their lines, latencies judged.
 
-Limits of a change of latency: how much slower a stage may be, as people write it.
-
-The grammar is ``[CASE/]STAGE:[+]N(%|ms)``: ``dit:3%``, ``e2e:+20ms``, ``1024/dit:2.5%``. A limit that names a case
-outranks one that does not; ``1024`` stands for ``1024x1024``, too.
-
-What a gate found: its verdict, the exit code, each finding with the line that caused it, each latency judged.
-
-History of the format: version 1, the first.
+The grammar of a limit is ``[CASE/]STAGE:[+]N(%|ms)``: ``dit:3%``, ``e2e:+20ms``, ``1024/dit:2.5%``. One that names a
+case outranks one that does not; ``1024`` stands for ``1024x1024``, too. History of the report's format: version 1, the
+first.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""What a ledger says of a watched program: its processes, and where it left no report, the report.
-
-Counts in memory that two processes share: what a program has counted so far can be read however it ends.
+"""Counts in memory that two processes share: what a program has counted so far can be read however it ends.
 
 A record names a number; the number is changed in place, by one store of eight bytes, so a process that is killed
-between two instructions leaves whole records and numbers behind.
+between two instructions leaves whole records and numbers behind. Where it left no report, the report is made of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How far an output may be from the reference's, where its variant declares a tolerance instead of the same bits.
-
-What a comparison compares: a subject, its cases and stages, and the variants by the names that tables show.
-"""
+"""What a comparison compares: a subject, its cases and stages, named variants, and how far their outputs may differ."""
 
 from __future__ import annotations
 

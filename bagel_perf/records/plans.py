@@ -1,7 +1,4 @@
-"""How the rounds of a comparison are shared out among worker processes.
-
-A plan: everything that the worker process is told, in one JSON object.
-"""
+"""A plan: everything that a worker process is told, in one JSON object, its share of the rounds included."""
 
 from __future__ import annotations
 

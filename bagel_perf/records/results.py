@@ -1,6 +1,4 @@
-"""The floor of a stage: how long its arithmetic and its bytes take at the rates that were measured beside it.
-
-The result file: what ``compare`` found, with every raw run.
+"""The result file: what ``compare`` found, with every raw run.
 
 History of the format: 1 knew BAGEL alone, and ``version1`` reads it; 2 names cases, stages and variants as their
 subject does.

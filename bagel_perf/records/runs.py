@@ -1,9 +1,4 @@
-"""The conditions that a timed run ran under: what its GPU and the host's cores did meanwhile.
-
-What one run gave: measurements of stages, the picture, and where it ran.
-
-The result of ``verify``: every golden tensor under every variant.
-"""
+"""What one run gave: measurements of stages, the picture, where it ran, and under which conditions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The kinds of host syncs, and for each what to write instead where nothing more is known (see ``verdicts.hints``).
+"""A place in the source where the host waits for the device, and the kinds of such waits.
 
-A place in the source where the host waits for the device.
+The hint of a kind says what to write instead where nothing more is known; ``verdicts.hints`` looks closer.
 """
 
 from __future__ import annotations

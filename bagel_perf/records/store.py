@@ -1,7 +1,4 @@
-"""Folders and files of results: never overwritten, never half written.
-
-A JSON file, gzipped or not.
-"""
+"""Folders and files of results: never overwritten, never half written; gzipped or not."""
 
 from __future__ import annotations
 

@@ -1,12 +1,6 @@
-"""The report of a watched program: every host sync by source line, what saw it, and what it cost.
+"""The report of a watched program: every host sync by source line, what saw it, what it cost; and what changed.
 
-The report of a watched program: every host sync by source line, what saw it, and what it cost.
-
-History of the format: version 1, the first.
-
-What changed from one report of host syncs to another, place by place.
-
-History of the format: version 1, the first.
+History of both formats: version 1, the first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""An order to run somebody's Python program, or a target, and watch it, in one JSON object.
+"""What a user names to be run: a Python file, a function of one, or a program; and the order to run and watch it.
 
-What a user names on the command line: a Python file, or a function of one, under a name that the tables show.
-
-The grammar is ``[LABEL[@DIR]=]FILE.py[:NAME]``: ``loop.py``, ``loop.py:fast``, ``before=loop.py``,
+The grammar of a target is ``[LABEL[@DIR]=]FILE.py[:NAME]``: ``loop.py``, ``loop.py:fast``, ``before=loop.py``,
 ``new@/venvs/new=edit.py``. DIR is a virtual environment, whose Python runs the file. A label has no ``/``, so that a
 file whose path holds a ``=`` or ``@`` can be named with a folder in front: ``./a=b.py``.
 """

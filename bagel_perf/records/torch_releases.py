@@ -1,4 +1,4 @@
-"""Releases of torch under which the tests of the harness were run; reports/torch-versions has the figures."""
+"""Releases of torch under which the tests were run; reports/torch-versions has the figures."""
 
 from __future__ import annotations
 

@@ -1,12 +1,6 @@
-"""Values of TOML.
+"""The report of a gate for people, for a step summary, as annotations and as JUnit XML; what it expects, as TOML.
 
-Expected counters as TOML, in an order that makes a change of one number a change of one line.
-
-Expected host syncs as TOML, in an order that makes a change of one number a change of one line.
-
-The report of a gate for people, for a step summary and as annotations of a pull request.
-
-The report of a gate as JUnit XML, which CI systems show as tests.
+Expected counts are in an order that makes a change of one number a change of one line.
 """
 
 from __future__ import annotations

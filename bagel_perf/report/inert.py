@@ -1,11 +1,7 @@
 """Makes foreign text inert for each place that it goes to: a terminal or log, Markdown, a workflow command, XML.
 
-Makes foreign text inert for each place that it goes to: a terminal or log, Markdown, a workflow command, XML.
-
 Whatever a result, a trace or a program's source says is text, and stays text: it moves no cursor, gives a CI runner no
 command, makes no link and no element. HTML is escaped by its template; ``clean_text`` takes out what escaping leaves.
-
-Where a result comes from: on what, with what, of which code, when, and by which command.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How far each variant is from what the GPU can do, and of what the floor consists.
-
-What each variant takes of the GPU, and under which conditions it was timed.
-"""
+"""What each variant takes of the GPU, how far it is from its floor, and under which conditions it was timed."""
 
 from __future__ import annotations
 

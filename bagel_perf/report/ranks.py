@@ -1,7 +1,4 @@
-"""The tables of several ranks: each with its totals, and who was waited for in which step.
-
-A report of several ranks for a terminal: warnings first, what to do next last.
-"""
+"""A report of several ranks for a terminal: totals of each, who was waited for in which step, what to do next last."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The sentences below the tables: the verdict, why, where the result is, what to do next.
-
-Results as Markdown, with the very cells of the text tables.
-"""
+"""Results as Markdown, with the very cells of the text tables, and the sentences below those: verdict, why, next."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""The waits of a model's set-up, which would drown all others: told apart, and folded into one row.
+"""Host syncs for people: the sites, where the GPU's time went, what saw it, what to write instead, and what changed.
 
-Host syncs for people: the sites, where the GPU's time went, what saw it, and what to write instead.
-
-The table of what changed from one report of host syncs to another.
+The waits of a model's set-up would drown all others, so they are told apart and folded into one row.
 """
 
 from __future__ import annotations

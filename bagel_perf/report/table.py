@@ -1,9 +1,4 @@
-"""What stands in the title and below a latency table: where, over how many rounds, and how sure the changes are.
-
-A table as plain data, and the words that several tables share.
-
-Cells and deltas of a result: finding them, and their texts.
-"""
+"""A table as plain data, and the words, cells and captions that several tables share."""
 
 from __future__ import annotations
 

@@ -1,10 +1,6 @@
-"""The successive, variant by variant.
-
-Tables as plain data, which text and Markdown render alike.
+"""Tables of a result as plain data, which text and Markdown render alike.
 
 A table holds finished strings: every number is formatted here, once, so that no two renderings can disagree.
-
-What lies beyond the built-in variants by a declared tolerance, and how far its outputs are from the first variant's.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Widths of a table's columns on a console: headers wrap first, then cells between words, and words only at last.
+"""Results for a terminal, as wide as it is, and for a notebook, as HTML without style of its own.
 
-Results for a terminal, as wide as it is.
-
-Tables for a notebook, as HTML without style of its own; every text is escaped.
+On a terminal headers wrap first, then cells between words, and words only at last.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What to do about the time of a GPU, the largest part of it first.
-
-The sentences around the tables of a trace: what it is, what to distrust, what matters most, what to do next.
-
-A trace report for a terminal: warnings first, what to do next last.
-"""
+"""A trace report for a terminal: what to distrust first, then what matters most, what to do next last."""
 
 from __future__ import annotations
 

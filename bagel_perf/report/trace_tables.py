@@ -1,4 +1,4 @@
-"""The tables of a trace report, by falling lost time of the GPU."""
+"""The tables of a trace report, by falling idle time of the GPU."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The rules of what waits, as far as arguments decide; the table itself is ``rules.table``."""
+"""The rules of what waits (the table is ``rules.table``), and names of torch that no documentation promises."""

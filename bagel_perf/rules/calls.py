@@ -1,16 +1,13 @@
-"""Decides which asynchronous copies the driver stages, so that the host may be held inside ``cudaMemcpyAsync``.
-
-Decides which asynchronous copies the driver stages, so that the host may be held inside ``cudaMemcpyAsync``.
-
-Measured on an NVIDIA H200 that was busy for 20 ms (reports/staged-copies): a download into memory that is pageable, or
-not dense, holds the host until the queue is empty, whatever its size; an upload from such memory does at 16 MiB, and
-does not up to 1 MiB. No such copy makes a synchronizing call, so no witness tells of it: its length does.
-
-Decides which waits a torch function makes by itself, as it is called from Python, before any operator runs.
+"""Decides which waits a torch function makes by itself, as it is called from Python, before any operator runs.
 
 Torch's argument parser and its indexing do some of the waiting: they read a device scalar that stands for a number,
 upload a list that stands for an index. One set of rules serves the simulated device, which counts by them, and the
 classifier on a GPU, which names by them what CUDA's callbacks count.
+
+Asynchronous copies that the driver stages are decided here as well. Measured on an NVIDIA H200 that was busy for 20 ms
+(reports/staged-copies): a download into memory that is pageable, or not dense, holds the host inside
+``cudaMemcpyAsync`` until the queue is empty, whatever its size; an upload from such memory does at 16 MiB, and does not
+up to 1 MiB. No such copy makes a synchronizing call, so no witness tells of it: its length does.
 """
 
 from __future__ import annotations

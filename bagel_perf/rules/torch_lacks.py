@@ -1,11 +1,7 @@
-"""Keeps torch's modules on the path that they take when nobody looks.
+"""What of ``torch_names`` and ``torch_inner_names`` the installed torch lacks, and what would change if somebody looks.
 
-Keeps torch's modules on the path that they take when nobody looks.
-
-``nn.TransformerEncoder`` and ``nn.MultiheadAttention`` leave their fused path as soon as a torch-function mode is on.
-A mode that only listens must not change what runs.
-
-What of ``torch_names`` and ``torch_inner_names`` the torch that is installed lacks.
+``nn.TransformerEncoder`` and ``nn.MultiheadAttention`` leave their fused path as soon as a torch-function mode is on. A
+mode that only listens must not change what runs, so it keeps them on that path.
 """
 
 from __future__ import annotations

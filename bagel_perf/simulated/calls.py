@@ -1,6 +1,4 @@
-"""Where a call's result belongs: on the device, on the host, or elsewhere, as on "meta", which holds no values.
-
-Chooses how a torch function runs on the simulated device, and runs the ordinary ones.
+"""Chooses how a torch function runs on the simulated device, where its result belongs, and runs the ordinary ones.
 
 Functions known not to wait go straight to the CPU, unless a device tensor stands where they take a number. Those that
 torch wrote in Python run their own Python on the device. All others run under ``Watch``, which costs some 10 us a call.

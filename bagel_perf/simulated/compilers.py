@@ -1,14 +1,11 @@
-"""Compilers, and what replays work without Python: ``torch.compile`` runs eagerly, graphs and collectives are refused.
-
-Compilers, and what replays work without Python: ``torch.compile`` runs eagerly, graphs and collectives are refused.
+"""Compilers on the simulated device: ``torch.compile`` runs eagerly; graphs, collectives and Triton are refused.
 
 What ``torch.jit`` made runs as it is, watched. Copies across devices do not show in it, as its tensors are the CPU's:
 code that has some is named as unjudged.
 
-Triton: its kernels need a GPU and are refused by name, or run in Triton's interpreter where the program asks for it.
-
-The interpreter (``TRITON_INTERPRET=1``) copies the arguments of a kernel to the host and back; on CUDA nobody does, so
-kernels are given the device's memory itself and no copy is counted.
+Triton's kernels run where the program asks for Triton's interpreter (``TRITON_INTERPRET=1``). It copies the arguments
+of a kernel to the host and back; on CUDA nobody does, so kernels are given the device's memory itself and no copy is
+counted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Tensors made from host values: data is uploaded from pageable memory, fills and ranges are made on the device.
+"""Tensors made from host values, by fills and ranges, and by random generators.
 
-Random generators of the simulated device, which are CPU generators: host and device share the default one.
+Data is uploaded from pageable memory; fills and ranges are made on the device. Generators are the CPU's, and host and
+device share the default one.
 """
 
 from __future__ import annotations

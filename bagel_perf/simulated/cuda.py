@@ -1,19 +1,13 @@
-"""A stand-in for ``torch.device``, which knows that a number is a CUDA device: torch's own asks a driver first.
+"""Runs programs that ask for "cuda" unchanged: for a while the process looks as if it had one CUDA GPU.
 
-Profilers that a program starts itself: there is no GPU to record, and torch would say so at every operator.
-
-``torch.cuda.set_sync_debug_mode`` of a program: it is warned, or stopped, where it would be on CUDA.
-
-The device guard of CUDA, for torch's own code below Python.
+``torch.cuda`` and ``torch.accelerator`` are replaced function by function. What is not known here is refused when it is
+called, so nothing reaches a real GPU or the host by accident. ``torch.device`` has a stand-in, as torch's own asks a
+driver what a bare number is. Profilers that a program starts record the CPU alone: there is no GPU to record, and torch
+would say so at every operator.
 
 Fake tensors, of which ``torch.export`` makes use, say "cuda" down to C++. Its autograd then asks CUDA's guard for the
 current stream; a torch without CUDA has none, and a torch with CUDA fails to reach a GPU, both where C++ may not raise:
 the process is aborted. While the device is open, the CPU's guard answers, which has no streams.
-
-Runs programs that ask for "cuda" unchanged: for a while the process looks as if it had one CUDA GPU.
-
-``torch.cuda`` and ``torch.accelerator`` are replaced function by function. What is not known here is refused when it is
-called, so nothing reaches a real GPU or the host by accident.
 """
 
 from __future__ import annotations

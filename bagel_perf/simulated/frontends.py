@@ -1,21 +1,12 @@
-"""Autocast for "cuda" is the CPU's autocast with the same dtype, as the tensors are the CPU's.
+"""What stands around ordinary tensors: autocast, nested and sparse tensors, transforms, optimizers, old types, DLPack.
 
-Autocast for "cuda" is the CPU's autocast with the same dtype, as the tensors are the CPU's.
+Autocast for "cuda" is the CPU's autocast with the same dtype. The CPU's lists differ from CUDA's in some operators
+(layer_norm, softmax and pow give fp32 on CUDA alone): dtypes of results may differ, waits do not depend on them. While
+it is on, the host's operators are cast as well.
 
-The CPU's lists differ from CUDA's in some operators (layer_norm, softmax and pow give fp32 on CUDA alone): dtypes of
-results may differ, waits do not depend on them. While it is on, the host's operators are cast as well.
-
-Nested tensors in their older, strided form: of few calls it was measured whether they wait, the others are named.
-
-Sparse tensors in functions that are known not to wait for others: of few it was measured, the rest are named.
-
-Function transforms (``torch.vmap``, ``torch.func``): what stands for a device tensor inside is one too.
-
-What optimizers ask of tensors below torch's functions: which they may treat together, and by which device.
-
-Types such as ``torch.cuda.FloatTensor``: they make tensors, name types, and have instances.
-
-DLPack: tensors of the device pass between torch's own functions; others would take their memory for a GPU's.
+Of nested tensors in their older, strided form, and of sparse ones, few calls were measured; the others are named as
+unjudged. DLPack passes tensors of the device between torch's own functions alone: others would take their memory for a
+GPU's.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""CUDA's operators without a kernel for the CPU, made of others: products into a wider type, attention by name.
-
-Operators that CUDA has and the CPU lacks: run in a wider type, or made of other operators, and noted.
+"""Operators that CUDA has and the CPU lacks: run in a wider type, or made of other operators, and noted.
 
 Most fail for one type only (``"histogram_cpu" not implemented for 'Long'``). These run on wider copies; what comes out
-in the wider type is cast back, so types are CUDA's. Operators without any CPU kernel are in ``equivalents``; what is
-neither is refused by name. An operator that failed has been judged already, so it is not judged again.
+in the wider type is cast back, so types are CUDA's. Operators without any CPU kernel (products into a wider type,
+attention by name) are made of others; what is neither is refused by name. An operator that failed has been judged
+already, so it is not judged again.
 """
 
 from __future__ import annotations

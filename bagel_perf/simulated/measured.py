@@ -1,13 +1,11 @@
-"""Torch functions written in Python, made to run their own Python on the device.
+"""Functions whose CPU operators do not show what CUDA's do, and functions that torch wrote in Python.
 
-Torch functions written in Python, made to run their own Python on the device.
+The waits of the first are told from their arguments, measured as the rules were (``rules.table``); what was not
+measured is named as unjudged.
 
-Such a function first offers itself to tensor types and modes, and would so for ever: it is ours that it meets again.
-So a twin of it is made whose check for them says no. What the twin calls is offered as usual, one function at a time.
-
-Functions whose CPU operators do not show what CUDA's do: their waits are told from their arguments.
-
-Measured as the rules were (``rules.table``); what was not measured is named as unjudged.
+A function written in Python first offers itself to tensor types and modes, and would so for ever: it is ours that it
+meets again. So a twin of it is made whose check for them says no. What the twin calls is offered as usual, one function
+at a time.
 """
 
 from __future__ import annotations

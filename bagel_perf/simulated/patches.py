@@ -1,10 +1,7 @@
-"""What a CUDA program may ask for that the simulated device does not have.
+"""Attributes replaced for a while and put back exactly as they were, with refusals of what the device does not have.
 
-Attributes replaced for a while, and put back exactly as they were.
-
-Patches to modules of packages that a program may import while the device is open, or has imported before.
-
-Forked processes: CUDA serves none whose parent used it already, and neither does the simulated device.
+Patches reach modules of packages that a program imports while the device is open, or has imported before, and forked
+processes: CUDA serves none whose parent used it already, and neither does the simulated device.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What the simulated device says of itself: one GPU of compute capability 9.0 whose memory is never full.
 
-Names below ``torch.cuda`` that packages ask for all the same: they say what the device is, or refuse by name.
-
-A torch without CUDA lacks them, and a program that asks for one has been told that there is a GPU.
+Names below ``torch.cuda`` that packages ask for all the same say what the device is, or refuse by name. A torch without
+CUDA lacks them, and a program that asks for one has been told that there is a GPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Values and facts that the host asks a tensor for.
+"""What the host asks a tensor for, and what it reads and writes by index.
 
-Reading and writing by index: what waits is told by ``rules.calls``, and copies from the host are counted.
+What waits by index is told by ``rules.calls``, and copies from the host are counted.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """Storages of the simulated device, for programs that reach below tensors, as ``torch.save`` and ``torch.load`` do.
 
-Storages of the simulated device, for programs that reach below tensors, as ``torch.save`` and ``torch.load`` do.
-
 What waits follows torch's sources: bytes are read one by one, a file is written from a copy on the host and read into
-one (torch/csrc/serialization.cpp), and storages are copied as tensors are (ATen's ``storage_copy``).
-
-Refuses to send a device tensor to another process: CUDA shares its memory there, this device has none to share.
+one (torch/csrc/serialization.cpp), and storages are copied as tensors are (ATen's ``storage_copy``). None is sent to
+another process: CUDA shares its memory there, this device has none to share.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Threads started while the device is open see it too: torch's modes are of one thread each.
+"""Streams and events of the simulated device: work is done when its call returns, so only asking to wait counts.
 
-Streams and events of the simulated device: work is done when its call returns, so only asking to wait counts.
+Threads started while the device is open see it too, although torch's modes are of one thread each.
 """
 
 from __future__ import annotations

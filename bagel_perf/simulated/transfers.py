@@ -1,9 +1,7 @@
-"""Remembers which host memory the simulated program has pinned: copies from and to it need not wait.
+"""Copies between host and device: they wait, unless they are asynchronous and the host's side is pinned.
 
-Copies between host and device: they wait, unless they are asynchronous and the host's side is pinned.
-
-No witness on a GPU saw a wait for an asynchronous copy of pageable memory, although the driver stages it. It is not
-counted here either, but named in ``hazards``.
+Which host memory the program has pinned is remembered here. No witness on a GPU saw a wait for an asynchronous copy of
+pageable memory, although the driver stages it. It is not counted here either, but named in ``hazards``.
 """
 
 from __future__ import annotations

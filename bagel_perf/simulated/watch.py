@@ -1,6 +1,6 @@
-"""Tells which calls use the simulated device, while somebody wants to know.
+"""Looks into a call: sees each operator it is made of, the scalars that torch's argument parser reads included.
 
-Looks into a call: sees each operator it is made of, the scalars that torch's argument parser reads included.
+Somebody may also want to know of every call that uses the device, as a test does that waits for the first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Host syncs of any PyTorch program: counted, named by source line, and on a GPU with a predicted saving.
+"""Host syncs of any PyTorch program: counted, named by source line, and on a GPU with their predicted savings.
 
 ``watch_host_syncs`` is the whole of it, ``count_host_syncs`` only counts. ``region`` names a stretch of the program,
 ``allow_sync`` marks a wait that is meant. While nobody watches, entering a region takes a tenth of a microsecond and

@@ -1,12 +1,7 @@
-"""Notices whether anything ran on the device.
+"""Budgets: how many host syncs a region may make each time it is entered, those left out that are meant.
 
-Notices whether anything ran on the device.
-
-A program that never used it waits for nothing, and that proves nothing.
-
-Waits that are meant: they are counted and listed with their reason, but no budget counts them.
-
-Budgets: how many host syncs a region may make each time it is entered.
+A wait that is meant is counted and listed with its reason. A program that never used the device waits for nothing, and
+that proves nothing; so it is noticed whether anything ran there.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
-"""Measures asynchronous copies that the driver stages: one that outlasts the work queued before it has waited for it.
-
-Measures asynchronous copies that the driver stages: one that outlasts the work queued before it has waited for it.
-
-Such a copy makes no synchronizing call, so callbacks, warnings and CUPTI's waits know nothing of it. Only its length
-tells, and that the queue, busy before the call, was empty after it.
-
-Knows which torch function each thread is in, and so what kind of wait it is that happens now.
+"""Knows which torch function each thread is in, and so what kind of wait it is that happens now.
 
 CUDA's callback says that the host waits, not what for. The function and its arguments do: a bool index waits for its
 size, a list index for its upload. Where no function is known (autograd's threads, code that a library calls from C++)
 the kind is ``unknown`` until a profile names the operator.
+
+An asynchronous copy that the driver stages makes no synchronizing call, so callbacks, warnings and CUPTI's waits know
+nothing of it. Only its length tells, and that the queue, busy before the call, was empty after it; so it is timed.
 """
 
 from __future__ import annotations

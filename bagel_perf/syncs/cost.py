@@ -1,4 +1,4 @@
-"""What watching costs, by tiny programs with and without the instruments in turns; predicted savings freed of it."""
+"""What watching costs, by tiny programs with and without the instruments in turns; predicted savings less that."""
 
 from __future__ import annotations
 

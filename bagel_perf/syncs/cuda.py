@@ -1,16 +1,13 @@
-"""Hears each wait of the host for a CUDA device, through the callbacks of torch's tracing of GPUs.
+"""Hears each wait of the host for a CUDA device: by callbacks of torch's tracing, and by warnings of its debug mode.
 
-Hears each wait of the host for a CUDA device, through the callbacks of torch's tracing of GPUs.
+The interface of tracing is private and swallows what its callbacks raise: so one dispatcher is registered per process,
+it only records, and ``callbacks_fire`` tells whether it still works. Once active, it calls into Python at every
+allocation and release of device memory, some microseconds each, and torch has no way to end that; the switch here has.
 
-That interface is private and swallows what its callbacks raise: so one dispatcher is registered per process, it only
-records, and ``callbacks_fire`` tells whether it still works. Once active, it calls into Python at every allocation and
-release of device memory, some microseconds each, and torch has no way to end that; the switch here has.
-
-The second witness on CUDA: warnings of ``torch.cuda.set_sync_debug_mode``, counted and not shown.
-
-The mode is one flag of the process, and Python's warning filters decide whether a warning arrives. Ours stay in front
-of those that the program sets up meanwhile; where it puts a function of its own in the place of
-``warnings.showwarning``, the witness is given up.
+The second witness is ``torch.cuda.set_sync_debug_mode``, whose warnings are counted and not shown. The mode is one flag
+of the process, and Python's warning filters decide whether a warning arrives. Ours stay in front of those that the
+program sets up meanwhile; where it puts a function of its own in the place of ``warnings.showwarning``, the witness is
+given up.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Tells the code of the program that runs from code that it imports, and names files without a machine's folders.
-
-Tells the code of the program that runs from code that it imports, and names files without a machine's folders.
+"""Finds the frames that a report names, tells the program's own code from code that it imports, and names their files.
 
 Whose a file is, first match:
 
@@ -14,8 +12,7 @@ Whose a file is, first match:
   what was typed in.
 
 "The user's own line" is the innermost one of the program; where none is on the stack, the innermost from elsewhere.
-
-Finds the frames that a report names: the innermost outside torch, and the innermost of the user's own.
+Names of files hold no folders of the machine.
 """
 
 from __future__ import annotations

@@ -1,21 +1,16 @@
-"""Attributes waits inside a backward pass to the line that asked for it.
+"""Hears the waits of a source, and looks at each once for all who count there.
 
-Attributes waits inside a backward pass to the line that asked for it.
+What a wait is depends on the moment: the frame, the regions that are open, the allowance that it uses up. So it is
+decided here, and each collector is handed the same ``Wait``.
 
 On CUDA autograd runs on threads of its own, which have no Python frame and know no region. The thread that called
 ``backward`` waits for them, so while it does, its frame and its context stand in for theirs.
 
-Tells the uploads of a model's set-up from those of its work, by the functions that are under way.
-
-Set-up is the first upload of each parameter and buffer by ``Module.to``, ``.cuda()`` or ``load_state_dict``, what an
-optimizer's ``load_state_dict`` uploads, and what ``torch.load`` and the loaders of installed packages do
-(``from_pretrained`` and its like). Nothing that happens inside a module's call is: that is a model which is moved
-while it works. The second upload of the same parameter is none either.
-
-Hears the waits of a source, and looks at each once for all who count there.
-
-What a wait is depends on the moment: the frame, the regions that are open, the allowance that it uses up. So it is
-decided here, and each collector is handed the same ``Wait``.
+Uploads of a model's set-up are told apart by the functions that are under way. Set-up is the first upload of each
+parameter and buffer by ``Module.to``, ``.cuda()`` or ``load_state_dict``, what an optimizer's ``load_state_dict``
+uploads, and what ``torch.load`` and the loaders of installed packages do (``from_pretrained`` and its like). Nothing
+that happens inside a module's call is: that is a model which is moved while it works. The second upload of the same
+parameter is none either.
 """
 
 from __future__ import annotations

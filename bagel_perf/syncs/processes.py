@@ -1,10 +1,9 @@
-"""Commands that cannot use a GPU through PyTorch, known by name; of all others nobody can tell.
+"""Notices the processes that a program starts, whose waits nobody counts.
 
-Notices the processes that a program starts, whose waits nobody counts.
-
-Left out is what cannot use the device for certain: the tools of ``commands``, and forks that never touch it. The copy
-of the simulated device in a forked process tells of its first use; CUDA serves no process whose parent used it, and it
-is in use wherever it is watched. Interpreters that start afresh (spawn, forkserver, ``subprocess``) may do anything.
+Left out is what cannot use the device for certain: tools that are known by name, and forks that never touch it. The
+copy of the simulated device in a forked process tells of its first use; CUDA serves no process whose parent used it,
+and it is in use wherever it is watched. Interpreters that start afresh (spawn, forkserver, ``subprocess``) may do
+anything.
 """
 
 from __future__ import annotations

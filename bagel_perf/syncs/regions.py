@@ -1,16 +1,11 @@
-"""What is open in a thread or task: a stack whose entries leave by themselves, in any order and from anywhere.
-
-What is open in a thread or task: a stack whose entries leave by themselves, in any order and from anywhere.
-
-``with`` blocks of generators that take turns end in another order than they began; a generator may even end in another
-thread or task than it started in. So an entry is taken out by its own name, never by what was there before it.
-
-A context that several share: open from the first who enters until the last who leaves, in whatever order they do.
-
-Names the part of a program that runs now, for counters and profilers that want to know.
+"""Names the part of a program that runs now, for counters and profilers that want to know.
 
 Nothing is recorded until someone asks with ``recording``: until then ``region`` returns one shared object that does
 nothing.
+
+``with`` blocks of generators that take turns end in another order than they began; a generator may even end in another
+thread or task than it started in. So an entry is taken out of the stack by its own name, never by what was there before
+it; and a context that several share is open from the first who enters until the last who leaves.
 """
 
 from __future__ import annotations

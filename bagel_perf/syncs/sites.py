@@ -1,7 +1,4 @@
-"""Collects waits by the line of the user's program that made them.
-
-Counts host syncs on the device that a program uses: by CUDA's callbacks, or on the simulated device.
-"""
+"""Counts host syncs on the device that a program uses, and collects them by the line of the program that made them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""Collects the calls that the simulated device cannot judge, and those that may stall, by line and region.
-
-Keeps a ledger of what a watch counts as it counts it, so that it outlives a program that is killed.
-
-Watches a stretch of a program: every host sync by source line, what saw it, and what it cost.
+"""Watches a stretch of a program: every host sync by source line, what saw it, and what it cost.
 
 On CUDA up to three witnesses look: torch's callbacks, which name the line; the warnings of the sync debug mode; and,
-with ``profile``, CUPTI's record of the runtime calls, which also tells how long each wait blocked the host and how
-long the GPU stood idle for it. They are reconciled, and what they disagree on is reported as unexplained.
+with ``profile``, CUPTI's record of the runtime calls, which also tells how long each wait blocked the host and how long
+the GPU stood idle for it. They are reconciled, and what they disagree on is reported as unexplained.
+
+What the simulated device cannot judge, and what may stall, is collected beside the waits. Everything goes into a ledger
+as it is counted, which outlives a program that is killed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""Keeps reports small enough to be shown whole, however large their traces are.
-
-Waits by place: kind, operator, line and region.
-
-A trace into a report.
-
-Times of the waits that the harness marked in a profile, and the waits that it did not see.
-"""
+"""Makes a report of a trace: waits by place, those marked in a profile, kernels; small enough to be shown whole."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the figures of a trace cannot be trusted for (warnings), and what was assumed or left out (notes).
 
-Takes figures out of a report that its trace cannot tell: null is not 0.
+Figures that the trace cannot tell are taken out of the report: null is not 0.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
-"""Why a device had nothing to do, and what each wait of the host cost it.
-
-Why a device had nothing to do, and what each wait of the host cost it.
+"""Everything that is asked of a trace before it is summed up: why a device had nothing to do, what each wait cost it.
 
 A gap is a sequence: the host is held in a wait, is back and does something else, launches; what it launched is on its
 way, or waits for something itself. Each part has the cause of its own time. What the host does between a wait and the
 next launch is a restart after the wait, as long as it issues without a break: had it not waited, it would have launched
 before. A wait that begins when the device is idle already costs only the time that it holds the host.
-
-Everything that is asked of a trace before it is summed up.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What follows a wait until the device has work again is the wait's as well, as long as the host issues.
+"""Splits gaps at the moments at which their cause changes.
 
-Splits gaps at the moments at which their cause changes.
+What follows a wait until the device has work again is the wait's as well, as long as the host issues.
 """
 
 from __future__ import annotations

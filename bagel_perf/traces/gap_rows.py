@@ -1,8 +1,7 @@
-"""What a thread was in for a part of a gap: the line, annotation, operator or call that a person would name.
+"""The worst gaps, part by part, in words that a person would use, and what is to blame for all idle time together.
 
-The worst gaps, part by part, and what is to blame for all idle time together.
-
-The figures of the warm-up and of the steady steps, each for itself.
+A part is named by the line, annotation, operator or call that its thread was in. Warm-up and steady steps have figures
+of their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Parts of gaps, each with one cause.
-
-When a device was busy, and the gaps in between: over all of its streams, inside a window.
-"""
+"""When a device was busy, and the gaps in between, over all of its streams; parts of gaps have one cause each."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Graphs being captured: what is launched meanwhile goes into the graph and not to the device.
+"""The calls that give the device work: how many, from which region, and those that hide others.
 
-The calls that give the device work: how many, from which region, and those that hide others.
+While a graph is captured, what is launched goes into the graph and not to the device.
 """
 
 from __future__ import annotations

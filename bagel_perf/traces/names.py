@@ -1,8 +1,6 @@
-"""Time on the GPU by class of kernel, against what the floor of a request says that such work takes.
+"""What the work of a device and the waits of the host are called: computing, communication or a copy; classes; kinds.
 
-What the work of a device is: computing, communication or a copy, and kernels by class.
-
-The kind of a wait, from the operators around it and the direction of the copy that it waited for.
+The kind of a wait follows from the operators around it and the direction of the copy that it waited for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where in the program a moment lies: the path of annotations around it, outermost first.
+"""Where in the program a moment lies: the path of annotations around it, outermost first, and the step.
 
-The steps of a program: those of the warm-up, and the steady ones after them.
+Steps are those of the warm-up, and the steady ones after them.
 """
 
 from __future__ import annotations

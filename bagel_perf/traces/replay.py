@@ -1,17 +1,11 @@
 """What a program would have taken without some of its waits: its host calls and GPU work replayed without them.
 
-What a program would have taken without some of its waits: its host calls and GPU work replayed without them.
+Idle time that opened in a wait is no answer. Where the host is the slower side with or without waits it is too much;
+where a wait keeps the host from running ahead it is too little.
 
 The host runs through its calls one after another; the GPU begins a piece of work when it was launched and its stream is
 free; a wait ends when all that was launched before is done. With all waits in place the replay has to give the measured
 time back, or it is not to be trusted.
-
-Makes a ``Replay`` of a trace: which call launched what, how long launches and wake-ups take here.
-
-What waits cost in the end: how much sooner the traced program would have been done without them.
-
-Idle time that opened in a wait is no answer. Where the host is the slower side with or without waits it is too much;
-where a wait keeps the host from running ahead it is too little. So the program is replayed without the waits.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """The tables of a trace: columns of what the host called and what the GPU did.
 
-The tables of a trace: columns of what the host called and what the GPU did.
-
-Times are float64 microseconds since the trace's first event; absolute ones would leave no digits for nanoseconds.
-Every table is sorted by start, and by falling end where starts are equal, so that a parent stands before its child.
-
-Columns that grow chunk by chunk, and numbers for names.
+Times are float64 microseconds since the trace's first event; absolute ones would leave no digits for nanoseconds. Every
+table is sorted by start, and by falling end where starts are equal, so that a parent stands before its child. Columns
+grow chunk by chunk, and hold numbers for names.
 """
 
 from __future__ import annotations

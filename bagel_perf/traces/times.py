@@ -1,8 +1,6 @@
-"""What each step took, and how much of it the devices worked, communicated and were idle.
+"""How the time was spent, by step, region, device and stream: at what kind of work, idle, queued, launched how late.
 
-Everything by region: a region counts what lies in it and in the regions inside it.
-
-How devices and their streams spent the window: at what kind of work, with how much queued, launched how late.
+A region counts what lies in it and in the regions inside it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the calls of the CUDA and HIP runtime and driver do to the host, by name.
+"""A trace: its tables, and what is derived from them once and asked for often.
 
-A trace: its tables, and what is derived from them once and asked for often.
+What the calls of the CUDA and HIP runtime and driver do to the host is told by their names.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The line of the program that a wait comes from, where stacks were recorded.
-
-Calls and rows that are waits of the host, before anything is asked about them.
-
-The waits of the host for the device, each counted once.
+"""The waits of the host for the device, each counted once, with the line of the program where stacks were recorded.
 
 A read of one scalar shows as an asynchronous copy, a stream synchronization and, if asked for, a cuda_sync row of the
 GPU side: one wait. A driver call inside a runtime call is the same wait; allocator calls are none of these.

@@ -1,9 +1,4 @@
-"""Unions of intervals, and few intervals in place of many.
-
-What the profiler itself leaves in a trace.
-
-The stretch of a trace that is looked at.
-"""
+"""The stretch of a trace that is looked at, unions of intervals in it, and what the profiler itself left there."""
 
 from __future__ import annotations
 

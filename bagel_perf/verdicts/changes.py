@@ -1,11 +1,8 @@
-"""The control of a comparison: the first variant timed twice a round, against itself.
+"""From timed runs to changes: of candidates, of the first variant against itself, of the whole against its stages.
 
-From timed runs to changes: of candidates, of the first variant against itself, of the whole against its stages.
-
-What each component saves alone and last, and whether the components add up to what the variant saves.
-
-All savings are differences within a round, so that a machine that speeds up or slows down between rounds does not
-enter; each process has the median of its rounds, and each saving the interval of the median of the processes.
+What each component saves alone and last, and whether they add up, are differences within a round, so that a machine
+that speeds up or slows down between rounds does not enter; each process has the median of its rounds, and each saving
+the interval of the median of the processes.
 """
 
 from __future__ import annotations

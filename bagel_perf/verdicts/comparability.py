@@ -1,12 +1,10 @@
-"""Which pairs of timed runs are left out, by rules that were stated before anything was measured.
+"""Which pairs of timed runs are excluded, and which results may be held against each other, by rules stated in advance.
 
-Which pairs of timed runs are left out, by rules that were stated before anything was measured.
+No rule knows a latency: whoever excludes the runs that were slow excludes the regression. A software power cap is how a
+GPU of this class works under full load, so it is recorded and excludes nothing; ``hw_slowdown`` alone may be a mere
+change of clocks, and one that lasts shows in the clock itself.
 
-No rule knows a latency: whoever drops the runs that were slow drops the regression. A software power cap is how a GPU
-of this class works under full load, so it is recorded and drops nothing; ``hw_slowdown`` alone may be a mere change of
-clocks, and one that lasts shows in the clock itself.
-
-Whether two results may be held against each other: made on alike machines, of the same requests, interleaved.
+Two results have to be made on alike machines, of the same requests, interleaved.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Holds the host syncs of a subject to the expected ones, in both directions.
+"""Holds the host syncs of a subject to the expected ones, in both directions, and two reports of them to each other.
 
-Compares two reports of host syncs by what waits and where, as an edit above moves every line below it.
+Compared is what waits and where by function, not by line, as an edit above moves every line below it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""The report of a gate over results: what disproves them, the latencies judged, and what nobody could judge.
-
-Tier 2 of the gate: results, which somebody measured, held to limits of latency.
+"""Tier 2 of the gate: results, which somebody measured, held to limits of latency.
 
 What disproves a result outranks its latencies: where pictures are wrong, or two results come from unlike machines, no
 latency is judged at all. A result that ended early is judged with what it has, and does not pass.

@@ -1,14 +1,10 @@
-"""Verdicts over latencies of two measurements that were not interleaved, which nothing pairs.
+"""From the runs of two arms to latencies held to their limits, with one error for all of them together.
 
-Verdicts over latencies of two measurements that were not interleaved, which nothing pairs.
-
-Each process of either measurement gives its median, and every process of the one is held against every process of the
-other. The change is the median of these differences, and its interval lies between two of their order statistics, whose
-coverage follows from the distribution of Mann and Whitney's U (Hodges and Lehmann, Annals of Mathematical Statistics
-34, 1963). That covers the noise within and between the processes of either measurement, and nothing of what the machine
-did between the two.
-
-From the runs of two arms to latencies held to their limits, with one error for all of them together.
+Two measurements that were not interleaved have no pairs. There each process gives its median, and every process of the
+one is held against every process of the other. The change is the median of these differences, and its interval lies
+between two of their order statistics, whose coverage follows from the distribution of Mann and Whitney's U (Hodges and
+Lehmann, Annals of Mathematical Statistics 34, 1963). That covers the noise within and between the processes of either
+measurement, and nothing of what the machine did between the two.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What the outputs of the runs prove: equal where they have to be, different where they have to be, not flat.
 
-What the pictures in finished results disprove: each result by itself, and two that should show the same.
-
-Golden tensors in groups: the worst error of each, measured against its limit.
+Finished results are asked the same, each by itself and two that should show the same; golden tensors by their worst
+error, measured against its limit.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """Verdicts over paired latencies: whether a change keeps to a limit, and what a change without one is.
 
-Verdicts over paired latencies: whether a change keeps to a limit, and what a change without one is.
-
 A verdict is read off the interval of the median: it passes when the whole interval lies within the limit, and fails
 when the whole interval lies beyond it and the joint test of all that is judged together (``joint``) says so too; what
 is left is inconclusive, and never a pass. A pass needs no joint test, since a gate passes only where every latency
 does.
 
-Latencies by round, which is what pairs the variants, less the rounds whose conditions rule them out.
+The round is what pairs the variants; a pair whose conditions rule it out is excluded.
 """
 
 from __future__ import annotations

@@ -1,14 +1,11 @@
 """How many processes a comparison takes: it stops when its intervals are narrow enough, never when they show something.
 
-How many processes a comparison takes: it stops when its intervals are narrow enough, never when they show something.
-
 Even so, processes that by chance all fall on one side lie closer together than others do, so that whoever stops errs
 more often than whoever had planned the same number. The intervals are therefore looked at a few times only, and share
-what they may err (``stats.allowed_error``): all looks together hold the median in at least ``stats.stopped_coverage``.
+what they may err (``statistics.allowed_error``): all looks together hold the median in at least
+``statistics.stopped_coverage``.
 
-Whether the processes of a comparison are enough for what it is to resolve, and how many are to come.
-
-From the lines of a run that was killed to a result that says so.
+The lines of a run that was killed become a result that says so.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""The stage-sum check: whether the whole takes what its stages take, which were timed in runs of their own.
+"""Whether a result can be true: the whole takes what its stages take, numbers can be drawn, records fit one another.
 
-The stage-sum check: whether the whole takes what its stages take, which were timed in runs of their own.
-
-Both timings of a round have seeds of their own, so nothing that one run leaves behind serves the next. Where whole and
-stages still disagree, some work was in the one and not in the other, and neither is an account of the variant.
-
-Whether a page can be made of a result: numbers that can be drawn, and records that fit one another.
+Whole and stages are timed in runs and with seeds of their own, so nothing that one run leaves behind serves the next.
+Where they still disagree, some work was in the one and not in the other, and neither is an account of the variant.
 
 JSON has no NaN, so a null where the format wants a number has become one on reading, and no page can show that.
 """

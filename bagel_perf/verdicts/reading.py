@@ -1,9 +1,8 @@
-"""Whether the runs of a result can be those of one comparison: nothing twice, nothing that was not asked for.
+"""Reads a result file and believes its samples alone: all else is worked out anew, and has to be what the file says.
 
-Reads a result file and believes its samples alone: all else is worked out anew, and has to be what the file says.
-
-A file that was edited, cut together or damaged is refused with the first thing that its own runs contradict. Versions
-before wrote fewer fields; what a file does not state is not compared.
+A file that was edited, cut together or damaged is refused with the first thing that its own runs contradict: nothing
+may be there twice, nor what was not asked for. Versions before wrote fewer fields; what a file does not state is not
+compared.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How far a measured stage is from its floor.
-
-What a GPU did in a stage, from the profiled run of a variant.
-"""
+"""What a GPU did in a stage, from the profiled run of a variant, and how far the stage is from its floor."""
 
 from __future__ import annotations
 

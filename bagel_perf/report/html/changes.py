@@ -1,7 +1,4 @@
-"""What the pull request says of itself, for comparison.
-
-What changed, in tables and as a forest of intervals: before, after, delta, verdict, and host syncs beside them.
-"""
+"""What changed, in tables and as a forest of intervals: before, after, delta, verdict, and host syncs beside them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What a page consists of, as plain data that HTML and Markdown render alike.
 
-How much of a result a page shows, so that it opens at once whatever was measured: the rest is counted, not shown.
+How much of a result it shows is bounded, so that it opens at once whatever was measured: the rest is counted, not
+shown.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Where a result was made and how to make it again; of several results, how their environments differ.
-
-What a gate found, first on its page: verdict, checks, findings with the lines that caused them, latencies.
-"""
+"""Where a result was made and how to make it again; what a gate found; how environments of several results differ."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where the GPU's time went by class of kernel in the profiled runs, against the floor of the same request.
-
-Where the time goes against the least that the device needs, and how near its rates come to the ceilings.
-"""
+"""Where the time goes against the least that the device needs, by class of kernel; how near rates come to ceilings."""
 
 from __future__ import annotations
 

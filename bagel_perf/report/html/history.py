@@ -1,7 +1,4 @@
-"""Where a change of latency became another one, over results in the order of their time.
-
-How each change of latency developed over several results, oldest first.
-"""
+"""How each change of latency developed over several results, oldest first, and where it became another one."""
 
 from __future__ import annotations
 

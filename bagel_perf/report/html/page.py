@@ -1,6 +1,6 @@
-"""The page: its sections in order, rendered by one template that escapes all it is given.
+"""The page: its sections in order, as HTML by one template that escapes all it is given, and as Markdown.
 
-A page as Markdown: the same sentences and tables, and the captions of what only HTML can show.
+Markdown has the same sentences and tables, and the captions of what only HTML can show.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Pictures of results as people look at them: opened with care, and set against each other.
-
-The outputs of a result, each once: pictures small enough for a page, of all others what they are.
-
-Where two pictures differ, also their difference, amplified.
-"""
+"""The outputs of a result, each once: pictures small enough for a page, and their difference; what all others are."""
 
 from __future__ import annotations
 

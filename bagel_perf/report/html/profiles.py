@@ -1,9 +1,4 @@
-"""Whether the lanes of a profiled run can be drawn: segments in order inside their stretch of time.
-
-Profiled runs of ``syncs`` beside a result: what each of them ran, and in which order they are shown.
-
-Reads reports of ``syncs`` for a page.
-"""
+"""Reports of ``syncs`` beside a result: read, ordered, and refused where a profiled run's lanes cannot be drawn."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What each component of a variant saves, put in alone and put in last, with the intervals.
-
-The way from the first variant to the best: times and host syncs variant by variant, and what each component saves.
-"""
+"""From the first variant to the best: times and host syncs variant by variant, and what each component saves."""
 
 from __future__ import annotations
 

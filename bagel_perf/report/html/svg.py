@@ -1,8 +1,7 @@
-"""Paths of an SVG in few characters: a page of thousands of bars stays small.
+"""Drawings of matplotlib as SVG that may stand in a page: rebuilt from what is allowed, with the page's colours.
 
-Drawings of matplotlib as SVG that may stand in a page: rebuilt from what is allowed, with the page's colours.
-
-Colours are stand-ins while matplotlib draws; each becomes a CSS variable, which light, dark and print set.
+Colours are stand-ins while matplotlib draws; each becomes a CSS variable, which light, dark and print set. Paths are
+written in few characters, so that a page of thousands of bars stays small.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The page of a trace, or of several ranks: the answer first, then why, when, where.
-
-Sections of reports of ``syncs`` and of traces, beside a result or where there is none.
-"""
+"""The page of a trace, or of several ranks: the answer first, then why, when, where; beside a result, its sections."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The stretches that a page draws as a file for trace viewers, which the page carries along.
-
-Drawings of a trace: why devices were idle, how much work was queued, and what ranks did.
-"""
+"""Drawings of a trace: why devices were idle, how much work was queued, what ranks did; a file for trace viewers."""
 
 from __future__ import annotations
 

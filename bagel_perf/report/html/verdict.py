@@ -1,7 +1,4 @@
-"""The line that is to blame most, for the head of the page.
-
-The first things to read: what is faster by how much, whether the outputs are the same, and what is not known.
-"""
+"""The first things to read: what is faster by how much, whether outputs are the same, which line is to blame."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""BAGEL as a subject: requests, variants, floors, expectations and golden tensors, on the model in ``model``."""

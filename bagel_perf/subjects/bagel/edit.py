@@ -1,6 +1,4 @@
-"""Pictures as PNG bytes: written, read, described, set against each other.
-
-A BAGEL request as a subject of the harness: host inputs, stage ``ar``, stage ``dit``, PNG bytes.
+"""A BAGEL request as a subject: host inputs, stage ``ar``, stage ``dit``, and the picture as PNG bytes.
 
 Suffixes: N latent tokens, C latent channels (64).
 """

@@ -1,11 +1,8 @@
-"""What a request has to compute, whatever the variant: matrix products, attention, and bytes of pointwise work.
+"""What a request has to compute, whatever the variant, and the floor of each stage at the ceilings that a GPU reaches.
 
-What a request has to compute, whatever the variant: matrix products, attention, and bytes of pointwise work.
-
-Counts each context's picture once, as a variant may that shares it. Left out, as less than a hundredth: embeddings, the
-latents' own linear layers, guidance, and attention of text.
-
-Measures a GPU's ceilings at the shapes of some requests, and from them the floor of each stage.
+Counted are matrix products, attention, and bytes of pointwise work. Each context's picture counts once, as a variant
+may that shares it. Left out, as less than a hundredth: embeddings, the latents' own linear layers, guidance, and
+attention of text.
 """
 
 from __future__ import annotations

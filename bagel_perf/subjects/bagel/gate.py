@@ -1,12 +1,9 @@
-"""Takes the latents of a run on their way, and describes them and the picture: to the bit, and coarsely.
-
-Takes the latents of a run on their way, and describes them and the picture: to the bit, and coarsely.
-
-Suffixes: N latent tokens, C latent channels (64), P rows, K heads and E head size of keys and values.
-
-Tier 1 of the gate: each variant counted on the simulated device as a first and a later request, and run bare.
+"""Tier 1 of the gate: each variant counted on the simulated device as a first and a later request, and run bare.
 
 Requests are small, and so is what the image encoder sees of a picture: its own resolution would take all the time.
+Latents are taken on their way and described with the picture: to the bit, and coarsely.
+
+Suffixes: N latent tokens, C latent channels (64), P rows, K heads and E head size of keys and values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The worker of the gate: a process for each variant, which opens the simulated device before it imports a kernel.
 
 In one process a variant could hand on what another computed. Each is forked from this one, which has imported torch,
-the harness and nothing else of the tree, and has called nothing of torch: to start each anew took three seconds of a
+what measures and nothing else of the tree, and has called nothing of torch: to start each anew took three seconds of a
 core. And a function of ``torch.cuda`` is the device's under whatever name a module keeps it: an alias, a default
 argument, a member of a table.
 """

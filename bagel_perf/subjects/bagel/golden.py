@@ -1,6 +1,6 @@
-"""A golden directory: a small checkpoint with the tensors that ByteDance's code computed from it.
+"""Runs a golden directory through the real loader and kernels of every variant, and compares tensor by tensor.
 
-Runs a golden directory through the real loader and kernels of every variant, and compares tensor by tensor.
+It holds a small checkpoint with the tensors that ByteDance's code computed from it.
 """
 
 from __future__ import annotations

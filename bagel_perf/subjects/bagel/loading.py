@@ -1,7 +1,4 @@
-"""Binds a variant to component implementations.
-
-Resolves a plan's choices (device, preset, attention) and puts the model on the device.
-"""
+"""Makes what a plan chooses of the model (device, preset, attention), and binds variants to their components."""
 
 from __future__ import annotations
 

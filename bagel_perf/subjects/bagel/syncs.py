@@ -1,6 +1,6 @@
-"""Puts the predicted saving of waits to the test by a mixture without them.
+"""Watches one request under one variant: every host sync by line, and on CUDA its predicted saving.
 
-Watches one request under one variant: every host sync by line, and on CUDA its predicted saving.
+The saving of the top site is put to the test by a mixture without its waits.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
-"""Which thread made a call: the recorder mixes up threads that have the address of an earlier one.
+"""Rows of a reader into a ``Trace``: sorted, counted from the first event, each call in its thread.
 
-Which thread made a call: the recorder mixes up threads that have the address of an earlier one.
-
-CUPTI knows a thread by its address, and Kineto keeps the number that was the first to have it; when a thread ends, the
-next one mostly gets its address, and with it another's number (seen with PyTorch 2.11). The operator around a call,
-which the call names, has the right one.
-
-Rows of a reader into a ``Trace``: sorted, counted from the first event, each kind in its place.
+The recorder mixes up threads. CUPTI knows a thread by its address, and Kineto keeps the number that was the first to
+have it; when a thread ends, the next one mostly gets its address, and with it another's number (seen with PyTorch
+2.11). The operator around a call, which the call names, has the right one.
 """
 
 from __future__ import annotations

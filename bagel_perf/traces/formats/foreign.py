@@ -1,7 +1,4 @@
-"""The errors of reading a trace, each one line with what is allowed and a remedy.
-
-Names what a file is that is no trace of CUDA or HIP, and says what to record or export instead.
-"""
+"""The errors of reading a trace, each one line with what is allowed and a remedy; foreign formats are named."""
 
 from __future__ import annotations
 

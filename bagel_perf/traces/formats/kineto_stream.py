@@ -1,11 +1,8 @@
 """The event list of a Kineto file, chunk by chunk, whatever the file puts before and after it.
 
-The event list of a Kineto file, chunk by chunk, whatever the file puts before and after it.
-
 Where a chunk ends is guessed (``}`` ``,`` ``{``) and the decoder proves the guess: a cut inside a string or a nested
-list leaves something open, which never decodes, and then an earlier cut is tried.
-
-Numbers and texts of Kineto's JSON, whatever is written in their place.
+list leaves something open, which never decodes, and then an earlier cut is tried. Numbers and texts are read whatever
+is written in their place.
 """
 
 from __future__ import annotations

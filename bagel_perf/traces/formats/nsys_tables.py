@@ -1,6 +1,6 @@
 """An Nsight Systems export as a database: tables that may be missing, columns that came and went, names by number.
 
-Places in the program from the stacks that nsys keeps with ``--cudabacktrace`` and ``--python-backtrace=cuda``.
+Places in the program come from the stacks that nsys keeps with ``--cudabacktrace`` and ``--python-backtrace=cuda``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Gives the bytes of a file, a pipe or stdin, whatever they are packed in, piece by piece.
-
-Opens a trace whatever it is packed in, and says in one line why a file is none.
-"""
+"""Opens a trace, a file, pipe or stdin, whatever it is packed in, and says in one line why a file is none."""
 
 from __future__ import annotations
 

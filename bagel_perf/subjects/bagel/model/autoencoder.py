@@ -1,13 +1,10 @@
 """The FLUX autoencoder: pixels to moments, latents to pixels.
 
-The FLUX autoencoder: pixels to moments, latents to pixels.
-
 Under bf16 autocast convolutions round their input and weight to bf16, so the weights are rounded once, when they are
-loaded; GroupNorm and SiLU are fp32 inside; those of the decoder are component ``norm_activate``.
+loaded; GroupNorm and SiLU are fp32 inside; those of the decoder are component ``norm_activate``. Tensors are taken by
+their names in ae.safetensors.
 
 Suffixes: C channels, H and W rows and columns, P positions (H W), 1 for a batch of one.
-
-Takes the autoencoder's tensors from a source, by the names of ae.safetensors.
 """
 
 from __future__ import annotations

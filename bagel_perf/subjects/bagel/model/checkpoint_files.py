@@ -1,7 +1,4 @@
-"""Packages that a checkpoint takes, and random weights do not.
-
-Which files make up a checkpoint directory, and what their headers hold.
-"""
+"""Which files make up a checkpoint directory, what their headers hold, and which packages are needed to read them."""
 
 from __future__ import annotations
 

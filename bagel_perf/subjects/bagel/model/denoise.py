@@ -1,10 +1,6 @@
-"""Classifier-free guidance over three velocities, with the renormalizations of reference/bagel.md D2.
+"""The DiT stage: noise becomes latents under classifier-free guidance over three velocities, latents become a picture.
 
-Classifier-free guidance over three velocities, with the renormalizations of reference/bagel.md D2.
-
-Suffixes: B branches, N latent tokens, C latent channels.
-
-The DiT stage: noise becomes latents under guidance, latents become a picture.
+Guidance has the renormalizations of reference/bagel.md D2.
 
 Suffixes: B branches, N latent tokens, C latent channels (64), T rows of a query batch, S merged KV rows, D model width,
 H query heads, K KV heads, E head size.

@@ -1,12 +1,9 @@
-"""Latents as a picture and as tokens: 2x2 positions make one token, channels fastest.
+"""The AR stage: picture and prompt become a KV cache, all guidance contexts in one packed prefill.
 
-Latents as a picture and as tokens: 2x2 positions make one token, channels fastest.
+Of latents as a picture 2x2 positions make one token, channels fastest.
 
-Suffixes: C channels, P and Q the two positions of a patch, N tokens.
-
-The AR stage: picture and prompt become a KV cache, all guidance contexts in one packed prefill.
-
-Suffixes: P packed prefill rows, N latent tokens, M ViT patches, D model width, H query heads, K KV heads, E head size.
+Suffixes: P packed prefill rows, or with Q the two positions of a patch of latents, N latent tokens, M ViT patches, C
+channels, D model width, H query heads, K KV heads, E head size.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""A prompt as token ids between the begin and end markers.
-
-Pictures on the host: read, drawn, and turned into the pixels that either encoder takes.
+"""Inputs on the host: a picture read or drawn and turned into the pixels of either encoder, a prompt as token ids.
 
 Suffixes: 3 colors, H rows, W columns.
 """
