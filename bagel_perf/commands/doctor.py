@@ -109,7 +109,7 @@ def _version_of(package: str) -> str | None:
         return None
 
 
-FACTS_MODULE = "bagel_perf.subjects.bagel.torch_facts"
+FACTS_MODULE = "bagel_perf.measure.torch_facts"
 LIMIT_S = 60.0
 """Of importing torch and recording a kernel."""
 

@@ -95,7 +95,7 @@ class Repository:
 def check_has_worker(tree: Path, name: str) -> None:
     """``UsageError`` where a tree holds nothing that could be measured."""
     if _worker_of(tree) is None:
-        raise UsageError("tree cannot be measured", value=name, allowed=f"it has no {WORKERS[0]}")
+        raise UsageError("tree cannot be measured", value=name, allowed=f"it has no {WORKERS[0].replace('.', '/')}.py")
 
 
 def _worker_of(tree: Path) -> str | None:

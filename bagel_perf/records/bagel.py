@@ -67,7 +67,7 @@ BUILT_IN: tuple[BuiltIn, ...] = (
 WAITING = frozenset({"baseline", "pr3987"})
 """Variants whose components wait."""
 
-GRAMMAR = "VARIANT, VARIANT+component or VARIANT-component"
+GRAMMAR = "NAME[+component|-component]"
 HELP_COMMAND = "bagel-perf compare --help"
 """What lists variants and components."""
 
@@ -144,7 +144,7 @@ def _only_within_a_tolerance(name: str, component: str) -> UsageError:
     changing = " or ".join(
         built_in.name for built_in in BUILT_IN if not built_in.is_bitwise and component in built_in.changes
     )
-    remedy = f"leave +{component} out, or begin with {changing}"
+    remedy = f"leave it out, or begin with {changing}"
     return UsageError(f"no bitwise variant changes {component}", value=name, remedy=remedy)
 
 

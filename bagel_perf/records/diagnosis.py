@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from bagel_perf.records import codec
 
@@ -13,8 +14,7 @@ VERSION = 1
 State = Literal["ok", "limited", "missing"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One thing of the machine: what was found, what that means for a measurement, and how to mend it.
 
     ``is_needed`` says that a measurement waits for it to be mended.
@@ -28,8 +28,7 @@ class Row:
     is_needed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TorchFacts:
+class TorchFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a Python says of its torch; ``version`` is None where it has none.
 
     ``cuda`` is the CUDA of the build. The rest is None where there was no GPU to look for: ``sees_gpu``,
@@ -43,8 +42,7 @@ class TorchFacts:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """All rows; ``measures`` says of each thing that can be measured how, or that it cannot be; ``next`` what to do."""
 
     rows: tuple[Row, ...]

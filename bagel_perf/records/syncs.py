@@ -230,6 +230,8 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
         """The report of a JSON object; ``UsageError`` when it is none, or of a newer version."""
         found = dict(codec.check_header(data, SCHEMA, VERSION))
         found = in_words(upgraded(found))
+        if isinstance(found.get("saving_check"), dict):
+            found["saving_check"] = in_words(found["saving_check"])
         return codec.from_json(cls, {**found, "profile": upgraded(found.get("profile"))})
 
 

@@ -330,6 +330,7 @@ def upgraded(data: Any) -> Any:
     """
     if not isinstance(data, dict):
         return data
+    data = in_words(data)
     if isinstance(data.get("sites"), list):
         data = {**data, "sites": [in_words(site) if isinstance(site, dict) else site for site in data["sites"]]}
     if "idle_ms" not in data:

@@ -106,7 +106,9 @@ def upgraded_event(data: _Json) -> _Json:
 
 def _with_named_case(finding: Any) -> Any:
     """A sentence that names a square as its case is named: ``fused at 256x256 differs``, not ``at 256``."""
-    return SIDE.sub(r" at \1x\1", finding) if isinstance(finding, str) else finding
+    if not isinstance(finding, str):
+        return finding
+    return SIDE.sub(r" at \1x\1", finding).replace("pairs were dropped", "pairs were excluded")
 
 
 def _with_case_of_size(record: _Json) -> _Json:

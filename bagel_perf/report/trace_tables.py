@@ -204,9 +204,7 @@ def site_table(report: TraceReport, top: int) -> Table:
             _numbers([site.lost_gpu_ms for site in shown]),
             [range_text(site.predicted_saving_ms) for site in shown],
         ]
-        caption = (
-            "ms; idle caused: GPU idle in waits and until the next work; saving: predicted, by a replay without them"
-        )
+        caption = "ms; idle caused: GPU idle in waits and until the next work; saving: predicted by a replay"
     return Table(
         title="Host syncs",
         columns=(Column(header="kind"), Column(header="where"), *_numeric(*headers)),

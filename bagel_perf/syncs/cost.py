@@ -6,9 +6,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 import torch
+from msgspec.structs import replace
 
 from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import Instrument

@@ -255,7 +255,7 @@ def test_a_disk_without_room_ends_the_run_in_one_line(
 
 def test_what_a_library_prints_does_not_reach_the_protocol() -> None:
     script = (
-        "import sys; from bagel_perf.subjects.bagel import worker; protocol = worker._claim_stdout();"
+        "import sys; from bagel_perf import worker; protocol = worker._claim_stdout();"
         "print('noise'); protocol.write('event\\n'); protocol.flush()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

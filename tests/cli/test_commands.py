@@ -267,7 +267,7 @@ def test_variants_with_a_tolerance_are_verified_by_default_and_compared_only_whe
         assert main([command, "--help"]) == 0
         shown[command] = "".join(capsys.readouterr().out.split())
     bitwise = ",".join(built_in.name for built_in in BUILT_IN if built_in.is_bitwise)
-    assert f"[default:({bitwise};with--ladderclose,too;with--ablatebaseline,fused)]" in shown["compare"]
+    assert f"[default:({bitwise};with--successiveapprox_norm,too;with--ablatebaseline,fused)]" in shown["compare"]
     assert f"[default:{bitwise},approx_norm]" in shown["verify"]
 
 

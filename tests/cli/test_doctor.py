@@ -15,8 +15,8 @@ from bagel_perf.cli import main
 from bagel_perf.commands import doctor, doctor_machine
 from bagel_perf.commands.doctor import torch_row
 from bagel_perf.measure.gpu_lock import lock_of_uuid
+from bagel_perf.measure.torch_facts import facts
 from bagel_perf.records.diagnosis import Row, TorchFacts
-from bagel_perf.subjects.bagel.torch_facts import facts
 from fake_nvml import UUID, FakeGpu, FakeNvml
 
 CUDA_BUILD = TorchFacts(version="2.13.0+cu130", cuda="13.0", sees_gpu=True, records_kernels=True)

@@ -31,7 +31,7 @@ from bagel_perf.records.plans import Plan, bagel_outline
 from bagel_perf.records.runs import TimedRun
 from scripted import CPU, DETAILS, make_runs
 
-TREE = Path(__file__).resolve().parents[2]
+TREE = Path(__file__).resolve().parents[1]
 SAYS = {"scale": {}, "torch": "2.11.0", "sha": "", "interrupt": None, "refuse": "", "proves": False, "commit": None}
 SAYS |= {"version": 2, "details": {}, "asked": {}}
 SAYS |= json.loads((TREE / "says.json").read_text())

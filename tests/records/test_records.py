@@ -106,7 +106,7 @@ def test_one_variant_has_a_tolerance_and_those_below_are_bitwise() -> None:
 def test_plus_never_takes_a_component_whose_variant_has_a_tolerance(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_variant(text)
-    remedy = "leave +norm_activate out, or begin with approx_norm"
+    remedy = "leave it out, or begin with approx_norm"
     assert str(caught.value) == f"no bitwise variant changes norm_activate ({text}); {remedy}"
 
 
@@ -169,7 +169,7 @@ OWN_FIELDS = {
     "other_seed": set[str](),
     "profile": {"measurements"},
     "warmup": {"captures_ms"},
-    "timed": {"measurements", "round", "again", "conditions"},
+    "timed": {"measurements", "round", "is_control", "conditions"},
 }
 
 
@@ -179,7 +179,13 @@ def test_counting_and_timing_never_share_a_run() -> None:
     assert found == OWN_FIELDS
 
 
-NEUTRAL: dict[str, object] = {"sites": [], "sync_device": None, "captures_ms": [], "again": False, "conditions": None}
+NEUTRAL: dict[str, object] = {
+    "sites": [],
+    "sync_device": None,
+    "captures_ms": [],
+    "is_control": False,
+    "conditions": None,
+}
 OF_A_STAGE = {"latency_ms": None, "host_syncs": None, "peak_bytes": None, "work": None, "counters": None}
 
 

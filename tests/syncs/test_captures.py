@@ -85,7 +85,7 @@ def test_what_waits_or_uses_host_memory_is_refused_with_its_line(
     x = torch.ones(3, device=device)
     recorder = Recorder(device)
     line = wait.__code__.co_firstlineno
-    with pytest.raises(CaptureRefused, match=rf"recorded work may not .*tests/harness/test_captures\.py:{line};"):
+    with pytest.raises(CaptureRefused, match=rf"recorded work may not .*tests/syncs/test_captures\.py:{line};"):
         recorder.record(lambda: wait(x)).replay()
     # What follows is as if nothing had been recorded.
     y = x * 2

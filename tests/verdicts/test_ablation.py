@@ -228,6 +228,6 @@ def test_steps_are_from_each_variant_to_the_next() -> None:
     result = build_result(make_outline(plan), ENVIRONMENT, list(make_runs(plan, 6)), session)
     steps = {(step.reference, step.candidate): step.delta_pct for step in result.steps if step.stage == "dit"}
     assert steps == pytest.approx({("baseline", "pr3987"): -10.0, ("pr3987", "sync_free"): -100 / 3})
-    row = next(table for table in result_tables(result) if "successive" in table.title).rows[5]
+    row = next(table for table in result_tables(result) if "from variant to variant" in table.title).rows[5]
     assert row[:3] == ("DiT", "sync_free", "1350.0")
     assert row[3:5] == ("-33.3% (-33.3 to -33.3)", "-40.0% (-40.0 to -40.0)")

@@ -82,7 +82,7 @@ def test_what_a_page_still_raises_is_one_line_that_names_the_files(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("float division by zero")
 
-    monkeypatch.setattr(page, "ladder_section", broken)
+    monkeypatch.setattr(page, "successive_section", broken)
     arguments = ["report", str(RESULT), "--out", str(tmp_path / "page")]
     assert main(arguments) == 2
     said = f"({RESULT}); ZeroDivisionError: float division by zero; --debug shows where"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import runpy
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bagel_perf.records import codec
 from bagel_perf.records.diagnosis import TorchFacts
