@@ -138,7 +138,7 @@ def parse_quiet_ops(texts: Sequence[str]) -> dict[str, str]:
 
 Subject = Literal["variant", "program", "target"]
 
-OF_VARIANTS = "variant res task image prompt steps seed preset weights attention check-predicted saving pairs"
+OF_VARIANTS = "variant res task image prompt steps seed preset weights attention check-saving pairs"
 
 
 def subject_of(command: Sequence[str] | None, *, has_dashes: bool) -> Subject:

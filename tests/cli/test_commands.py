@@ -55,7 +55,9 @@ def test_a_comparison_prints_tables_and_keeps_result_and_one_picture_per_md5(
     assert "baseline: timed" in err
 
 
-def test_a_successive_stands_in_place_of_the_latency_tables(use_worker: UseWorker, capsys: Capture) -> None:
+def test_the_way_from_variant_to_variant_stands_in_place_of_the_latency_tables(
+    use_worker: UseWorker, capsys: Capture
+) -> None:
     use_worker("good")
     assert main([*COMPARE, "--successive"]) == 0
     out = capsys.readouterr().out
@@ -267,7 +269,7 @@ def test_variants_with_a_tolerance_are_verified_by_default_and_compared_only_whe
         assert main([command, "--help"]) == 0
         shown[command] = "".join(capsys.readouterr().out.split())
     bitwise = ",".join(built_in.name for built_in in BUILT_IN if built_in.is_bitwise)
-    assert f"[default:({bitwise};with--ladderclose,too;with--ablatebaseline,fused)]" in shown["compare"]
+    assert f"[default:({bitwise};with--successiveapprox_norm,too;with--ablatebaseline,fused)]" in shown["compare"]
     assert f"[default:{bitwise},approx_norm]" in shown["verify"]
 
 
