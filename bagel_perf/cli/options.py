@@ -28,7 +28,7 @@ GATES = (
 GATE_HELP = f"{GATES}. Exit codes: see README."
 TARGETS_HELP = f"A file or a function of one: {TARGET_GRAMMAR}; or a variant of BAGEL: {GRAMMAR}. A list."
 WORDS = "[TARGET... | -- python SCRIPT ARGS...]"
-NAMES_HELP = f"Variants: {', '.join(built_in.name for built_in in BUILT_IN)}.\n\nSlots: {', '.join(COMPONENTS)}."
+NAMES_HELP = f"Variants: {', '.join(built_in.name for built_in in BUILT_IN)}.\n\nComponents: {', '.join(COMPONENTS)}."
 
 EXAMPLES = """Examples:
 
@@ -83,6 +83,7 @@ Case = Annotated[str | None, typer.Option(metavar="NAME", help="Case of a file."
 Against = Annotated[
     str | None, typer.Option(metavar="TARGET|FILE.json", help="Compare with a target, or with JSON of syncs.")
 ]
+CheckSaving = Annotated[bool, typer.Option("--check-saving", help="Put the top site's predicted saving to the test.")]
 KeptTrace = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Keep the profile's trace, for `trace`; Kineto JSON, gzipped.")
 ]

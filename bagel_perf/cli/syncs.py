@@ -15,6 +15,7 @@ from bagel_perf.cli.options import (
     Attention,
     Budgets,
     Case,
+    CheckSaving,
     CountingDevice,
     Debug,
     Image,
@@ -55,10 +56,8 @@ def syncs(
     attention: Attention = "auto",
     budget: Budgets = None,
     quiet_op: QuietOps = None,
-    profile: Annotated[bool, typer.Option(help="Also predicted saving each site; CUDA only.")] = True,
-    check_saving: Annotated[
-        bool, typer.Option("--check-saving", help="Put the top site's predicted saving to the test.")
-    ] = False,
+    profile: Annotated[bool, typer.Option(help="Also tell what each site costs; CUDA only.")] = True,
+    check_saving: CheckSaving = False,
     pairs: Annotated[int | None, typer.Option(help="Timed pairs of --check-saving; 6 or more.")] = None,
     keep_trace: KeptTrace = None,
     top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 12,
@@ -66,7 +65,7 @@ def syncs(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Counts and names every host sync of a file's stages, a program or a variant; on a GPU predicted savings them."""
+    """Counts and names every host sync of a file's stages, a program or a variant; on a GPU with what it costs."""
     from bagel_perf.commands import syncs as work
     from bagel_perf.commands.sync_targets import Job, watch_command
 

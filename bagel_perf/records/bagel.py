@@ -65,7 +65,7 @@ BUILT_IN: tuple[BuiltIn, ...] = (
     BuiltIn(name="approx_norm", min_psnr_db=40.0, changes=frozenset({"norm_activate"})),
 )
 WAITING = frozenset({"baseline", "pr3987"})
-"""Variants whose components wait."""
+"""Built-in variants whose components wait."""
 
 GRAMMAR = "NAME[+component|-component]"
 HELP_COMMAND = "bagel-perf compare --help"
@@ -73,7 +73,7 @@ HELP_COMMAND = "bagel-perf compare --help"
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """A name as the user wrote it, and the variant that fills each component."""
+    """A name as the user wrote it, and the built-in variant that fills each component."""
 
     name: str
     built_in_by_component: Mapping[str, str]
@@ -95,17 +95,17 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def built_in_named(name: str) -> BuiltIn:
-    """The variant of this name; there has to be one."""
+    """The built-in variant of this name; there has to be one."""
     return next(built_in for built_in in BUILT_IN if built_in.name == name)
 
 
 def best_bitwise() -> BuiltIn:
-    """The highest variant whose picture is the baseline's to the bit."""
+    """The last built-in variant whose picture is the baseline's to the bit."""
     return next(built_in for built_in in reversed(BUILT_IN) if built_in.is_bitwise)
 
 
 def owner(built_in: str, component: str) -> str:
-    """The variant whose own code fills a component of ``variant``: itself, or the nearest below that changes it."""
+    """The variant whose own code fills a component of ``built_in``: itself, or the nearest below that changes it."""
     names = [each.name for each in BUILT_IN]
     below = BUILT_IN[: names.index(built_in) + 1]
     return next(each.name for each in reversed(below) if component in each.changes)

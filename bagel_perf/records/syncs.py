@@ -95,8 +95,8 @@ class SavingCheck(msgspec.Struct, frozen=True, kw_only=True):
     """A predicted saving put to the test: the waits of one component removed through a mixture, both timed in pairs.
 
     Times are in ms, positive where time is saved. ``predicted_ms`` is the predicted saving of the component's waits as
-    in ``Site``, ``measured_ms`` the median saving with its 95 % interval (None for too few pairs), ``agrees`` whether
-    they overlap.
+    in ``SyncSite``, ``measured_ms`` the median saving with its 95 % interval (None for too few pairs), ``agrees``
+    whether they overlap.
     """
 
     component: str
@@ -122,7 +122,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one watch saw; ``sites`` by lost GPU time where it is known, else by count.
+    """What one watch saw; ``sites`` by the idle time that they caused where it is known, else by count.
 
     ``unexplained`` counts the waits on which the witnesses disagree. ``unjudged`` names operators that the simulated
     device met and cannot judge, with the number of calls; their waits are in no count. ``unjudged_sites`` are the lines

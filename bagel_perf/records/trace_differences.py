@@ -16,7 +16,7 @@ Change = Literal["gone", "new", "fewer", "more", "unknown"]
 
 
 class SiteChange(msgspec.Struct, frozen=True, kw_only=True):
-    """Waits from one place whose number changed; 0 is none, null unknown, and so it is with lost times."""
+    """Waits from one place whose number changed; 0 is none, null unknown, and so it is with idle time caused."""
 
     change: Change
     kind: Kind

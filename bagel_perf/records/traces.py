@@ -161,7 +161,7 @@ class StepTime(msgspec.Struct, frozen=True, kw_only=True):
 class WaitSite(msgspec.Struct, frozen=True, kw_only=True):
     """Waits of one kind from one place: operator, line (0 and empty without stacks) and region.
 
-    ``blocked_ms`` is how long they held the host, ``lost_gpu_ms`` the device's idle time that they opened.
+    ``blocked_ms`` is how long they held the host, ``lost_gpu_ms`` the device's idle time that they caused.
     ``predicted_saving_ms`` is how much less the program would have taken without them: at least, if they alone went,
     and at most, if what only computes their answers went too; null beyond the first places, and where it cannot be
     told.
@@ -244,10 +244,10 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
 
     ``cpu`` is the launching thread in operators or calls, ``syncs`` are waits by kind, ``gpu`` is the device at work,
     ``idle`` its gaps by class. ``region`` is the path, empty for the whole window; the stretch is the one call of the
-    region that lost most. ``places`` says for each of ``syncs`` which of the ``sites`` of the report of ``syncs`` it is
-    one of, -1 where that is not known; it is empty in reports of ``trace`` and in files from before 2026-11-28.
-    ``shares`` says by the name of a lane which part of each segment is filled, 1 where it was not merged; files from
-    before 2026-11-28 have none.
+    region that caused most idle time. ``places`` says for each of ``syncs`` which of the ``sites`` of the report of
+    ``syncs`` it is one of, -1 where that is not known; it is empty in reports of ``trace`` and in files from before
+    2026-11-28. ``shares`` says by the name of a lane which part of each segment is filled, 1 where it was not merged;
+    files from before 2026-11-28 have none.
     """
 
     region: str

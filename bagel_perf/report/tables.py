@@ -41,7 +41,7 @@ STEPS_CAPTION = "steps do not multiply exactly to the whole change, as each is a
 
 
 def successive_tables(result: Result) -> Iterator[Table]:
-    """One a resolution, a row per stage and variant; none unless the built-in variants was asked for."""
+    """One a resolution, a row per stage and variant with its step from the one before; none unless asked for."""
     if result.successive:
         yield from every_successive_table(result)
 

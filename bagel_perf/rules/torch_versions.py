@@ -91,7 +91,7 @@ def refuse_without(names: Collection[TorchName]) -> None:
 
 
 def is_tested() -> bool:
-    """Whether the tests of the harness were run under this release of torch; builds between releases never are."""
+    """Whether the tests were run under this release of torch; builds between releases never are."""
     return torch_releases.is_tested(torch.__version__)
 
 

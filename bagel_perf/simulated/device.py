@@ -113,7 +113,7 @@ class SimulatedDevice:
             return to_simulated(tensor)
 
     def unwrap(self, tensor: Tensor) -> Tensor:
-        """A tensor of the device as a CPU tensor, sharing its memory; for the harness, counts no wait."""
+        """A tensor of the device as a CPU tensor, sharing its memory; for ourselves, counts no wait."""
         return to_plain(tensor)
 
     def synchronize(self) -> None:

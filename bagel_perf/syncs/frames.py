@@ -245,7 +245,7 @@ class Folders:
         self._ownership = Ownership()
 
     def user_frame(self, frame: FrameType | None) -> FrameType | None:
-        """The innermost frame outside torch, this package's harness, and what calls a user's stages."""
+        """The innermost frame outside torch, what measures in this package, and what calls a user's stages."""
         while frame is not None:
             code = frame.f_code
             found = self._inner.get(id(code))

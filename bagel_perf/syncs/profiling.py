@@ -30,7 +30,7 @@ from bagel_perf.traces.trace import Trace
 
 _marker: Any = torch_names.RECORD_FUNCTION_FAST.find()
 NUM_PREDICTED = 12
-"""Sites that are with a predicted saving, those that lost most; each takes two replays of the whole profile."""
+"""Sites with a predicted saving, those that left the GPU idle most; each takes two replays of the whole profile."""
 
 TAKEN = (
     "the program ran a profiler of torch's, which ended ours: no predicted savings; --no-profile leaves profiling to it"

@@ -27,7 +27,7 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 class Mark:
     """A stretch of source: ``test`` (``shown`` is what is asked), ``chain`` of comparisons, ``case`` of a match,
     ``format`` of an f-string, ``assert``, ``augment`` (``shown`` is what is written anew), ``scope``, or a word of
-    ``Site.around``.
+    ``SyncSite.around``.
 
     ``parts`` are the operands of a chain; ``node`` is that of a chain or ``format``.
     """

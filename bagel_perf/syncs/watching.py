@@ -216,7 +216,7 @@ class SyncWatch:
         return used is True
 
     def report(self, subject: str = "") -> SyncReport:
-        """All that was seen; with blocked and lost time once a profiled watch has ended."""
+        """All that was seen; with time blocked and idle time caused once a profiled watch has ended."""
         if self._profiled is None or self._profiled.marked is None:
             return replace(self._counted_report(), subject=subject)
         if self._predicted is None:

@@ -205,7 +205,7 @@ def _change(before: int | None, after: int | None) -> Change:
 
 
 def _lost(sites: list[WaitSite], report: TraceReport) -> float | None:
-    """The sum of the lost times, 0 without sites, None where the trace does not tell it."""
+    """The sum of the idle time caused, 0 without sites, None where the trace does not tell it."""
     if report.lost_gpu_ms is None:
         return None
     return sum(site.lost_gpu_ms or 0.0 for site in sites)

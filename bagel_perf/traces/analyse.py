@@ -82,7 +82,7 @@ MAX_PREDICTED = 12
 
 
 def wait_sites(findings: Findings, savings: PredictedSavings) -> tuple[WaitSite, ...]:
-    """The places that wait, by falling lost time of the device; the first of them with their predicted savings."""
+    """The places that wait, by falling idle time caused; the first of them with their predicted savings."""
     waits, idle = findings.waits, findings.idle
     keys = np.column_stack([waits.kind, waits.outer_op, waits.inner_op, waits.site, waits.region, waits.name])
     distinct, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
@@ -160,7 +160,7 @@ def report_of(
 ) -> TraceReport:
     """The findings summed up; ``shortened`` makes lists of them that can be shown whole.
 
-    ``site_of_marker`` says for the harness's own markers which of its sites their waits belong to.
+    ``site_of_marker`` says for our own markers which of its sites their waits belong to.
     """
     trace, waits, idle = findings.trace, findings.waits, findings.idle
     has_gpu = findings.has_gpu
@@ -279,7 +279,7 @@ class MarkedTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkedTrace:
-    """A profile of the harness's own, looked at once."""
+    """A profile of our own, looked at once."""
 
     findings: Findings
     savings: PredictedSavings

@@ -45,8 +45,7 @@ def warnings(findings: Findings) -> tuple[str, ...]:
     found = []
     if not findings.has_gpu:
         found.append(
-            "NO GPU EVENTS: busy, idle and lost time cannot be told; record with ProfilerActivity.CUDA, or nsys "
-            "--trace=cuda"
+            "NO GPU EVENTS: busy and idle time cannot be told; record with ProfilerActivity.CUDA, or nsys --trace=cuda"
         )
     _, unrecorded_us = findings.idle.unrecorded_us()
     if unrecorded_us > MIN_UNRECORDED_SHARE * findings.window.length_us:

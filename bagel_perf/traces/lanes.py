@@ -20,7 +20,7 @@ Drawn = tuple[float, float, int, float]
 
 
 def lanes(findings: Findings, site_of_marker: Mapping[int, int]) -> tuple[Lanes, ...]:
-    """The whole window, then of each region that lost most the one call of it that did.
+    """The whole window, then of each region that caused most idle time the one call of it that did.
 
     ``site_of_marker`` numbers the sites of the waits with each marker; without any there are no places.
     """

@@ -316,7 +316,7 @@ class PredictedSavings:
 
     @property
     def num_affordable(self) -> int:
-        """How many groups of waits a report of this trace should predicted saving."""
+        """Of how many groups of waits a report of this trace should tell the predicted saving."""
         return MAX_REPLAYED_CALLS // (2 * len(self._findings.trace.calls) + 1) if self._findings.has_gpu else 0
 
     def of(self, waits: Collection[int]) -> tuple[float, float] | None:

@@ -113,7 +113,7 @@ def _step_of_work(findings: Findings, steps: Steps) -> Ints:
 
 
 def region_times(findings: Findings) -> tuple[RegionTime, ...]:
-    """Every region with its figures, a parent before its children, siblings by falling lost time of the device.
+    """Every region with its figures, a parent before its children, siblings by falling idle time caused.
 
     The last one is what lies in no region, unless that is nothing.
     """

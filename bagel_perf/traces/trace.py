@@ -99,7 +99,7 @@ class Trace:
     """All tables of one trace.
 
     ``ops`` are framework operators, ``annotations`` are NVTX ranges and user annotations, ``frames`` Python functions,
-    ``markers`` the harness's notes of waits (``bagel_perf.wait N``, N in ``marker_numbers``), ``overhead`` the
+    ``markers`` our own notes of waits (``bagel_perf.wait N``, N in ``marker_numbers``), ``overhead`` the
     profiler's own work. ``num_stream_waits`` counts waits of one stream for another, which hold no host thread.
     """
 

@@ -174,7 +174,7 @@ class Waits:
     ``begun_us`` is the start of the copy call: from there on the host launched nothing. ``name`` is the call's,
     ``inner_op`` and ``outer_op`` are the operators around it (numbers into ``Trace.names``), ``kind`` a number into
     ``records.sites.KINDS``, ``region`` one into ``Regions.paths``, ``site`` one into ``sites``, ``call`` the row of the
-    call and ``copy`` that of the activity that was waited for; each NONE where unknown. ``marker`` is the harness's N.
+    call and ``copy`` that of the activity that was waited for; each NONE where unknown. ``marker`` is the N of our own.
 
     ``unmatched_markers`` are those after which their thread did not wait. ``num_profiler_syncs`` waits of the profiler
     itself are not among the rows.

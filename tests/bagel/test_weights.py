@@ -217,10 +217,10 @@ def test_the_column_comes_first_in_a_position_table() -> None:
 
 def test_random_weights_follow_the_seed_and_nothing_else() -> None:
     config = preset("tiny")
-    first, is_control, other = (
+    first, again, other = (
         build_bagel(RandomSource(CPU, seed), RandomSource(CPU, seed + 9), config, ATTENTION) for seed in (0, 0, 1)
     )
-    assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(is_control), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(again), strict=True))
     assert not torch.equal(first.decoder.embedding, other.decoder.embedding)
     assert torch.equal(first.latent_positions, other.latent_positions)
     assert all(bool(tensor.isfinite().all()) for tensor in tensors(first))

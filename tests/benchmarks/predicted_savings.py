@@ -82,7 +82,7 @@ def judge(folder: Path) -> None:
     from bagel_perf.traces.formats.reading import read_trace
 
     walls = json.loads((folder / "walls.json").read_text())
-    print(f"{'ms':8}{'without':>10}{'with':>10}{'measured':>10}{'quartiles':>16}{'price':>8}{'lost':>8}")
+    print(f"{'ms':8}{'without':>10}{'with':>10}{'measured':>10}{'quartiles':>16}{'saving':>8}{'idle':>8}")
     for case in CASES:
         sites = analyse(read_trace(folder / f"{case}_with_waits.json.gz")).sites
         reads = [site for site in sites if site.kind == "scalar_read"]

@@ -55,7 +55,9 @@ def test_a_comparison_prints_tables_and_keeps_result_and_one_picture_per_md5(
     assert "baseline: timed" in err
 
 
-def test_a_successive_stands_in_place_of_the_latency_tables(use_worker: UseWorker, capsys: Capture) -> None:
+def test_the_way_from_variant_to_variant_stands_in_place_of_the_latency_tables(
+    use_worker: UseWorker, capsys: Capture
+) -> None:
     use_worker("good")
     assert main([*COMPARE, "--successive"]) == 0
     out = capsys.readouterr().out

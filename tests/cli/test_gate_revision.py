@@ -185,9 +185,9 @@ def test_an_unchanged_tree_passes_and_is_kept_under_both_commits(checkout: Check
     commit = checkout.git("rev-parse", "--short=7", "HEAD")
     (folder,) = Path("reports").iterdir()
     assert folder.name.endswith(f"_cpu_{commit}-against-{commit}")
-    is_control = ["gate", "result", f"{folder}/candidate", "--reference", f"{folder}/reference"]
-    assert f"note: kept, and to be judged again as {' '.join(is_control)}" in capsys.readouterr().out
-    assert main([*is_control, "--limit", "e2e:5%", "--variant", "sync_free"]) == 0
+    again = ["gate", "result", f"{folder}/candidate", "--reference", f"{folder}/reference"]
+    assert f"note: kept, and to be judged again as {' '.join(again)}" in capsys.readouterr().out
+    assert main([*again, "--limit", "e2e:5%", "--variant", "sync_free"]) == 0
     assert sorted(os.listdir(folder)) == ["candidate", "reference"]
 
 

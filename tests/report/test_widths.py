@@ -30,7 +30,7 @@ LONG = 50
 
 
 def scripted(pairs: int) -> Result:
-    """All variants without the built-in variants."""
+    """All variants, each against the first alone."""
     plan = make_plan(SIZES, VARIANTS)
     session = Session(
         command="bagel-perf compare", created="2026-01-31", pairs=pairs, warmup=1, order_seed=0, processes=pairs

@@ -150,7 +150,7 @@ def test_a_site_has_the_times_of_the_waits_with_its_number() -> None:
         marked.predicted_saving_ms({1}),
     )
     assert one.predicted_saving_ms and two.predicted_saving_ms and one.predicted_saving_ms != two.predicted_saving_ms
-    assert report.sites == (two, one), "the one that lost most comes first"
+    assert report.sites == (two, one), "the one that caused most idle time comes first"
     assert (report.host_syncs, report.unexplained, report.witnesses.cupti) == (3, 1, 3)
     assert report.notes == ("before",) and report.profile is not None
 

@@ -169,12 +169,12 @@ def test_what_differs_from_itself_voids_the_verdict() -> None:
     result = make_result({"sync_free": {}})
     assert NO_CONTROL in judged(result).notes
 
-    def is_control(percent: float) -> Result:
+    def with_control(percent: float) -> Result:
         own = [run for run in runs_of(TimedRun, result.runs) if run.variant == "baseline"]
         return replace(result, runs=(*result.runs, *(slower(replace(run, is_control=True), percent) for run in own)))
 
-    assert judged(is_control(0.0)).verdict == "pass" and NO_CONTROL not in judged(is_control(0.0)).notes
-    report = judged(is_control(2.0))
+    assert judged(with_control(0.0)).verdict == "pass" and NO_CONTROL not in judged(with_control(0.0)).notes
+    report = judged(with_control(2.0))
     assert report.exit_code == 5
     assert report.findings[0].message == (
         "baseline differs from itself in now.json at 256x256: dit +2.00% (+2.00 to +2.00), "

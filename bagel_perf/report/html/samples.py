@@ -84,11 +84,11 @@ def _paint_stage(axes: Axes, result: Result, own: list[TimedRun], stage: str, go
                 edgecolors=style["color"],
                 zorder=5,
             )
-        is_control = thinned(
+        control = thinned(
             [(x + 1, y) for x, y in latency_by_round(runs, stage, is_control=True).items() if svg.is_plain(y)]
         )
-        if is_control:
-            axes.plot(*zip(*is_control, strict=True), color=style["color"], marker="x", markersize=4, linestyle="none")
+        if control:
+            axes.plot(*zip(*control, strict=True), color=style["color"], marker="x", markersize=4, linestyle="none")
     axes.set_title(f"{stage_text(stage)} (ms)", loc="left")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")

@@ -90,7 +90,7 @@ HOW = (
 
 
 def successive_section(result: Result) -> Section:
-    """A waterfall for each resolution, the table of the built-in variants, and the components."""
+    """A waterfall for each resolution, the table from variant to variant, and the components."""
     is_bagel = result.outline.is_bagel
     ablations: tuple[Block, ...] = (*component_plots(result), *tables(*ablation_tables(result)))
     blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*every_successive_table(result)))

@@ -107,7 +107,7 @@ def idle_section(report: TraceReport, top: int) -> Section:
 
 
 def lanes_section(report: TraceReport) -> Section:
-    """The whole window and the calls that lost most as drawings, then all of them as a file for trace viewers."""
+    """The whole window and the calls that left the GPU idle most as drawings, then all as a file for viewers."""
     blocks: list[Block] = []
     drawn: dict[str, list[Strip]] = {}
     for number, lanes in enumerate(report.lanes):
@@ -118,7 +118,9 @@ def lanes_section(report: TraceReport) -> Section:
             axis = REGION_AXIS if lanes.region else WINDOW_AXIS
             svg = timeline_svg(f"lanes{number}", strips, axis)
             heading = f"{short_name(title, NAME_WIDTH)}, {_stretch(lanes)}" if lanes.region else WHOLE_WINDOW
-            caption = TIMELINE if not number else f"The call of {short_name(title, NAME_WIDTH)} that lost most."
+            caption = (
+                TIMELINE if not number else f"The call of {short_name(title, NAME_WIDTH)} that left the GPU idle most."
+            )
             blocks += [Heading(text=heading), Plot(svg=svg, label=heading, caption=caption)]
     if drawn:
         blocks += [Heading(text="The same in a trace viewer"), trace_links(drawn)]

@@ -19,7 +19,7 @@ from bagel_perf.verdicts.statistics import MIN_PROCESSES
 
 
 def culprit_lines(result: Result, reports: Sequence[SyncReport]) -> Iterator[str]:
-    """Where the first variant waits most often at its largest resolution, and what lost its GPU most where profiled."""
+    """Where the first variant waits most often at its largest size, and what left its GPU idle most where profiled."""
     first = result.named[0]
     counts = runs_of(CountedRun, result.runs)
     runs = [run for run in counts if run.variant == first and split_setup(run.sites)[0]]

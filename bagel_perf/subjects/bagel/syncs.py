@@ -70,7 +70,7 @@ def overlap(predicted_ms: SavingRange, measured_ci_ms: SavingRange | None) -> bo
 
 
 def _top_component(report: SyncReport, variant: str) -> tuple[str, str] | None:
-    """Component and stage of the site that lost most GPU time and that a mixture can do without."""
+    """Component and stage of the site that caused most idle time and that a mixture can do without."""
     for site in report.sites:
         component = _component_of(site)
         if site.allowed is None and component in COMPONENTS and _can_mix(f"{variant}+{component}"):

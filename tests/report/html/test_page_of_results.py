@@ -141,7 +141,7 @@ def leads(result: Result) -> list[str]:
     return [block.text for block in blocks if isinstance(block, Text) and block.style == "lead"]
 
 
-def test_the_successive_marks_what_shows_no_difference() -> None:
+def test_the_way_from_variant_to_variant_marks_what_shows_no_difference() -> None:
     few = successive_section(make_result({"pr3987": {"e2e": -5.0}}, num_pairs=3))
     many = successive_section(make_result({"pr3987": {"e2e": -5.0}}))
     shown = [next(block.svg for block in section.blocks if isinstance(block, Plot)) for section in (few, many)]
