@@ -19,8 +19,8 @@ def test_a_large_product_is_faster_per_operation_than_a_small_one() -> None:
 
 def test_a_product_of_few_rows_reads_its_weights_from_memory() -> None:
     num_bytes = 2 * 4096 * 16384
-    # Reading alone is faster than a copy; an L2 cache would be several times as fast.
-    assert num_bytes / gemm_us(6, 4096, 16384, DEVICE) / 1e6 < 1.5 * copy_tbps(DEVICE)
+    # Reading alone is faster than a copy (1.52 times on an H200); an L2 cache would be several times as fast.
+    assert num_bytes / gemm_us(6, 4096, 16384, DEVICE) / 1e6 < 2 * copy_tbps(DEVICE)
 
 
 def test_a_launch_takes_microseconds() -> None:
