@@ -43,7 +43,7 @@ test-torch: export TORCH := $(TORCH)
 test-torch: export BOUNDS := $(BOUNDS)
 test-torch: export ARGS := $(ARGS)
 test-torch: export PYTHON := $(PYTHON)
-test-torch: ## catalogue, harness, plugin and gate under TORCH=2.14.1, in an environment of its own
+test-torch: ## the tests that depend on torch, and the gate, under TORCH=2.14.1, in an environment of its own
 	$(if $(TORCH),,$(error TORCH is missing; a release of torch; make test-torch TORCH=2.14.1))
 	@.ci/test-torch
 

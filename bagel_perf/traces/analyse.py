@@ -92,9 +92,7 @@ def wait_sites(findings: Findings, savings: PredictedSavings) -> tuple[WaitSite,
         np.bincount(place, weights=values_us, minlength=len(distinct)) / 1e3
         for values_us in (waits.blocked_us, idle.lost_by_wait_us)
     )
-    with_predicted_savings = set(
-        np.argsort(-lost_ms, kind="stable")[: min(MAX_PREDICTED, savings.num_affordable)].tolist()
-    )
+    replayed = set(np.argsort(-lost_ms, kind="stable")[: min(MAX_PREDICTED, savings.num_affordable)].tolist())
     sites = [
         _site(
             findings,
@@ -102,9 +100,7 @@ def wait_sites(findings: Findings, savings: PredictedSavings) -> tuple[WaitSite,
             count=int(counts[i]),
             blocked_ms=float(blocked_ms[i]),
             lost_gpu_ms=float(lost_ms[i]) if findings.has_gpu else None,
-            predicted_saving_ms=savings.of(np.flatnonzero(place == i).tolist())
-            if i in with_predicted_savings
-            else None,
+            predicted_saving_ms=savings.of(np.flatnonzero(place == i).tolist()) if i in replayed else None,
         )
         for i, wait in enumerate(first)
     ]
