@@ -2,6 +2,7 @@
 
 Whatever a result, a trace or a program's source says is text, and stays text: it moves no cursor, gives a CI runner no
 command, makes no link and no element. HTML is escaped by its template; ``clean_text`` takes out what escaping leaves.
+The line that says where a result comes from is made here, as all of it is foreign.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Looks into a call: sees each operator it is made of, the scalars that torch's argument parser reads included.
 
-Somebody may also want to know of every call that uses the device, as a test does that waits for the first.
+While somebody wants to know whether the device is used, each call that takes or gives one of its tensors is told.
 """
 
 from __future__ import annotations
