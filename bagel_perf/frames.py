@@ -36,7 +36,7 @@ def sample_frame(result: Result) -> pd.DataFrame:
             "process": run.process,
             "is_control": run.is_control,
             "latency_ms": measured.latency_ms,
-            "is_dropped": (run.case, run.round, run.variant) in excluded,
+            "is_excluded": (run.case, run.round, run.variant) in excluded,
         }
         for run in runs_of(TimedRun, result.runs)
         for measured in run.measurements
@@ -81,7 +81,7 @@ def site_frame(result: Result) -> pd.DataFrame:
 
 
 CELLS = ("case", "stage", "variant", "median_ms", "host_syncs", "launches", "peak_bytes")
-SAMPLES = ("case", "stage", "variant", "round", "process", "is_control", "latency_ms", "is_dropped")
+SAMPLES = ("case", "stage", "variant", "round", "process", "is_control", "latency_ms", "is_excluded")
 DELTAS = ("case", "stage", "reference", "candidate", "delta_pct", "low_pct", "high_pct", "verdict", "num_processes")
 OUTPUTS = ("case", "variant", "kind", "md5", "sha256", "path", "identical", "is_ok", "distance")
 SITES = ("case", "variant", "count", "kind", "file", "line", "function", "region", "expression", "instead")

@@ -100,7 +100,7 @@ _FIRST_ONLY = frozenset(_SHAPES.split())
 
 def handler_of(device: SimulatedDevice, func: Func) -> Handler:
     """The handler of a torch function, which does not depend on its arguments."""
-    from bagel_perf.simulated import creation, measured, reads, storages, transfers
+    from bagel_perf.simulated import creation, overrides, reads, storages, transfers
 
     special = {
         **reads.READ_HANDLERS,
@@ -108,7 +108,7 @@ def handler_of(device: SimulatedDevice, func: Func) -> Handler:
         **reads.INDEX_HANDLERS,
         **creation.HANDLERS,
         **storages.HANDLERS,
-        **measured.HANDLERS,
+        **overrides.HANDLERS,
     }
     name = name_of(func)
     device.has_sparse |= "sparse" in name

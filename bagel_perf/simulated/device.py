@@ -22,7 +22,7 @@ from bagel_perf.simulated.autograd import patch_autograd
 from bagel_perf.simulated.calls import Args, Func, Kwargs
 from bagel_perf.simulated.frontends import patch_optimizers, patch_transforms
 from bagel_perf.simulated.lacking import run_again
-from bagel_perf.simulated.measured import Composites
+from bagel_perf.simulated.overrides import Composites
 from bagel_perf.simulated.patches import Patches, refuse_in_child, watch_forks
 from bagel_perf.simulated.tensor import DEVICE, SimulatedTensor, hidden, to_plain, to_simulated
 from bagel_perf.simulated.transfers import PinnedMemory

@@ -17,7 +17,7 @@ from bagel_perf.records.outlines import Outline
 from bagel_perf.records.results import Delta, Excluded, Noise, Unit
 from bagel_perf.records.runs import Run, TimedRun, runs_of
 from bagel_perf.verdicts import identity, joint
-from bagel_perf.verdicts.comparability import drop_reason, is_invalid, median_clock
+from bagel_perf.verdicts.comparability import exclusion_reason, is_invalid, median_clock
 from bagel_perf.verdicts.judging import (
     ChangeState,
     PairedSamples,
@@ -154,7 +154,7 @@ class Changes:
     def excluded(self) -> Iterator[Excluded]:
         """Each timed run that does not count."""
         for run in runs_of(TimedRun, self.runs):
-            reason = drop_reason(run.conditions, self.clock_mhz)
+            reason = exclusion_reason(run.conditions, self.clock_mhz)
             if reason is not None:
                 yield Excluded(case=run.case, round=run.round, variant=run.variant, reason=reason)
 
@@ -199,7 +199,9 @@ class _Latencies:
             return {}
         own = timed(identity.at(self.runs, self.case, variant), self.stage)
         return {
-            (run.process, number): ms for number, ms, run in own if drop_reason(run.conditions, self.clock_mhz) is None
+            (run.process, number): ms
+            for number, ms, run in own
+            if exclusion_reason(run.conditions, self.clock_mhz) is None
         }
 
 

@@ -32,7 +32,7 @@ def median_clock(conditions: Iterable[Conditions | None]) -> float | None:
     return statistics.median(clocks) if clocks else None
 
 
-def drop_reason(conditions: Conditions | None, run_median_clock: float | None) -> str | None:
+def exclusion_reason(conditions: Conditions | None, run_median_clock: float | None) -> str | None:
     """Why a timed run does not count, in words; None where it does, or where nothing is known against it.
 
     ``run_median_clock`` is the median in MHz over all timed runs, as ``median_clock`` gives it.

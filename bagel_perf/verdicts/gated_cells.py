@@ -22,7 +22,7 @@ from bagel_perf.records.gates import Finding, GatedCell, Limit, Unit, limit_of
 from bagel_perf.records.runs import Run, TimedRun, runs_of
 from bagel_perf.verdicts import joint
 from bagel_perf.verdicts.changes import broken_controls
-from bagel_perf.verdicts.comparability import drop_reason, is_invalid
+from bagel_perf.verdicts.comparability import exclusion_reason, is_invalid
 from bagel_perf.verdicts.judging import (
     REASONS,
     Judgement,
@@ -198,7 +198,7 @@ def _judge_apart(gated: Gated) -> _Judged | None:
 def _counting(own: Sequence[Run], stage: str, clock_mhz: float | None) -> tuple[list[tuple[float, int]], int]:
     """Latency in ms and process of each run that counts, and the number of those that do not."""
     found = [(ms, run) for _, ms, run in timed(own, stage)]
-    kept = [(ms, run.process) for ms, run in found if drop_reason(run.conditions, clock_mhz) is None]
+    kept = [(ms, run.process) for ms, run in found if exclusion_reason(run.conditions, clock_mhz) is None]
     return kept, len(found) - len(kept)
 
 

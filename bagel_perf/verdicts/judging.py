@@ -18,7 +18,7 @@ from typing import Literal
 from bagel_perf.records.gates import Limit
 from bagel_perf.records.outlines import WHOLE
 from bagel_perf.records.runs import Run, TimedRun, runs_of
-from bagel_perf.verdicts.comparability import drop_reason
+from bagel_perf.verdicts.comparability import exclusion_reason
 from bagel_perf.verdicts.statistics import (
     CONFIDENCE,
     MIN_PROCESSES,
@@ -203,7 +203,7 @@ def paired(
     kept = [
         number
         for number in shared
-        if not any(drop_reason(run.conditions, median_clock) for run in (before[number][1], after[number][1]))
+        if not any(exclusion_reason(run.conditions, median_clock) for run in (before[number][1], after[number][1]))
     ]
     if not kept:
         return None

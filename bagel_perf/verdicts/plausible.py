@@ -18,7 +18,7 @@ from bagel_perf.records.outlines import WHOLE
 from bagel_perf.records.results import Result, StageSum, SumState
 from bagel_perf.records.runs import Environment, Run, TimedRun, runs_of
 from bagel_perf.verdicts import identity, joint
-from bagel_perf.verdicts.comparability import drop_reason
+from bagel_perf.verdicts.comparability import exclusion_reason
 from bagel_perf.verdicts.identity import wrong_pictures
 from bagel_perf.verdicts.judging import timed
 from bagel_perf.verdicts.statistics import ByProcess, allowed_error, paired_change, process_medians
@@ -81,7 +81,7 @@ def _rests(runs: Sequence[Run], stages: Sequence[str], place: Place, clock_mhz: 
     if len(stages) < 2:
         return {}
     timed_runs = runs_of(TimedRun, identity.at(runs, *place))
-    own = [run for run in timed_runs if drop_reason(run.conditions, clock_mhz) is None]
+    own = [run for run in timed_runs if exclusion_reason(run.conditions, clock_mhz) is None]
     whole, *parts = (_by_round(own, stage) for stage in (WHOLE, *stages))
     rounds = sorted(set(whole).intersection(*parts))
     rests = [math.log(whole[each][0] / sum(part[each][0] for part in parts)) for each in rounds]
