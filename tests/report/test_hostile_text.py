@@ -230,13 +230,12 @@ MARKDOWN: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (RESULT, summary_markdown),
     (RESULT, lambda record: section(record, Path("reports/a"), Path())),
     (OTHER, summary_markdown),
-    (OTHER, lambda record: page_markdown(build_page((source_of(record, Path()),)))),
     (GATE, gate_markdown),
     (GATE, lambda record: page_markdown(gate_page(record))),
 )
 
 
-IDS = ("summary", "readme", "summary of a file", "page of a file", "step summary", "page of a gate")
+IDS = ("summary", "readme", "summary of a file", "step summary", "page of a gate")
 
 
 @pytest.mark.parametrize(("record", "render"), MARKDOWN, ids=IDS)
@@ -246,6 +245,18 @@ IDS = ("summary", "readme", "summary of a file", "page of a file", "step summary
 def test_markdown_has_the_shape_of_a_harmless_one(record: Any, render: Callable[[Any], str], text: str) -> None:
     shape = markdown_shape(render(spoiled(record, consistent("a "))))
     assert markdown_shape(render(spoiled(record, consistent(text)))) == shape
+
+
+@FEWER
+@example(text=":::stop-commands::tok")
+@given(text=TEXTS)
+def test_markdown_of_a_page_of_a_file_has_the_shape_of_a_harmless_one(text: str) -> None:
+    """A page draws its plots, which takes two seconds."""
+    harmless_one, hostile_one = (
+        markdown_shape(page_markdown(build_page((source_of(spoiled(OTHER, consistent(each)), Path()),))))
+        for each in ("a ", text)
+    )
+    assert hostile_one == harmless_one
 
 
 @FEW
