@@ -108,6 +108,16 @@ def test_what_is_wrong_is_named_by_place_and_value(changed: dict[str, object], m
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("name", ["purpose", "seed", "output", "\ud800"])
+def test_what_is_no_character_is_a_wrong_value_like_others(name: str) -> None:
+    changed = {**TIMED, "variant": "x\udfff", name: "\ud800"}
+    if name == "\ud800":
+        assert codec.from_json(Run, changed) == codec.from_json(Run, {**TIMED, "variant": "x\ufffd"})
+        return
+    with pytest.raises(UsageError, match=f"^{name} has a wrong value \\('\ufffd'\\); it must be "):
+        codec.from_json(Run, changed)
+
+
 def test_of_a_mapping_the_key_is_left_open() -> None:
     with pytest.raises(
         UsageError, match=r"^measurements\[0\]\.syncs_by_component\[\.\.\.\] has a wrong value; it must be int$"
