@@ -174,8 +174,8 @@ def to_line(event: Event) -> str:
 def parse_event(line: str) -> Event:
     """The event of a line; ``UsageError`` when the line holds none."""
     try:
-        data = json.loads(line)
-    except ValueError as problem:
+        data = parse_json(line)
+    except (ValueError, RecursionError) as problem:
         raise UsageError("line is no event", value=line.strip()[:80]) from problem
     if not isinstance(data, dict):
         raise UsageError("line is no event", value=line.strip()[:80])
