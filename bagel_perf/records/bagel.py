@@ -253,6 +253,7 @@ def check_resolution(width: int, height: int) -> None:
     for side in (width, height):
         if side % LATENT_PIXELS or not LATENT_PIXELS <= side <= MAX_PIXELS:
             allowed = f"each side a multiple of {LATENT_PIXELS} from {LATENT_PIXELS} to {MAX_PIXELS}"
-            nearest = min(max(round(side / LATENT_PIXELS) * LATENT_PIXELS, LATENT_PIXELS), MAX_PIXELS)
+            within = min(max(side, LATENT_PIXELS), MAX_PIXELS)
+            nearest = round(within / LATENT_PIXELS) * LATENT_PIXELS
             remedy = f"{nearest} is the nearest to {side}"
             raise UsageError("resolution is not possible", value=f"{width}x{height}", allowed=allowed, remedy=remedy)

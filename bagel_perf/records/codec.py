@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar, overload
 import msgspec
 from msgspec import inspect
 
-from bagel_perf.records.errors import BagelPerfError, UsageError, error_from_json, error_to_json
+from bagel_perf.records.errors import REPLACEMENT, BagelPerfError, UsageError, error_from_json, error_to_json
 
 
 def parse_json(content: str | bytes) -> Any:
@@ -66,6 +66,7 @@ _SCALARS = (
     inspect.NoneType,
     inspect.LiteralType,
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS = {"object": "an object", "array": "a list"}
 
 
@@ -86,6 +87,8 @@ def from_json(record: Any, data: object, where: str = "") -> Any:
     """
     try:
         return _converted(record, data)
+    except UnicodeEncodeError:  # msgspec compares texts as UTF-8, which has no lone surrogates
+        return from_json(record, _without_surrogates(data), where)
     except msgspec.ValidationError as problem:
         if isinstance(problem.__cause__, BagelPerfError):
             raise problem.__cause__ from None
@@ -125,6 +128,14 @@ def _plain(value: Any) -> Any:
 def _error_from_json(kind: type, data: object) -> BagelPerfError:
     assert kind is BagelPerfError, f"no {kind} from JSON"
     return error_from_json(data)
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub(REPLACEMENT, value)
+    if isinstance(value, Mapping):
+        return {_without_surrogates(name): _without_surrogates(each) for name, each in value.items()}
+    return list(map(_without_surrogates, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _converted(record: Any, data: object) -> Any:

@@ -20,7 +20,7 @@ from bagel_perf.records.plans import Plan
 from bagel_perf.records.results import LINES_FILE, CaseInput, Ceilings, StageFloor, result_file
 from bagel_perf.records.runs import Environment, Run, TensorCheck
 from bagel_perf.records.syncs import SyncReport
-from bagel_perf.records.version1 import upgraded_event
+from bagel_perf.records.version1 import in_words, upgraded_event
 
 SCHEMA = "bagel-perf.runs"
 VERSION = 2
@@ -52,7 +52,10 @@ def read_lines(path: Path) -> tuple[Head, tuple[Event, ...]]:
         raise UsageError("unfinished result cannot be read", value=path, allowed=problem.strerror or "") from problem
     first, *others = content.decode("utf-8", errors="replace").split("\n")[:-1] or [""]
     try:
-        head = codec.from_json(Head, codec.check_header(parse_json(first), SCHEMA, VERSION))
+        found = dict(codec.check_header(parse_json(first), SCHEMA, VERSION))
+        if isinstance(found.get("plan"), dict):
+            found["plan"] = in_words(found["plan"])
+        head = codec.from_json(Head, found)
         return head, tuple(parse_event(line) for line in others)
     except (ValueError, OverflowError, RecursionError) as problem:
         raise UsageError("unfinished result is not usable", value=path, allowed=str(problem)) from problem
@@ -171,8 +174,8 @@ def to_line(event: Event) -> str:
 def parse_event(line: str) -> Event:
     """The event of a line; ``UsageError`` when the line holds none."""
     try:
-        data = json.loads(line)
-    except ValueError as problem:
+        data = parse_json(line)
+    except (ValueError, RecursionError) as problem:
         raise UsageError("line is no event", value=line.strip()[:80]) from problem
     if not isinstance(data, dict):
         raise UsageError("line is no event", value=line.strip()[:80])

@@ -225,7 +225,8 @@ class GatedCell(msgspec.Struct, frozen=True, kw_only=True):
     is_paired: bool = True
 
     def __post_init__(self) -> None:
-        assert self.interval is not None or self.verdict == "inconclusive"
+        if self.interval is None and self.verdict != "inconclusive":
+            raise UsageError("a verdict without an interval", value=self.verdict, allowed="it must be inconclusive")
 
 
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from bagel_perf.records.errors import UsageError
 from bagel_perf.records.outlines import Outline, SubjectInfo, Tolerance, VariantInfo, timed_stages
 from bagel_perf.records.runs import DeviceWork, Environment, Output, OutputKind, Run, SyncDevice
 from bagel_perf.records.store import GZIP_MAGIC
-from bagel_perf.records.version1 import upgraded
+from bagel_perf.records.version1 import result_in_words, upgraded
 
 
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
@@ -308,7 +308,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 def current(data: object) -> Mapping[str, Any]:
     """A result's JSON object in the form of this version; ``UsageError`` where it is no result, or of a newer one."""
     found = codec.check_header(data, SCHEMA, VERSION)
-    return upgraded(found) if found["version"] == 1 else found
+    return upgraded(found) if found["version"] == 1 else result_in_words(found)
 
 
 def result_file(path: Path) -> Path:

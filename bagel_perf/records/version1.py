@@ -1,4 +1,4 @@
-"""Reads version 1 of the result, which knew BAGEL alone: resolutions become cases, pictures outputs.
+"""Reads version 1 of the result, which knew BAGEL alone: resolutions become cases, pictures outputs; and former words.
 
 What is not as version 1 has it stays as it is, so that the reader of this version says what is wrong with it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from bagel_perf.records.ablations import component_mixtures
 from bagel_perf.records.bagel import parse_variant
@@ -59,8 +59,7 @@ def upgraded(data: _Json) -> dict[str, Any]:
     }
     for key in BY_RESOLUTION:
         _each(found, key, lambda each: in_words(_with_case(each)))
-    for ablation in _objects(found.get("ablations")):
-        _each(cast(dict[str, Any], ablation), "components", in_words)
+    _each(found, "ablations", _ablation_in_words)
     for number, cell in enumerate(_objects(found.get("cells"))):
         size, case = _case_of_size(cell), _with_case(cell).get("case")
         if case is not None and {"width", "height"} & cell.keys() and size != case:
@@ -83,13 +82,9 @@ def upgraded_event(data: _Json) -> _Json:
     Its outline has no cases: who started it knows those.
     """
     environment, name = data.get("environment"), data.get("event")
-    if name == "run" and isinstance(data.get("run"), Mapping) and "picture" in data["run"]:
-        return {**data, "run": _run(data["run"], [])}
-    if name == "run" and isinstance(data.get("run"), Mapping) and "again" in data["run"]:
-        run = in_words(data["run"])
-        _each(run, "measurements", in_words)
-        _each(run, "sites", in_words)
-        return {**data, "run": run}
+    if name == "run" and isinstance(data.get("run"), Mapping):
+        run = data["run"]
+        return {**data, "run": _run(run, []) if "picture" in run else _run_in_words(run)}
     if name == "input" and isinstance(data.get("picture"), Mapping):
         picture = data["picture"]
         return {**data, "input": {"case": _case_of_size(picture), "output": _output(picture)}}
@@ -101,7 +96,34 @@ def upgraded_event(data: _Json) -> _Json:
         outline = {"subject": _subject(environment, []), "cases": [], "stages": STAGES, "variants": []}
         rest = {key: value for key, value in environment.items() if key not in OF_THE_SUBJECT}
         return {**data, "environment": rest, "outline": {**outline, "num_named": 0, "seed": 0}}
+    if name == "environment" and isinstance(data.get("outline"), Mapping):
+        return {**data, "outline": result_in_words(data["outline"])}
     return data
+
+
+def result_in_words(data: _Json) -> _Json:
+    """A result of version 2, or its outline, with today's names for its keys."""
+    if not WORDS.keys() & data.keys():
+        return data
+    found = in_words(data)
+    for key in ("cells", "deltas", "steps", "mixtures"):
+        _each(found, key, in_words)
+    _each(found, "ablations", _ablation_in_words)
+    _each(found, "runs", _run_in_words)
+    return found
+
+
+def _ablation_in_words(ablation: _Json) -> _Json:
+    found = in_words(ablation)
+    _each(found, "components", in_words)
+    return found
+
+
+def _run_in_words(run: _Json) -> _Json:
+    found = in_words(run)
+    _each(found, "measurements", in_words)
+    _each(found, "sites", in_words)
+    return found
 
 
 def _with_named_case(finding: Any) -> Any:

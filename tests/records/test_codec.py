@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from bagel_perf.records import codec
 from bagel_perf.records.errors import RunFailed, UsageError
 from bagel_perf.records.events import ErrorEvent, Event, parse_event, to_line
+from bagel_perf.records.gates import GateReport
+from bagel_perf.records.plans import Plan
 from bagel_perf.records.runs import (
     CountedRun,
     CountedStage,
@@ -108,6 +110,16 @@ def test_what_is_wrong_is_named_by_place_and_value(changed: dict[str, object], m
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("name", ["purpose", "seed", "output", "\ud800"])
+def test_what_is_no_character_is_a_wrong_value_like_others(name: str) -> None:
+    changed = {**TIMED, "variant": "x\udfff", name: "\ud800"}
+    if name == "\ud800":
+        assert codec.from_json(Run, changed) == codec.from_json(Run, {**TIMED, "variant": "x\ufffd"})
+        return
+    with pytest.raises(UsageError, match=f"^{name} has a wrong value \\('\ufffd'\\); it must be "):
+        codec.from_json(Run, changed)
+
+
 def test_of_a_mapping_the_key_is_left_open() -> None:
     with pytest.raises(
         UsageError, match=r"^measurements\[0\]\.syncs_by_component\[\.\.\.\] has a wrong value; it must be int$"
@@ -129,3 +141,34 @@ def test_each_event_has_a_name_of_its_own_in_the_line() -> None:
     assert json.loads(line)["event"] == "error" and isinstance(back, ErrorEvent) and str(back.error) == str(error)
     with pytest.raises(UsageError, match=r"^event has a wrong value \('party'\); it must be one of environment, "):
         parse_event('{"event": "party"}')
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"event": "warning", "text": "a", "text": "b"}',
+        '{"event": "progress", "text": "a", "done": NaN, "total": 1}',
+    ],
+)
+def test_a_line_that_says_no_one_thing_is_no_event(line: str) -> None:
+    with pytest.raises(UsageError, match=r"^line is no event \(.{1,80}\)$"):
+        parse_event(line)
+
+
+def test_a_side_of_any_number_of_digits_is_no_resolution() -> None:
+    data = make_plan().to_json()
+    data["requests"][0]["width"] = 10**400
+    with pytest.raises(UsageError, match=r"^resolution is not possible .*; 1024 is the nearest to 10*$"):
+        Plan.from_json(data)
+
+
+def test_a_gated_cell_that_passes_without_an_interval_is_refused() -> None:
+    limit = {"stage": "dit", "percent": 3.0}
+    cell = {"case": "a", "stage": "dit", "variant": "b", "before_ms": 1, "after_ms": 1, "change": 0, "limit": limit}
+    cell |= {"verdict": "pass", "reason": "", "num_pairs": 1, "num_processes": 1, "confidence": 0.95, "interval": None}
+    report = {"schema": "bagel-perf.gate", "version": 1, "findings": [], "checks": [], "cells": [cell]}
+    with pytest.raises(UsageError, match=r"^a verdict without an interval \(pass\); it must be inconclusive$"):
+        GateReport.from_json(report)
+    read = GateReport.from_json({**report, "cells": [{**cell, "verdict": "inconclusive"}]})
+    assert read.cells[0].interval is None

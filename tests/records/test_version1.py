@@ -13,16 +13,18 @@ import pytest
 from msgspec.structs import replace
 
 from bagel_perf.records.errors import UsageError
+from bagel_perf.records.events import EnvironmentEvent, Event, Head, RunEvent, read_lines, to_line
 from bagel_perf.records.outlines import WHOLE, Tolerance
 from bagel_perf.records.results import Result, current, load_json
 from bagel_perf.records.runs import MeasuredRun
-from bagel_perf.records.version1 import upgraded_event
+from bagel_perf.records.version1 import WORDS, upgraded_event
 from bagel_perf.report.ablation_tables import ablation_tables
 from bagel_perf.report.tables import result_tables
 from bagel_perf.verdicts.comparability import unlike
 from bagel_perf.verdicts.reading import checked, read_result
 from committed_results import committed
 from edited_json import setting
+from scripted import make_plan
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "version1"
 """Written by revision 4ed41c0, the last of version 1, of scripted runs."""
@@ -107,6 +109,42 @@ def test_a_result_of_version_1_is_written_as_one_of_version_2(name: str) -> None
     data = json.loads(json.dumps(read.to_json()))
     assert data["version"] == 2 and not {"request", "requests", "images"} & data.keys()
     assert checked(data) == read
+
+
+def in_former_words(value: Any) -> Any:
+    """What a revision from before 2026-12-01 wrote of the same; the subject and floors had the names of today."""
+    if isinstance(value, dict):
+        former = {today: word for word, today in WORDS.items()}
+        return {
+            former.get(key, key): each if key in ("subject", "floors") else in_former_words(each)
+            for key, each in value.items()
+        }
+    return [in_former_words(each) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_result_of_version_2_reads_the_same_in_the_words_of_before(name: str) -> None:
+    data = json.loads(json.dumps(checked(old(name)).to_json()))
+    data["subject"]["details"] |= {"slot": 1, "price_ms": 2, "again": 3}
+    former = in_former_words(data)
+    assert {"ladder", "dropped"} <= former.keys() and all("syncs_by_slot" in cell for cell in former["cells"])
+    assert checked(former) == checked(data)
+
+
+def test_lines_of_a_killed_run_read_the_same_in_the_words_of_before(tmp_path: Path) -> None:
+    result = checked(old("ablated"))
+    plan = make_plan(variants=result.named)
+    head = Head(plan=replace(plan, successive=True), command="compare", created="2026-11-30T00:00:00+00:00")
+    outline = replace(result.outline, successive=True)
+    started = EnvironmentEvent(environment=result.environment, outline=outline, pairs=result.pairs, warmup=1)
+    events: list[Event] = [started, *(RunEvent(run=run) for run in result.runs)]
+    lines = [head.to_line(), *map(to_line, events)]
+    former = [json.dumps(in_former_words(json.loads(line))) for line in lines]
+    for name, each in (("today", lines), ("before", former)):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in each), encoding="utf-8")
+    for name in ("today", "before"):
+        found, read = read_lines(tmp_path / name)
+        assert [found.to_line(), *map(to_line, read)] == lines
 
 
 def test_a_sentence_names_the_case_as_the_tables_do() -> None:

@@ -52,12 +52,20 @@ def read_inputs(paths: Sequence[Path]) -> Inputs:
         elif (report := report_in(path)) is not None:
             syncs.append(report)
         elif f'"{TRACE_SCHEMA}"'.encode() in head:
-            traces.append(TraceReport.from_json(unpacked_json(path)))
+            traces.append(_trace_report(path))
         else:
             found = next(_trace(path), None)
             results += [path] if found is None else []
             traces += [] if found is None else [found]
     return Inputs(results=tuple(results), syncs=tuple(syncs), traces=tuple(traces))
+
+
+def _trace_report(path: Path) -> TraceReport:
+    """The report of ``trace`` in a file that says that it is one; ``UsageError`` with the file where it is damaged."""
+    try:
+        return TraceReport.from_json(unpacked_json(path))
+    except ValueError as problem:
+        raise UsageError("report of a trace is not usable", value=path, allowed=str(problem)) from problem
 
 
 def _head(path: Path) -> bytes:

@@ -191,6 +191,23 @@ def test_a_profile_that_cannot_be_read_is_one_line_with_its_name(
     assert message in error and str(path) in error
 
 
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [
+        ("", "Expecting ',' delimiter"),
+        (', "version": 1}', 'key "version" is given twice in an object'),
+        ("}", "key is missing (source)"),
+        (', "source": "\\ud800"}', "source has a wrong value ('\ufffd'); it must be an object"),
+    ],
+)
+def test_a_damaged_report_of_a_trace_is_one_line_with_its_name(tmp_path: Path, rest: str, told: str) -> None:
+    path = tmp_path / "trace.json"
+    path.write_text('{"schema": "bagel-perf.trace", "version": 1' + rest, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        read_inputs([path])
+    assert str(caught.value).startswith(f"report of a trace is not usable ({path}); {told}")
+
+
 def test_a_gzipped_result_is_said_to_be_one(tmp_path: Path) -> None:
     path = tmp_path / "result.json.gz"
     path.write_bytes(gzip.compress(written(tmp_path / "x.json").read_bytes()))
