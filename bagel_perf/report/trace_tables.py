@@ -216,7 +216,7 @@ def site_table(report: TraceReport, top: int) -> Table:
 def region_table(report: TraceReport, top: int) -> Table:
     """Regions as a tree: each contains those below it that stand further right."""
     shown = report.regions[:top]
-    if report.regions[-1].path == () and len(report.regions) > top:
+    if len(report.regions) > top and report.regions[-1].path == ():
         shown = (*report.regions[: top - 1], report.regions[-1])
     columns = [
         [_region_name(region) for region in shown],

@@ -145,6 +145,11 @@ def test_rows_that_are_cut_off_are_counted() -> None:
     assert len(rows_of(text, "Host syncs")) == 1 + 2 + 2
 
 
+def test_a_report_without_regions_has_a_table_without_rows() -> None:
+    report = replace(analyse(read_trace(FOLDER / "torch211_h100.json.gz")), regions=())
+    assert region_table(report, 2).rows == ()
+
+
 def test_what_changed_is_printed_with_its_direction() -> None:
     before, after = report_of(two_steps()), two_steps()
     item(after, 400, (420, 422), 430)
