@@ -171,7 +171,10 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
         pytest.fail(lack, pytrace=False)
     mark = item.get_closest_marker(MARK)
     if mark is not None:
-        item.stash[_limit] = _limit_of(mark)
+        try:
+            item.stash[_limit] = _limit_of(mark)
+        except pytest.UsageError as problem:
+            pytest.fail(str(problem), pytrace=False)
     return result
 
 

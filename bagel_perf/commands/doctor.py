@@ -72,7 +72,7 @@ def triton_row(*, has_gpu: bool) -> Row:
     found = _version_of("triton")
     if found is not None:
         return Row(what="Triton", state="ok", found=found, means="the kernels of fused and approx_norm")
-    means = "fused and close run without their kernels"
+    means = "fused and approx_norm run without their kernels"
     if not has_gpu:
         return Row(what="Triton", state="missing", found="not installed", means=f"{means}, as they do on any CPU")
     remedy = "pip install triton"

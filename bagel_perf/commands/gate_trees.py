@@ -29,6 +29,7 @@ from bagel_perf.records.plans import Plan, bagel_outline
 from bagel_perf.records.runs import Environment, TimedRun
 from bagel_perf.verdicts.comparability import unlike_environments, unlike_subjects
 
+OF_A_FILE = "name a file of yours: bagel-perf gate revision REV FILE.py:NAME"
 WORKERS = ("bagel_perf.worker", "bagel_perf.workload.worker")
 """Where the worker of a tree may be: a revision has it where it was at the time."""
 LOCAL_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
@@ -95,7 +96,7 @@ class Repository:
 def check_has_worker(tree: Path, name: str) -> None:
     """``UsageError`` where a tree holds nothing that could be measured."""
     if _worker_of(tree) is None:
-        raise UsageError("tree cannot be measured", value=name, allowed=f"it has no {WORKERS[0].replace('.', '/')}.py")
+        raise UsageError("tree cannot be measured", value=name, allowed="it is no tree of bagel-perf", remedy=OF_A_FILE)
 
 
 def _worker_of(tree: Path) -> str | None:

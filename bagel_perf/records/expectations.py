@@ -194,7 +194,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_expected(path: Path) -> Expected:
     """The expectations in a file; ``UsageError`` where there is none or it is something else."""
-    remedy = 'bagel-perf gate --update "REASON" writes one'
+    remedy = 'in a tree of bagel-perf gate --update "REASON" writes them; for code of yours: gate counts FILE.py:NAME'
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:

@@ -348,7 +348,8 @@ def load_json(path: Path) -> Any:
     except RecursionError as problem:
         raise UsageError("result file is nested too deeply", value=path, remedy="give one of compare's") from problem
     except ValueError as problem:
-        raise UsageError("result file is no JSON", value=path, allowed=str(problem)) from problem
+        what = "result file is empty" if not content.strip() else "result file is no JSON, or cut off"
+        raise UsageError(what, value=path, allowed=str(problem), remedy="copy it again, or measure again") from problem
 
 
 def load(path: Path) -> Result:

@@ -183,6 +183,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
             return f"a flat picture (spread {spread} grey levels)"
         if not self.is_finite:
             return "an output that is not finite (NaN or infinity)"
+        if self.is_flat and self.num_values == 0:
+            return "an output that holds nothing"
         return "an output in which all numbers are equal" if self.is_flat else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class FileBench:
     _targets: dict[str, Target] = field(init=False)
     _stages: dict[str, tuple[str, ...]] = field(init=False)
     _file: UserFile = field(init=False)
+    _folder: str = field(init=False, default_factory=os.getcwd)
     _state: Any = field(init=False)
     _counts: dict[tuple[str, str], Counts] = field(init=False, default_factory=dict)
 
@@ -133,7 +135,8 @@ class FileBench:
         """Sets up once on a simulated device, and counts every function and case there."""
         is_held = any(each.tolerance is not None for each in self.outline.variants)
         with SimulatedCuda() as simulated:
-            # Anew, as the module may keep tensors, which are of one device.
+            # Anew, as the module may keep tensors, which are of one device; and where it began, as setup may move.
+            os.chdir(self._folder)
             file = UserFile.load(self._file.path) if self.file is None else self._file
             state = self._set_up(file, torch.device("cuda"))
             for case in self.outline.cases:

@@ -209,7 +209,9 @@ class UserFile:
             return None
         if not isinstance(found, Mapping) or not found:
             allowed = 'names and values, as {"256": {...}}'
-            raise UsageError(f"CASES is {_shown(found)}", value=self.path, allowed=allowed)
+            is_empty = isinstance(found, Mapping)
+            what = "CASES is empty" if is_empty else f"CASES is {_shown(found)}"
+            raise UsageError(what, value=self.path, allowed=allowed, remedy="or leave it out" if is_empty else "")
         for name in found:
             problem = "is no str" if not isinstance(name, str) else name_problem(name)
             if problem:

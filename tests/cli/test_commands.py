@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import shlex
@@ -11,9 +12,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bagel_perf import __main__ as program
 from bagel_perf.cli import main
 from bagel_perf.commands.common import requests_of
 from bagel_perf.records.bagel import BUILT_IN, COMPONENTS, HELP_COMMAND
@@ -305,7 +308,7 @@ def test_the_result_names_the_whole_command_as_a_shell_takes_it(use_worker: UseW
 def test_json_is_written_into_a_device_and_never_replaces_it(use_worker: UseWorker, tmp_path: Path) -> None:
     use_worker("good")
     target, link = tmp_path / "target.json", tmp_path / "link.json"
-    target.write_text("old")
+    target.write_text("")
     link.symlink_to(target)
     assert main([*COMPARE, "--quiet", "--json", str(link)]) == 0
     assert link.is_symlink()
@@ -341,3 +344,31 @@ def test_who_calls_the_command_line_has_its_own_signal_handlers_again() -> None:
     assert main(["show", "nowhere"]) == 2
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
     assert before[0] is not signal.default_int_handler
+
+
+@pytest.mark.parametrize("name", ["loop.py", "result.json"])
+def test_json_never_replaces_a_measured_result_nor_what_is_not_ours(
+    name: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "x = 1\n" if name == "loop.py" else '{"schema": "bagel-perf.result", "version": 2}'
+    Path(name).write_text(text)
+    assert main(["doctor", "--json", name]) == 2
+    assert capsys.readouterr().err.startswith(f"error: a file is in the way of the JSON ({name}); ")
+    assert Path(name).read_text() == text
+    assert [main(["doctor", "--quiet", "--json", "new.json"]) for _ in range(2)] == [0, 0]
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    native = builtins.__import__
+
+    def interrupted(name: str, *rest: Any) -> Any:
+        if name == "bagel_perf.cli":
+            raise KeyboardInterrupt
+        return native(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    assert program.main() == 6
+    assert capsys.readouterr().err == "error: interrupted\n"

@@ -164,6 +164,14 @@ def test_an_operation_that_nobody_can_judge_leaves_counts_unknown(capsys: Captur
     assert "_linalg_eigh" in warning and "-     0" in capsys.readouterr().out
 
 
+def test_a_set_up_that_changes_the_folder_is_run_where_it_began() -> None:
+    text = "import os\nimport torch\n\n\ndef setup(device):\n    os.chdir('/')\n    return device\n"
+    for name in ("plain", "fast"):
+        text += f"\n\ndef {name}(state, case, seed):\n    return torch.arange(4, device=state).sum().item() + seed\n"
+    Path("loop.py").write_text(text)
+    assert main(["compare", "loop.py:plain", "loop.py:fast", "--pairs", "2", "--quiet", "--out", "kept"]) == 0
+
+
 def test_one_case_is_chosen() -> None:
     Path("before.py").write_text(WAITS)
     Path("after.py").write_text(FREE)

@@ -220,7 +220,10 @@ def test_the_report_goes_where_those_of_other_gates_go(world: Scripted, capfd: C
         (["--update", "x", "--", "ls"], "only Python programs can be watched (ls)"),
         (["--case", "a", "--", "python", "src/loop.py"], "--case is about files, not about a program"),
         (["a=src/loop.py", "b=src/loop.py", "--update", "x"], "target is named twice (src/loop.py)"),
-        (["src/loop.py", "--update", "x", "--json", "bagel-perf.toml"], "output would replace what is read"),
+        (
+            ["src/loop.py", "--update", "x", "--json", "bagel-perf.toml"],
+            "a file is in the way of the JSON (bagel-perf.toml)",
+        ),
     ],
 )
 def test_what_cannot_be_gated_is_one_line(capfd: Capture, arguments: list[str], message: str) -> None:

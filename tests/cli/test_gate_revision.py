@@ -276,7 +276,9 @@ def test_a_tree_that_cannot_run_it_is_named(checkout: Checkout, capsys: Capture)
     checkout.git("rm", "--quiet", "-r", "--cached", "bagel_perf")
     checkout.git("commit", "--quiet", "--message=m")
     assert gate() == 2
-    assert "tree cannot be measured (main); it has no bagel_perf/worker.py" in capsys.readouterr().err
+    assert (
+        "tree cannot be measured (main); it is no tree of bagel-perf; name a file of yours" in capsys.readouterr().err
+    )
     assert checkout.is_clean()
 
 

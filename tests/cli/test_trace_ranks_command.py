@@ -89,7 +89,7 @@ def test_ranks_are_compared_with_their_own_kind(ranks: Path, tmp_path: Path, cap
         (["ranks", "--html", "no/such.html"], "error: --html cannot be written there (no/such.html)"),
         (["ranks", "--html", "-"], "error: --html needs a file (-); only --json goes to stdout"),
         (["ranks", "--html", "a.html", "--json", "a.html"], "error: two outputs go to one file"),
-        (["ranks", "--json", "ranks/rank1.pt.trace.json"], "error: output would replace what is read (--json"),
+        (["ranks", "--json", "ranks/rank1.pt.trace.json"], "error: a file is in the way of the JSON ("),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_2(

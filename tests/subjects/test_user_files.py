@@ -145,7 +145,7 @@ def run(state, case, seed):
             "RunFailed: file fails (subject/toy_loop.py:2); it ends the process with 'no'",
         ),
         ("CASES = ['a']\n", "UsageError: CASES is of type list (subject/toy_loop.py); names and values"),
-        ("CASES = {}\n", "UsageError: CASES is of type dict"),
+        ("CASES = {}\n", "UsageError: CASES is empty"),
         ("CASES = {1: 2}\n", "UsageError: name of a case is no str (CASES of subject/toy_loop.py: 1)"),
         ("CASES = {'a:b': 2}\n", "UsageError: name of a case may not contain : (CASES of subject/toy_loop.py: 'a:b')"),
         ("CASES = {'a\\nb': 2}\n", "UsageError: name of a case is not plain text on one line"),
