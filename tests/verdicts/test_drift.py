@@ -198,5 +198,5 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path, text: str, what: st
     path.write_text(text)
     with pytest.raises(UsageError, match=what):
         load_expected(path)
-    with pytest.raises(UsageError, match=r'no expected counters .*--update "REASON" writes one'):
+    with pytest.raises(UsageError, match=r'no expected counters .*--update "REASON" writes them'):
         load_expected(tmp_path / "missing.toml")
