@@ -113,7 +113,7 @@ def test_a_result_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("", "no JSON"),
+        ("", "is empty"),
         ("[]", "bagel-perf.result"),
         ('{"schema": "bagel-perf.trace", "version": 1}', "bagel-perf.trace"),
         ('{"schema": "bagel-perf.result", "version": 3}', "version"),
