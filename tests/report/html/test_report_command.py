@@ -44,9 +44,9 @@ def test_a_page_and_its_markdown_are_written(tmp_path: Path, capsys: pytest.Capt
         (["report", str(RESULT), "--out", "{tmp}", "--json", "{tmp}/summary.md"], "two outputs go to one file"),
         (
             ["report", "{tmp}/linked.json", "--out", "{tmp}/x", "--json", "{tmp}/linked.json"],
-            "output would replace what",
+            "a file is in the way of the JSON",
         ),
-        (["report", "{tmp}/link.json", "--out", "{tmp}/x", "--json", "{tmp}/linked.json"], "output would replace what"),
+        (["report", "{tmp}/link.json", "--out", "{tmp}/x", "--json", "{tmp}/linked.json"], "a file is in the way"),
         (["report", str(RESULT), "--out", "{tmp}/theirs"], "a file that is not ours is in the way"),
     ],
 )
