@@ -18,8 +18,7 @@ from typing import Any, TextIO, cast
 from bagel_perf.records.bagel import Request, parse_resolution
 from bagel_perf.records.errors import RunFailed, UsageError
 from bagel_perf.records.plans import FIRST_LOOK, ROUNDS_PER_PROCESS
-from bagel_perf.records.results import SCHEMA as RESULT_SCHEMA
-from bagel_perf.records.results import result_file
+from bagel_perf.records.results import is_result, result_file
 from bagel_perf.records.store import write_json_atomic, writing
 from bagel_perf.report.inert import json_line, print_line
 
@@ -176,8 +175,7 @@ def _may_be_replaced(path: Path) -> bool:
     """Whether a file is empty, or a report of ours that can be had again."""
     with writing(path), path.open("rb") as file:
         begin = file.read(1000)
-    is_ours = b'"schema": "bagel-perf.' in begin
-    return not begin.strip() or (is_ours and f'"schema": "{RESULT_SCHEMA}"'.encode() not in begin)
+        return not begin.strip() or (b'"schema": "bagel-perf.' in begin and not is_result(path))
 
 
 def writable(path: Path, option: str, *, empty: bool = False) -> Path:

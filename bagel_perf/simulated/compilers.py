@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from bagel_perf.rules import torch_inner_names, torch_names
+from bagel_perf.rules.own_folders import MEASURING_FOLDERS
 from bagel_perf.simulated import properties
 from bagel_perf.simulated.calls import CPU, devices_differ
 from bagel_perf.simulated.patches import LatePatches, NotSimulated, Patches, refused_class, refused_function
@@ -218,10 +219,7 @@ def _only_on_host(init_process_group: Any) -> Any:
 
 
 _REMEDY = "kernels need a GPU, or Triton's interpreter: set TRITON_INTERPRET=1 before triton is imported"
-_INNER = (
-    str(Path(torch.__file__).parent),
-    *(str(Path(__file__).parents[1] / name) for name in ("measure", "rules", "simulated", "syncs")),
-)
+_INNER = (str(Path(torch.__file__).parent), *MEASURING_FOLDERS)
 
 
 def patch_triton(late: LatePatches, device: SimulatedDevice) -> None:

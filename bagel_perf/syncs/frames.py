@@ -31,11 +31,13 @@ from types import CodeType, FrameType
 
 import torch
 
+from bagel_perf.rules.own_folders import MEASURING_FOLDERS
+
 OWN, ELSEWHERE, INSTALLED = range(3)
 
 _PACKAGE = Path(__file__).parents[1]
 _MEASURING = (
-    *(f"{_PACKAGE / name}{os.sep}" for name in ("measure", "rules", "simulated", "syncs")),
+    *MEASURING_FOLDERS,
     *(str(_PACKAGE / "subjects" / name) for name in ("file_bench.py", "files.py")),
 )
 """What measures somebody's program; BAGEL, which is measured like any other, is none of it."""
