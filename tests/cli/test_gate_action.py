@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def run_gate(folder: Path, code: int, *, arguments: str = "", inconclusive: str 
     gate.chmod(0o755)
     settings = {"ARGUMENTS": arguments, "INCONCLUSIVE": inconclusive, "FILES": str(folder / "files")}
     environment = {**os.environ, **settings, "CODE": str(code), "GITHUB_OUTPUT": str(folder / "output")}
-    environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
+    # A runner of GitHub's has a ``python``, which Debian may lack.
+    environment["PATH"] = os.pathsep.join([str(folder), str(Path(sys.executable).parent), environment["PATH"]])
     script = step("Gate")["run"]
     # As GitHub runs a step of bash.
     done = subprocess.run(["bash", "-eo", "pipefail", "-c", script], cwd=folder, env=environment, check=False)
