@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 import sysconfig
@@ -17,8 +16,6 @@ try:
 except KeyboardInterrupt:  # while torch is imported, before anybody listens
     sys.exit({interrupted})
 start()"""
-_NOT_THE_CURRENT = f"import sys; sys.flags.safe_path or sys.path.__setitem__(0, {os.devnull!r})\n"
-"""The place of the current folder stays, for the program to put its own there."""
 _FINDS_TORCH = """import sys; sys.path = [each for each in sys.path if each] + {paths!r}
 from importlib.util import find_spec; sys.exit(0 if find_spec("torch") else {missing})"""
 _MISSING = 44
@@ -39,11 +36,6 @@ def python_of(environment: str | None) -> str:
 def module_command(module: str, environment: str | None = None) -> tuple[str, ...]:
     """Calls ``start`` of a module of ours; a virtual environment's own packages come before those that we have."""
     return python_of(environment), "-P", "-c", _start(module, with_ours=environment is not None)
-
-
-def program_arguments(module: str) -> tuple[str, ...]:
-    """The same behind the Python and the flags of somebody's program, whose folder then becomes the first."""
-    return "-c", _NOT_THE_CURRENT + _start(module, with_ours=False)
 
 
 def require_torch(python: str = sys.executable, *, with_ours: bool = False) -> None:

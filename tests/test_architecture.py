@@ -31,7 +31,12 @@ OURS: dict[str, set[str]] = {
     RECORDS: {RECORDS},
     "bagel_perf.rules.table": {RECORDS},
     TRACES: {TRACES, "bagel_perf.rules.table", RECORDS},
-    VERDICTS: {VERDICTS, RECORDS},
+    # Pure reading of byte code and of commands, which the watched process and its watcher share.
+    "bagel_perf.rules.programs": set(),
+    "bagel_perf.rules.expressions": {"bagel_perf.rules.source_marks"},
+    "bagel_perf.rules.source_marks": set(),
+    "bagel_perf.rules.code_places": {"bagel_perf.rules.expressions"},
+    VERDICTS: {VERDICTS, "bagel_perf.rules.programs", RECORDS},
     REPORT: {REPORT, VERDICTS, TRACES, RECORDS},
     # What watches and measures any program: each knows those above it, and nothing of BAGEL.
     RULES: {RULES, RECORDS},
@@ -56,8 +61,9 @@ OURS: dict[str, set[str]] = {
     },
     # Processes that are started.
     "bagel_perf.worker": {BAGEL, *USERS_FILES, MEASURE, RECORDS},
-    "bagel_perf.program": {*USERS_FILES, MEASURE, SYNCS, RECORDS},
-    "bagel_perf.watched": {"bagel_perf.program", SYNCS, SIMULATED, RECORDS},
+    "bagel_perf.arming": {"bagel_perf.followed"},
+    "bagel_perf.followed": {SYNCS, SIMULATED, RULES, RECORDS},
+    "bagel_perf.watched": {"bagel_perf.followed", *USERS_FILES, MEASURE, SYNCS, RECORDS},
     "bagel_perf.pytest_plugin": {
         "bagel_perf.pythons",
         SYNCS,
@@ -75,6 +81,8 @@ OURS: dict[str, set[str]] = {
         "bagel_perf.launch",
         "bagel_perf.pythons",
         "bagel_perf.recorder",
+        "bagel_perf.rules.code_places",
+        "bagel_perf.rules.programs",
         REPORT,
         TRACES,
         VERDICTS,
@@ -146,7 +154,12 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.measure.telemetry_process": {"pynvml"},
     "bagel_perf.subjects": TORCH_SIDE,
     "bagel_perf.worker": {"msgspec", "torch"},
-    "bagel_perf.program": {"msgspec", "torch"},
+    "bagel_perf.rules.programs": set(),
+    "bagel_perf.rules.expressions": set(),
+    "bagel_perf.rules.source_marks": set(),
+    "bagel_perf.rules.code_places": {"msgspec"},
+    "bagel_perf.arming": set(),
+    "bagel_perf.followed": {"msgspec", "torch"},
     "bagel_perf.watched": {"msgspec", "torch"},
     "bagel_perf.pytest_plugin": {"msgspec", "pytest", "torch"},
     "bagel_perf.commands.common": {"msgspec", "pynvml"},
@@ -161,7 +174,19 @@ OTHERS: dict[str, set[str]] = {
     "kernels_optimized.approx_norm": {"torch", "triton"},
     "kernels_optimized.fused": {"torch", "triton"},
 }
-WITHOUT_TORCH = ("records", "rules.table", "traces", "verdicts", "report", "launch", "recorder", "commands", "cli")
+WITHOUT_TORCH = (
+    "records",
+    "rules.table",
+    "rules.code_places",
+    "rules.programs",
+    "traces",
+    "verdicts",
+    "report",
+    "launch",
+    "recorder",
+    "commands",
+    "cli",
+)
 SLOW = {"torch", "numpy", "pandas", "rich", "PIL", "transformers", "jinja2", "matplotlib"}
 DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py"}
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from bagel_perf.commands.common import stream_for_people
 from bagel_perf.commands.gate_result import GateOutput
 from bagel_perf.commands.sync_targets import Job, parse_syncs_targets, watch_target
-from bagel_perf.commands.syncs import Ended, Output, Watching, parse_command, watch_program
+from bagel_perf.commands.syncs import Ended, Output, Watching, checked_command, script_of, watch_program
 from bagel_perf.records.errors import RunFailed, UsageError, one_line
 from bagel_perf.records.expectations import ExpectedCounts, SubjectName, load_counts
 from bagel_perf.records.gates import Finding, GateReport
@@ -131,8 +131,9 @@ def _recorded_subject(name: SubjectName, root: Path) -> Subject:
 
 
 def _of_command(command: tuple[str, ...]) -> Subject:
-    program = parse_command(command)
-    folder = Path.cwd() if program.is_module else Path(program.target[0]).absolute().parent
+    checked_command(command)
+    script = script_of(command)
+    folder = Path.cwd() if script is None else Path(script).absolute().parent
     return Subject(name=SubjectName(command=command), folder=folder)
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bagel_perf.commands.common import check_json_path, existing, stream_for_people
 from bagel_perf.commands.syncs import (
-    SCRIPT_MODULE,
+    TARGET_MODULE,
     Ended,
     Output,
     Watching,
@@ -94,9 +94,9 @@ def watch_target(target: Target, job: Job) -> Ended:
     """Runs a target once and watches its stages."""
     require_torch(python_of(target.environment), with_ours=target.environment is not None)
     run = TargetRun(target=target, case=job.case, seed=job.seed)
-    start = module_command(SCRIPT_MODULE, target.environment)
+    start = module_command(TARGET_MODULE, target.environment)
     subject = subject_of(target, job.case)
-    ended = watch_process(start, (target.place,), job.watching, job.output, run=run, subject=subject)
+    ended = watch_process(start, job.watching, job.output, run=run, subject=subject)
     if ended.error is None and ended.exit_code:
         what = "interrupted" if ended.exit_code == INTERRUPTED else "the process of a target ended early"
         return dataclasses.replace(ended, error=RunFailed(what, value=f"{subject}, exit code {ended.exit_code}"))

@@ -7,12 +7,12 @@ it at once; those of the terminal have reached it already.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,16 +23,19 @@ from msgspec.structs import replace
 
 from bagel_perf import launch
 from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
+from bagel_perf.commands.doctor_machine import look
+from bagel_perf.commands.following import environment, following, packages, tell_root, watch_folder
 from bagel_perf.launch import dying_with_parent
-from bagel_perf.pythons import program_arguments, require_torch
-from bagel_perf.records.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError, error_from_json
+from bagel_perf.pythons import require_torch
+from bagel_perf.records.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.records.events import Event, SyncsEvent
-from bagel_perf.records.ledger import process_id, recovered_report, shared_ledger, unwatched_processes
+from bagel_perf.records.following import WatchOrder
 from bagel_perf.records.plans import Device, Plan
-from bagel_perf.records.syncs import HEADER, Process, SyncReport
-from bagel_perf.records.targets import ScriptOrder, TargetRun, is_target
+from bagel_perf.records.syncs import HEADER, SyncReport
+from bagel_perf.records.targets import TargetRun, is_target
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.sync_tables import print_syncs
+from bagel_perf.rules.programs import is_python, python_parts, readable
 
 GRACE_S = 2.0
 """For a program to end after Ctrl-C, before it is asked again."""
@@ -43,15 +46,15 @@ POLL_S = 0.5
 PASSED_ON = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT}
 
 
-def run_supervised(arguments: Sequence[str], stdout: TextIO | None, descriptors: Sequence[int]) -> int:
-    """Runs a command to its end; gives its exit code, or minus the signal that ended it.
+def run_supervised(arguments: Sequence[str], stdout: TextIO | None, order: WatchOrder) -> int:
+    """Runs a command to its end under an order; gives its exit code, or minus the signal that ended it.
 
     Raises ``OSError`` where it cannot be started.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     try:
-        prepare = _preparation(before)
-        process = subprocess.Popen(arguments, stdout=stdout, pass_fds=descriptors, preexec_fn=prepare)
+        prepare = tell_root(Path(order.folder), _preparation(before))
+        process = subprocess.Popen(arguments, stdout=stdout, env=environment(order), preexec_fn=prepare)
         try:
             _wait(process)
         except KeyboardInterrupt:
@@ -96,8 +99,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
 
 
-SCRIPT_MODULE = "bagel_perf.watched"
-FLAGS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
+TARGET_MODULE = "bagel_perf.watched"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,42 +193,30 @@ def watch_variant(plan: Plan, output: Output) -> None:
     deliver(reports[:1], output)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """A Python command, taken apart: interpreter, its flags, and the script or module with its arguments."""
+def checked_command(command: Sequence[str]) -> tuple[str, ...]:
+    """The command as it is started: a bare ``python`` is the one that runs bagel-perf.
 
-    interpreter: str
-    flags: tuple[str, ...]
-    is_module: bool
-    target: tuple[str, ...]
-
-
-def parse_command(command: Sequence[str]) -> Program:
-    """The parts of ``python [flags] script.py ...`` or ``python [flags] -m module ...``; else ``UsageError``.
-
-    A bare ``python`` is the one that runs bagel-perf; a path to an interpreter is taken as it is.
+    Raises ``UsageError`` where there is no such program or script, ``EnvironmentUnfit`` for a Python without torch.
     """
-    name, rest = command[0], list(command[1:])
-    if not os.path.basename(name).startswith("python"):
-        raise UsageError(
-            "only Python programs can be watched",
-            value=name,
-            allowed="python script.py ..., python -m module ...",
-            remedy=f"put python in front: syncs -- python {name}" if name.endswith(".py") else "name the script",
-        )
-    flags: list[str] = []
-    while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c", "-"):
-        flags.append(rest.pop(0))
-        if flags[-1] in FLAGS_WITH_VALUE and rest:
-            flags.append(rest.pop(0))
-    is_module = rest[:1] == ["-m"]
-    target = rest[is_module:]
-    if not target or target[0] in ("-c", "-"):
-        raise UsageError("no script to watch", value=" ".join(command), allowed="python script.py, python -m module")
-    if not is_module and not Path(target[0]).is_file():
-        raise UsageError("script does not exist", value=target[0])
-    interpreter = name if os.path.dirname(name) else sys.executable
-    return Program(interpreter=interpreter, flags=tuple(flags), is_module=is_module, target=tuple(target))
+    name = command[0]
+    path = shutil.which(name)
+    if is_python(command) and not os.path.dirname(name):
+        path = name = sys.executable
+    if path is None:
+        remedy = f"put python in front: syncs -- python {name}" if name.endswith(".py") and Path(name).exists() else ""
+        raise UsageError("command does not exist", value=name, allowed="a program on PATH, or a path", remedy=remedy)
+    script = script_of(command)
+    if script is not None and not Path(script).exists():
+        raise UsageError("script does not exist", value=script)
+    if is_python(command):
+        require_torch(name)
+    return (name, *command[1:])
+
+
+def script_of(command: Sequence[str]) -> str | None:
+    """The script that ``python [flags] script.py ...`` names; None for a module, a text, or another program."""
+    rest = python_parts(command)[1] if is_python(command) else ()
+    return rest[0] if rest and not rest[0].startswith("-") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,57 +240,52 @@ class Ended:
 
 
 def watch_program(command: Sequence[str], watching: Watching, output: Output) -> Ended:
-    """Runs the command and watches it."""
-    program = parse_command(command)
-    require_torch(program.interpreter)
-    start = (program.interpreter, *program.flags, *program_arguments(SCRIPT_MODULE))
-    return watch_process(start, program.target, watching, output, is_module=program.is_module)
+    """Runs the command and watches it, with all that it starts."""
+    start = checked_command(command)
+    return watch_process(start, watching, output, subject=readable(shlex.join(command[is_python(command) :])))
 
 
 def watch_process(
-    start: Sequence[str],
-    target: Sequence[str],
-    watching: Watching,
-    output: Output,
-    *,
-    is_module: bool = False,
-    run: TargetRun | None = None,
-    subject: str = "",
+    start: Sequence[str], watching: Watching, output: Output, *, run: TargetRun | None = None, subject: str
 ) -> Ended:
-    """Starts a process that watches a program, or a run of a target, and reads what it leaves however it ends."""
-    subject = subject or " ".join(target)
-    with tempfile.TemporaryDirectory(prefix="bagel_perf_") as folder, shared_ledger() as (ledger, descriptor):
-        report_path = Path(folder, "report.json")
-        order = ScriptOrder(
-            report_path=str(report_path),
+    """Starts a command, or a run of a target, follows all its processes, and reads what they leave however they end."""
+    has_gpu = _has_gpu()
+    if watching.device == "cuda" and not has_gpu:
+        raise EnvironmentUnfit("no CUDA device here", remedy="--device cpu counts on the simulated device")
+    if watching.trace_path is not None and (not has_gpu or watching.device == "cpu"):
+        raise EnvironmentUnfit("the simulated device has no trace to keep", remedy="drop --keep-trace, or use a GPU")
+    with watch_folder() as folder:
+        order = WatchOrder(
+            folder=str(folder),
+            packages=packages(),
             subject=subject,
-            is_module=is_module,
             run=run,
             device=watching.device,
+            has_gpu=has_gpu,
             profile=watching.profile,
             trace_path=watching.trace_path,
             budgets=watching.budgets,
             quiet_ops=watching.quiet_ops,
-            ledger=descriptor,
         )
-        ended = _run([*start, json.dumps(order.to_json()), *([] if run else target)], descriptor, output)
-        report, error = _read_report(report_path)
-        report = report or recovered_report(ledger, subject)
-        main = Process(name="main", pid=process_id(ledger), argv=tuple(target), watched=True)
-        others = unwatched_processes(ledger)
-    if report is None:
-        raise _vanished(ended)
-    return Ended(report=as_it_ended(report, ended, main, others), exit_code=code_of(ended), error=error)
+        with following(folder) as found:
+            ended = _run(start, order, output)
+        report, error = found.gathered(subject, tuple(start))
+    return Ended(report=as_it_ended(report, ended), exit_code=code_of(ended), error=error)
 
 
-def _run(arguments: Sequence[str], descriptor: int, output: Output) -> int:
-    """Runs the program on this terminal, its stdout on stderr where the JSON has stdout for itself."""
+def _has_gpu() -> bool:
+    """Whether this machine has one, and its processes may see it."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() not in ("", "-1") and look().is_there
+
+
+def _run(start: Sequence[str], order: WatchOrder, output: Output) -> int:
+    """Runs the command on this terminal, its stdout on stderr where the JSON has stdout for itself."""
     stdout = sys.stderr if output.json_path == "-" else None
     try:
-        return run_supervised(arguments, stdout, (descriptor,))
+        return run_supervised(start, stdout, order)
     except OSError as problem:
         reason = problem.strerror or str(problem)
-        raise UsageError("interpreter cannot be started", value=arguments[0], allowed=reason) from problem
+        raise UsageError("command cannot be started", value=start[0], allowed=reason) from problem
 
 
 def code_of(ended: int) -> int:
@@ -308,36 +293,12 @@ def code_of(ended: int) -> int:
     return ended if ended >= 0 else 128 - ended
 
 
-def _read_report(path: Path) -> tuple[SyncReport | None, BagelPerfError | None]:
-    """The report that the process left, None without one, and the error that its target ended in.
-
-    Raises the error that kept it from being watched.
-    """
-    if not path.exists():
-        return None, None
-    outcome = json.loads(path.read_text(encoding="utf-8"))
-    error = error_from_json(outcome["error"]) if "error" in outcome else None
-    if error is not None and "report" not in outcome:
-        raise error
-    return SyncReport.from_json(outcome["report"]), error
-
-
-def _vanished(ended: int) -> RunFailed:
-    if code_of(ended) == INTERRUPTED:
-        return RunFailed("interrupted", value="before the program was watched")
-    return RunFailed(
-        "the program ended before it was watched",
-        value=f"signal {-ended}" if ended < 0 else f"exit code {ended}",
-        remedy="it may have been killed, or use a Python without bagel-perf",
-    )
-
-
-def as_it_ended(report: SyncReport, ended: int, main: Process, others: Sequence[Process]) -> SyncReport:
-    """The report with what only the parent of the program knows: how it ended."""
+def as_it_ended(report: SyncReport, ended: int) -> SyncReport:
+    """The report with what only the parent of the command knows: how it ended."""
     code = code_of(ended)
-    main = replace(main, exit_code=code, host_syncs=report.host_syncs)
+    first, *others = report.processes
     name = signal.Signals(-ended).name if ended < 0 and -ended in set(signal.Signals) else None
-    return replace(report, exit_code=code, signal=name, processes=(main, *others))
+    return replace(report, exit_code=code, signal=name, processes=(replace(first, exit_code=code), *others))
 
 
 def deliver(reports: Sequence[SyncReport], output: Output) -> None:

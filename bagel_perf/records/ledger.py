@@ -9,9 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from json import dumps, loads
+from pathlib import Path
 from typing import Any, cast
 
 from msgspec.structs import replace
@@ -23,8 +23,9 @@ from bagel_perf.records.syncs import UNKNOWN_PID, BudgetCheck, Process, SyncRepo
 
 USES = (False, True, None)
 """Whether the device was used, as numbers of a ledger."""
-ENDED_AT_ONCE = "the program ended at once and left no report of its own: no source texts here, and no times"
+ENDED_AT_ONCE = "a process was killed, ended at once, or still ran: it is counted as far as it came, without times"
 Entries = list[tuple[dict[str, Any], int]]
+Texts = Callable[[dict[str, Any]], tuple[str, frozenset[str]]]
 
 
 def unwatched_processes(ledger: Ledger) -> tuple[Process, ...]:
@@ -39,18 +40,21 @@ def unwatched_processes(ledger: Ledger) -> tuple[Process, ...]:
     return tuple(found)
 
 
-def process_id(ledger: Ledger) -> int | None:
-    """The number of the process that was watched."""
-    return next((number for record, number in ledger.read() if "device" in record), None)
+def process_name(ledger: Ledger) -> str:
+    """What the process called itself when it began, "" before that."""
+    return next((record["name"] for record, _ in ledger.read() if "name" in record), "")
 
 
-def recovered_report(ledger: Ledger, subject: str) -> SyncReport | None:
-    """What was counted until the program ended, without source texts and times; None if it was not watched yet."""
+def recovered_report(ledger: Ledger, subject: str, texts: Texts) -> SyncReport | None:
+    """What was counted until the program ended, without times; None if it was not watched yet.
+
+    ``texts`` reads what a record says of the source: the expression that waited, and the words around it.
+    """
     entries = ledger.read()
     device = next((record["device"] for record, _ in entries if "device" in record), None)
     if device is None:
         return None
-    sites = sorted(_sites(entries), key=lambda site: -site.count)
+    sites = sorted(_sites(entries, texts), key=lambda site: -site.count)
     total = sum(site.count for site in sites)
     is_simulated = device == "simulated"
     remarks = {what: _remarks(entries, what) for what in ("unjudged", "hazards", "notes")}
@@ -74,10 +78,13 @@ def recovered_report(ledger: Ledger, subject: str) -> SyncReport | None:
     )
 
 
-def _sites(entries: Entries) -> Iterator[SyncSite]:
+def _sites(entries: Entries, texts: Texts) -> Iterator[SyncSite]:
     for record, number in entries:
         if "site" in record and number:
-            yield replace(codec.from_json(SyncSite, record["site"]), count=number)
+            text, around = texts(record["text"]) if "text" in record else ("", frozenset())
+            expressions = (text,) if text else ()
+            site = codec.from_json(SyncSite, record["site"])
+            yield replace(site, count=number, expressions=expressions, around=tuple(sorted(around)))
 
 
 def _remarks(entries: Entries, what: str) -> dict[str, int]:
@@ -158,19 +165,14 @@ class Ledger:
         return [(loads(line), self._words[_HEAD + 1 + place]) for place, line in enumerate(lines)]
 
 
-@contextmanager
-def shared_ledger() -> Iterator[tuple[Ledger, int]]:
-    """A ledger for another process to write, and the descriptor by which it maps the memory; no file of any folder."""
-    descriptor = os.memfd_create("bagel_perf")
-    try:
-        os.ftruncate(descriptor, SIZE)
-        yield Ledger(mmap.mmap(descriptor, SIZE)), descriptor
-    finally:
-        os.close(descriptor)
+def new_ledger(path: Path) -> Ledger:
+    """Makes a file for a ledger and maps it; it takes the disk no more than what is written into it."""
+    with open(path, "xb+") as file:
+        file.truncate(SIZE)
+        return Ledger(mmap.mmap(file.fileno(), SIZE))
 
 
-def inherited_ledger(descriptor: int) -> Ledger:
-    """The ledger of the process that started this one; the descriptor is closed."""
-    memory = mmap.mmap(descriptor, SIZE)
-    os.close(descriptor)
-    return Ledger(memory)
+def open_ledger(path: Path) -> Ledger:
+    """Maps the ledger of another process, which stays readable when its file is gone."""
+    with open(path, "rb+") as file:
+        return Ledger(mmap.mmap(file.fileno(), SIZE))

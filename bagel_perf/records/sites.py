@@ -166,7 +166,7 @@ class SyncSite(msgspec.Struct, frozen=True, kw_only=True):
     ``log``, ``collect`` (into a list) and ``sum`` for where the value goes; ``count`` where only its length is used,
     ``truth`` where it is asked whether it is true, ``index`` where it waits for its index, ``update`` where it is
     written anew, as by ``+=``. ``is_setup`` says that the waits upload a model's parameters before it works; they count
-    like others.
+    like others. ``process`` is the name of the process that waited, "" where only one was watched.
     """
 
     kind: Kind
@@ -184,6 +184,7 @@ class SyncSite(msgspec.Struct, frozen=True, kw_only=True):
     op: str | None = None
     around: tuple[str, ...] = ()
     is_setup: bool = False
+    process: str = ""
 
     def __post_init__(self) -> None:
         if self.count < 1:

@@ -22,6 +22,7 @@ VERSION = 1
 HEADER = {"schema": SCHEMA, "version": VERSION}
 MAX_NAMES = 3
 UNJUDGED_REMEDY = "run it on a GPU, leave these operators out, or say why they do not wait: --quiet-op, quiet_ops"
+UNWATCHED_REMEDY = "start them as Python, with the environment of the program and without -I, -E, -S"
 HELD_REMEDY = "copy into pinned and dense memory, or let a GPU's clock tell"
 UNUSED_REMEDY = 'let the program put its tensors on "cuda", as it does where there is a GPU'
 UNKNOWN_PID = 2**32
@@ -111,7 +112,11 @@ class SavingCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """A process of the program; ``host_syncs`` is None where nobody watched it, ``pid`` and exit code where unknown."""
+    """A process of the program; ``host_syncs`` is None where nobody watched it, ``pid`` and exit code where unknown.
+
+    ``why`` says what kept it from being watched, or from being watched to its end. ``rank`` is that of torchrun and its
+    like, ``used_device`` whether anything ran on the device, None where that cannot be told.
+    """
 
     name: str
     pid: int | None = None
@@ -119,6 +124,9 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     host_syncs: int | None = None
     watched: bool = False
+    why: str = ""
+    rank: int | None = None
+    used_device: bool | None = None
 
 
 class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,8 +279,8 @@ def doubts(report: SyncReport, region: str = "") -> tuple[Doubt, ...]:
     if report.unwatched:
         names = ", ".join(process.name for process in report.unwatched[:MAX_NAMES])
         more = f" and {len(report.unwatched) - MAX_NAMES} more" * (len(report.unwatched) > MAX_NAMES)
-        text = f"nobody watched the processes that the program started: {names}{more}"
-        found.append(Doubt("unwatched", text, "run their work in the program's own process"))
+        text = f"nobody watched these processes: {names}{more}"
+        found.append(Doubt("unwatched", text, UNWATCHED_REMEDY))
     if report.untested:
         text = f"this was not tested with {', '.join(report.untested)}"
         found.append(Doubt("untested", text, "take a version that was tested"))

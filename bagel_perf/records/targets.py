@@ -1,4 +1,4 @@
-"""What a user names to be run: a Python file, a function of one, or a program; and the order to run and watch it.
+"""What a user names to be run: a Python file, or a function of one.
 
 The grammar of a target is ``[LABEL[@DIR]=]FILE.py[:NAME]``: ``loop.py``, ``loop.py:fast``, ``before=loop.py``,
 ``new@/venvs/new=edit.py``. DIR is a virtual environment, whose Python runs the file. A label has no ``/``, so that a
@@ -10,17 +10,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from bagel_perf.records import codec
 from bagel_perf.records.errors import UsageError, one_line
-
-SCHEMA = "bagel-perf.script"
-VERSION = 1
-
 
 DEFAULT_SEED = 42
 
@@ -31,35 +25,6 @@ class TargetRun(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     case: str | None = None
     seed: int = DEFAULT_SEED
-
-
-class ScriptOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run and how to watch it; the report is written to ``report_path``.
-
-    ``is_module`` says that the target is a module's name, as after ``python -m``. On ``cuda`` the program runs on the
-    GPU, on ``cpu`` on the simulated device, on ``auto`` on a GPU if there is one. ``ledger`` is the descriptor of a
-    ledger for what is counted meanwhile. ``run`` is what is watched in place of a program.
-    """
-
-    report_path: str
-    subject: str
-    is_module: bool = False
-    run: TargetRun | None = None
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    profile: bool = True
-    trace_path: str | None = None
-    budgets: dict[str, int] = {}
-    quiet_ops: dict[str, str] = {}
-    ledger: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The order as a JSON object."""
-        return {"schema": SCHEMA, "version": VERSION, **codec.to_json(self)}
-
-    @classmethod
-    def from_json(cls, data: object) -> ScriptOrder:
-        """The order of a JSON object; ``UsageError`` when it is none."""
-        return codec.from_json(cls, codec.check_header(data, SCHEMA, VERSION))
 
 
 GRAMMAR = "FILE.py, FILE.py:NAME, LABEL=TARGET or LABEL@DIR=FILE.py"

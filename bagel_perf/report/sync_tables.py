@@ -10,13 +10,24 @@ from itertools import islice
 from pathlib import PurePath
 from typing import TextIO
 
+from msgspec.structs import replace
+
 from bagel_perf.records.errors import INTERRUPTED
 from bagel_perf.records.sites import HINTS, SyncSite
-from bagel_perf.records.syncs import UNUSED_REMEDY, BudgetCheck, SyncChange, SyncDifference, SyncReport, doubts
+from bagel_perf.records.syncs import (
+    UNUSED_REMEDY,
+    BudgetCheck,
+    Process,
+    SyncChange,
+    SyncDifference,
+    SyncReport,
+    doubts,
+)
 from bagel_perf.report.table import Column, Table, counted, ms_text
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
 from bagel_perf.verdicts.hints import hint_of
+from bagel_perf.verdicts.merging import by_role
 
 
 def split_setup(sites: Iterable[SyncSite]) -> tuple[tuple[SyncSite, ...], tuple[SyncSite, ...]]:
@@ -52,9 +63,14 @@ MAX_HINTS = 4
 MAX_PLACES = 3
 
 
-def print_syncs(report: SyncReport, stream: TextIO, *, top: int) -> None:
-    """Prints the tables of a report with at most ``top`` sites, and what to do next."""
+def print_syncs(report: SyncReport, stream: TextIO, *, top: int, apart: bool = False) -> None:
+    """Prints the tables of a report with at most ``top`` sites, and what to do next.
+
+    Sites of alike processes are summed, unless they are to be shown ``apart``.
+    """
+    report = report if apart else replace(report, sites=by_role(report.sites))
     tables = [site_table(report, top)] if report.sites else []
+    tables += [process_table(report)] if len(_shown(report.processes)) > 1 else []
     head = () if report.sites else (_title(report),)
     if report.profile is not None and report.profile.gpu_idle_ms is not None:
         tables += [idle_table(report.profile), region_table(report.profile, top)]
@@ -80,6 +96,30 @@ def site_table(report: SyncReport, top: int) -> Table:
     )
 
 
+def _shown(processes: Iterable[Process]) -> list[Process]:
+    """The processes that used the device, or may have."""
+    return [each for each in processes if each.used_device is not False or not each.watched]
+
+
+def process_table(report: SyncReport) -> Table:
+    """The processes of the program that used the device, or may have, with the waits of each."""
+    shown = _shown(report.processes)
+    rest = len(report.processes) - len(shown)
+    return Table(
+        title="Processes",
+        columns=(Column(header="waits", numeric=True), Column(header="pid", numeric=True), Column(header="process")),
+        rows=tuple(map(_process_row, shown)),
+        caption=f"{rest} more did not use the device" if rest else "",
+    )
+
+
+def _process_row(process: Process) -> tuple[str, ...]:
+    waits = "unknown" if process.host_syncs is None else str(process.host_syncs)
+    lines = [process.name if process.watched else f"{process.name}  NOT WATCHED"]
+    lines += [f"  {process.why}"] if process.why else []
+    return waits, "" if process.pid is None else str(process.pid), "\n".join(lines)
+
+
 def _title(report: SyncReport) -> str:
     device = "the simulated device" if report.device == "simulated" else "CUDA"
     return f"Host syncs of {report.subject or 'the program'} on {device}: {report.host_syncs}"
@@ -100,6 +140,8 @@ def _where(site: SyncSite) -> str:
     """The line; below it the source that waits, the region, and the user's own line where the first is a library's."""
     lines = [f"{_place(site)}  {HINTS[site.kind].label}"]
     lines += [f"  {expression}" for expression in site.expressions]
+    if site.process:
+        lines.append(f"of {site.process}")
     if site.region:
         lines.append(f"in {site.region}")
     if site.allowed:
@@ -230,11 +272,6 @@ def last_line(report: SyncReport) -> str:
         return f"next: {report.signal} ended the program; what would have come later is not counted"
     if report.exit_code == INTERRUPTED:
         return "next: run it to its end, it was interrupted; what comes later is not counted"
-    if report.exit_code and report.unwatched and report.device == "simulated":
-        return (
-            f"next: the program ended with exit code {report.exit_code}; processes that it starts have no simulated "
-            "device, so run their work in its own process, or on a GPU"
-        )
     if report.exit_code:
         return f"next: the program ended with exit code {report.exit_code}; if it should go on, mend that first"
     if report.unjudged:

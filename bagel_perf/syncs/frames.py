@@ -41,7 +41,9 @@ _MEASURING = (
     *(str(_PACKAGE / "subjects" / name) for name in ("file_bench.py", "files.py")),
 )
 """What measures somebody's program; BAGEL, which is measured like any other, is none of it."""
-_PROCESSES = tuple(str(_PACKAGE / name) for name in ("program.py", "watched.py", "worker.py"))
+_PROCESSES = tuple(
+    str(_PACKAGE / name) for name in ("arming/sitecustomize.py", "followed.py", "watched.py", "worker.py")
+)
 _RUNNERS = (*_MEASURING, *_PROCESSES, *(str(_PACKAGE / name) for name in ("pytest_plugin.py", "__main__.py")))
 _STANDARD = tuple(
     f"{folder.rstrip(os.sep)}{os.sep}"
@@ -233,7 +235,7 @@ INNER_FOLDERS = (
     f"{Path(torch.__file__).parent}{os.sep}",
     *_MEASURING,
 )
-_BOTTOMS = tuple(str(_PACKAGE / name) for name in ("program.py", "worker.py"))
+_BOTTOMS = tuple(str(_PACKAGE / name) for name in ("watched.py", "worker.py"))
 """What calls the stages of a target, and BAGEL; below it there is nobody's program."""
 
 

@@ -211,6 +211,14 @@ _hubs: dict[object, _Hub] = {}
 _lock = threading.RLock()
 
 
+def forget() -> None:
+    """Has this process, a fork, be heard by nobody; a thread that is not here may have held the lock."""
+    global _lock
+    _lock = threading.RLock()
+    _hubs.clear()
+    _under_way.clear()
+
+
 @contextmanager
 def hearing(collector: Collector, source: object, listening: Listening) -> Iterator[None]:
     """``collector`` takes all waits of ``source`` until the end of the context; the first one has it ``listening``."""

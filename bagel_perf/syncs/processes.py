@@ -1,4 +1,4 @@
-"""Notices the processes that a program starts, whose waits nobody counts.
+"""Notices the processes that a program starts, and says what a process is called.
 
 Left out is what cannot use the device for certain: tools that are known by name, and forks that never touch it. The
 copy of the simulated device in a forked process tells of its first use; CUDA serves no process whose parent used it,
@@ -13,7 +13,6 @@ import functools
 import multiprocessing.forkserver
 import multiprocessing.process
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -24,62 +23,11 @@ from typing import Any, NamedTuple
 
 from bagel_perf.records.ledger import Ledger
 from bagel_perf.records.syncs import UNKNOWN_PID
+from bagel_perf.rules.programs import cannot_use_device, readable
 from bagel_perf.simulated import active_device
 from bagel_perf.simulated.patches import Patches, watch_forks
 from bagel_perf.syncs.frames import Folders, line_of
 from bagel_perf.syncs.regions import Shared
-
-_TOOL_NAMES = """
-exit cd export set unset ulimit umask : [
-git uname hostname nproc lscpu getconf ldconfig ldd nvidia-smi rocm-smi ps df du free date sleep true false echo
-printf test pwd id whoami uptime which ls cat head tail wc sort uniq cut tr grep cp mv rm mkdir rmdir ln touch chmod
-stat readlink realpath basename dirname mktemp md5sum sha256sum tar gzip gunzip zip unzip curl wget ffmpeg ffprobe ip
-ifconfig arp netstat ss stty tput clear kill cc c++ gcc g++ clang clang++ ld ld.lld as ar nm objdump objcopy strip
-c++filt addr2line nvcc ptxas cuobjdump nvdisasm fatbinary cicc readelf file sync
-"""
-_TOOLS = frozenset(_TOOL_NAMES.split())
-_HELPERS = ("from multiprocessing.resource_tracker import main", "from multiprocessing.forkserver import main")
-"""Of multiprocessing itself: one watches semaphores, of the other each child is noticed by itself."""
-_COMPILES = "torch/_inductor/compile_worker/__main__.py"
-_SHELLS = frozenset({"sh", "bash", "dash"})
-_VERSIONED = re.compile(r"-\d+(\.\d+)*$")
-_BETWEEN = re.compile(r"\|\||&&|[|;&\n]")
-_UNCLEAR = re.compile(r"[`(){}]|\$\(|<<")
-_ASSIGNMENT = re.compile(r"\w+=")
-
-
-def cannot_use_device(argv: Sequence[str]) -> bool:
-    """Whether a command is known not to: a tool of the system, a compiler, or a helper of multiprocessing or torch."""
-    if not argv:
-        return False
-    name = os.path.basename(argv[0])
-    if name in _SHELLS:
-        return len(argv) >= 3 and argv[1] == "-c" and shell_cannot_use_device(argv[2])
-    if any(part.startswith(_HELPERS) or part.endswith(_COMPILES) for part in argv[1:]):
-        return True
-    return _VERSIONED.sub("", name) in _TOOLS
-
-
-def shell_cannot_use_device(line: str) -> bool:
-    """Whether each command of a line for the shell is such a tool; False for a line with more than plain commands."""
-    if _UNCLEAR.search(line):
-        return False
-    return all(map(_is_tool, filter(str.strip, _BETWEEN.split(line.replace("2>&1", " ")))))
-
-
-def _is_tool(command: str) -> bool:
-    try:
-        words = shlex.split(command)
-    except ValueError:  # a quote that is not closed here
-        return False
-    while words and _ASSIGNMENT.match(words[0]):
-        words.pop(0)
-    return not words or cannot_use_device(words)
-
-
-def readable(line: str) -> str:
-    """A command, cut where it is long."""
-    return line if len(line) <= 80 else f"{line[:77]}..."
 
 
 class _Slot(NamedTuple):
@@ -127,6 +75,34 @@ class _Watch:
 _watch = _Watch()
 
 
+def forget() -> None:
+    """Has this process, a fork that is watched by itself, tell nothing to those who watch the other one."""
+    _watch.ledgers = _watch.mine = _watch.forking = ()
+
+
+def title() -> str:
+    """The name that the program gave this process for ``ps``, as servers do; "" where it gave none."""
+    try:
+        with open("/proc/self/cmdline", "rb") as file:
+            line = file.read().split(b"\0", 1)[0].decode(errors="replace").strip()
+    except OSError:
+        return ""
+    return "" if line == (sys.orig_argv or [line])[0] else line
+
+
+def name_of_this() -> str:
+    """What this process is called: by pytest-xdist, by multiprocessing, by its rank, or by its script."""
+    own = multiprocessing.process.current_process().name
+    forked = getattr(_watch.of_thread, "name", None)
+    name = own if own != "MainProcess" else forked
+    rank = os.environ.get("RANK", "")
+    place = f"rank {rank}" if rank.isdecimal() else ""
+    if name:
+        return f"{name} of {place}" if place else name
+    script = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return os.environ.get("PYTEST_XDIST_WORKER") or place or script.removesuffix(".py") or "python"
+
+
 def _place() -> str:
     """The line of the program that starts a process now."""
     folders = Folders()
@@ -138,6 +114,9 @@ def _place() -> str:
 def watching_processes(ledger: Ledger) -> Iterator[None]:
     """Notes in ``ledger`` the processes that may use the device, until the end of the context."""
     _hear_forks()
+    if ledger in _watch.ledgers:
+        yield
+        return
     with _patched:
         _watch.ledgers = (*_watch.ledgers, ledger)
         try:

@@ -147,10 +147,18 @@ class _Recorders:
             self._refresh()
 
     def _refresh(self) -> None:
-        self.sinks = tuple(sink for sinks in self._asked.values() for sink in sinks) if self._asked else None
+        found = dict.fromkeys(sink for sinks in self._asked.values() for sink in sinks)
+        self.sinks = tuple(found) if self._asked else None
 
 
 _recorders = _Recorders()
+
+
+def forget() -> None:
+    """Has nobody record in this process, a fork; regions that were open when it was forked stay open."""
+    global _recorders
+    number, _recorders = _recorders.number, _Recorders()
+    _recorders.number = number - 1
 
 
 class _Region:

@@ -12,10 +12,10 @@ import torch
 from msgspec.structs import replace
 
 from bagel_perf.records.sites import Kind, SyncSite
+from bagel_perf.rules.expressions import Expressions
 from bagel_perf.simulated import active_device
 from bagel_perf.syncs.calls import logging_calls
 from bagel_perf.syncs.cuda import listening_to_cuda, require_callbacks, tell_staged
-from bagel_perf.syncs.expressions import Expressions
 from bagel_perf.syncs.frames import FileNames, Lines
 from bagel_perf.syncs.hearing import Wait, hearing, observing_backward
 from bagel_perf.syncs.regions import Sink, recording
@@ -123,6 +123,12 @@ class SyncCollector:
             place = Place(number, code, line, caller_code, caller_line, wait.region, wait.allowed, wait.is_setup)
             self._places[key] = place
         return place
+
+    def instruction_of(self, number: int) -> int | None:
+        """The first instruction that waited at a place, as an offset into its byte code; None without a frame."""
+        with self._lock:
+            tally = next(each for each in self._tallies.values() if each.number == number)
+            return next(iter(tally.instructions), None)
 
     def total(self) -> int:
         """Waits so far."""

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from msgspec.structs import replace
@@ -28,6 +28,7 @@ from bagel_perf.records.runs import SyncDevice
 from bagel_perf.records.sites import Kind, QuietOperator, SyncSite, UnjudgedSite
 from bagel_perf.records.syncs import BudgetCheck, SyncReport, Witnesses
 from bagel_perf.rules import torch_lacks, torch_versions
+from bagel_perf.rules.code_places import CodePlace
 from bagel_perf.simulated import SimulatedDevice, active_device
 from bagel_perf.syncs.budgets import BudgetKeeper, uses_of_cuda, uses_of_simulated
 from bagel_perf.syncs.cuda import WarningCount, callbacks_stay_on, counting_sync_warnings
@@ -119,7 +120,7 @@ def keeping(
     ledger: Ledger, collector: SyncCollector, unjudged: UnjudgedCalls, simulated: SimulatedDevice | None
 ) -> Iterator[None]:
     """Tells ``ledger`` of each wait, and of what the simulated device remarks, until the end of the context."""
-    book = _Book(ledger, unjudged)
+    book = _Book(ledger, unjudged, collector)
     ledger.set(ledger.slot({"device": collector.device}), os.getpid())
     collector.on_wait = (*collector.on_wait, book.wait)
     if simulated is None:
@@ -130,8 +131,9 @@ def keeping(
 
 
 class _Book:
-    def __init__(self, ledger: Ledger, unjudged: UnjudgedCalls) -> None:
+    def __init__(self, ledger: Ledger, unjudged: UnjudgedCalls, collector: SyncCollector) -> None:
         self._ledger = ledger
+        self._instruction_of = collector.instruction_of
         self._unjudged = unjudged
         self._texts = Texts()
         self._of_waits: dict[int, int] = {}
@@ -141,8 +143,11 @@ class _Book:
         """One more wait; the first of its kind at its place makes the record."""
         slot = self._of_waits.get(number)
         if slot is None:
-            site = site_of(kind, place, 1, (), self._texts)
-            slot = self._of_waits.setdefault(number, self._ledger.slot({"site": codec.to_json(site)}))
+            record: dict[str, Any] = {"site": codec.to_json(site_of(kind, place, 1, (), self._texts))}
+            instruction = self._instruction_of(number)
+            if place.code is not None and instruction is not None:
+                record["text"] = codec.to_json(CodePlace.of(place.code, instruction))
+            slot = self._of_waits.setdefault(number, self._ledger.slot(record))
         self._ledger.add(slot)
 
     def remark(self, what: str, name: str) -> None:
@@ -301,6 +306,7 @@ def watch_host_syncs(
     keep_trace: Path | None = None,
     quiet_ops: Mapping[str, str] | None = None,
     ledger: Ledger | None = None,
+    keeper: BudgetKeeper | None = None,
 ) -> Iterator[SyncWatch]:
     """Watches all threads until the end of the context; several may be open at once, one of them with ``profile``.
 
@@ -308,16 +314,16 @@ def watch_host_syncs(
     nothing. ``budgets`` are host syncs per entry by the name of a region, ``""`` for the whole; at the end
     ``SyncBudgetExceeded`` is raised for the first that was not kept, ``Inconclusive`` where nobody can tell: nothing
     ran on the device, an operator cannot be judged, another process was started that may have waited. ``keep_trace`` is
-    a file for the profile's trace, Kineto JSON, gzipped; ``ledger`` is told of all that is counted. ``quiet_ops`` are
-    operators that do not wait, with the reason why, where the simulated device cannot judge. Raises ValueError for a
-    device that nobody waits for, a negative budget or an operator without a reason, RuntimeError where CUDA's callbacks
-    do not fire.
+    a file for the profile's trace, Kineto JSON, gzipped; ``ledger`` is told of all that is counted; ``keeper`` holds
+    budgets that began before the watch. ``quiet_ops`` are operators that do not wait, with the reason why, where the
+    simulated device cannot judge. Raises ValueError for a device that nobody waits for, a negative budget or an
+    operator without a reason, RuntimeError where CUDA's callbacks do not fire.
     """
     simulated = active_device()
     is_simulated = simulated is not None and simulated.owns(device)
     told = ledger
     ledger = Ledger() if ledger is None else ledger
-    keeper = BudgetKeeper({} if budgets is None else budgets, told)
+    keeper = keeper or BudgetKeeper({} if budgets is None else budgets, told)
     unjudged = UnjudgedCalls({} if quiet_ops is None else quiet_ops)
     with ExitStack() as stack:
         # The profiler comes first and goes last, so that its own waits are not heard.

@@ -217,7 +217,7 @@ def test_the_report_goes_where_those_of_other_gates_go(world: Scripted, capfd: C
         (["src/loop.py", "--update", " "], "--update without a reason"),
         (["src/none.py", "--update", "x"], "file does not exist (src/none.py)"),
         (["--update", "x"], "nothing to gate (bagel-perf.toml); no target or command in it"),
-        (["--update", "x", "--", "ls"], "only Python programs can be watched (ls)"),
+        (["--update", "x", "--", "no-such-program"], "command does not exist (no-such-program)"),
         (["--case", "a", "--", "python", "src/loop.py"], "--case is about files, not about a program"),
         (["a=src/loop.py", "b=src/loop.py", "--update", "x"], "target is named twice (src/loop.py)"),
         (

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.commands.syncs import parse_budgets, parse_command, parse_quiet_ops
+from bagel_perf.commands.syncs import checked_command, parse_budgets, parse_quiet_ops, script_of
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.syncs import SyncReport
 from forked_programs import fork_programs
@@ -147,7 +147,10 @@ def test_a_budget_over_what_nobody_can_judge_is_inconclusive(script: Any, capfd:
     [
         ("import torch\nDEVICE = 'cpu'\ntorch.ones(3, device=DEVICE).sum().item()\n", "nothing ran on the device"),
         ("", "nothing ran on the device"),
-        (f"{QUIET}import subprocess\nsubprocess.run([{sys.executable!r}, '-c', ''])\n", "nobody watched the processes"),
+        (
+            f"{QUIET}import subprocess\nsubprocess.run([{sys.executable!r}, '-I', '-c', ''])\n",
+            "nobody watched these processes",
+        ),
     ],
 )
 def test_a_budget_over_what_was_not_seen_is_inconclusive(script: Any, capfd: Capture, text: str, reason: str) -> None:
@@ -165,24 +168,24 @@ def test_a_program_that_waits_for_nothing_is_told_so(script: Any, capfd: Capture
 
 
 @pytest.mark.usefixtures("real_interpreter")
-def test_a_program_that_vanishes_before_it_is_watched_leaves_a_reason(script: Any, capfd: Capture) -> None:
+def test_the_users_own_sitecustomize_runs_under_the_watch(script: Any, capfd: Capture) -> None:
     Path("sitecustomize.py").write_text(
-        "import os, sys\nif any('bagel_perf.watched' in each for each in sys.orig_argv): os._exit(5)\n"
+        "import os, torch\nprint(torch.ones(3, device='cuda').sum().item(), __name__)\n"
     )
     os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(ROOT)])
-    assert syncs("--quiet", "--", "python", script(QUIET)) == 6
-    assert "the program ended before it was watched (exit code 5)" in capfd.readouterr().err
+    assert syncs("--", "python", script("import sitecustomize\nraise SystemExit(5)\n")) == 5
+    out = capfd.readouterr().out
+    assert out.startswith("3.0 sitecustomize\nHost syncs of script.py on the simulated device: 1\n")
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["missing.py"], "only Python programs can be watched (missing.py)"),
+        (["missing.py"], "command does not exist (missing.py); a program on PATH, or a path"),
+        (["script.py"], "command does not exist (script.py); a program on PATH, or a path; put python in front"),
         (["python", "missing.py"], "script does not exist (missing.py)"),
-        (["python"], "no script to watch (python)"),
-        (["python", "-c", "pass"], "no script to watch (python -c pass)"),
-        (["ls"], "only Python programs can be watched (ls)"),
-        (["/nonexistent/python3", "script.py"], "interpreter cannot be started (/nonexistent/python3)"),
+        (["/nonexistent/python3", "script.py"], "command does not exist (/nonexistent/python3)"),
+        (["/bin/sh/", "script.py"], "command does not exist (/bin/sh/)"),
     ],
 )
 def test_what_cannot_be_watched_is_one_line_and_2(
@@ -240,11 +243,15 @@ for region in ("known", "unknown"):
 
 
 def test_a_bare_python_is_the_one_that_runs_bagel_perf(script: Any) -> None:
-    name = script(QUIET)
-    assert parse_command(["python3", "-X", "dev", "-u", name]).interpreter == sys.executable
-    program = parse_command(["/usr/bin/python3", "-W", "error", name, "-m"])
-    assert (program.interpreter, program.flags) == ("/usr/bin/python3", ("-W", "error"))
-    assert (program.is_module, program.target) == (False, (name, "-m"))
+    command = ["python3", "-X", "dev", "-u", script(QUIET)]
+    assert checked_command(command) == (sys.executable, *command[1:])
+    assert checked_command(["/bin/sh", "-c", "true"]) == ("/bin/sh", "-c", "true")
+
+
+def test_the_script_of_a_command_stands_behind_the_flags_of_python() -> None:
+    assert script_of(["/usr/bin/python3", "-W", "error", "-u", "a.py", "-m"]) == "a.py"
+    assert [script_of(["python", flag, "a.py"]) for flag in ("-m", "-c", "-")] == [None] * 3
+    assert script_of(["bash", "a.py"]) is None
 
 
 def test_ctrl_c_reaches_the_program_and_its_waits_are_kept(script: Any, tmp_path: Path) -> None:

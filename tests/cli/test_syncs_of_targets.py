@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.commands import sync_targets, syncs
-from bagel_perf.commands.syncs import Ended
+from bagel_perf.commands import syncs
+from bagel_perf.commands.sync_targets import Job, watch_target
+from bagel_perf.commands.syncs import Ended, Output, Watching
 from bagel_perf.records.errors import UsageError
-from bagel_perf.records.ledger import Ledger
 from bagel_perf.records.syncs import SyncDifference, SyncReport
-from bagel_perf.records.targets import ScriptOrder, TargetRun, parse_target
-from bagel_perf.watched import run_order
+from bagel_perf.records.targets import parse_target
+from forked_workers import fork_watched
 
 Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,25 +68,19 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syncs.subprocess, "Popen", start)  # type: ignore[attr-defined]
 
 
-def watched(text: str, **asked: Any) -> dict[str, Any]:
-    """What the process of a target writes, here without a process."""
-    run = TargetRun(target=parse_target(text), case=asked.pop("case", None))
-    order = ScriptOrder(report_path="", subject=text, run=run, device="cpu", **asked)
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as device:
-        patch.setattr("sys.argv", ["x"])
-        patch.setattr("sys.path", ["own"])
-        patch.setattr("signal.signal", lambda *_: None)
-        return run_order(order, device, Ledger(), lambda code: None)
-
-
-def without_process(start: object, target: tuple[str, ...], *rest: object, **named: object) -> Ended:
-    return Ended(report=SyncReport.from_json(watched(*target)["report"]), exit_code=0)
+def watched(text: str, *, case: str | None = None, budgets: dict[str, int] | None = None) -> Ended:
+    """What is seen of a target, whose process is a fork of this one."""
+    watching = Watching(device="cpu", budgets=budgets or {})
+    with pytest.MonkeyPatch.context() as patch:
+        fork_watched(patch)
+        job = Job(watching=watching, output=Output(top=1, json_path=None, quiet=True), case=case)
+        return watch_target(parse_target(text), job)
 
 
 def test_stages_are_regions_and_what_setup_waits_for_is_told_and_not_counted() -> None:
-    outcome = watched("own/loop.py")
-    report = SyncReport.from_json(outcome["report"])
-    assert "error" not in outcome and report.used_device
+    ended = watched("own/loop.py")
+    report = ended.report
+    assert ended.error is None and report.used_device
     found = [(site.file, site.function, site.kind, site.region, site.count) for site in report.sites]
     assert found == [
         ("own/loop.py", "plain", "scalar_read", "double", 3),
@@ -101,7 +93,7 @@ def test_stages_are_regions_and_what_setup_waits_for_is_told_and_not_counted() -
 
 
 def test_a_function_and_a_case_are_chosen_and_budgets_are_of_stages() -> None:
-    report = SyncReport.from_json(watched("own/loop.py:plain", case="large", budgets={"run": 4, "": 5})["report"])
+    report = watched("own/loop.py:plain", case="large", budgets={"run": 4, "": 5}).report
     assert report.host_syncs == 5
     assert [(check.region, check.worst, check.ok) for check in report.budgets] == [("run", 5, False), ("", 5, True)]
     assert not any("--case" in note for note in report.notes)
@@ -109,10 +101,9 @@ def test_a_function_and_a_case_are_chosen_and_budgets_are_of_stages() -> None:
 
 def test_a_stage_that_fails_is_reported_as_far_as_it_came() -> None:
     Path("own/bad.py").write_text(f"{LOOP}\n    yield 'fail', lambda _: 1 / 0\n")
-    outcome = watched("own/bad.py")
-    report = SyncReport.from_json(outcome["report"])
-    assert (report.host_syncs, report.exit_code) == (4, 6)
-    assert outcome["error"]["what"] == "stage fail fails" and outcome["error"]["value"] == "own/bad.py:26"
+    ended = watched("own/bad.py")
+    assert (ended.report.host_syncs, ended.report.exit_code, ended.exit_code) == (4, 6, 6)
+    assert "stage fail fails (own/bad.py:26)" in str(ended.error)
 
 
 def test_what_keeps_a_target_from_being_watched_is_one_error() -> None:
@@ -136,13 +127,16 @@ def test_targets_are_a_report_each_and_the_current_folder_is_not_imported_from(c
     assert (data["schema"], data["version"]) == ("bagel-perf.syncs", 1)
     reports = [SyncReport.from_json(each) for each in data["reports"]]
     assert [report.host_syncs for report in reports] == [5, 1]
-    assert [report.processes[0].argv for report in reports] == [("own/loop.py:plain",), ("own/loop.py:fast",)]
+    assert [report.subject for report in reports] == [
+        "own/loop.py:plain, case large",
+        "again (own/loop.py:fast), case large",
+    ]
 
 
 def test_two_targets_are_compared_by_what_their_own_functions_do(
     capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync_targets, "watch_process", without_process)
+    fork_watched(monkeypatch)
     arguments = ["syncs", "--device", "cpu", "own/loop.py:fast", "--against", "own/loop.py:plain", "--json", "-"]
     assert main(arguments) == 0
     out, err = capfd.readouterr()
@@ -155,7 +149,7 @@ def test_two_targets_are_compared_by_what_their_own_functions_do(
 @pytest.mark.usefixtures("nothing_starts")
 def test_reports_are_compared_without_running_anything(capfd: Capture) -> None:
     for name, target in (("before.json", "own/loop.py:plain"), ("after.json", "own/loop.py")):
-        Path(name).write_text(json.dumps(watched(target)["report"]))
+        Path(name).write_text(json.dumps(watched(target).report.to_json()))
     assert main(["syncs", "after.json", "--against", "before.json"]) == 0
     out = capfd.readouterr().out
     assert "Host syncs of own/loop.py against own/loop.py:plain" in out
@@ -185,7 +179,10 @@ def test_reports_are_compared_without_running_anything(capfd: Capture) -> None:
         (["own/loop.py", "own/toy.py", "--against", "own/loop.py"], "--against compares two (2 and another)"),
         (["own/loop.py", "--against", "own/toy.py", "--budget", "0"], "--budget means nothing beside --against"),
         (["other.json"], "a report is nothing to watch (other.json); compare it"),
-        (["--", "own/loop.py"], "only Python programs can be watched (own/loop.py)"),
+        (
+            ["--", "own/loop.py"],
+            "command does not exist (own/loop.py); a program on PATH, or a path; put python in front",
+        ),
     ],
 )
 def test_what_cannot_be_watched_or_compared_is_one_line(capfd: Capture, arguments: list[str], message: str) -> None:

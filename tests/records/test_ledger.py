@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from bagel_perf.records import ledger as module
-from bagel_perf.records.ledger import Ledger, inherited_ledger, shared_ledger
+from bagel_perf.records.ledger import Ledger, new_ledger, open_ledger
 
 
-def test_a_process_that_is_killed_leaves_its_numbers() -> None:
-    with shared_ledger() as (ledger, descriptor):
-        child = os.fork()
-        if not child:
-            mine = inherited_ledger(os.dup(descriptor))
-            first, second = mine.slot({"a": "ä\n"}), mine.slot({"b": 2})
-            for _ in range(3):
-                mine.add(first)
-            mine.set(second, 2**40)
-            os.kill(os.getpid(), signal.SIGKILL)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        assert ledger.read() == [({"a": "ä\n"}, 3), ({"b": 2}, 2**40)]
+def test_a_process_that_is_killed_leaves_its_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.ledger"
+    child = os.fork()
+    if not child:
+        mine = new_ledger(path)
+        first, second = mine.slot({"a": "ä\n"}), mine.slot({"b": 2})
+        for _ in range(3):
+            mine.add(first)
+        mine.set(second, 2**40)
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    ledger = open_ledger(path)
+    path.unlink()
+    assert ledger.read() == [({"a": "ä\n"}, 3), ({"b": 2}, 2**40)]
 
 
 def test_a_fork_changes_no_number_but_the_one_that_it_is_given() -> None:

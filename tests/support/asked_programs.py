@@ -89,7 +89,7 @@ def made(*values: object) -> Value:
 
 def run(folder: Path, number: int) -> tuple[int, int, list[list[str]]]:
     """(values that were asked, those without a text, the wrong texts) of so many programs."""
-    from bagel_perf.syncs.expressions import Expressions
+    from bagel_perf.rules.expressions import Expressions
 
     rng, expressions = random.Random(7), Expressions()
     asked, unknown, wrong = 0, 0, []

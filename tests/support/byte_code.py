@@ -35,7 +35,7 @@ def codes_of(code: CodeType) -> list[CodeType]:
 
 def texts_of(file: Path) -> dict[str, list[list[Any]]]:
     """What is found for each instruction of a file that may wait, by the name of the function."""
-    from bagel_perf.syncs.expressions import Expressions
+    from bagel_perf.rules.expressions import Expressions
 
     expressions = Expressions()
     found: dict[str, list[list[Any]]] = {}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any, TextIO
 
 import pytest
 
 from bagel_perf import launch, watched, worker
+from bagel_perf.arming import sitecustomize
 from bagel_perf.commands import syncs
+from bagel_perf.commands.following import environment, tell_root
+from bagel_perf.followed import flush
 from bagel_perf.pythons import module_command
+from bagel_perf.records.following import WatchOrder
 
 
 class ForkedWorker:
@@ -73,10 +79,9 @@ def fork_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has ``syncs`` and ``gate counts`` fork the processes of targets, but for those of another Python."""
     supervised = syncs.run_supervised
 
-    def run(arguments: Sequence[str], stdout: TextIO | None, descriptors: Sequence[int]) -> int:
-        *start, order = arguments
-        if tuple(start) != module_command(syncs.SCRIPT_MODULE, None):
-            return supervised(arguments, stdout, descriptors)
+    def run(arguments: Sequence[str], stdout: TextIO | None, order: WatchOrder) -> int:
+        if tuple(arguments) != module_command(syncs.TARGET_MODULE, None):
+            return supervised(arguments, stdout, order)
         pid = os.fork()
         if pid == 0:
             become_watched(order)
@@ -86,11 +91,16 @@ def fork_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syncs, "run_supervised", run)
 
 
-def become_watched(order: str) -> None:
-    """Does what ``python -m bagel_perf.watched`` does with the order of a target, and ends the process."""
-    code = 1
+def become_watched(order: WatchOrder) -> None:
+    """Does what ``python -m bagel_perf.watched`` does under the order of a target, and ends the process."""
+    exit_now, code = os._exit, 1
     try:
-        sys.argv = ["script", order]
+        tell_root(Path(order.folder), lambda: None)()
+        os.environ.update(environment(order))
+        atexit._clear()
+        sitecustomize.arm()
         code = watched.main()
+        atexit._run_exitfuncs()
     finally:
-        watched.end_at_once(code)
+        flush()
+        exit_now(code)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import asked_programs
-from bagel_perf.syncs.expressions import Expressions
+from bagel_perf.rules.expressions import Expressions
 from byte_code import codes_of, texts_of, waiting
 
 SUPPORT = Path(__file__).parents[1] / "support"

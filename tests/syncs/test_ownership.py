@@ -62,7 +62,7 @@ def test_the_programs_own_code_is_beside_the_script_in_its_project_and_where_it_
         "usr/lib/python3/dist-packages/pkg/a.py",
         "start/lib64/site-packages/pkg/_vendor/a.py",
         os.path.join(sysconfig.get_path("stdlib"), "contextlib.py"),
-        str(OURS / "program.py"),
+        str(OURS / "followed.py"),
         str(OURS / "syncs" / "regions.py"),
         "<frozen importlib._bootstrap>",
     ],
@@ -228,7 +228,7 @@ def test_called_from_names_the_programs_line_whatever_way_a_library_came(tmp_pat
     assert str(tmp_path) not in done.stdout.replace(json.loads(done.stdout)["subject"], "")
 
 
-@pytest.mark.parametrize("runner", ["worker.py", "program.py"])
+@pytest.mark.parametrize("runner", ["worker.py", "watched.py"])
 def test_what_starts_a_worker_is_the_caller_of_nothing_in_an_installed_package(runner: str) -> None:
     """As with a wheel, whose variants lie in a folder for packages; the start is a text on the command line."""
     folder = "/venv/lib/python3.11/site-packages/kernels_baseline/routing.py"

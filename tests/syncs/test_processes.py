@@ -17,10 +17,10 @@ import torch
 
 from bagel_perf.records.errors import Inconclusive
 from bagel_perf.records.syncs import Process
+from bagel_perf.rules.programs import cannot_use_device
 from bagel_perf.simulated.cuda import SimulatedCuda
 from bagel_perf.simulated.patches import NotSimulated
 from bagel_perf.syncs import watch_host_syncs
-from bagel_perf.syncs.processes import cannot_use_device
 
 PYTHON = sys.executable
 

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from types import CodeType, ModuleType
 
-from bagel_perf.syncs.source_marks import Mark, Marks, Span, contains
+from bagel_perf.rules.source_marks import Mark, Marks, Span, contains
 
 MAX_LENGTH = 80
 WORDS = ("loop", "stop", "check", "log", "collect", "sum", "count")
@@ -29,7 +29,7 @@ _OF_PYTEST = "@py"
 """Names of the variables that pytest puts into an assertion, which it writes anew."""
 _WRITES = ("STORE_SUBSCR", "STORE_ATTR", "STORE_SLICE")
 
-_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 Found = tuple[str, frozenset[str]]
 """A text and the words of what is around it."""
@@ -140,7 +140,7 @@ class _Source:
             return None
         try:
             return cls([line.encode() for line in lines], Marks(ast.parse("".join(lines))))
-        except _UNREADABLE:  # as a notebook's cell with commands of its own
+        except UNREADABLE:  # as a notebook's cell with commands of its own
             return None
 
     def text(self, span: Span) -> str:
@@ -311,7 +311,7 @@ def _names_in(text: str) -> tuple[set[str], set[str]] | None:
     if tree is None:
         try:
             tree = ast.parse(text)
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
         if not isinstance(tree, ast.Module) or [type(each) for each in tree.body] != [ast.AugAssign]:
             return None
@@ -322,7 +322,7 @@ def _expression(text: str) -> ast.expr | None:
     """The expression that a text is all of: not ``a) < (b``, which brackets around would make one."""
     try:
         tree = ast.parse(f"_({text}\n)", mode="eval").body
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     is_whole = isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.keywords
     return tree.args[0] if isinstance(tree, ast.Call) and is_whole and len(tree.args) == 1 else None

@@ -1,0 +1,140 @@
+"""Arms a Python process that a watched command starts: when it imports torch, the watch begins.
+
+Python imports this before anything of the program's, as its folder leads PYTHONPATH. Nothing but the standard library
+is loaded here, and whatever goes wrong is written down, not raised: the program must run as it would without us. The
+user's own ``sitecustomize`` is run as well.
+"""
+
+import atexit
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+VARIABLE = "BAGEL_PERF_WATCH"
+HERE = os.path.dirname(os.path.abspath(__file__))
+PACKAGE = os.path.dirname(os.path.dirname(HERE))
+"""The folder in which our package lies, which another Python may not have."""
+MSGSPEC = "msgspec"
+
+
+def register(folder: str, *, is_fork: bool = False) -> str:
+    """Writes down that this process is armed; gives the stem of its files, another one after each exec.
+
+    It holds the process's number and the time at which it began, so that no other process ever has the same.
+    """
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as stat:
+        began = stat.read().rpartition(")")[2].split()[19]
+    stem, number = os.path.join(folder, f"{os.getpid()}-{began}"), 0
+    while True:
+        path = f"{stem}-{number}"
+        try:
+            with open(f"{path}.process", "x", encoding="utf-8") as file:
+                argv = getattr(sys, "orig_argv", sys.argv)
+                process = {"pid": os.getpid(), "ppid": os.getppid(), "argv": argv, "is_fork": is_fork}
+                json.dump({**process, "rank": os.environ.get("RANK")}, file)
+            return path
+        except FileExistsError:
+            number += 1
+
+
+class Hook:
+    """Finds our package, and begins the watch when torch has been imported; the interface of ``sys.meta_path``."""
+
+    def __init__(self, order: dict[str, Any], stem: str) -> None:
+        self.order = order
+        self.stem = stem
+        self.paths = {"bagel_perf": PACKAGE}
+        self.finish: Callable[[], None] = lambda: None
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Finds what is ours, or what the others find for torch; None for anything else."""
+        if name in self.paths:
+            return PathFinder.find_spec(name, [self.paths[name]])
+        if name != "torch":
+            return None
+        for finder in sys.meta_path:
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = None if find is None else find(name, path, target)
+            if spec is not None:
+                self._begin_after(spec.loader)
+                return spec
+        return None
+
+    def _begin_after(self, loader: Any) -> None:
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            loader.exec_module = execute
+            self.begin()
+
+        loader.exec_module = exec_module
+
+    def begin(self) -> None:
+        """Begins the watch of this process; what hinders it is left in a file."""
+        try:
+            if not os.path.basename(self.stem).startswith(f"{os.getpid()}-"):  # a fork, which imports torch itself
+                self.stem = register(self.order["folder"])
+            from bagel_perf.followed import begin
+
+            self.finish = begin(self.order, self.stem, sys.modules[__name__])
+        except Exception as problem:
+            failed(self.stem, problem)
+
+
+def failed(stem: str, problem: BaseException) -> None:
+    """Leaves why a process could not be watched."""
+    with suppress(OSError), open(f"{stem}.failed", "w", encoding="utf-8") as file:
+        file.write(f"{type(problem).__name__}: {problem}"[:2000])
+
+
+class Fallback:
+    """Finds ``msgspec`` where we have it, after everybody else was asked."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Finds the one package; None for anything else."""
+        return PathFinder.find_spec(name, [self.folder]) if name == MSGSPEC else None
+
+
+def arm() -> None:
+    """Arms this process, where a watch asks for it."""
+    text = os.environ.get(VARIABLE)
+    if not text:
+        return
+    try:
+        order = json.loads(text)
+        stem = register(order["folder"])
+    except (ValueError, KeyError, TypeError, OSError):  # the watch has ended long ago
+        return
+    hook = Hook(order, stem)
+    sys.meta_path.insert(0, hook)
+    sys.meta_path.append(Fallback(order["packages"]))
+    atexit.register(lambda: hook.finish())  # the first to be registered is the last to run
+    if "torch" in sys.modules:
+        hook.begin()
+
+
+def run_the_users() -> None:
+    """Runs the ``sitecustomize`` that Python would have found without this one."""
+    others = [each for each in sys.path if os.path.abspath(each or os.curdir) != HERE]
+    sys.path[:] = others
+    spec = PathFinder.find_spec("sitecustomize", others)
+    if spec is None or spec.loader is None:
+        return
+    module = ModuleType("sitecustomize")
+    module.__spec__, module.__file__, module.__loader__ = spec, spec.origin, spec.loader
+    sys.modules["sitecustomize"] = module
+    spec.loader.exec_module(module)
+
+
+if __name__ == "sitecustomize":
+    arm()
+    run_the_users()

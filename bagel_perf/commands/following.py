@@ -1,0 +1,258 @@
+"""Follows a command and every process that it starts, and gathers what they counted, however each of them ended.
+
+Each Python among them is armed by its environment (``arming/sitecustomize.py``). Meanwhile the tree of processes is
+looked at, so that others are known by name; orphans come to this process, and not to the system's first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from bagel_perf.records import codec
+from bagel_perf.records.errors import BagelPerfError, error_from_json
+from bagel_perf.records.following import ROOT, VARIABLE, ArmedProcess, WatchOrder
+from bagel_perf.records.ledger import Ledger, open_ledger, process_name, recovered_report, unwatched_processes
+from bagel_perf.records.syncs import Process, SyncReport
+from bagel_perf.rules.code_places import CodePlace, PlaceTexts
+from bagel_perf.rules.programs import is_python
+from bagel_perf.verdicts.merging import MAIN, Followed, Note, Sighting, merged, note_of, unwatched
+
+LOOK_S = 0.05
+LINGER_S = 3.0
+"""For processes that outlive the command to end; the others are reported as far as they came."""
+PR_SET_CHILD_SUBREAPER = 36
+STILL_RUNS = "it still ran when the command had ended, and was counted until then"
+CUT_OFF = "it was killed or ended at once: counted to its end"
+OF_XDIST = "PYTEST_XDIST_WORKER"
+"""It names the processes below a worker of pytest's; where this runs in one, theirs are others."""
+ARMING = Path(__file__).parents[1] / "arming"
+
+
+def environment(order: WatchOrder) -> dict[str, str]:
+    """The environment that arms every Python which is started under it."""
+    paths = [str(ARMING), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    own = {name: value for name, value in os.environ.items() if name != OF_XDIST}
+    return {**own, "PYTHONPATH": os.pathsep.join(paths), VARIABLE: json.dumps(order.to_json())}
+
+
+def packages() -> str:
+    """The folder of the packages that this Python has."""
+    return sysconfig.get_paths()["platlib"]
+
+
+@dataclass(slots=True)
+class Following:
+    """The files of the processes in a folder, and the processes that were seen; ledgers are mapped as they appear."""
+
+    folder: Path
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    processes: dict[str, ArmedProcess] = field(default_factory=dict)
+    sightings: dict[tuple[int, str], Sighting] = field(default_factory=dict)
+    root: int | None = None
+    texts: PlaceTexts = field(default_factory=PlaceTexts)
+    others: frozenset[int] = field(default_factory=lambda: frozenset(_children(os.getpid())))
+
+    def look(self) -> None:
+        """Looks once at the folder and at the processes below this one."""
+        with suppress(OSError):
+            for entry in os.scandir(self.folder):
+                self._look_at(Path(entry.path))
+        for pid, parent in _below(os.getpid(), self.others):
+            self._see(pid, parent)
+
+    def _look_at(self, path: Path) -> None:
+        stem = path.stem
+        if path.name == ROOT and self.root is None:
+            with suppress(OSError, ValueError):
+                self.root = int(path.read_text(encoding="utf-8"))
+        if path.suffix == ".ledger" and stem not in self.ledgers:
+            with suppress(OSError, ValueError):  # it is being made
+                self.ledgers[stem] = open_ledger(path)
+        elif path.suffix == ".process" and stem not in self.processes:
+            with suppress(OSError, ValueError):
+                self.processes[stem] = codec.from_json(ArmedProcess, json.loads(path.read_text(encoding="utf-8")))
+
+    def _see(self, pid: int, parent: int) -> None:
+        argv, began = _argv(pid), _began(pid)
+        if began is None or not argv:
+            return
+        before = self.sightings.get((pid, began))
+        if before is not None and before.argv == argv:
+            return
+        is_fork = parent != os.getpid() and argv == _argv(parent)
+        seen = Sighting(pid=pid, ppid=parent, argv=argv, is_fork=is_fork, is_python=is_python([_program(pid)]))
+        self.sightings[pid, began] = seen
+
+    def gathered(self, subject: str, argv: Sequence[str]) -> tuple[SyncReport, BagelPerfError | None]:
+        """The report of all processes, and the error that a target ended in; raises one that kept it from running."""
+        pid = self.root
+        error, followed, notes = None, list[Followed](), list[Note]()
+        for stem, armed in sorted(self.processes.items()):
+            ledger, outcome = self.ledgers.get(stem), self._outcome(stem)
+            if "error" in outcome:
+                error = error_from_json(outcome["error"])
+                if "report" not in outcome:
+                    raise error
+            if ledger is not None:
+                notes += [note_of(each, armed.pid) for each in unwatched_processes(ledger)]
+            followed.append(self._followed(stem, armed, ledger, outcome, subject, is_root=armed.pid == pid))
+        others = unwatched(followed, self.sightings.values(), notes)
+        if all(each.process.pid != pid for each in followed):
+            seen = next((each for each in others if each.pid == pid), None)
+            main = seen or Process(name=MAIN, argv=tuple(argv), watched=True)
+            followed.append(Followed(process=replace(main, name=MAIN, pid=pid)))
+            others = tuple(each for each in others if each.pid != pid)
+        return merged(subject, followed, others), error
+
+    def _text(self, record: dict[str, Any]) -> tuple[str, frozenset[str]]:
+        return self.texts.at(codec.from_json(CodePlace, record))
+
+    def _outcome(self, stem: str) -> dict[str, Any]:
+        with suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads((self.folder / f"{stem}.report").read_text(encoding="utf-8"))
+            return found
+        return {}
+
+    def _followed(
+        self,
+        stem: str,
+        armed: ArmedProcess,
+        ledger: Ledger | None,
+        outcome: dict[str, Any],
+        subject: str,
+        *,
+        is_root: bool,
+    ) -> Followed:
+        name = outcome.get("name") or (process_name(ledger) if ledger is not None else "")
+        rank = int(armed.rank) if armed.rank is not None and armed.rank.isdecimal() else None
+        why, report, is_watched = "", None, True
+        if "report" in outcome:
+            report = SyncReport.from_json(outcome["report"])
+        elif ledger is not None:
+            report = recovered_report(ledger, subject, self._text)
+            why = STILL_RUNS if _runs(armed.pid, stem) else CUT_OFF
+        with suppress(OSError):
+            why, is_watched = (self.folder / f"{stem}.failed").read_text(encoding="utf-8"), False
+        process = Process(
+            name=name or (MAIN if is_root else _script_of(armed.argv)),
+            pid=armed.pid,
+            argv=armed.argv,
+            why=why,
+            rank=rank,
+            watched=is_watched,
+        )
+        return Followed(process=process, report=report, ppid=armed.ppid, is_fork=armed.is_fork)
+
+
+def _script_of(argv: Sequence[str]) -> str:
+    if "--multiprocessing-fork" in argv:
+        return "a process of multiprocessing"
+    script = next((word for word in argv[1:] if not word.startswith("-")), "python")
+    return os.path.basename(script).removesuffix(".py")[:40]
+
+
+def _below(pid: int, but: frozenset[int]) -> Iterator[tuple[int, int]]:
+    """(process, parent) of all that run below a process but some; nothing where the system does not tell."""
+    todo = [pid]
+    while todo:
+        parent = todo.pop()
+        for child in _children(parent):
+            if child not in but:
+                yield child, parent
+                todo.append(child)
+
+
+def _children(pid: int) -> Iterator[int]:
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                yield from map(int, file.read().split())
+
+
+def _argv(pid: int) -> tuple[str, ...]:
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return tuple(word.decode(errors="replace") for word in file.read().rstrip(b"\0").split(b"\0") if word)
+    return ()
+
+
+def _program(pid: int) -> str:
+    """The file that a process runs, "" where that is not told."""
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/exe")
+    return ""
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, in ticks since the machine did; None where it is gone, or a zombie."""
+    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+        return None if fields[0] == "Z" else fields[19]
+    return None
+
+
+def _runs(pid: int, stem: str) -> bool:
+    return _began(pid) == stem.split("-")[1]
+
+
+@contextmanager
+def following(folder: Path) -> Iterator[Following]:
+    """Looks at the processes below this one until the end of the context, and then waits for stragglers."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    found, ended = Following(folder), threading.Event()
+
+    def keep_looking() -> None:
+        while not ended.wait(LOOK_S):
+            found.look()
+
+    looking = threading.Thread(target=keep_looking, daemon=True)
+    looking.start()
+    try:
+        yield found
+        _wait_for_stragglers(found)
+    finally:
+        ended.set()
+        looking.join()
+        found.look()
+
+
+def _wait_for_stragglers(found: Following) -> None:
+    end = time.monotonic() + LINGER_S
+    while time.monotonic() < end:
+        for pid, _ in list(found.sightings):
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        found.look()
+        if not any(_runs(armed.pid, stem) for stem, armed in list(found.processes.items())):
+            return
+        time.sleep(LOOK_S)
+
+
+@contextmanager
+def watch_folder() -> Iterator[Path]:
+    """A folder for the files of one watch; what still runs then finds it gone, and writes nothing."""
+    with tempfile.TemporaryDirectory(prefix="bagel_perf_", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def tell_root(folder: Path, then: Callable[[], None]) -> Callable[[], None]:
+    """Has the child write down its number, before it becomes the command."""
+
+    def prepare() -> None:
+        with open(folder / ROOT, "w", encoding="utf-8") as file:
+            file.write(str(os.getpid()))
+        then()
+
+    return prepare

@@ -1,0 +1,280 @@
+"""Watches this process, which a watched command started, from the import of torch to its end.
+
+Without a GPU the simulated device is opened at once. On a GPU the watch begins when the program first reaches CUDA, and
+not before: a process that only starts others must not hold the device. What is counted goes into a ledger as it is
+counted, and into a report when the process ends, by itself or by ``os._exit``. A fork has files of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Protocol
+from unittest import mock
+
+import torch
+from msgspec.structs import replace
+
+from bagel_perf.records.errors import BagelPerfError, Inconclusive
+from bagel_perf.records.following import ROOT, WatchOrder
+from bagel_perf.records.ledger import Ledger, new_ledger
+from bagel_perf.records.store import write_json_atomic
+from bagel_perf.records.syncs import SyncBudgetExceeded, SyncReport, Witnesses
+from bagel_perf.rules import torch_names
+from bagel_perf.simulated import active_device
+from bagel_perf.simulated.cuda import SimulatedCuda
+from bagel_perf.syncs import SyncWatch, hearing, processes, regions, watch_host_syncs
+from bagel_perf.syncs.budgets import BudgetKeeper
+from bagel_perf.syncs.cost import measure_instrument, with_predicted_savings
+from bagel_perf.syncs.processes import watching_processes
+from bagel_perf.syncs.regions import recording
+
+QUIET_S = 0.05
+"""For threads that no one waits for to come to a stop at the end of the process."""
+
+
+class Arming(Protocol):
+    """What has armed this process: it names the files of processes, and keeps what went wrong."""
+
+    def register(self, folder: str, *, is_fork: bool = False) -> str:
+        """Gives the stem of this process's files."""
+
+    def failed(self, stem: str, problem: BaseException) -> None:
+        """Leaves why a process could not be watched."""
+
+
+def begin(order: dict[str, Any], stem: str, arming: Arming) -> Callable[[], None]:
+    """Begins to watch this process; gives what ends it."""
+    global _followed
+    _followed = Followed(WatchOrder.from_json(order), Path(stem), arming)
+    _followed.open()
+    return _followed.finish
+
+
+def followed() -> Followed:
+    """Gives the watch of this process, which has been begun."""
+    assert _followed is not None
+    return _followed
+
+
+_followed: Followed | None = None
+
+
+class Followed:
+    """The watch of one process; ``is_root`` says that it is the command itself."""
+
+    def __init__(self, order: WatchOrder, stem: Path, arming: Arming) -> None:
+        self.order = order
+        self._arming = arming
+        self.uses_gpu = order.device != "cpu" and order.has_gpu and torch.version.cuda is not None
+        self.ledger = Ledger()
+        self.watch: SyncWatch | None = None
+        self._left: list[ExitStack] = []
+        self._open = self._until_cuda = ExitStack()
+        self._begin_files(stem)
+
+    def _begin_files(self, stem: Path) -> None:
+        self.pid, self.stem, self.is_done = os.getpid(), stem, False
+        self.is_root = Path(self.order.folder, ROOT).read_text() == str(self.pid)
+        self.ledger = new_ledger(stem.with_name(f"{stem.name}.ledger"))
+        self.ledger.slot({"name": self.name})
+        # Left open: threads of the program may run to the very end. Those of the process that this is a fork of are
+        # kept, as they would be closed with their last name.
+        self._left += self._open, self._until_cuda
+        self._open, self._until_cuda = ExitStack(), ExitStack()
+        self.keeper = BudgetKeeper(self.order.budgets, self.ledger)
+
+    @property
+    def name(self) -> str:
+        """What the process is called: by its title, by multiprocessing, by its rank, or by its script."""
+        return processes.title() or ("main" if self.is_root else processes.name_of_this())
+
+    def open(self) -> None:
+        """Opens the device where there is no GPU, and begins to watch unless a target is still to be set up."""
+        if not self.uses_gpu:
+            self._open.enter_context(SimulatedCuda())
+            if sys.excepthook is sys.__excepthook__:
+                sys.excepthook = _print_without_us
+        os.register_at_fork(after_in_child=self._forked)
+        exit_now = os._exit
+
+        def leave(status: int) -> NoReturn:
+            self.finish()
+            exit_now(status)
+
+        self._open.enter_context(mock.patch.object(os, "_exit", leave))
+        if not self._is_target:
+            self._begin()
+
+    def _begin(self) -> None:
+        if not self.uses_gpu:
+            self.watch = self._open.enter_context(self.watching())
+            return
+        # Regions and processes are noticed from the start, also before the device is in use.
+        self._open.enter_context(recording(self.keeper))
+        self._open.enter_context(watching_processes(self.ledger))
+        self.ledger.set(self.ledger.slot({"device": "cuda"}), self.pid)
+        place = torch_names.LAZY_INIT.place()
+        assert place is not None
+        self._until_cuda.enter_context(mock.patch.object(*place, self._initializing(getattr(*place))))
+
+    def _initializing(self, native: Callable[[], None]) -> Callable[[], None]:
+        def initialize() -> None:
+            native()
+            if self.watch is None and not self.is_done and torch.cuda.is_initialized():
+                self._until_cuda.close()
+                try:
+                    self.watch = self._open.enter_context(self.watching())
+                except Exception as problem:
+                    self._arming.failed(str(self.stem), problem)
+
+        return initialize
+
+    def watching(self) -> Any:
+        """The watch itself, as a context; the profile is the first process's alone."""
+        profile = self.uses_gpu and self.is_root and self.order.profile
+        keep = None if self.order.trace_path is None or not profile else Path(self.order.trace_path)
+        return watch_host_syncs(
+            "cuda",
+            keeper=self.keeper,
+            profile=profile,
+            keep_trace=keep,
+            ledger=self.ledger,
+            quiet_ops=self.order.quiet_ops,
+        )
+
+    def _forked(self) -> None:
+        """This process is a copy: what it counts is its own, in files of its own."""
+        try:
+            for module in (hearing, regions, processes):
+                module.forget()
+            self.watch = None
+            self._begin_files(Path(self._arming.register(self.order.folder, is_fork=True)))
+            if not torch.cuda.is_initialized() or not self.uses_gpu:
+                self._begin()
+        except Exception as problem:
+            self._arming.failed(str(self.stem), problem)
+
+    def finish(self) -> None:
+        """Writes the report of this process; nothing that goes wrong here may reach the program."""
+        if self.is_done or os.getpid() != self.pid:
+            return
+        self.is_done = True
+        with suppress(ValueError):  # in a thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._quiet_daemons()
+            if not self._is_target or self.watch is not None:
+                self.write(self.report())
+        except Exception as problem:  # the ledger has what this was to write
+            name = "" if isinstance(problem, BagelPerfError) else f"{type(problem).__name__}: "
+            self.ledger.slot({"failed": f"{name}{problem}"})
+
+    @property
+    def _is_target(self) -> bool:
+        return self.is_root and self.order.run is not None
+
+    def watch_stages(self, run: Callable[[], int]) -> int:
+        """Watches what is run now, and nothing else of this process; gives its exit code."""
+        code = 0
+        with suppress(SyncBudgetExceeded, Inconclusive), self.watching() as self.watch:
+            code = run()
+        return code
+
+    def write(self, report: SyncReport | None, **more: Any) -> None:
+        """Writes what was seen of this process, once."""
+        self.is_done = True
+        path = self.stem.with_name(f"{self.stem.name}.report")
+        seen = {} if report is None else {"report": report.to_json()}
+        write_json_atomic(path, {"name": self.name, **seen, **more})
+
+    def report(self) -> SyncReport:
+        """All that was seen of this process; on a GPU the watch ends with it."""
+        if self.watch is None:  # nothing of the program reached CUDA
+            return SyncReport(
+                device="cuda",
+                host_syncs=0,
+                unexplained=0,
+                sites=(),
+                witnesses=Witnesses(),
+                subject=self.order.subject,
+                budgets=self.keeper.checks(),
+                used_device=False,
+            )
+        if self.uses_gpu:
+            with suppress(SyncBudgetExceeded, Inconclusive):  # judged with those of the other processes
+                self._open.close()
+        report = self.watch.report(self.order.subject)
+        return self.with_instrument(report) if self.uses_gpu and self.is_root else report
+
+    def with_instrument(self, report: SyncReport) -> SyncReport:
+        """The report with the cost of the instruments, measured after the program so that it met an untouched device.
+
+        What they added to the waits is taken off the predicted savings.
+        """
+        try:
+            instrument = measure_instrument(
+                torch.device("cuda"), lambda: watch_host_syncs("cuda", profile=self.order.profile)
+            )
+        except RuntimeError as problem:  # the program may have left the device in an error
+            first = str(problem).partition("\n")[0]
+            return replace(report, notes=(*report.notes, f"the cost of the instruments could not be measured: {first}"))
+        return replace(report, sites=with_predicted_savings(report.sites, instrument), instrument=instrument)
+
+    def _quiet_daemons(self) -> None:
+        """Holds threads that nobody waits for at their next use of the simulated device.
+
+        Python's own end aborts the process if one is inside torch just then.
+        """
+        device = active_device()
+        if device is None or not any(each.daemon for each in threading.enumerate()):
+            return
+        ending = threading.current_thread()
+
+        def hold() -> bool:
+            while threading.current_thread() is not ending:
+                time.sleep(3600)
+            return False
+
+        self._open.enter_context(device.uses_to(hold))
+        time.sleep(QUIET_S)
+
+
+_OURS = str(Path(__file__).parent) + os.sep
+
+
+def _print_without_us(kind: type[BaseException], problem: BaseException, link: TracebackType | None) -> None:
+    """Prints an error that nobody caught as Python does, without the frames of the simulated device."""
+    each: BaseException | None = problem
+    seen: set[int] = set()
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        kept = [
+            at for at in _links(each.__traceback__) if not at.tb_frame.f_code.co_filename.startswith(_OURS)
+        ]  # fmt: skip
+        rebuilt: TracebackType | None = None
+        for at in reversed(kept):
+            rebuilt = TracebackType(rebuilt, at.tb_frame, at.tb_lasti, at.tb_lineno)
+        each.__traceback__ = rebuilt
+        each = each.__cause__ or each.__context__
+    sys.__excepthook__(kind, problem, problem.__traceback__)
+
+
+def _links(link: TracebackType | None) -> Iterator[TracebackType]:
+    while link is not None:
+        yield link
+        link = link.tb_next
+
+
+def flush() -> None:
+    """Writes out what the program printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()

@@ -1,0 +1,288 @@
+"""Makes one report of those of several processes: sites by process, budgets of all, and who was not watched."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+from msgspec.structs import replace
+
+from bagel_perf.records.sites import SyncSite
+from bagel_perf.records.syncs import UNKNOWN_PID, BudgetCheck, Process, SyncReport, Witnesses
+from bagel_perf.rules.programs import cannot_use_device, is_python, only_starts_others, python_parts, readable
+
+WHOLE = ""
+MAIN = "main"
+IGNORES_US = ("I", "E", "S")
+"""Flags of Python under which it does not look at PYTHONPATH, or at ``sitecustomize``."""
+NOT_ARMED = "it was not armed: started without the environment of its parent, or ended before that"
+NO_PYTHON = "it is no Python"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """A process that was armed, and what it reported; None where it imported no torch, or could not be watched."""
+
+    process: Process
+    report: SyncReport | None = None
+    ppid: int | None = None
+    is_fork: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A process that was seen to run.
+
+    ``is_fork`` says that it ran the same command as its parent, ``is_python`` that its program is an interpreter,
+    whatever title it gave itself in the place of its command.
+    """
+
+    pid: int
+    ppid: int
+    argv: tuple[str, ...]
+    is_fork: bool = False
+    is_python: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A process that a watched one says it started; ``pid`` is None where it does not know."""
+
+    process: Process
+    by: int
+
+
+def merged(subject: str, followed: Sequence[Followed], unwatched: Sequence[Process]) -> SyncReport:
+    """Gives the report of all processes; that of one alone, but for the list of processes, where one was watched."""
+    named = _with_names(each for each in followed if not _is_nobody(each))
+    reports = [(each.process.name, each.report) for each in named if each.report is not None]
+    processes = (*map(_counted, named), *unwatched)
+    if not reports:
+        nothing = Witnesses(simulated=0)
+        return SyncReport(
+            device="simulated", host_syncs=0, unexplained=0, sites=(), witnesses=nothing, subject=subject,
+            used_device=False, processes=processes,
+        )  # fmt: skip
+    if len(reports) == 1:
+        return replace(reports[0][1], subject=subject, processes=processes)
+    return replace(_merged(subject, reports), processes=processes)
+
+
+def _is_nobody(each: Followed) -> bool:
+    """Whether it is a helper of multiprocessing's, or a fork that became another program, and did nothing itself."""
+    report = each.report
+    if each.process.name == MAIN:
+        return False
+    if report is not None and (report.used_device is not False or not each.is_fork or not each.process.why):
+        return False
+    return each.is_fork or cannot_use_device(each.process.argv)
+
+
+def _with_names(followed: Iterable[Followed]) -> list[Followed]:
+    """The command itself first, then the others as they began; two of one name are told apart by their numbers."""
+    ordered = sorted(followed, key=lambda each: (each.process.name != MAIN, each.process.pid or 0))
+    times = Counter(each.process.name for each in ordered)
+    return [
+        each
+        if times[each.process.name] == 1
+        else _renamed(each, f"{each.process.name} ({each.process.pid})")
+        for each in ordered
+    ]  # fmt: skip
+
+
+def _renamed(each: Followed, name: str) -> Followed:
+    return Followed(process=replace(each.process, name=name), report=each.report, ppid=each.ppid)
+
+
+def _counted(each: Followed) -> Process:
+    report = each.report
+    if report is None:
+        return replace(each.process, host_syncs=0, used_device=False) if each.process.watched else each.process
+    return replace(each.process, host_syncs=report.host_syncs, used_device=report.used_device)
+
+
+def _merged(subject: str, reports: Sequence[tuple[str, SyncReport]]) -> SyncReport:
+    every = [report for _, report in reports]
+    first = max(every, key=lambda each: each.profile is not None)
+    waiting = [(name, report) for name, report in reports if report.sites]
+    sites = [replace(site, process=name) for name, report in waiting for site in report.sites]
+    if len(waiting) > 1:
+        sites.sort(key=lambda site: -site.count)
+    return replace(
+        first,
+        device="cuda" if any(each.device == "cuda" for each in every) else "simulated",
+        host_syncs=sum(each.host_syncs for each in every),
+        unexplained=sum(each.unexplained for each in every),
+        sites=tuple(sites),
+        witnesses=_witnesses([each.witnesses for each in every]),
+        subject=subject,
+        exit_code=0,
+        budgets=_budgets(every),
+        unjudged=_sum(each.unjudged for each in every),
+        unjudged_sites=tuple(site for each in every for site in each.unjudged_sites),
+        hazard_sites=tuple(site for each in every for site in each.hazard_sites),
+        quiet_operators=_quiet(every),
+        hazards=_sum(each.hazards for each in every),
+        notes=tuple(_notes(reports)),
+        used_device=_any(each.used_device for each in every),
+        untested=tuple(dict.fromkeys(name for each in every for name in each.untested)),
+    )
+
+
+def _any(values: Iterable[bool | None]) -> bool | None:
+    found = set(values)
+    return True if True in found else None if None in found else False
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    return dict(sorted(reduce(lambda sum_, each: sum_ + Counter(each), counts, Counter[str]()).items()))
+
+
+def _quiet(reports: Sequence[SyncReport]) -> tuple:  # type: ignore[type-arg]
+    first = {each.name: each for report in reports for each in report.quiet_operators}
+    calls = Counter[str]()
+    for report in reports:
+        calls.update({each.name: each.calls for each in report.quiet_operators})
+    return tuple(replace(each, calls=calls[name]) for name, each in first.items())
+
+
+def _notes(reports: Sequence[tuple[str, SyncReport]]) -> Iterator[str]:
+    """Each note once, with the processes that it is of unless it is of all."""
+    of: dict[str, list[str]] = {}
+    for name, report in reports:
+        for note in report.notes:
+            of.setdefault(note, []).append(name)
+    for note, names in of.items():
+        yield note if len(names) == len(reports) else f"{note} ({', '.join(map(role_of, dict.fromkeys(names)))})"
+
+
+def _witnesses(witnesses: Sequence[Witnesses]) -> Witnesses:
+    """The sums; None where one of those that counted at all had no such witness."""
+    seen = [each for each in witnesses if each != Witnesses()]
+    counts = {}
+    for name in ("callbacks", "debug_mode", "cupti", "simulated"):
+        values = [getattr(each, name) for each in seen]
+        counts[name] = None if None in values or not values else sum(values)
+    return Witnesses(**counts, blind=sum(each.blind for each in seen))
+
+
+def _budgets(reports: Sequence[SyncReport]) -> tuple[BudgetCheck, ...]:
+    """Each budget over all processes: the whole is what all spent together, an entry of a region is of one process."""
+    checks: dict[str, list[BudgetCheck]] = {}
+    for report in reports:
+        for check in report.budgets:
+            checks.setdefault(check.region, []).append(check)
+    return tuple(_together(region, found) for region, found in checks.items())
+
+
+def _together(region: str, checks: Sequence[BudgetCheck]) -> BudgetCheck:
+    if region == WHOLE:
+        spent = sum(check.worst for check in checks)
+        return replace(checks[0], worst=spent, num_exceeded=int(spent > checks[0].limit))
+    entered = [check for check in checks if check.num_entries]
+    return replace(
+        checks[0],
+        num_entries=sum(check.num_entries for check in checks),
+        worst=max(check.worst for check in checks),
+        num_exceeded=sum(check.num_exceeded for check in checks),
+        used_device=_any(check.used_device for check in entered) if entered else checks[0].used_device,
+    )
+
+
+_NUMBERED = re.compile(r"\d+(:\d+)*( \(\d+\))?$| \(\d+\)$")
+
+
+def role_of(name: str) -> str:
+    """Names what alike processes have in common: ``SpawnProcess-1`` and ``-2`` are both ``SpawnProcess-*``."""
+    return _NUMBERED.sub("*", name) if name else name
+
+
+def by_role(sites: Sequence[SyncSite]) -> tuple[SyncSite, ...]:
+    """Sums the sites of alike processes, most frequent first; in their order where no two are alike."""
+    found: dict[SyncSite, list[SyncSite]] = {}
+    for site in sites:
+        found.setdefault(_alike(site), []).append(site)
+    if len(found) == len(sites):
+        return tuple(sites)
+    return tuple(sorted(map(_one, found.values()), key=lambda site: -site.count))
+
+
+def _alike(site: SyncSite) -> SyncSite:
+    """What two sites of alike processes have in common; one of a single process is like no other."""
+    times = {"blocked_ms": None, "lost_gpu_ms": None, "predicted_saving_ms": None}
+    return replace(site, count=1, process=role_of(site.process), **times) if site.process else site
+
+
+def _one(alike: Sequence[SyncSite]) -> SyncSite:
+    if len(alike) == 1:
+        return alike[0]
+    names = dict.fromkeys(site.process for site in alike)
+    process = role_of(alike[0].process) if len(names) > 1 else alike[0].process
+    return replace(_alike(alike[0]), count=sum(site.count for site in alike), process=process)
+
+
+def unwatched(
+    followed: Sequence[Followed], sightings: Iterable[Sighting], notes: Iterable[Note]
+) -> tuple[Process, ...]:
+    """Gives the processes that may have used the device and were not armed: of those seen, and of those started.
+
+    A launcher uses no device; what it started has been seen unless it ran for less than a moment, and then the process
+    that started the launcher has noted it.
+    """
+    seen = {each.pid: each for each in sightings}
+    armed = Counter(each.process.pid for each in followed if not _has_become_another(each, seen))
+    found = [_as_process(each) for each in seen.values() if each.pid not in armed and _may_use(each)]
+    ancestors = {each.pid: each.ppid for each in seen.values()} | {
+        each.process.pid: each.ppid for each in followed if each.process.pid is not None and each.ppid is not None
+    }
+    noted = [note for note in notes if not _is_known(note, armed, seen, ancestors)]
+    found += [replace(note.process, why=note.process.why or _why(note.process.argv)) for note in noted]
+    return tuple(found)
+
+
+def _has_become_another(each: Followed, seen: dict[int, Sighting]) -> bool:
+    """Whether a fork runs another command by now, and that one is not armed."""
+    last = seen.get(each.process.pid or 0)
+    if not each.is_fork or last is None or last.argv == each.process.argv:
+        return False
+    return not last.is_python or is_python(last.argv)
+
+
+def _may_use(sighting: Sighting) -> bool:
+    argv = sighting.argv
+    return bool(argv) and not (sighting.is_fork or cannot_use_device(argv) or only_starts_others(argv))
+
+
+def _as_process(sighting: Sighting) -> Process:
+    argv = sighting.argv
+    return Process(name=readable(shlex.join(argv)), pid=sighting.pid, argv=argv, why=_why(argv))
+
+
+def _why(argv: Sequence[str]) -> str:
+    if not is_python(argv):
+        return NO_PYTHON if argv else ""
+    flags = [flag for flag in python_parts(argv)[0] if flag[0] == "-" and flag[:2] not in ("--", "-W", "-X")]
+    letters = {letter for flag in flags for letter in flag}
+    return next((f"it was started with -{letter}" for letter in IGNORES_US if letter in letters), NOT_ARMED)
+
+
+def _is_known(note: Note, armed: Counter[int | None], seen: dict[int, Sighting], parents: dict[int, int]) -> bool:
+    """Whether what was noted is armed, or judged by having been seen, or led to what is."""
+    pid = note.process.pid
+    if pid == note.by:  # another program in the same process
+        return armed[pid] > 1 or (pid in seen and not _may_use(seen[pid]))
+    if pid is not None and (pid in armed or (pid in seen and not only_starts_others(seen[pid].argv))):
+        return True
+    above = note.by if pid is None else pid
+    return any(
+        above in (parent, parents.get(parent)) for child, parent in parents.items() if child in armed or child in seen
+    )
+
+
+def note_of(process: Process, by: int) -> Note:
+    """Makes a note of what a ledger says."""
+    return Note(process=replace(process, pid=None) if process.pid == UNKNOWN_PID else process, by=by)
