@@ -4,6 +4,9 @@ Tests that use either ask for ``cuda`` as ever. Where there is a GPU they run on
 which is there from the test's first fixture to its last. Waits are counted in the test's own call. All other tests are
 left alone, and torch is imported only for those that are not.
 
+With ``--host-syncs-raise``, or ``@pytest.mark.max_host_syncs(0, on_wait="raise")`` for one test, a test that has a
+limit ends at the first wait above it, with the stack of that line.
+
 ``--host-syncs-expect FILE.toml`` counts in all tests and holds each to the file: a test that the file does not name may
 not wait at all. Counts are by node without parameters; where the parameters of a test make it wait differently, each is
 recorded by itself.
@@ -14,6 +17,7 @@ from __future__ import annotations
 import io
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +36,14 @@ if TYPE_CHECKING:
 
 EXPECT = "--host-syncs-expect"
 UPDATE = "--host-syncs-update"
+RAISE = "--host-syncs-raise"
 
 
 def add_options(group: Any) -> None:
-    """The two options."""
+    """The options of counts that are kept in a file, and where a test ends that waits too often."""
     group.addoption(EXPECT, metavar="FILE.toml", help="hold the host syncs of every test's call to this file")
     group.addoption(UPDATE, metavar="REASON", help=f"write the counts of the tests that ran into {EXPECT}, and why")
+    group.addoption(RAISE, action="store_true", help="end a test at the first wait above its limit, with the stack")
 
 
 def register(config: pytest.Config) -> None:
@@ -59,16 +65,18 @@ def register(config: pytest.Config) -> None:
         expected = ExpectedCounts() if is_new else load_counts(path, command)
     except (UsageError, EnvironmentUnfit) as problem:
         raise pytest.UsageError(str(problem)) from None
-    config.pluginmanager.register(CountsOfTests(path, expected, update), "bagel-perf-counts")
+    counts = CountsOfTests(path, expected, update, raises=config.getoption(RAISE) and update is None)
+    config.pluginmanager.register(counts, "bagel-perf-counts")
 
 
 class CountsOfTests:
     """Watches the call of each test, and judges or records it."""
 
-    def __init__(self, path: Path, expected: ExpectedCounts, update: str | None) -> None:
+    def __init__(self, path: Path, expected: ExpectedCounts, update: str | None, *, raises: bool) -> None:
         self._path = path
         self._expected = expected
         self._update = update
+        self._raises = raises
         self._paths = Paths(root=path.absolute().parent, folders=(Path.cwd(),))
         self._found: dict[str, dict[str, Found]] = {}
 
@@ -77,13 +85,15 @@ class CountsOfTests:
         """Counts in the test's call, and fails it with the lines that drifted."""
         from bagel_perf.syncs import watch_host_syncs
 
+        node = _bare(item)
+        names = SubjectName(test=item.nodeid), SubjectName(test=node)
+        expected = self._expected.of(names[0]) or self._expected.of(names[1]) or ExpectedSubject(test=node)
         with watch_host_syncs("cuda", debug_mode=False) as watch:
+            if self._raises:
+                watch.raise_over(sum(each.count for each in expected.syncs))
             result = yield
         report = watch.report(item.name)
-        node = _bare(item)
-        found = found_in(SubjectName(test=node), report, self._paths)
-        own = found_in(SubjectName(test=item.nodeid), report, self._paths)
-        expected = self._expected.of(own.name) or self._expected.of(found.name) or ExpectedSubject(test=node)
+        found = found_in(names[1], report, self._paths)
         if report.used_device is False and not expected.syncs:
             return result  # whatever it may have left open, it is none of the device's
         if self._update is not None:
@@ -130,7 +140,19 @@ TOP = 12
 ALLOWANCES: dict[str, DoubtKind] = {"allow_unjudged": "unjudged", "allow_unwatched": "unwatched"}
 """Arguments of the mark, and what of a count's doubts each lets pass."""
 
-_limit: pytest.StashKey[tuple[int, frozenset[DoubtKind], dict[str, str]]] = pytest.StashKey()
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    """What a mark says: the limit, the doubts that are fine, reasons by quiet operator, what a wait above does."""
+
+    limit: int
+    allowed: frozenset[DoubtKind]
+    quiet_ops: dict[str, str]
+    on_wait: str | None
+
+
+ON_WAIT = ("count", "raise")
+_limit: pytest.StashKey[_Limit] = pytest.StashKey()
 _device: pytest.StashKey[ExitStack] = pytest.StashKey()
 
 
@@ -150,9 +172,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declares the mark, and holds all tests to a file of expectations where that is asked for."""
     config.addinivalue_line(
         "markers",
-        f"{MARK}(limit, allow_unjudged=False, allow_unwatched=False, quiet_ops={{}}): the test's call uses the device "
-        "and waits for it at most so often; waits under allow_sync do not count, operators that nobody can judge and "
-        "other processes fail the test; quiet_ops are such operators, with why they do not wait",
+        f"{MARK}(limit, allow_unjudged=False, allow_unwatched=False, quiet_ops={{}}, on_wait='count'): the test's call "
+        "uses the device and waits for it at most so often; waits under allow_sync do not count, operators that nobody "
+        "can judge and other processes fail the test; quiet_ops are such operators, with why they do not wait; with "
+        f"on_wait='raise', or {RAISE}, the test ends at the first wait above the limit",
     )
     register(config)
 
@@ -189,17 +212,19 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
             stack.close()
 
 
-def _limit_of(mark: pytest.Mark) -> tuple[int, frozenset[DoubtKind], dict[str, str]]:
-    """(limit, doubts that are fine, reasons by quiet operator) of a mark."""
-    known = set(mark.kwargs) <= {"limit", "quiet_ops", *ALLOWANCES}
+def _limit_of(mark: pytest.Mark) -> _Limit:
+    known = set(mark.kwargs) <= {"limit", "quiet_ops", "on_wait", *ALLOWANCES}
     values = (*mark.args, *([mark.kwargs["limit"]] if "limit" in mark.kwargs else []))
     if not known or len(values) != 1 or not isinstance(values[0], int) or isinstance(values[0], bool) or values[0] < 0:
         raise pytest.UsageError(f"{MARK} takes one number of host syncs, 0 or more, as @pytest.mark.{MARK}(0)")
     quiet = mark.kwargs.get("quiet_ops", {})
     if not isinstance(quiet, dict) or not all(isinstance(reason, str) and reason.strip() for reason in quiet.values()):
         raise pytest.UsageError(f'quiet_ops of {MARK} are reasons by operator, as {{"mine.op": "why"}}; not {quiet!r}')
+    on_wait = mark.kwargs.get("on_wait")
+    if on_wait not in (None, *ON_WAIT):
+        raise pytest.UsageError(f"on_wait of {MARK} is {' or '.join(map(repr, ON_WAIT))}; not {on_wait!r}")
     allowed = frozenset(doubt for name, doubt in ALLOWANCES.items() if mark.kwargs.get(name, False))
-    return values[0], allowed, quiet
+    return _Limit(limit=values[0], allowed=allowed, quiet_ops=quiet, on_wait=on_wait)
 
 
 def _counts(item: pytest.Item) -> bool:
@@ -240,10 +265,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         return result
     from bagel_perf.syncs import watch_host_syncs
 
-    limit, allowed, quiet_ops = item.stash[_limit]
-    with watch_host_syncs("cuda", debug_mode=False, quiet_ops=quiet_ops) as watch:
+    told = item.stash[_limit]
+    raises = item.config.getoption(RAISE) if told.on_wait is None else told.on_wait == "raise"
+    with watch_host_syncs("cuda", debug_mode=False, quiet_ops=told.quiet_ops) as watch:
+        if raises:
+            watch.raise_over(told.limit)
         result = yield
-    problem = judge(watch.report(item.name), limit, allowed)
+    problem = judge(watch.report(item.name), told.limit, told.allowed)
     if problem is not None:
         pytest.fail(problem, pytrace=False)
     return result

@@ -82,6 +82,18 @@ def test_a_drift_fails_the_test_with_its_line(run: Run) -> None:
     assert "test_it.py::test_reads: test_it.py test_reads: scalar read: none any more, expected 1 (first)" in out
 
 
+def test_with_raise_a_test_ends_at_the_wait_after_those_that_are_expected(run: Run) -> None:
+    run(TESTS, "--host-syncs-update=first", "--host-syncs-raise")
+    result = run(TESTS, "--host-syncs-raise")
+    result.assert_outcomes(passed=6, failed=1)
+    text = TESTS.replace("    x * 2\n", "    (x * 2).tolist()\n")
+    result = run(text.replace("    x.sum().item()\n\n@", "    x.sum().item(); x.cpu()\n\n@"), "--host-syncs-raise")
+    result.assert_outcomes(passed=3, failed=4)
+    out = result.stdout.str()
+    assert "waits for the device (d2h_copy, (x * 2).tolist()); budget 0, this is wait 1" in out
+    assert "waits for the device (d2h_copy, x.cpu()); budget 1, this is wait 2" in out
+
+
 def test_an_update_of_some_tests_leaves_the_others_and_what_failed(run: Run) -> None:
     run(TESTS, "--host-syncs-update=first")
     run(TESTS.replace("x.sum().item()", "x.tolist(), x.cpu()"), "--host-syncs-update=second", "-k", "test_reads")

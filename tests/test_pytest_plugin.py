@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch  # noqa: F401 - pytester forgets modules that were not there before its test
 
-import bagel_perf.report.sync_tables  # noqa: F401 - pytester forgets modules that were not there before its test
+import bagel_perf.report.sync_tables  # noqa: F401 - likewise
 
 pytest_plugins = ("pytester",)
 
@@ -144,6 +145,75 @@ def test_a_test_may_answer_for_an_operator_that_cannot_be_judged(run: object) ->
     assert found == {"errors": 1} and "reasons by operator" in out
 
 
+RAISING = """
+import pytest, torch
+
+def branch(x):
+    if x.sum() > 0:
+        return 1
+
+@pytest.mark.max_host_syncs(1)
+def test_over():
+    x = torch.ones(3, device="cuda")
+    x.tolist()
+    branch(x)
+    assert False, "never reached"
+
+@pytest.mark.max_host_syncs(1)
+def test_within():
+    torch.ones(3, device="cuda").tolist()
+
+@pytest.mark.max_host_syncs(0, on_wait="count")
+def test_counts_all_the_same():
+    branch(torch.ones(3, device="cuda"))
+
+@pytest.mark.max_host_syncs(0)
+def test_swallows_it():
+    try:
+        branch(torch.ones(3, device="cuda"))
+    except Exception:
+        pass
+
+@pytest.mark.max_host_syncs(0, allow_unjudged=True)
+def test_takes_a_risk():
+    torch.zeros(3, 2, device="cuda").unique(dim=0)
+
+def test_by_the_fixture(host_syncs):
+    branch(torch.ones(3, device="cuda"))
+    assert host_syncs.host_syncs == 1
+"""
+
+
+def test_with_the_option_a_test_ends_at_the_first_wait_above_its_limit(run: object) -> None:
+    found, out = outcomes(run, RAISING, "--host-syncs-raise")
+    told = failures(out)
+    assert found == {"passed": 3, "failed": 3} and set(told) == {
+        "test_over",
+        "test_counts_all_the_same",
+        "test_swallows_it",
+    }
+    stack = told["test_over"].strip().splitlines()
+    assert "waits for the device (scalar_read, x.sum() > 0); budget 1, this is wait 2; instead" in told["test_over"]
+    assert any(line.startswith(">") and "if x.sum() > 0:" in line for line in stack)
+    assert stack[-1].endswith(": SyncBudgetExceeded") and ".py:4:" in stack[-1], "it ends at the line that waits"
+    assert "1 host syncs, 0 allowed" in told["test_counts_all_the_same"]
+    assert "1 host syncs, 0 allowed" in told["test_swallows_it"]
+
+
+def test_without_it_the_mark_decides(run: object) -> None:
+    found, out = outcomes(run, RAISING.replace("max_host_syncs(1)", "max_host_syncs(1, on_wait='raise')"))
+    told = failures(out)
+    assert found == {"passed": 3, "failed": 3}
+    assert "this is wait 2" in told["test_over"] and "1 host syncs, 0 allowed" in told["test_swallows_it"]
+    _, out = outcomes(run, RAISING)
+    assert "never reached" in failures(out)["test_over"]
+
+
+def test_other_words_for_it_are_refused(run: object) -> None:
+    found, out = outcomes(run, RAISING.replace('"count"', "'stop'"), "-k", "all_the_same")
+    assert found["errors"] == 1 and "on_wait of max_host_syncs is 'count' or 'raise'; not 'stop'" in out
+
+
 @pytest.mark.parametrize("arguments", ["", "-1", "True", "'none'", "1, 2", "0, budget=3"])
 def test_a_mark_that_says_nothing_is_refused(run: object, arguments: str) -> None:
     text = f"import pytest\n@pytest.mark.max_host_syncs({arguments})\ndef test_nothing(): pass\n"
@@ -169,7 +239,7 @@ SAYS_NOTHING = {
     "assert torch.ones(3).sum().item() == 3": "nothing ran on the device",
     "import json": "nothing ran on the device",
     "torch.cuda.is_available(), torch.cuda.Event(), cuda.shape": "nothing ran on the device",
-    "x = cuda * 2; subprocess.run([sys.executable, '-c', ''])": "nobody watched the processes",
+    "x = cuda * 2; subprocess.run([sys.executable, '-c', ''])": "nobody watched these processes",
     "cuda.unique(dim=0)": "cannot judge aten.unique_dim",
 }
 

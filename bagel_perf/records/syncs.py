@@ -32,7 +32,13 @@ DoubtKind = Literal["unjudged", "unused", "unwatched", "untested", "held"]
 
 
 class SyncBudgetExceeded(CountersDrifted):
-    """A region waited more often than its budget allows, or was never entered."""
+    """A region waited more often than its budget allows, or was never entered.
+
+    Where it is raised at a wait, ``site`` is that one wait and ``budget`` what it is over.
+    """
+
+    site: SyncSite | None = None
+    budget: BudgetCheck | None = None
 
 
 class Witnesses(msgspec.Struct, frozen=True, kw_only=True):

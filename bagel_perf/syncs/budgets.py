@@ -6,11 +6,12 @@ that proves nothing; so it is noticed whether anything ran there.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from msgspec.structs import replace
@@ -19,6 +20,9 @@ from bagel_perf.records.ledger import USES, Ledger
 from bagel_perf.records.syncs import BudgetCheck
 from bagel_perf.simulated import SimulatedDevice
 from bagel_perf.syncs.regions import Stack
+
+if TYPE_CHECKING:
+    from contextlib import _GeneratorContextManager
 
 Notice = Callable[[bool | None], bool]
 """Called with True when the device is used, with None where that cannot be told; gives whether that was news enough."""
@@ -69,24 +73,44 @@ class _Allowance:
 
 
 _allowances: Stack[_Allowance] = Stack("allow_sync")
+_Declaration = tuple[str, int, str]
+"""File and line of an ``allow_sync``, and its reason."""
+_entered: set[_Declaration] = set()
+"""Declarations for the first entry alone that were entered in this process, or in the one that it was forked from."""
+_entered_lock = threading.Lock()
 
 
-@contextmanager
-def allow_sync(reason: str, *, at_most: int | None = None) -> Iterator[None]:
+def allow_sync(reason: str, *, at_most: int | None = None, first_only: bool = False) -> _GeneratorContextManager[None]:
     """Declares the waits under ``with`` as intended, in this thread or task; ``reason`` is shown beside them.
 
-    With ``at_most``, further waits of the same entry are not allowed. The innermost declaration counts. Raises
-    ValueError for an empty reason or a negative number.
+    With ``at_most``, further waits of the same entry are not allowed. With ``first_only``, as for a warm-up, only the
+    process's first entry of this line with this reason allows any, watched or not. The innermost declaration counts,
+    also where it allows nothing any more. Raises ValueError for an empty reason or a negative number.
     """
     if not reason.strip():
         raise ValueError('allow_sync needs a reason, as allow_sync("end-token check")')
     if at_most is not None and at_most < 0:
         raise ValueError(f"allow_sync covers at_most 0 or more waits, not {at_most}")
-    held = _allowances.push(_Allowance(reason, at_most))
+    caller = sys._getframe(1)
+    declaration = (caller.f_code.co_filename, caller.f_lineno, reason) if first_only else None
+    return _allowing(reason, at_most, declaration)
+
+
+@contextmanager
+def _allowing(reason: str, at_most: int | None, declaration: _Declaration | None) -> Iterator[None]:
+    is_spent = declaration is not None and not _is_first(declaration)
+    held = _allowances.push(_Allowance(reason, 0 if is_spent else at_most))
     try:
         yield
     finally:
         _allowances.let_go(held)
+
+
+def _is_first(declaration: _Declaration) -> bool:
+    with _entered_lock:
+        is_first = declaration not in _entered
+        _entered.add(declaration)
+    return is_first
 
 
 def take_allowance() -> str | None:
@@ -139,13 +163,20 @@ class BudgetKeeper:
     """Counts waits per entry; a sink of ``regions.recording``, which tells it of every region that opens.
 
     ``limits`` are host syncs per entry by region name, ``""`` for the whole watch; ``ledger`` is told of every change.
-    ``noticing`` tells of uses of the device, of none where nothing was set. Raises ValueError for anything else.
+    ``noticing`` tells of uses of the device, of none where nothing was set. ``counts_here`` says whether the regions
+    of the thread that asks have budgets. Raises ValueError for anything else.
     """
 
-    def __init__(self, limits: Mapping[str, int], ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, int],
+        ledger: Ledger | None = None,
+        counts_here: Callable[[], bool] = lambda: True,
+    ) -> None:
         _check_limits(limits)
         self.limits = dict(limits)
         self.noticing: Noticing = lambda notice: nullcontext()
+        self.counts_here = counts_here
         self._lock = threading.RLock()
         self._accounts = {name: _Account(name, limit, ledger) for name, limit in limits.items()}
         self._whole = self._accounts.get(WHOLE)
@@ -155,7 +186,7 @@ class BudgetKeeper:
     @contextmanager
     def open(self, name: str) -> Iterator[None]:
         """One entry of a region, if it has a budget."""
-        if name not in self.limits or name == WHOLE:
+        if name not in self.limits or name == WHOLE or not self.counts_here():
             yield
             return
         entry = _Entry(self, self._accounts[name])
@@ -178,27 +209,34 @@ class BudgetKeeper:
                 entry.account.change(used_device=used)
         return used is True
 
-    def wait(self, *, is_allowed: bool) -> None:
-        """One wait, in the regions that are open in this thread or task."""
+    def wait(self, *, is_allowed: bool) -> BudgetCheck | None:
+        """One wait, in the regions that are open in this thread or task; gives the innermost budget that it is over.
+
+        The ``worst`` of that is what the entry that is open has spent.
+        """
+        over: BudgetCheck | None = None
         with self._lock:
-            for entry in _open.values():
-                if entry.keeper is self:
-                    self._wait_in(entry, is_allowed=is_allowed)
             if self._whole is not None and not is_allowed:
                 worst = self._whole.check.worst + 1
                 self._whole.change(worst=worst, num_exceeded=int(worst > self._whole.check.limit))
+                over = self._whole.check if self._whole.check.num_exceeded else None
+            for entry in _open.values():
+                if entry.keeper is self and self._is_over(entry, is_allowed=is_allowed):
+                    over = replace(entry.account.check, worst=entry.count)
+        return over
 
-    def _wait_in(self, entry: _Entry, *, is_allowed: bool) -> None:
+    def _is_over(self, entry: _Entry, *, is_allowed: bool) -> bool:
         account = entry.account
         if account.check.used_device is not True:
             account.change(used_device=True)
         if is_allowed:
-            return
+            return False
         entry.count += 1
         if entry.count > account.check.worst:
             account.change(worst=entry.count)
         if entry.count == account.check.limit + 1:
             account.change(num_exceeded=account.check.num_exceeded + 1)
+        return entry.count > account.check.limit
 
     def checks(self) -> tuple[BudgetCheck, ...]:
         """How each budget was kept so far."""

@@ -22,7 +22,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from types import CodeType, FrameType
@@ -38,13 +38,21 @@ from bagel_perf.syncs.calls import take_held_ms
 from bagel_perf.syncs.frames import Folders
 from bagel_perf.syncs.regions import Shared, Stack, current_region
 
+Reaction = Callable[[], None]
+"""What has to be done about a wait; may raise."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BackwardPass:
-    """A backward pass under way: the frame that called torch for it, and the context of that thread or task."""
+    """A backward pass under way: the frame that called torch for it, the context of that thread or task, the thread.
+
+    ``at_end`` is what that thread does once the pass has ended without an error.
+    """
 
     frame: FrameType
     context: contextvars.Context
+    thread: int = field(default_factory=threading.get_ident)
+    at_end: list[Reaction] = field(default_factory=list)
 
 
 _under_way: list[BackwardPass] = []
@@ -63,9 +71,12 @@ def _noting() -> Iterator[None]:
         running = BackwardPass(sys._getframe(1), contextvars.copy_context())
         _under_way.append(running)
         try:
-            return original(*args, **kwargs)
+            gradients = original(*args, **kwargs)
         finally:
             _under_way.remove(running)
+        for react in running.at_end:
+            react()
+        return gradients
 
     with mock.patch.object(*place, run_backward):
         yield
@@ -82,6 +93,12 @@ def pass_of_this_thread() -> BackwardPass | None:
     with suppress(IndexError):  # it may just have ended
         return _under_way[-1]
     return None
+
+
+def responsible_thread() -> int:
+    """This thread; for one of autograd's the one that called ``backward``, the latest where several have."""
+    running = pass_of_this_thread()
+    return threading.get_ident() if running is None else running.thread
 
 
 UPLOADS: tuple[Kind, ...] = ("pageable_upload", "unknown")
@@ -156,7 +173,8 @@ class Wait:
     """A wait that happens now: ``frame`` is the innermost outside torch, ``caller`` the innermost outside libraries.
 
     Both are None where no such frame is on the stack. ``allowed`` is the reason that ``allow_sync`` gave, ``is_setup``
-    says that a model is being loaded. ``held_ms`` is how long a staged copy took, of which no profile tells.
+    says that a model is being loaded. ``held_ms`` is how long a staged copy took, of which no profile tells. ``frame``
+    is another thread's, where this one has none and waits for the backward pass ``stands_in``.
     """
 
     kind: Kind
@@ -166,13 +184,14 @@ class Wait:
     allowed: str | None
     is_setup: bool = False
     held_ms: float = 0.0
+    stands_in: BackwardPass | None = None
 
 
 class Collector(Protocol):
     """Something that counts."""
 
-    def take(self, wait: Wait) -> None:
-        """One wait, on the thread that waits."""
+    def take(self, wait: Wait) -> Reaction | None:
+        """One wait, on the thread that waits; gives what that has to do."""
 
 
 Listening = Callable[[Callable[[Kind], None]], AbstractContextManager[object]]
@@ -197,14 +216,18 @@ class _Hub:
             context = running.context.copy()
             for stack in Stack.all:
                 context.run(stack.stack_up, stack.entries())
-            context.run(self._tell, kind, frame or self._folders.user_frame(running.frame))
+            own, stands_in = (frame, None) if frame is not None else (self._folders.user_frame(running.frame), running)
+            context.run(self._tell, kind, own, stands_in=stands_in)
 
-    def _tell(self, kind: Kind, frame: FrameType | None, *, is_setup: bool = False) -> None:
+    def _tell(
+        self, kind: Kind, frame: FrameType | None, *, is_setup: bool = False, stands_in: BackwardPass | None = None
+    ) -> None:
         held_ms = take_held_ms() if kind == "staged_copy" else 0.0
         caller = self._folders.caller_of(frame)
-        wait = Wait(kind, frame, caller, current_region(), take_allowance(), is_setup, held_ms)
-        for collector in self.collectors:
-            collector.take(wait)
+        wait = Wait(kind, frame, caller, current_region(), take_allowance(), is_setup, held_ms, stands_in)
+        reactions = [collector.take(wait) for collector in self.collectors]  # all have counted before one raises
+        for react in filter(None, reactions):
+            react()
 
 
 _hubs: dict[object, _Hub] = {}

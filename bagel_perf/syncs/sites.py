@@ -17,7 +17,7 @@ from bagel_perf.simulated import active_device
 from bagel_perf.syncs.calls import logging_calls
 from bagel_perf.syncs.cuda import listening_to_cuda, require_callbacks, tell_staged
 from bagel_perf.syncs.frames import FileNames, Lines
-from bagel_perf.syncs.hearing import Wait, hearing, observing_backward
+from bagel_perf.syncs.hearing import Reaction, Wait, hearing, observing_backward
 from bagel_perf.syncs.regions import Sink, recording
 
 
@@ -72,6 +72,8 @@ class Counted:
 
 Listener = Callable[[int, Kind, Place], None]
 """(number of the kind and place, kind, place), called on the waiting thread before it waits."""
+Judge = Callable[[Wait, Place], Reaction | None]
+"""Says what the waiting thread has to do about a wait that has just been counted."""
 
 
 class _Tally:
@@ -85,11 +87,17 @@ class _Tally:
 
 
 class SyncCollector:
-    """Takes in waits from any thread; ``sites`` and ``total`` may be asked for at any time."""
+    """Takes in waits from any thread; ``sites`` and ``total`` may be asked for at any time.
+
+    ``counts_here`` says whether those of the thread that asks count, ``num_elsewhere`` is how many did not.
+    """
 
     def __init__(self, device: str) -> None:
         self.device = device
         self.on_wait: tuple[Listener, ...] = ()
+        self.judges: tuple[Judge, ...] = ()
+        self.counts_here: Callable[[], bool] = lambda: True
+        self.num_elsewhere = 0
         self._tallies: dict[tuple[Kind, int], _Tally] = {}
         # Keyed by the identity of code objects, whose own hash reads all of their byte code.
         self._places: dict[tuple[object, ...], Place] = {}
@@ -98,8 +106,12 @@ class SyncCollector:
         self._texts = Texts()
         self._lines = Lines()
 
-    def take(self, wait: Wait) -> None:
+    def take(self, wait: Wait) -> Reaction | None:
         """Counts one wait."""
+        if not self.counts_here():
+            with self._lock:
+                self.num_elsewhere += 1
+            return None
         with self._lock:
             place = self._place_of(wait)
             tally = self._tallies.get((wait.kind, place.number))
@@ -111,6 +123,8 @@ class SyncCollector:
                 tally.instructions[wait.frame.f_lasti] = None
         for listener in self.on_wait:
             listener(tally.number, wait.kind, place)
+        reactions = [judge(wait, place) for judge in self.judges]
+        return next(filter(None, reactions), None)
 
     def _place_of(self, wait: Wait) -> Place:
         frame, caller = wait.frame, wait.caller

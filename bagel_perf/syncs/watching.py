@@ -30,14 +30,16 @@ from bagel_perf.records.syncs import BudgetCheck, SyncReport, Witnesses
 from bagel_perf.rules import torch_lacks, torch_versions
 from bagel_perf.rules.code_places import CodePlace
 from bagel_perf.simulated import SimulatedDevice, active_device
-from bagel_perf.syncs.budgets import BudgetKeeper, uses_of_cuda, uses_of_simulated
+from bagel_perf.syncs.budgets import WHOLE, BudgetKeeper, uses_of_cuda, uses_of_simulated
 from bagel_perf.syncs.cuda import WarningCount, callbacks_stay_on, counting_sync_warnings
 from bagel_perf.syncs.frames import Folders, readable_path
 from bagel_perf.syncs.nvtx_ranges import nvtx_ranges_as_regions
 from bagel_perf.syncs.processes import watching_processes
 from bagel_perf.syncs.profiling import TAKEN, Profiled, profiling
+from bagel_perf.syncs.raising import OnWait, budgets_of, end_at_wait, keep_budgets
 from bagel_perf.syncs.regions import RecordFunctionSink, current_region
 from bagel_perf.syncs.sites import Place, SyncCollector, Texts, count_host_syncs, site_of
+from bagel_perf.syncs.threads import Threads, counting_on, notes_elsewhere
 
 _Place = tuple[str, str, int, str]
 """Operator, file, line, region."""
@@ -50,11 +52,12 @@ class UnjudgedCalls:
     ``mine.sq.default``. Raises ValueError for one without a reason.
     """
 
-    def __init__(self, quiet: Mapping[str, str]) -> None:
+    def __init__(self, quiet: Mapping[str, str], counts_here: Callable[[], bool] = lambda: True) -> None:
         for name, reason in quiet.items():
             if not isinstance(reason, str) or not reason.strip():
                 raise ValueError(f"quiet operator {name} has no reason; say why it does not wait")
         self._reasons = dict(quiet)
+        self._counts_here = counts_here
         self._names = {name.replace("::", "."): name for name in quiet}
         self._calls_of_quiet: Counter[str] = Counter()
         self._calls: Counter[_Place] = Counter()
@@ -64,7 +67,7 @@ class UnjudgedCalls:
 
     def hear(self, what: str, name: str) -> None:
         """Takes in a remark of the simulated device, on the thread that it is about."""
-        if what == "notes":
+        if what == "notes" or not self._counts_here():
             return
         quiet = self.answered(name) if what == "unjudged" else None
         if quiet is not None:
@@ -228,6 +231,11 @@ class SyncWatch:
             self._predicted = self._profiled.with_predicted_savings(self._counted_report(), self._collector.counted())
         return replace(self._predicted, subject=subject)
 
+    def raise_over(self, limit: int) -> None:
+        """From here on the waits after the first ``limit`` raise, as with ``on_wait``; the end checks nothing."""
+        keeper = BudgetKeeper({WHOLE: limit}, counts_here=self._keeper.counts_here)
+        keep_budgets(keeper, self._collector, "raise")
+
     def check_budgets(self) -> None:
         """Raises ``SyncBudgetExceeded`` for the first budget that was not kept, ``Inconclusive`` for open ones."""
         error = self._counted_report().budget_error() if self._keeper.limits else None
@@ -237,7 +245,7 @@ class SyncWatch:
     def _counted_report(self) -> SyncReport:
         counted = self._collector.counted()
         total = sum(each.count for each in counted)
-        witnesses = self._witnesses(total)
+        witnesses = self._witnesses(total + self._collector.num_elsewhere)
         return SyncReport(
             device=cast(SyncDevice, self._collector.device),
             host_syncs=total,
@@ -257,7 +265,7 @@ class SyncWatch:
         )
 
     def _notes(self) -> tuple[str, ...]:
-        notes = list(torch_versions.notes(self._lacks))
+        notes = [*torch_versions.notes(self._lacks), *notes_elsewhere(self._collector.num_elsewhere)]
         if self._simulated is not None:
             return (*notes, *(f"{note} ({calls} x)" for note, calls in self._since("notes").items()))
         notes += [STAYS_ON] if callbacks_stay_on() else []
@@ -307,8 +315,10 @@ def watch_host_syncs(
     quiet_ops: Mapping[str, str] | None = None,
     ledger: Ledger | None = None,
     keeper: BudgetKeeper | None = None,
+    on_wait: OnWait = "count",
+    threads: Threads = "all",
 ) -> Iterator[SyncWatch]:
-    """Watches all threads until the end of the context; several may be open at once, one of them with ``profile``.
+    """Watches until the end of the context; several may be open at once, one of them with ``profile``.
 
     ``device`` is a CUDA device, or that of an open ``SimulatedDevice``, on which ``profile`` and ``debug_mode`` mean
     nothing. ``budgets`` are host syncs per entry by the name of a region, ``""`` for the whole; at the end
@@ -316,16 +326,21 @@ def watch_host_syncs(
     ran on the device, an operator cannot be judged, another process was started that may have waited. ``keep_trace`` is
     a file for the profile's trace, Kineto JSON, gzipped; ``ledger`` is told of all that is counted; ``keeper`` holds
     budgets that began before the watch. ``quiet_ops`` are operators that do not wait, with the reason why, where the
-    simulated device cannot judge. Raises ValueError for a device that nobody waits for, a negative budget or an
-    operator without a reason, RuntimeError where CUDA's callbacks do not fire.
+    simulated device cannot judge. With ``on_wait="raise"`` the first wait over budget raises, without budgets the first
+    that is not allowed; see ``raising``. With ``threads="this"`` only the thread that opens the watch counts, with the
+    backward passes that it starts; without ``profile``. Raises ValueError for a device that nobody waits for, a
+    negative budget or an operator without a reason, RuntimeError where CUDA's callbacks do not fire.
     """
+    counts_here = counting_on(threads, profile=profile)
     simulated = active_device()
     is_simulated = simulated is not None and simulated.owns(device)
+    own = simulated if is_simulated else None
     told = ledger
     ledger = Ledger() if ledger is None else ledger
-    keeper = keeper or BudgetKeeper({} if budgets is None else budgets, told)
-    unjudged = UnjudgedCalls({} if quiet_ops is None else quiet_ops)
+    keeper = keeper or BudgetKeeper(budgets_of(on_wait, budgets), told, counts_here)
+    unjudged = UnjudgedCalls({} if quiet_ops is None else quiet_ops, counts_here)
     with ExitStack() as stack:
+        stack.push(end_at_wait)
         # The profiler comes first and goes last, so that its own waits are not heard.
         profiled = stack.enter_context(profiling(keep_trace)) if profile and not is_simulated else None
         sinks = (keeper,) if profiled is None else (keeper, RecordFunctionSink())
@@ -333,21 +348,15 @@ def watch_host_syncs(
         stack.enter_context(nvtx_ranges_as_regions)
         if simulated is not None and is_simulated:
             stack.enter_context(simulated.remarks_to(unjudged.hear))
-        collector.on_wait = (lambda _number, _kind, place: keeper.wait(is_allowed=place.allowed is not None),)
+        keep_budgets(keeper, collector, on_wait)
         if told is not None:
-            stack.enter_context(keeping(told, collector, unjudged, simulated if is_simulated else None))
+            stack.enter_context(keeping(told, collector, unjudged, own))
         wants_warnings = debug_mode and not is_simulated
         warnings = stack.enter_context(counting_sync_warnings()) if wants_warnings else None
         if profiled is not None:
             stack.enter_context(profiled.window(collector))
         watch = SyncWatch(
-            collector,
-            keeper,
-            unjudged,
-            ledger=ledger,
-            simulated=simulated if is_simulated else None,
-            warnings=warnings,
-            profiled=profiled,
+            collector, keeper, unjudged, ledger=ledger, simulated=own, warnings=warnings, profiled=profiled
         )
         stack.callback(watch.end)
         stack.enter_context(watching_processes(ledger))
