@@ -35,6 +35,8 @@ UseListener = Callable[[], bool]
 """Called at a use of the device, on the thread that uses it; gives whether it need not be called again."""
 RemarkListener = Callable[[str, str], None]
 """Called with "unjudged", "hazards" or "notes", and what was remarked."""
+CallListener = Callable[[str, Args, Kwargs, Any], None]
+"""Called after each torch call, and each operator of a backward pass: its name, its arguments, and what it gave."""
 _open: list[SimulatedDevice] = []
 _open_lock = threading.Lock()
 _num_dispatch_modes: Callable[[], int] = torch_names.NUM_DISPATCH_MODES.find()
@@ -72,6 +74,7 @@ class SimulatedDevice:
         self._copy_listeners: tuple[CopyListener, ...] = ()
         self._move_listeners: tuple[MoveListener, ...] = ()
         self._remark_listeners: tuple[RemarkListener, ...] = ()
+        self._call_listeners: tuple[CallListener, ...] = ()  # empty most of the time: asked at each call
         self._use_listeners: tuple[UseListener, ...] = (self._first_use,)  # empty most of the time: asked at each call
         self._was_used = False
         self._handlers: dict[Any, calls.Handler] = {}
@@ -194,6 +197,7 @@ class SimulatedDevice:
         global _open_lock
         _open_lock = threading.Lock()  # a thread that is not here may have held the other one
         self._listeners = self._copy_listeners = self._move_listeners = self._remark_listeners = ()
+        self._call_listeners = ()
         self._use_listeners = (refuse_in_child if self._was_used else self._first_use,)
 
     @contextmanager
@@ -210,6 +214,22 @@ class SimulatedDevice:
     def _tell_remark(self, what: str, name: str) -> None:
         for listener in self._remark_listeners:
             listener(what, name)
+
+    @contextmanager
+    def calls_to(self, listener: CallListener) -> Iterator[None]:
+        """``listener(name, args, kwargs, result)`` is called after each call, until the end of the context."""
+        with _open_lock:
+            self._call_listeners = (*self._call_listeners, listener)
+        try:
+            yield
+        finally:
+            with _open_lock:
+                self._call_listeners = tuple(other for other in self._call_listeners if other != listener)
+
+    def called(self, name: str, args: Args, kwargs: Kwargs, result: Any) -> None:
+        """A call has ended."""
+        for listener in self._call_listeners:
+            listener(name, args, kwargs, result)
 
     def owns(self, device: torch.device | str | int | None) -> bool:
         """Whether ``device`` is this one; a number is an index of CUDA devices, of which there is one."""
@@ -294,6 +314,8 @@ class SimulatedDevice:
             handler = frontends.judging_sparse(handler)
         if self._use_listeners:
             handler = uses.telling(handler)
+        if self._call_listeners:
+            handler = uses.reporting(handler)
         try:
             if _num_dispatch_modes():
                 if wrappers.is_native(args, kwargs):

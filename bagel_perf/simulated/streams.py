@@ -100,9 +100,11 @@ class SimulatedStream:
 
     def wait_event(self, event: SimulatedEvent) -> None:
         """The device waits, not the host."""
+        event.wait(self)
 
     def wait_stream(self, stream: SimulatedStream) -> None:
         """The device waits, not the host."""
+        self.wait_event(stream.record_event())
 
     def record_event(self, event: SimulatedEvent | None = None) -> SimulatedEvent:
         event = SimulatedEvent() if event is None else event
@@ -136,7 +138,6 @@ class SimulatedEvent:
     """Stands for ``torch.cuda.Event`` and ``torch.Event``; times are the CPU's."""
 
     device = DEVICE
-    cuda_event = 0
     event_id = 0
     ipc_handle = refused_function("Event.ipc_handle")
     from_ipc_handle = refused_function("Event.from_ipc_handle")
@@ -145,6 +146,11 @@ class SimulatedEvent:
         # torch.cuda.Event takes enable_timing first, torch.Event the device
         self._has_timing = enable_timing or device is True
         self._recorded_s: float | None = None
+
+    @property
+    def cuda_event(self) -> int:
+        """No handle before the first record."""
+        return int(self._recorded_s is not None)
 
     def record(self, stream: SimulatedStream | None = None) -> None:
         self._recorded_s = time.perf_counter()

@@ -31,6 +31,24 @@ _ABOUT_A_TENSOR = frozenset(_QUESTIONS.split())
 """What the host knows of a tensor without the device."""
 
 
+def is_question(name: str) -> bool:
+    """Whether a call asks what the host knows of a tensor, or for a part of it."""
+    return name in _ABOUT_A_TENSOR or name.startswith(("get ", "set "))
+
+
+def reporting(handler: Handler) -> Handler:
+    """The handler, reporting each call that is no question to the device."""
+
+    def handle(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
+        result = handler(device, func, types, args, kwargs)
+        name = name_of(func)
+        if not is_question(name):
+            device.called(name, args, kwargs, result)
+        return result
+
+    return handle
+
+
 def telling(handler: Handler) -> Handler:
     """The handler, telling the device of a call that takes or gives one of its tensors."""
 
@@ -138,7 +156,9 @@ class BackwardWatch(Watch):
             return run_python(self._device, func, args, kwargs)
         with hidden():
             self.judge(func, args, kwargs)
-            return wrap(run_operator(self._device, func, args, kwargs))
+            result = wrap(run_operator(self._device, func, args, kwargs))
+        self._device.called(name_of(func), args, kwargs, result)
+        return result
 
 
 def _is_on_device(value: Any) -> bool:
