@@ -42,9 +42,14 @@ class Recording:
 
 @dataclass(slots=True)
 class Recorder:
-    """Records work for one device; its CUDA graphs share one memory pool, so they must not be replayed side by side."""
+    """Records work for one device; its CUDA graphs share one memory pool, so they must not be replayed side by side.
+
+    With ``allows_copies`` asynchronous copies of pinned memory are recorded: a replay copies from and to the same
+    addresses, whatever is there by then.
+    """
 
     device: torch.device
+    allows_copies: bool = False
     _pool: Any = None
     _stream: Any = None
     _anchor: torch.cuda.CUDAGraph | None = None
@@ -59,7 +64,11 @@ class Recorder:
             return Recording(replay=lambda: _run(work), capture_ms=0.0, is_graph=False)
         self._open()
         begun_s = time.perf_counter()
-        graph = self._graph_of(work)
+        try:
+            graph = self._graph_of(work)
+        except BaseException:
+            self._open_anew()
+            raise
         return Recording(replay=graph.replay, capture_ms=(time.perf_counter() - begun_s) * 1e3, is_graph=True)
 
     def _is_gpu(self) -> bool:
@@ -70,20 +79,30 @@ class Recorder:
             self._stream, self._pool = torch.cuda.Stream(self.device), torch.cuda.graph_pool_handle()
             self._anchor = self._graph_of(lambda: torch.zeros(1, device=self.device))
 
+    def _open_anew(self) -> None:
+        """Records something else, into a pool of its own.
+
+        After a capture that CUDA broke off torch takes its generator to be recorded still, and refuses each random
+        number on the device until the next capture that ends.
+        """
+        self._anchor = None
+        with suppress(RuntimeError):  # what is wrong is known
+            self._open()
+
     def _graph_of(self, work: Work) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         # Not ``torch.cuda.graph``: it synchronizes the device and empties the allocator's cache first.
-        with torch.cuda.stream(self._stream), _Refusing():
+        with torch.cuda.stream(self._stream), _Refusing(allows_copies=self.allows_copies):
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 work()
+                graph.capture_end()
             except BaseException as problem:  # whatever it is, no capture may stay open
                 _abandon(graph)
                 if is_refusal(problem):
                     raise CaptureRefused(_refused_by_cuda(problem)) from problem
                 raise
-            graph.capture_end()
         torch.cuda.current_stream(self.device).wait_stream(self._stream)
         return graph
 
@@ -100,7 +119,7 @@ def is_refusal(problem: BaseException) -> bool:
 
 def _refused_by_cuda(problem: BaseException) -> str:
     """CUDA's own error, with the line that was under way."""
-    folders, link, line = Folders(), problem.__traceback__, ""
+    folders, link, line = Folders(), problem.__traceback__, "its end"
     while link is not None:
         frame = link.tb_frame
         if folders.user_frame(frame) is frame:
@@ -147,9 +166,13 @@ _DispatchMode: Any = torch_names.DISPATCH_MODE.find()
 class _Refusing(_DispatchMode):  # type: ignore[misc]
     """Looks at each operator before CUDA does, whose own error names no line."""
 
+    def __init__(self, *, allows_copies: bool) -> None:
+        super().__init__()
+        self._allows_copies = allows_copies
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, verdict = func._schema.name, verdict_on(func)
-        if name in _COPIES:
+        if name in _COPIES and not self._allows_copies:
             _check_copy(name, args, kwargs or {})
         if any(map(_on_gpu, args)) and verdict.waits(args, kwargs or {}, _on_gpu):
             raise CaptureRefused(_waits(HINTS[verdict.kind].label))
