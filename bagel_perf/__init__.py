@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bagel_perf.api import Comparison, compare, load, open_simulated_device, read_trace
-    from bagel_perf.syncs import SyncBudgetExceeded, allow_sync, watch_host_syncs
+    from bagel_perf.syncs import SyncBudgetExceeded, allow_sync, watch_capture, watch_host_syncs
     from bagel_perf.syncs.regions import region
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "open_simulated_device",
     "read_trace",
     "region",
+    "watch_capture",
     "watch_host_syncs",
 ]
 
@@ -40,6 +41,7 @@ _HOME = {
     "region": "bagel_perf.syncs.regions",
     "SyncBudgetExceeded": "bagel_perf.syncs",
     "allow_sync": "bagel_perf.syncs",
+    "watch_capture": "bagel_perf.syncs",
     "watch_host_syncs": "bagel_perf.syncs",
 }
 
