@@ -131,7 +131,9 @@ def tallying(
         if simulated is None:
             stack.enter_context(_side_streams(tally))
         else:
-            stack.enter_context(simulated.copies_to(lambda is_download: tally.add(_direction(is_download))))
+            stack.enter_context(
+                simulated.copies_to(lambda is_download, _bytes, _waits: tally.add(_direction(is_download)))
+            )
             stack.enter_context(simulated.moves_to(lambda: tally.add_at("side streams", sys._getframe(1))))
         if simulated is not None and by_line:
             stack.enter_context(simulated.remarks_to(_remarks(tally)))

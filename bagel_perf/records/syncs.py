@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from bagel_perf.records import codec
+from bagel_perf.records.copies import CopySite
 from bagel_perf.records.errors import BagelPerfError, CountersDrifted, Inconclusive, UsageError
 from bagel_perf.records.runs import SyncDevice
 from bagel_perf.records.sites import HELD, Kind, QuietOperator, SyncSite, UnjudgedSite
@@ -146,7 +147,7 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     as it came; ``signal`` is the name of the signal that ended it. ``profile`` is all that the profiled run's trace
     says. ``used_device`` says whether anything ran on the device, None where that cannot be told. ``processes`` are
     the program and those it started that could use the device. ``untested`` names what this tool was not tested
-    with.
+    with. ``copies`` are those between host and device, None where nobody looked for them.
     """
 
     device: SyncDevice
@@ -170,6 +171,7 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     used_device: bool | None = None
     processes: tuple[Process, ...] = ()
     untested: tuple[str, ...] = ()
+    copies: tuple[CopySite, ...] | None = None
 
     @property
     def unwatched(self) -> tuple[Process, ...]:

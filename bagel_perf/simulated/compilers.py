@@ -144,11 +144,11 @@ def _saving(device: SimulatedDevice, native: Any) -> Any:
 
     def save(module: Any, *args: Any, **kwargs: Any) -> Any:
         storages = {
-            tensor.untyped_storage()._cdata
+            tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes()
             for tensor in (*module.parameters(), *module.buffers())
             if type(tensor) is SimulatedTensor and tensor.numel()
         }
-        device.waits("d2h_copy", len(storages))
+        device.reads("d2h_copy", storages.values())
         with hidden():
             return native(module, *args, **kwargs)
 

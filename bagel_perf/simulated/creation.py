@@ -26,7 +26,7 @@ from bagel_perf.simulated.calls import (
     run_watched,
 )
 from bagel_perf.simulated.tensor import DEVICE, SimulatedTensor, hidden, wrap
-from bagel_perf.simulated.transfers import move
+from bagel_perf.simulated.transfers import bytes_of, move
 
 if TYPE_CHECKING:
     from bagel_perf.simulated.device import SimulatedDevice
@@ -80,14 +80,14 @@ def _from_data(device: SimulatedDevice, func: Func, types: Any, args: Args, kwar
         return run_elsewhere(func, args, {**kwargs, "device": target})
     if isinstance(data, Tensor):
         return _from_tensor(device, func, data, goes_to_device, kwargs)
-    device.waits("list_of_scalars", _num_scalars(data))
+    device.reads("list_of_scalars", _sizes_of_scalars(data))
     with hidden():
         made: Tensor = func(*args, **kwargs, device=CPU)
         if not goes_to_device:
             return device.pinned.add(made) if is_pinned else made
     # The upload copies: as_tensor may have given a view of the caller's memory.
-    if made.numel():
-        device.waits("pageable_upload")
+    if num_bytes := bytes_of(made):
+        device.waits("pageable_upload", 1, num_bytes)
     with hidden():
         return wrap(made.clone() if name_of(func) != "tensor" else made)
 
@@ -113,17 +113,17 @@ def _from_tensor(device: SimulatedDevice, func: Func, data: Tensor, goes_to_devi
 _NUMBERS = {int, float, bool, complex}
 
 
-def _num_scalars(data: Any) -> int:
-    """Device scalars in nested sequences: each is read by itself."""
+def _sizes_of_scalars(data: Any) -> list[int | None]:
+    """Bytes of each device scalar in nested sequences: it is read by itself."""
     if type(data) is SimulatedTensor:
         with hidden():
-            return data.numel()
+            return [data.element_size()] * data.numel()
     if not isinstance(data, Sequence) or isinstance(data, str | bytes | range):
-        return 0
+        return []
     kinds = set(map(type, data))
     if kinds <= _NUMBERS:
-        return 0
-    return sum(map(_num_scalars, data))
+        return []
+    return [size for item in data for size in _sizes_of_scalars(item)]
 
 
 HANDLERS: dict[str, Handler] = dict.fromkeys(("tensor", "as_tensor", "asarray", "new_tensor"), _from_data)

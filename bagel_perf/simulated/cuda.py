@@ -27,6 +27,7 @@ import torch
 
 from bagel_perf.records.sites import Kind
 from bagel_perf.rules import torch_inner_names, torch_names
+from bagel_perf.rules.copies import scalar_sizes
 from bagel_perf.simulated import creation, properties, storages, streams
 from bagel_perf.simulated.compilers import patch_compilers, patch_graphs_and_collectives, patch_tracers, patch_triton
 from bagel_perf.simulated.device import Listener, SimulatedDevice
@@ -183,11 +184,11 @@ class SimulatedCuda(SimulatedDevice):
     def __exit__(self, *raised: Any) -> None:
         self._exits.__exit__(*raised)
 
-    def waits(self, kind: Kind, times: int = 1) -> None:
+    def waits(self, kind: Kind, times: int = 1, num_bytes: int | None = None) -> None:
         """The host would wait ``times`` times now; what the program's own sync debug mode says comes first."""
         for _ in range(times):
             self._debug_mode.remark(kind)
-            super().waits(kind)
+            super().waits(kind, 1, num_bytes)
 
     def _cuda_patches(self, late: LatePatches) -> Patches:
         patches = Patches()
@@ -250,7 +251,7 @@ class SimulatedCuda(SimulatedDevice):
 
         @functools.wraps(native)
         def make(*args: Any, **kwargs: Any) -> Any:
-            self.waits("scalar_read", sum(map(is_simulated, (*args, *kwargs.values()))))
+            self.reads("scalar_read", scalar_sizes((args, tuple(kwargs.values())), is_simulated))
             with hidden():
                 return native(*args, **kwargs)
 

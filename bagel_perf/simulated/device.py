@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -29,7 +29,8 @@ from bagel_perf.simulated.transfers import PinnedMemory
 from bagel_perf.simulated.watch import BackwardWatch, Watch, is_watching, unwatched
 
 Listener = Callable[[Kind], None]
-CopyListener = Callable[[bool], None]
+CopyListener = Callable[[bool, int | None, bool], None]
+"""(is_download, bytes or None where nobody knows them, whether the host waits)."""
 MoveListener = Callable[[], None]
 UseListener = Callable[[], bool]
 """Called at a use of the device, on the thread that uses it; gives whether it need not be called again."""
@@ -136,7 +137,10 @@ class SimulatedDevice:
 
     @contextmanager
     def copies_to(self, listener: CopyListener) -> Iterator[None]:
-        """``listener(is_download)`` is called before each copy between host and device, asynchronous ones included."""
+        """``listener(is_download, num_bytes, waits)`` is called before each copy of a tensor across, also without wait.
+
+        Of tensors made of data, and of elements that are read, waits tell, with ``bytes_of_wait``.
+        """
         with _open_lock:
             self._copy_listeners = (*self._copy_listeners, listener)
         try:
@@ -244,20 +248,30 @@ class SimulatedDevice:
             raise RuntimeError(f"invalid device ordinal {index}: the simulated device is {self.device}, the only one")
         return True
 
-    def waits(self, kind: Kind, times: int = 1) -> None:
-        """The host would wait ``times`` times now."""
+    def waits(self, kind: Kind, times: int = 1, num_bytes: int | None = None) -> None:
+        """The host would wait ``times`` times now, for a copy of ``num_bytes`` each where that is what it waits for."""
         if self._use_listeners and times:
             self.used()
         for _ in range(times):
+            self._of_thread.num_bytes = num_bytes  # a listener may have waited itself
             for listener in self._listeners:
                 listener(kind)
 
-    def on_copy(self, *, is_download: bool) -> None:
-        """Values would be copied between host and device now, whether or not the host waits."""
+    def reads(self, kind: Kind, sizes: Iterable[int | None]) -> None:
+        """The host would wait now for a copy of each size."""
+        for num_bytes in sizes:
+            self.waits(kind, 1, num_bytes)
+
+    def bytes_of_wait(self) -> int | None:
+        """For a listener: what the wait copies that it is told of; None where nobody knows, or it is no copy."""
+        return getattr(self._of_thread, "num_bytes", None)
+
+    def on_copy(self, *, is_download: bool, num_bytes: int | None, waits: bool) -> None:
+        """Values would be copied between host and device now."""
         if self._use_listeners:
             self.used()
         for listener in self._copy_listeners:
-            listener(is_download)
+            listener(is_download, num_bytes, waits)
 
     def cannot_judge(self, operator: str) -> None:
         """An operator was called whose waits are not known."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bagel_perf.records.sites import Kind
 from bagel_perf.rules.calls import has_place_for
+from bagel_perf.rules.copies import host_scalar_sizes, scalar_sizes
 from bagel_perf.rules.torch_versions import release
 from bagel_perf.simulated.calls import Args, Func, Handler, Kwargs, holds_simulated, name_of, plain, watched
 from bagel_perf.simulated.creation import create
@@ -74,7 +75,9 @@ def _where(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
         return watched(device, func, types, args, kwargs)
     if not any(map(_is_host_scalar, tensors)):
         return plain(device, func, args, kwargs)
-    device.waits("pageable_upload", sum(map(_is_host_scalar, tensors)))
+    with hidden():
+        sizes = host_scalar_sizes(tensors, is_simulated)
+    device.reads("pageable_upload", sizes)
     with hidden():
         return wrap(func(*args, **kwargs))
 
@@ -142,7 +145,9 @@ def _fill(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: K
     """A host tensor is filled with what is read from the device."""
     if type(args[0]) is SimulatedTensor:
         return plain(device, func, args, kwargs)
-    device.waits("scalar_read", SimulatedTensor in types)
+    with hidden():
+        sizes = scalar_sizes((args, tuple(kwargs.values())), is_simulated)
+    device.reads("scalar_read", sizes)
     with hidden():
         return func(*args, **kwargs)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 from bagel_perf.records.sites import Kind
 from bagel_perf.rules import torch_names
 from bagel_perf.rules.calls import as_index, index_of, read_by_index, write_by_index
+from bagel_perf.rules.copies import index_sizes, written_bytes
 from bagel_perf.rules.operators import MASK_DTYPES
 from bagel_perf.simulated.calls import Args, Func, Handler, Kwargs, devices_differ, name_of
 from bagel_perf.simulated.tensor import SimulatedTensor, hidden, is_simulated, to_simulated, wrap
-from bagel_perf.simulated.transfers import count_copy
+from bagel_perf.simulated.transfers import bytes_of, count_copy
 
 if TYPE_CHECKING:
     from bagel_perf.simulated.device import SimulatedDevice
@@ -30,7 +32,8 @@ def _read(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: K
     if type(tensor) is SimulatedTensor:
         with hidden():
             fails = tensor.numel() != 1 or (name_of(func) == "__index__" and not _is_integral(tensor))
-        device.waits("scalar_read", not fails)  # torch looks at shape and type first
+            num_bytes = tensor.element_size()
+        device.waits("scalar_read", not fails, num_bytes)  # torch looks at shape and type first
     with hidden():
         return func(*args, **kwargs)
 
@@ -40,8 +43,8 @@ def _is_integral(tensor: Tensor) -> bool:
 
 
 def _read_list(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    if type(args[0]) is SimulatedTensor and args[0].numel():
-        device.waits("d2h_copy")
+    if type(args[0]) is SimulatedTensor and (num_bytes := bytes_of(args[0])):
+        device.waits("d2h_copy", 1, num_bytes)
     with hidden():
         return func(*args, **kwargs)
 
@@ -52,7 +55,7 @@ def _format(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs:
     tensor, spec = args
     if tensor.dim():
         return format(repr(tensor), spec)
-    device.waits("scalar_read")
+    device.waits("scalar_read", 1, bytes_of(tensor))
     with hidden():
         return format(tensor.item(), spec)
 
@@ -135,9 +138,11 @@ READ_HANDLERS: dict[str, Handler] = {
 _PLAIN = frozenset((int, type(None), type(Ellipsis)))
 
 
-def _report(device: SimulatedDevice, kinds: Iterable[Kind]) -> None:
-    for kind in kinds:
-        device.waits(kind)
+def _report(device: SimulatedDevice, kinds: Iterable[Kind], sizes: Iterable[int | None]) -> None:
+    """Tells of waits; those that copy come first, each with its size."""
+    for kind, num_bytes in zip_longest(kinds, sizes):
+        if kind is not None:
+            device.waits(kind, 1, num_bytes)
 
 
 def _get(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -147,36 +152,36 @@ def _get(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kw
         with hidden():
             if not is_on_device:
                 _check_host_index(index)
-            kinds = read_by_index(tensor, index, is_simulated)
-        _report(device, kinds)
-        num_hosts = _note_hosts(device, index) if is_on_device and torch.is_grad_enabled() else 0
-        if num_hosts:
-            return _got_by_uploads(device, func, args, num_hosts)
+            kinds, sizes = read_by_index(tensor, index, is_simulated), list(index_sizes(index, is_simulated))
+        _report(device, kinds, sizes)
+        hosts = _note_hosts(device, index) if is_on_device and torch.is_grad_enabled() else []
+        if hosts:
+            return _got_by_uploads(device, func, args, hosts)
     with hidden():
         value = func(*args)
         return wrap(value) if is_on_device else value
 
 
-def _note_hosts(device: SimulatedDevice, index: Any) -> int:
-    """How many host tensors of an index are uploaded; its host masks are remembered for the backward pass."""
+def _note_hosts(device: SimulatedDevice, index: Any) -> list[int | None]:
+    """Bytes of each host tensor of an index, which is uploaded; host masks are remembered for the backward pass."""
     parts = [part for part in (index if type(index) is tuple else (index,)) if isinstance(part, Tensor)]
     hosts = [part for part in parts if not is_simulated(part)]
     with hidden():
         for mask in (part for part in hosts if part.dtype in MASK_DTYPES):
             device.host_masks[id(mask)] = weakref.ref(mask, partial(_forget, device.host_masks, id(mask)))
-        return sum(part.dim() > 0 and part.numel() > 0 for part in hosts if part.dtype not in MASK_DTYPES)
+        return list(index_sizes(tuple(hosts), is_simulated))
 
 
 def _forget(masks: dict[int, Any], key: int, gone: Any) -> None:
     masks.pop(key, None)
 
 
-def _got_by_uploads(device: SimulatedDevice, func: Func, args: Args, num_uploads: int) -> Any:
+def _got_by_uploads(device: SimulatedDevice, func: Func, args: Args, sizes: list[int | None]) -> Any:
     """Autograd keeps a tensor in an index as it was given, so the backward pass uploads it once more."""
     with hidden():
         value = wrap(func(*args))
         if value.grad_fn is not None:
-            value.grad_fn.register_prehook(lambda gradients: device.waits("pageable_upload", num_uploads))
+            value.grad_fn.register_prehook(lambda gradients: device.reads("pageable_upload", sizes))
         return value
 
 
@@ -193,27 +198,34 @@ def _set(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kw
     else:
         with hidden():
             found = index_of(index, is_simulated)
-        device.waits("scalar_read", found.num_reads)
+            sizes = list(index_sizes(index, is_simulated))
+        device.reads("scalar_read", sizes[: found.num_reads])
         if is_simulated(value):
             if found.num_tensors and value.dim():
                 raise devices_differ(device, func)
-            count_copy(device, value, tensor, is_async=False)
+            count_copy(device, value, tensor, _written_bytes(tensor, index, value), is_async=False)
     with hidden():
         func(*args)
+
+
+def _written_bytes(tensor: Tensor, index: Any, value: Any) -> int | None:
+    with hidden():
+        return written_bytes(tensor, index, value, is_simulated)
 
 
 def _count_write(device: SimulatedDevice, func: Func, tensor: Tensor, index: Any, value: Any) -> None:
     with hidden():
         kinds = write_by_index(tensor, index, value, is_simulated)
+        sizes = [*index_sizes(index, is_simulated), tensor.element_size()]
         is_host_tensor = isinstance(value, Tensor) and not is_simulated(value) and value.dim() > 0
         has_tensors = is_host_tensor and index_of(index, is_simulated).num_tensors > 0
     if has_tensors:
         raise devices_differ(device, func)
     if torch.is_grad_enabled():
         _note_hosts(device, index)
-    _report(device, kinds)
+    _report(device, kinds, sizes)
     if is_host_tensor:
-        count_copy(device, value, value, is_async=False)
+        count_copy(device, value, value, _written_bytes(tensor, index, value), is_async=False)
 
 
 def _gather(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:

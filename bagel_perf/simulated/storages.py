@@ -49,7 +49,7 @@ class SimulatedStorage(torch.UntypedStorage):
 
     def cpu(self) -> torch.UntypedStorage:
         """A copy on the host; waits."""
-        _waits("d2h_copy", self)
+        _waits("d2h_copy", self, self.nbytes())
         return _copied(self)
 
     def cuda(self, device: Any = None, non_blocking: bool = False) -> Any:
@@ -60,11 +60,11 @@ class SimulatedStorage(torch.UntypedStorage):
 
     def _write_file(self, *args: Any, **kwargs: Any) -> Any:
         """Of the older format of ``torch.save``, and of pickle; waits."""
-        _waits("d2h_copy", self)
+        _waits("d2h_copy", self, self.nbytes())
         return super()._write_file(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _set_from_file(self, *args: Any, **kwargs: Any) -> Any:
-        _waits("pageable_upload", self)
+        _waits("pageable_upload", self, self.nbytes())
         return super()._set_from_file(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def clone(self) -> Any:
@@ -79,7 +79,7 @@ class SimulatedStorage(torch.UntypedStorage):
         if isinstance(index, slice):
             with _as_the_hosts(self):
                 return occupied(torch.UntypedStorage.__getitem__(self, index))
-        _waits("scalar_read", self)
+        _waits("scalar_read", self, 1)
         return torch.UntypedStorage.__getitem__(self, index)
 
     def share_memory_(self) -> Any:
@@ -100,12 +100,12 @@ _native: Any = torch_inner_names.NATIVE_STORAGE.find()
 _new_storage: Any = _native.__new__
 
 
-def _waits(kind: Any, storage: torch.UntypedStorage) -> None:
+def _waits(kind: Any, storage: torch.UntypedStorage, num_bytes: int) -> None:
     from bagel_perf.simulated.device import active_device
 
     device = active_device()
     if device is not None and storage.nbytes():
-        device.waits(kind)
+        device.waits(kind, 1, num_bytes)
 
 
 def _copied(storage: torch.UntypedStorage) -> torch.UntypedStorage:
@@ -127,7 +127,7 @@ def _copy_between(target: Any, source: Any, is_async: bool) -> Any:
         is_download = isinstance(inner, SimulatedStorage)
         if is_upload != is_download:
             host = inner if is_upload else target
-            count_copy(device, _bytes_of(inner), _bytes_of(host), is_async=is_async)
+            count_copy(device, _bytes_of(inner), _bytes_of(host), inner.nbytes(), is_async=is_async)
     with hidden():
         _native.copy_(target, inner, is_async)
     return target

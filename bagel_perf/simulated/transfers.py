@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bagel_perf.rules import torch_names
 from bagel_perf.rules.calls import DOWNLOAD, UPLOAD, is_staged
+from bagel_perf.rules.copies import moved_bytes
 from bagel_perf.simulated.autograd import cross
 from bagel_perf.simulated.calls import CPU, Args, Func, Handler, Kwargs, has_values, is_elsewhere, run_elsewhere
 from bagel_perf.simulated.tensor import DEVICE, SimulatedTensor, hidden, occupy, vacate, wrap
@@ -89,10 +90,12 @@ def move(device: SimulatedDevice, tensor: Tensor, goes_to_device: bool, options:
         if not has_values(tensor):
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     is_async = bool(options.get("non_blocking"))
+    num_bytes = _moved_bytes(tensor, options)
     if is_on_device and is_async and tensor.layout is torch.strided:  # allocates pinned memory for itself
-        device.on_copy(is_download=True)
+        if num_bytes:
+            device.on_copy(is_download=True, num_bytes=num_bytes, waits=False)
     else:
-        count_copy(device, tensor, tensor, is_async=is_async)
+        count_copy(device, tensor, tensor, num_bytes, is_async=is_async)
     if not (torch.is_grad_enabled() and tensor.requires_grad):
         return _crossed(device, tensor, options)
     return cross(
@@ -123,20 +126,25 @@ def _check_type(tensor: Tensor) -> None:
         )
 
 
-def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, *, is_async: bool) -> None:
+def _moved_bytes(tensor: Tensor, options: dict[str, Any]) -> int | None:
+    with hidden():
+        return moved_bytes((tensor,), options) if tensor.layout is torch.strided else None
+
+
+def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, num_bytes: int | None, *, is_async: bool) -> None:
     """Reports the wait of a copy across devices from ``source``; ``host`` is the side of it in host memory."""
     is_download = type(source) is SimulatedTensor
     with hidden():
         if source.layout is not torch.strided:  # copied part by part, which nobody measured
-            device.on_copy(is_download=is_download)
+            device.on_copy(is_download=is_download, num_bytes=None, waits=False)
             device.cannot_judge(f"copy of a {source.layout} tensor across devices")
             return
         is_empty, goes_through = source.numel() == 0, is_staged(host, device.pinned.holds)
     if is_empty:
         return
-    device.on_copy(is_download=is_download)
+    device.on_copy(is_download=is_download, num_bytes=num_bytes, waits=not is_async)
     if not is_async:
-        device.waits("d2h_copy" if is_download else "pageable_upload")
+        device.waits("d2h_copy" if is_download else "pageable_upload", 1, num_bytes)
     elif goes_through:
         device.warns(DOWNLOAD if is_download else UPLOAD)
 
@@ -153,9 +161,15 @@ def _copy_(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
     is_on_device = type(target) is SimulatedTensor
     if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
         is_async = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
-        count_copy(device, source, source if is_on_device else target, is_async=is_async)
+        count_copy(device, source, source if is_on_device else target, bytes_of(target), is_async=is_async)
     with hidden():
         return func(*args, **kwargs)
+
+
+def bytes_of(tensor: Tensor) -> int:
+    """Of a tensor's elements."""
+    with hidden():
+        return tensor.nbytes
 
 
 def _pin_memory(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -243,7 +257,7 @@ def _foreach_copy(device: SimulatedDevice, func: Func, types: Any, args: Args, k
     for target, source in zip(targets, sources, strict=True):
         is_on_device = type(target) is SimulatedTensor
         if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
-            count_copy(device, source, source if is_on_device else target, is_async=is_async)
+            count_copy(device, source, source if is_on_device else target, bytes_of(target), is_async=is_async)
     with hidden():
         return func(*args, **kwargs)
 

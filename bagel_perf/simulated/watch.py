@@ -14,6 +14,7 @@ import torch
 
 from bagel_perf.records.sites import Kind
 from bagel_perf.rules import torch_names
+from bagel_perf.rules.copies import answer_bytes
 from bagel_perf.rules.operators import verdict_on, waits_of_sparse
 from bagel_perf.simulated.calls import Args, Func, Handler, Kwargs, holds_simulated, name_of
 from bagel_perf.simulated.custom_operators import Way, is_custom, run_python, way_of
@@ -102,7 +103,7 @@ class Watch(torch_names.OperatorMode):
     def judge(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Reports the waits of one operator."""
         if operator._schema.name == "aten::_local_scalar_dense":
-            self._device.waits(self._reads, self._is_on_device(args[0]))
+            self._device.waits(self._reads, self._is_on_device(args[0]), args[0].element_size())
             return
         self._device.has_sparse |= "sparse" in operator._schema.name
         times = self._waits_of(operator, args, kwargs)
@@ -110,7 +111,9 @@ class Watch(torch_names.OperatorMode):
             self._device.has_nested |= "nested" in operator._schema.name
             self._device.cannot_judge(str(operator))
         elif times:
-            self._device.waits(verdict_on(operator).kind, times)
+            name = operator._schema.name.removeprefix("aten::")
+            num_bytes = answer_bytes(name, args, kwargs, self._is_on_device)
+            self._device.waits(verdict_on(operator).kind, times, num_bytes)
 
     def _waits_of(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
         """What is known of operators was measured on strided tensors, but for little."""

@@ -287,9 +287,9 @@ def _read_sizes(args: Args) -> None:
     """Torch reads sizes among several arguments without asking anybody."""
     from bagel_perf.simulated.device import active_device
 
-    num_sizes = sum(type(value) is SimulatedTensor for value in args)
-    if num_sizes and (device := active_device()) is not None:
-        device.waits("tensor_as_size", num_sizes)
+    sizes = [value.element_size() for value in args if type(value) is SimulatedTensor]
+    if sizes and (device := active_device()) is not None:
+        device.reads("tensor_as_size", sizes)
 
 
 def _aliasing(native: Any) -> Any:

@@ -34,10 +34,12 @@ from bagel_perf.rules.calls import (
     takes_sizes,
     write_by_index,
 )
+from bagel_perf.rules.copies import MAY_BE_ASYNCHRONOUS, Copies, Sizes, asynchronous_copies, sizes_of
 from bagel_perf.simulated.calls import name_of
 from bagel_perf.syncs.regions import Shared
 
 Tell = Callable[[], None]
+TellCopy = Callable[[bool, int | None, bool], None]
 
 
 class _StagingOfThread(threading.local):
@@ -79,9 +81,12 @@ _hidden: Any = torch_names.DISABLE_TORCH_FUNCTION.find()
 
 
 class _Call:
-    """One torch function under way; ``num_waits`` counts those it made, ``plan`` is their kinds, once asked for."""
+    """One torch function under way; ``num_waits`` counts those it made.
 
-    __slots__ = ("args", "func", "kwargs", "num_waits", "plan")
+    ``plan`` is their kinds, ``sizes`` are their bytes, once asked for.
+    """
+
+    __slots__ = ("args", "func", "kwargs", "num_waits", "plan", "sizes")
 
     def __init__(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.func = func
@@ -89,6 +94,7 @@ class _Call:
         self.kwargs = kwargs
         self.num_waits = 0
         self.plan: tuple[list[Kind], Kind] | None = None
+        self.sizes: Sizes | None = None
 
     def next_kind(self) -> Kind:
         if self.plan is None:
@@ -102,6 +108,17 @@ class _Call:
         self.num_waits += 1
         return kind
 
+    def last_bytes(self) -> int | None:
+        """Of the wait whose kind was asked for last."""
+        if self.sizes is None:
+            try:
+                with _hidden():
+                    self.sizes = sizes_of(name_of(self.func), self.args, self.kwargs, _on_device)
+            except Exception:  # as above: the copy is counted, and its size is not known
+                self.sizes = [], None
+        leading, rest = self.sizes
+        return leading[self.num_waits - 1] if self.num_waits <= len(leading) else rest
+
 
 class _OfThread(threading.local):
     call: _Call | None = None
@@ -111,9 +128,10 @@ _of_thread = _OfThread()
 
 
 class _CallLog(TorchFunctionMode):
-    def __init__(self, tell_staged: Tell | None = None) -> None:
+    def __init__(self, tell_staged: Tell | None = None, tell_copy: TellCopy | None = None) -> None:
         super().__init__()
         self._tell_staged = tell_staged
+        self._tell_copy = tell_copy
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -124,30 +142,56 @@ class _CallLog(TorchFunctionMode):
         outer = _of_thread.call
         _of_thread.call = _Call(func, args, kwargs)
         try:
-            tell = self._tell_staged
-            if tell is not None and (kwargs or len(args) > 2) and may_be_staged(name_of(func), args, kwargs):
-                return run_timed(lambda: func(*args, **kwargs), tell)
+            if kwargs or len(args) > 2:
+                name = name_of(func)
+                if name in MAY_BE_ASYNCHRONOUS:
+                    return self._copied(name, func, args, kwargs)
             return func(*args, **kwargs)
         finally:
             _of_thread.call = outer
+
+    def _copied(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Makes a call that may copy without waiting for it, and tells of that."""
+        copies: Copies = [] if self._tell_copy is None else _asynchronous_copies(name, args, kwargs)
+        held: list[None] = []
+        if self._tell_staged is not None and may_be_staged(name, args, kwargs):
+            result = run_timed(lambda: func(*args, **kwargs), lambda: held.append(None))
+        else:
+            result = func(*args, **kwargs)
+        if held and self._tell_staged is not None:
+            self._tell_staged()
+        for direction, num_bytes in copies:
+            if self._tell_copy is not None:
+                self._tell_copy(direction == "download", num_bytes, bool(held))
+        return result
+
+
+def _asynchronous_copies(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Copies:
+    """None while a graph is recorded, which copies when it is replayed."""
+    try:
+        found = asynchronous_copies(name, args, kwargs, _on_device)
+    except Exception:  # arguments of a form that torch refuses, or that nobody foresaw
+        return []
+    return [] if found and torch.cuda.is_current_stream_capturing() else found
 
 
 _keeping_fast_paths = Shared(lambda: torch_lacks.kept_by(_CallLog))
 
 
 @contextmanager
-def logging_calls(tell_staged: Tell | None = None) -> Iterator[None]:
+def logging_calls(tell_staged: Tell | None = None, tell_copy: TellCopy | None = None) -> Iterator[bool]:
     """Keeps track of this thread's torch functions until the end of the context; about 1 us a call.
 
-    ``tell_staged`` is called where an asynchronous copy held the host until the queue was empty.
+    ``tell_staged`` is called where an asynchronous copy held the host until the queue was empty, ``tell_copy`` after
+    each asynchronous copy: is it a download, its bytes, was the host held.
 
-    Does nothing where torch.compile has compiled something: it would be compiled anew inside.
+    Gives False, and does nothing, where torch.compile has compiled something: it would be compiled anew inside.
     """
     if _has_compiled():
-        yield
+        yield False
         return
-    with _keeping_fast_paths, _CallLog(tell_staged):
-        yield
+    with _keeping_fast_paths, _CallLog(tell_staged, tell_copy):
+        yield True
 
 
 def _has_compiled() -> bool:
@@ -158,6 +202,18 @@ def kind_of_wait() -> Kind:
     """The kind of a wait that happens now on this thread, which is not asked for by name."""
     call = _of_thread.call
     return "unknown" if call is None else call.next_kind()
+
+
+def bytes_of_wait() -> int | None:
+    """Bytes that the wait copies of which ``kind_of_wait`` told last; None where nobody knows."""
+    call = _of_thread.call
+    return None if call is None or not call.num_waits else call.last_bytes()
+
+
+def operator_of_wait() -> str:
+    """The function that this thread is in, by its full name where it is an operator; "" for none."""
+    call = _of_thread.call
+    return "" if call is None else name_of(call.func)
 
 
 Plan = tuple[list[Kind], Kind]
@@ -217,6 +273,13 @@ def _put_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
     return list(write_by_index(args[0], as_index(indices), values, _on_device)), "unknown"
 
 
+def _foreach_copy_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    """A wait for each pair that crosses."""
+    sources = args[1] if len(args) > 1 else kwargs["src"]
+    pairs = [pair for pair in zip(args[0], sources, strict=True) if _on_device(pair[0]) != _on_device(pair[1])]
+    return ["pageable_upload" if _on_device(target) else "d2h_copy" for target, _ in pairs], "unknown"
+
+
 def _on_device(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_cuda
 
@@ -227,6 +290,7 @@ _PLANNERS: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Plan]] = {
     "index_put": _put_kinds,
     "index_put_": _put_kinds,
     "copy_": _copy_into_kind,
+    "_foreach_copy_": _foreach_copy_kinds,
     "where": _where_kinds,
     "new_tensor": _method_creation_kinds,
     **dict.fromkeys(("to", "cpu", "cuda", "numpy", "type", "_to_copy"), _copy_kind),

@@ -138,7 +138,7 @@ def _run(work: Work) -> None:
         work()
 
 
-def _refuse_copy(is_download: bool) -> None:
+def _refuse_copy(is_download: bool, num_bytes: int | None = None, waits: bool = False) -> None:
     what = "copied to the host" if is_download else "uploaded from host memory"
     raise CaptureRefused(f"recorded work may not be {what} at {_line()}; copy it before or after")
 

@@ -31,12 +31,15 @@ from unittest import mock
 
 import torch
 
+from bagel_perf.records.copies import DIRECTIONS, Direction
 from bagel_perf.records.sites import Kind
 from bagel_perf.rules import torch_names
 from bagel_perf.syncs.budgets import take_allowance
 from bagel_perf.syncs.calls import take_held_ms
+from bagel_perf.syncs.copying import Copy, CopyListener
 from bagel_perf.syncs.frames import Folders
 from bagel_perf.syncs.regions import Shared, Stack, current_region
+from bagel_perf.syncs.targets import NOWHERE, Target
 
 Reaction = Callable[[], None]
 """What has to be done about a wait; may raise."""
@@ -174,7 +177,8 @@ class Wait:
 
     Both are None where no such frame is on the stack. ``allowed`` is the reason that ``allow_sync`` gave, ``is_setup``
     says that a model is being loaded. ``held_ms`` is how long a staged copy took, of which no profile tells. ``frame``
-    is another thread's, where this one has none and waits for the backward pass ``stands_in``.
+    is another thread's, where this one has none and waits for the backward pass ``stands_in``. ``num_bytes`` are those
+    of a wait that copies, None where they are not known.
     """
 
     kind: Kind
@@ -185,6 +189,8 @@ class Wait:
     is_setup: bool = False
     held_ms: float = 0.0
     stands_in: BackwardPass | None = None
+    num_bytes: int | None = None
+    target: Target = NOWHERE
 
 
 class Collector(Protocol):
@@ -193,41 +199,82 @@ class Collector(Protocol):
     def take(self, wait: Wait) -> Reaction | None:
         """One wait, on the thread that waits; gives what that has to do."""
 
+    def take_copy(self, copy: Copy) -> None:
+        """One copy that is no wait, on the thread that copies."""
+
 
 Listening = Callable[[Callable[[Kind], None]], AbstractContextManager[object]]
 """Has a function called at each wait of a source, until the end of the context."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Details:
+    """What a source tells besides its waits: of its copies those that are none, of a wait its bytes and its target."""
+
+    copies_to: Callable[[CopyListener], AbstractContextManager[object]] | None = None
+    num_bytes: Callable[[], int | None] = lambda: None
+    target_of: Callable[[FrameType, FrameType | None], Target] = lambda innermost, frame: NOWHERE
+
+
+NO_DETAILS = Details()
+
+
 class _Hub:
-    def __init__(self) -> None:
+    def __init__(self, details: Details) -> None:
         self.collectors: tuple[Collector, ...] = ()
         self.listening = ExitStack()
+        self._details = details
         self._folders = Folders()
         self._setup = SetUp(self._folders.is_installed)
 
     def hear(self, kind: Kind) -> None:
         innermost = sys._getframe(1)
+        num_bytes = self._details.num_bytes() if kind in DIRECTIONS else None
+
+        def tell(frame: FrameType | None, running: BackwardPass | None, *, stands_in: bool) -> None:
+            wait = Wait(
+                kind,
+                frame,
+                self._folders.caller_of(frame),
+                current_region(),
+                take_allowance(),
+                running is None and self._setup.holds(kind, innermost),
+                take_held_ms() if kind == "staged_copy" else 0.0,
+                running if stands_in else None,
+                num_bytes,
+                self._details.target_of(innermost, frame),
+            )
+            reactions = [collector.take(wait) for collector in self.collectors]  # all have counted before one raises
+            for react in filter(None, reactions):
+                react()
+
+        self._in_context(innermost, tell)
+
+    def hear_copy(self, is_download: bool, num_bytes: int | None, waits: bool) -> None:
+        """Takes in a copy of which no wait tells."""
+
+        def tell(frame: FrameType | None, running: BackwardPass | None, *, stands_in: bool) -> None:
+            caller = self._folders.caller_of(frame)
+            direction: Direction = "download" if is_download else "upload"
+            copy = Copy(direction, num_bytes, waits, frame, caller, current_region())
+            for collector in self.collectors:
+                collector.take_copy(copy)
+
+        self._in_context(sys._getframe(1), tell)
+
+    def _in_context(self, innermost: FrameType, tell: Callable[..., None]) -> None:
+        """Calls with the innermost frame outside torch, of a thread of autograd with that of the backward pass."""
         frame = self._folders.user_frame(innermost)
         running = pass_of_this_thread()
         if running is None:
-            self._tell(kind, frame, is_setup=self._setup.holds(kind, innermost))
-        else:
-            # A copy: several threads of one pass cannot be in the same context. What a hook opened lies inside.
-            context = running.context.copy()
-            for stack in Stack.all:
-                context.run(stack.stack_up, stack.entries())
-            own, stands_in = (frame, None) if frame is not None else (self._folders.user_frame(running.frame), running)
-            context.run(self._tell, kind, own, stands_in=stands_in)
-
-    def _tell(
-        self, kind: Kind, frame: FrameType | None, *, is_setup: bool = False, stands_in: BackwardPass | None = None
-    ) -> None:
-        held_ms = take_held_ms() if kind == "staged_copy" else 0.0
-        caller = self._folders.caller_of(frame)
-        wait = Wait(kind, frame, caller, current_region(), take_allowance(), is_setup, held_ms, stands_in)
-        reactions = [collector.take(wait) for collector in self.collectors]  # all have counted before one raises
-        for react in filter(None, reactions):
-            react()
+            tell(frame, None, stands_in=False)
+            return
+        # A copy: several threads of one pass cannot be in the same context. What a hook opened lies inside.
+        context = running.context.copy()
+        for stack in Stack.all:
+            context.run(stack.stack_up, stack.entries())
+        own = self._folders.user_frame(running.frame) if frame is None else frame
+        context.run(tell, own, running, stands_in=frame is None)
 
 
 _hubs: dict[object, _Hub] = {}
@@ -243,13 +290,17 @@ def forget() -> None:
 
 
 @contextmanager
-def hearing(collector: Collector, source: object, listening: Listening) -> Iterator[None]:
+def hearing(
+    collector: Collector, source: object, listening: Listening, details: Details = NO_DETAILS
+) -> Iterator[None]:
     """``collector`` takes all waits of ``source`` until the end of the context; the first one has it ``listening``."""
     with _lock:
         hub = _hubs.get(source)
         if hub is None:
-            hub = _Hub()
+            hub = _Hub(details)
             hub.listening.enter_context(listening(hub.hear))
+            if details.copies_to is not None:
+                hub.listening.enter_context(details.copies_to(hub.hear_copy))
             _hubs[source] = hub
         hub.collectors = (*hub.collectors, collector)
     try:

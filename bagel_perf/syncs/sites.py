@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import CodeType
 
 import torch
 from msgspec.structs import replace
 
+from bagel_perf.records.copies import DIRECTIONS, CopySite
 from bagel_perf.records.sites import Kind, SyncSite
 from bagel_perf.rules.expressions import Expressions
-from bagel_perf.simulated import active_device
-from bagel_perf.syncs.calls import logging_calls
+from bagel_perf.simulated import SimulatedDevice, active_device
+from bagel_perf.syncs.calls import bytes_of_wait, logging_calls, operator_of_wait
+from bagel_perf.syncs.copying import Copy, CopyListener, CopyNews, CopyTally
 from bagel_perf.syncs.cuda import listening_to_cuda, require_callbacks, tell_staged
 from bagel_perf.syncs.frames import FileNames, Lines
-from bagel_perf.syncs.hearing import Reaction, Wait, hearing, observing_backward
+from bagel_perf.syncs.hearing import Details, Reaction, Wait, hearing, observing_backward
 from bagel_perf.syncs.regions import Sink, recording
+from bagel_perf.syncs.targets import NOWHERE, Target, noting_targets, target_of_cuda
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +39,7 @@ class Place:
     region: tuple[str, ...]
     allowed: str | None
     is_setup: bool = False
+    target: Target = NOWHERE
 
 
 class Texts:
@@ -105,6 +109,8 @@ class SyncCollector:
         self._lock = threading.RLock()
         self._texts = Texts()
         self._lines = Lines()
+        self._copies = CopyTally()
+        self.sees_copies = True
 
     def take(self, wait: Wait) -> Reaction | None:
         """Counts one wait."""
@@ -121,20 +127,33 @@ class SyncCollector:
             tally.held_ms += wait.held_ms
             if wait.frame is not None:
                 tally.instructions[wait.frame.f_lasti] = None
+            if wait.kind in DIRECTIONS:
+                self._copies.add(DIRECTIONS[wait.kind], wait.num_bytes, place, is_waited=True)
         for listener in self.on_wait:
             listener(tally.number, wait.kind, place)
         reactions = [judge(wait, place) for judge in self.judges]
         return next(filter(None, reactions), None)
 
+    def take_copy(self, copy: Copy) -> None:
+        """Counts a copy of which no wait tells."""
+        with self._lock:
+            place = self._place_of(Wait("unknown", copy.frame, copy.caller, copy.region, None))
+            self._copies.add(copy.direction, copy.num_bytes, place, is_waited=copy.is_held)
+
+    def copies(self) -> tuple[CopySite, ...] | None:
+        """The copies so far, most bytes first; None where nobody looks for them."""
+        with self._lock:
+            return self._copies.sites(self._texts.names.of) if self.sees_copies else None
+
     def _place_of(self, wait: Wait) -> Place:
         frame, caller = wait.frame, wait.caller
         code, line = (frame.f_code, self._lines.of(frame)) if frame is not None else (None, 0)
         caller_code, caller_line = (caller.f_code, self._lines.of(caller)) if caller is not None else (None, 0)
-        key = (id(code), line, id(caller_code), caller_line, wait.region, wait.allowed, wait.is_setup)
+        key = (id(code), line, id(caller_code), caller_line, wait.region, wait.allowed, wait.is_setup, wait.target)
         place = self._places.get(key)
         if place is None:
-            number = len(self._places)
-            place = Place(number, code, line, caller_code, caller_line, wait.region, wait.allowed, wait.is_setup)
+            here = (code, line, caller_code, caller_line)
+            place = Place(len(self._places), *here, wait.region, wait.allowed, wait.is_setup, wait.target)
             self._places[key] = place
         return place
 
@@ -195,7 +214,31 @@ def site_of(kind: Kind, place: Place, count: int, instructions: Sequence[int], t
         caller=f"{name(caller.co_filename)}:{place.caller_line}" if caller and has_caller else None,
         around=tuple(sorted(around)),
         is_setup=place.is_setup,
+        device=place.target.device,
+        at_work_on=place.target.at_work_on,
+        library=place.target.library,
     )
+
+
+_cuda_copies = CopyNews()
+_OF_CUDA = Details(
+    copies_to=_cuda_copies.to,
+    num_bytes=bytes_of_wait,
+    target_of=lambda innermost, frame: target_of_cuda(innermost, frame, operator_of_wait()),
+)
+
+
+def _unheard_copies(simulated: SimulatedDevice) -> Callable[[CopyListener], AbstractContextManager[object]]:
+    """Those that no wait tells of."""
+
+    def copies_to(listener: CopyListener) -> AbstractContextManager[object]:
+        def hear(is_download: bool, num_bytes: int | None, waits: bool) -> None:
+            if not waits:
+                listener(is_download, num_bytes, False)
+
+        return simulated.copies_to(hear)
+
+    return copies_to
 
 
 @contextmanager
@@ -210,7 +253,8 @@ def count_host_syncs(device: torch.device | str, *sinks: Sink) -> Iterator[SyncC
     simulated = active_device()
     if simulated is not None and simulated.owns(device):
         collector = SyncCollector("simulated")
-        with recording(*sinks), hearing(collector, simulated, simulated.listening):
+        details = Details(copies_to=_unheard_copies(simulated), num_bytes=simulated.bytes_of_wait)
+        with recording(*sinks), hearing(collector, simulated, simulated.listening, details):
             yield collector
         return
     if device.type != "cuda":
@@ -222,7 +266,9 @@ def count_host_syncs(device: torch.device | str, *sinks: Sink) -> Iterator[SyncC
     with (
         recording(*sinks),
         observing_backward,
-        logging_calls(tell_staged),
-        hearing(collector, "cuda", listening_to_cuda),
+        noting_targets,
+        logging_calls(tell_staged, _cuda_copies.tell) as is_logging,
+        hearing(collector, "cuda", listening_to_cuda, _OF_CUDA),
     ):
+        collector.sees_copies = is_logging
         yield collector

@@ -262,6 +262,7 @@ class SyncWatch:
             untested=() if torch_versions.is_tested() else (f"torch {torch.__version__}",),
             used_device=self.used_device,
             processes=unwatched_processes(self._ledger),
+            copies=self._collector.copies(),
         )
 
     def _notes(self) -> tuple[str, ...]:
