@@ -207,6 +207,7 @@ class Followed:
                 subject=self.order.subject,
                 budgets=self.keeper.checks(),
                 used_device=False,
+                copies=(),
             )
         if self.uses_gpu:
             with suppress(SyncBudgetExceeded, Inconclusive):  # judged with those of the other processes

@@ -17,6 +17,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from bagel_perf.records import codec
+from bagel_perf.records.copies import CopySite, by_bytes
 from bagel_perf.records.runs import SyncDevice
 from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import UNKNOWN_PID, BudgetCheck, Process, SyncReport, Witnesses
@@ -24,6 +25,8 @@ from bagel_perf.records.syncs import UNKNOWN_PID, BudgetCheck, Process, SyncRepo
 USES = (False, True, None)
 """Whether the device was used, as numbers of a ledger."""
 ENDED_AT_ONCE = "a process was killed, ended at once, or still ran: it is counted as far as it came, without times"
+COPY_FIELDS = ("count", "num_bytes", "num_waited")
+UNKNOWN_BYTES = 2**63
 Entries = list[tuple[dict[str, Any], int]]
 Texts = Callable[[dict[str, Any]], tuple[str, frozenset[str]]]
 
@@ -75,7 +78,19 @@ def recovered_report(ledger: Ledger, subject: str, texts: Texts) -> SyncReport |
         ),
         used_device=next((USES[number] for record, number in entries if "used_device" in record), None),
         processes=unwatched_processes(ledger),
+        copies=_copies(entries) if any("sees_copies" in record for record, _ in entries) else None,
     )
+
+
+def _copies(entries: Entries) -> tuple[CopySite, ...]:
+    found: dict[str, dict[str, Any]] = {}
+    for record, number in entries:
+        if "copy" in record:
+            key = dumps(record["copy"])
+            values = found.setdefault(key, dict(record["copy"]))
+            values[record["field"]] = None if number == UNKNOWN_BYTES else number
+    whole = [values for values in found.values() if values["count"] and values["num_waited"] <= values["count"]]
+    return by_bytes([codec.from_json(CopySite, values) for values in whole])
 
 
 def _sites(entries: Entries, texts: Texts) -> Iterator[SyncSite]:

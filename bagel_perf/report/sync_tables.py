@@ -14,15 +14,9 @@ from msgspec.structs import replace
 
 from bagel_perf.records.errors import INTERRUPTED
 from bagel_perf.records.sites import HINTS, SyncSite
-from bagel_perf.records.syncs import (
-    UNUSED_REMEDY,
-    BudgetCheck,
-    Process,
-    SyncChange,
-    SyncDifference,
-    SyncReport,
-    doubts,
-)
+from bagel_perf.records.syncs import UNUSED_REMEDY, BudgetCheck, SyncChange, SyncDifference, SyncReport, doubts
+from bagel_perf.report.copy_tables import copy_note, copy_table, device_lines, has_several_devices
+from bagel_perf.report.process_tables import process_table
 from bagel_perf.report.table import Column, Table, counted, ms_text
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
@@ -70,7 +64,7 @@ def print_syncs(report: SyncReport, stream: TextIO, *, top: int, apart: bool = F
     """
     report = report if apart else replace(report, sites=by_role(report.sites))
     tables = [site_table(report, top)] if report.sites else []
-    tables += [process_table(report)] if len(_shown(report.processes)) > 1 else []
+    tables += [table for table in (process_table(report), copy_table(report, top)) if table is not None]
     head = () if report.sites else (_title(report),)
     if report.profile is not None and report.profile.gpu_idle_ms is not None:
         tables += [idle_table(report.profile), region_table(report.profile, top)]
@@ -82,7 +76,8 @@ def site_table(report: SyncReport, top: int) -> Table:
     timed = any(site.blocked_ms is not None for site in report.sites)
     work, setup = split_setup(report.sites)
     shown, rest = work[:top], work[top:]
-    rows = [_site_row(site, timed=timed) for site in shown]
+    several = has_several_devices(report)
+    rows = [_site_row(site, timed=timed, several=several) for site in shown]
     if rest:
         rows.append(_sum_row(rest, f"{counted(len(rest), 'more site')} (--top)", timed=timed))
     if setup:
@@ -96,30 +91,6 @@ def site_table(report: SyncReport, top: int) -> Table:
     )
 
 
-def _shown(processes: Iterable[Process]) -> list[Process]:
-    """The processes that used the device, or may have."""
-    return [each for each in processes if each.used_device is not False or not each.watched]
-
-
-def process_table(report: SyncReport) -> Table:
-    """The processes of the program that used the device, or may have, with the waits of each."""
-    shown = _shown(report.processes)
-    rest = len(report.processes) - len(shown)
-    return Table(
-        title="Processes",
-        columns=(Column(header="waits", numeric=True), Column(header="pid", numeric=True), Column(header="process")),
-        rows=tuple(map(_process_row, shown)),
-        caption=f"{rest} more did not use the device" if rest else "",
-    )
-
-
-def _process_row(process: Process) -> tuple[str, ...]:
-    waits = "unknown" if process.host_syncs is None else str(process.host_syncs)
-    lines = [process.name if process.watched else f"{process.name}  NOT WATCHED"]
-    lines += [f"  {process.why}"] if process.why else []
-    return waits, "" if process.pid is None else str(process.pid), "\n".join(lines)
-
-
 def _title(report: SyncReport) -> str:
     device = "the simulated device" if report.device == "simulated" else "CUDA"
     return f"Host syncs of {report.subject or 'the program'} on {device}: {report.host_syncs}"
@@ -131,12 +102,12 @@ def _caption(*, timed: bool) -> str:
     return "ms; idle caused: by the waits, of the GPU; blocked: host inside them; saving: predicted, of a run without"
 
 
-def _site_row(site: SyncSite, *, timed: bool) -> tuple[str, ...]:
+def _site_row(site: SyncSite, *, timed: bool, several: bool) -> tuple[str, ...]:
     times = [ms_text(site.lost_gpu_ms), ms_text(site.blocked_ms), range_text(site.predicted_saving_ms)] if timed else []
-    return (*times, str(site.count), _where(site))
+    return (*times, str(site.count), _where(site, several=several))
 
 
-def _where(site: SyncSite) -> str:
+def _where(site: SyncSite, *, several: bool) -> str:
     """The line; below it the source that waits, the region, and the user's own line where the first is a library's."""
     lines = [f"{_place(site)}  {HINTS[site.kind].label}"]
     lines += [f"  {expression}" for expression in site.expressions]
@@ -144,6 +115,7 @@ def _where(site: SyncSite) -> str:
         lines.append(f"of {site.process}")
     if site.region:
         lines.append(f"in {site.region}")
+    lines += device_lines(site, several=several)
     if site.allowed:
         lines.append(f"allowed: {site.allowed}")
     if site.op:
@@ -188,6 +160,8 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
     for check in report.budgets:
         yield _budget_line(report, check)
     yield from (f"- {note}" for note in report.notes)
+    if (note := copy_note(report)) is not None:
+        yield note
     if report.instrument is not None:
         yield _instrument_line(report)
     if report.saving_check is not None:

@@ -280,7 +280,7 @@ class CaptureWatch:
         opened.upload = None
         self._find(opened, "copy", "stops", texts.STAGED, frame, hazard)
 
-    def copied(self, is_download: bool) -> None:
+    def copied(self, is_download: bool, num_bytes: int | None, waits: bool) -> None:
         """Values are copied between host and device now, on the simulated device."""
         opened = self._here()
         if opened is not None:

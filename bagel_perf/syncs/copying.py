@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Protocol
 
+from bagel_perf.records import codec
 from bagel_perf.records.copies import CopySite, Direction, by_bytes
+from bagel_perf.records.ledger import COPY_FIELDS, UNKNOWN_BYTES, Ledger
 
 CopyListener = Callable[[bool, int | None, bool], None]
 """(is_download, bytes or None, whether the host waits), on the thread that copies."""
@@ -63,12 +65,13 @@ class Spot(Protocol):
 
 
 class _Sum:
-    __slots__ = ("count", "num_bytes", "num_waited")
+    __slots__ = ("count", "num_bytes", "num_waited", "slots")
 
     def __init__(self) -> None:
         self.count = 0
         self.num_bytes: int | None = 0
         self.num_waited = 0
+        self.slots: dict[str, int] = {}
 
 
 _Key = tuple[Direction, int, int, tuple[str, ...]]
@@ -76,11 +79,20 @@ _Key = tuple[Direction, int, int, tuple[str, ...]]
 
 
 class CopyTally:
-    """Adds copies up; whoever calls sees to it that one thread does at a time."""
+    """Adds copies up; whoever calls sees to it that one thread does at a time.
+
+    ``tell`` has a ledger told of each sum as it grows, under names that ``name_of`` gives to files.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[_Key, _Sum] = {}
         self._codes: dict[int, CodeType | None] = {}
+        self._ledger: Ledger | None = None
+        self._name_of: Callable[[str], str] = str
+
+    def tell(self, ledger: Ledger, name_of: Callable[[str], str]) -> None:
+        """From now on."""
+        self._ledger, self._name_of = ledger, name_of
 
     def add(self, direction: Direction, num_bytes: int | None, place: Spot, *, is_waited: bool) -> None:
         """One more copy."""
@@ -92,6 +104,16 @@ class CopyTally:
         found.count += 1
         found.num_waited += is_waited
         found.num_bytes = None if num_bytes is None or found.num_bytes is None else found.num_bytes + num_bytes
+        if self._ledger is not None:
+            self._write(self._ledger, key, found)
+
+    def _write(self, ledger: Ledger, key: _Key, found: _Sum) -> None:
+        if not found.slots:
+            record = {"copy": codec.to_json(self._site(key, found, self._name_of))}
+            found.slots = {field: ledger.slot({**record, "field": field}) for field in COPY_FIELDS}
+        for field, slot in found.slots.items():
+            value = getattr(found, field)
+            ledger.set(slot, UNKNOWN_BYTES if value is None else value)
 
     def sites(self, name_of: Callable[[str], str]) -> tuple[CopySite, ...]:
         """The copies so far; ``name_of`` gives the name of a file as reports have it."""

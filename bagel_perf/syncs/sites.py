@@ -12,6 +12,7 @@ import torch
 from msgspec.structs import replace
 
 from bagel_perf.records.copies import DIRECTIONS, CopySite
+from bagel_perf.records.ledger import Ledger
 from bagel_perf.records.sites import Kind, SyncSite
 from bagel_perf.rules.expressions import Expressions
 from bagel_perf.simulated import SimulatedDevice, active_device
@@ -139,6 +140,12 @@ class SyncCollector:
         with self._lock:
             place = self._place_of(Wait("unknown", copy.frame, copy.caller, copy.region, None))
             self._copies.add(copy.direction, copy.num_bytes, place, is_waited=copy.is_held)
+
+    def tell_copies(self, ledger: Ledger) -> None:
+        """Has a ledger told of the copies, where anybody looks for them."""
+        if self.sees_copies:
+            ledger.slot({"sees_copies": True})
+            self._copies.tell(ledger, self._texts.names.of)
 
     def copies(self) -> tuple[CopySite, ...] | None:
         """The copies so far, most bytes first; None where nobody looks for them."""

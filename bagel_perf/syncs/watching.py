@@ -126,6 +126,7 @@ def keeping(
     book = _Book(ledger, unjudged, collector)
     ledger.set(ledger.slot({"device": collector.device}), os.getpid())
     collector.on_wait = (*collector.on_wait, book.wait)
+    collector.tell_copies(ledger)
     if simulated is None:
         yield
         return

@@ -11,6 +11,7 @@ from functools import reduce
 
 from msgspec.structs import replace
 
+from bagel_perf.records.copies import CopySite, by_bytes
 from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import UNKNOWN_PID, BudgetCheck, Process, SyncReport, Witnesses
 from bagel_perf.rules.programs import cannot_use_device, is_python, only_starts_others, python_parts, readable
@@ -129,7 +130,29 @@ def _merged(subject: str, reports: Sequence[tuple[str, SyncReport]]) -> SyncRepo
         hazards=_sum(each.hazards for each in every),
         notes=tuple(_notes(reports)),
         used_device=_any(each.used_device for each in every),
+        copies=_copies([each.copies for each in every]),
         untested=tuple(dict.fromkeys(name for each in every for name in each.untested)),
+    )
+
+
+def _copies(found: Sequence[tuple[CopySite, ...] | None]) -> tuple[CopySite, ...] | None:
+    """The sums by line; None where a process did not look for them."""
+    sums: dict[CopySite, list[CopySite]] = {}
+    for copies in found:
+        if copies is None:
+            return None
+        for copy in copies:
+            sums.setdefault(replace(copy, count=1, num_bytes=None, num_waited=0), []).append(copy)
+    return by_bytes([_sum_of(alike) for alike in sums.values()])
+
+
+def _sum_of(alike: Sequence[CopySite]) -> CopySite:
+    sizes = [copy.num_bytes for copy in alike]
+    return replace(
+        alike[0],
+        count=sum(copy.count for copy in alike),
+        num_bytes=None if None in sizes else sum(size for size in sizes if size is not None),
+        num_waited=sum(copy.num_waited for copy in alike),
     )
 
 

@@ -251,7 +251,9 @@ def test_without_a_gpu_there_are_counts_and_no_times() -> None:
 
 
 def test_nothing_to_list_leaves_no_empty_table() -> None:
-    report = SyncReport(device="simulated", host_syncs=0, unexplained=0, sites=(), witnesses=Witnesses(simulated=0))
+    report = SyncReport(
+        device="simulated", host_syncs=0, unexplained=0, sites=(), witnesses=Witnesses(simulated=0), copies=()
+    )
     assert lines_of(report) == [
         "Host syncs of the program on the simulated device: 0",
         "witnesses: simulated device 0; 0 unexplained",
