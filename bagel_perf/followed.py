@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
@@ -23,18 +23,21 @@ import torch
 from msgspec.structs import replace
 
 from bagel_perf.records.errors import BagelPerfError, Inconclusive
-from bagel_perf.records.following import ROOT, WatchOrder
+from bagel_perf.records.following import PAUSED, ROOT, WatchOrder
 from bagel_perf.records.ledger import Ledger, new_ledger
 from bagel_perf.records.store import write_json_atomic
 from bagel_perf.records.syncs import SyncBudgetExceeded, SyncReport, Witnesses
 from bagel_perf.rules import torch_names
 from bagel_perf.simulated import active_device
 from bagel_perf.simulated.cuda import SimulatedCuda
-from bagel_perf.syncs import SyncWatch, hearing, processes, regions, watch_host_syncs
+from bagel_perf.syncs import SyncWatch, hearing, processes, regions, watch_capture, watch_host_syncs
+from bagel_perf.syncs.blockers import CaptureWatch
 from bagel_perf.syncs.budgets import BudgetKeeper
 from bagel_perf.syncs.cost import measure_instrument, with_predicted_savings
 from bagel_perf.syncs.processes import watching_processes
+from bagel_perf.syncs.raising import budgets_of
 from bagel_perf.syncs.regions import recording
+from bagel_perf.syncs.window import Window, set_window
 
 QUIET_S = 0.05
 """For threads that no one waits for to come to a stop at the end of the process."""
@@ -76,6 +79,7 @@ class Followed:
         self.uses_gpu = order.device != "cpu" and order.has_gpu and torch.version.cuda is not None
         self.ledger = Ledger()
         self.watch: SyncWatch | None = None
+        self.capture: CaptureWatch | None = None
         self._left: list[ExitStack] = []
         self._open = self._until_cuda = ExitStack()
         self._begin_files(stem)
@@ -89,7 +93,10 @@ class Followed:
         # kept, as they would be closed with their last name.
         self._left += self._open, self._until_cuda
         self._open, self._until_cuda = ExitStack(), ExitStack()
-        self.keeper = BudgetKeeper(self.order.budgets, self.ledger)
+        self.ledger.is_paused = Path(self.order.folder, PAUSED).exists()
+        self.keeper = BudgetKeeper(budgets_of(self.order.on_wait, self.order.budgets), self.ledger)
+        self.window = Window(self.ledger, self.order.after, self.order.skip_first)
+        set_window(self.window)
 
     @property
     def name(self) -> str:
@@ -114,6 +121,7 @@ class Followed:
             self._begin()
 
     def _begin(self) -> None:
+        self._open.enter_context(recording(self.window))  # first, as it decides what the keeper makes of an entry
         if not self.uses_gpu:
             self.watch = self._open.enter_context(self.watching())
             return
@@ -137,8 +145,15 @@ class Followed:
 
         return initialize
 
-    def watching(self) -> Any:
-        """The watch itself, as a context; the profile is the first process's alone."""
+    @contextmanager
+    def watching(self) -> Iterator[SyncWatch]:
+        """The watch itself; the profile is the first process's alone."""
+        with ExitStack() as stack:
+            if self.order.capture:
+                self.capture = stack.enter_context(watch_capture(self.order.capture, "cuda"))
+            yield stack.enter_context(self._watching_syncs())
+
+    def _watching_syncs(self) -> AbstractContextManager[SyncWatch]:
         profile = self.uses_gpu and self.is_root and self.order.profile
         keep = None if self.order.trace_path is None or not profile else Path(self.order.trace_path)
         return watch_host_syncs(
@@ -148,6 +163,7 @@ class Followed:
             keep_trace=keep,
             ledger=self.ledger,
             quiet_ops=self.order.quiet_ops,
+            on_wait=self.order.on_wait,
         )
 
     def _forked(self) -> None:
@@ -155,7 +171,7 @@ class Followed:
         try:
             for module in (hearing, regions, processes):
                 module.forget()
-            self.watch = None
+            self.watch = self.capture = None
             self._begin_files(Path(self._arming.register(self.order.folder, is_fork=True)))
             if not torch.cuda.is_initialized() or not self.uses_gpu:
                 self._begin()
@@ -184,7 +200,7 @@ class Followed:
     def watch_stages(self, run: Callable[[], int]) -> int:
         """Watches what is run now, and nothing else of this process; gives its exit code."""
         code = 0
-        with suppress(SyncBudgetExceeded, Inconclusive), self.watching() as self.watch:
+        with suppress(SyncBudgetExceeded, Inconclusive), recording(self.window), self.watching() as self.watch:
             code = run()
         return code
 
@@ -213,6 +229,8 @@ class Followed:
             with suppress(SyncBudgetExceeded, Inconclusive):  # judged with those of the other processes
                 self._open.close()
         report = self.watch.report(self.order.subject)
+        captures = () if self.capture is None else (self.capture.report(self.order.subject),)
+        report = replace(report, not_begun=self.window.not_begun, captures=captures)
         return self.with_instrument(report) if self.uses_gpu and self.is_root else report
 
     def with_instrument(self, report: SyncReport) -> SyncReport:

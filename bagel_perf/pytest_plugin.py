@@ -290,7 +290,7 @@ def host_syncs(request: pytest.FixtureRequest) -> Iterator[SyncWatch]:
 
 def judge(report: SyncReport, limit: int, allowed: frozenset[DoubtKind]) -> str | None:
     """What is wrong with a report, with its table; None where nothing is."""
-    count = sum(site.count for site in report.sites if site.allowed is None)
+    count = sum(site.count for site in report.sites if not site.is_excused)
     if count > limit:
         return f"{count} host syncs, {limit} allowed\n\n{table_of(report)}"
     return doubt_of(report, allowed)
@@ -305,7 +305,7 @@ def doubt_of(report: SyncReport, allowed: frozenset[DoubtKind]) -> str | None:
     options = [f"{name}=True" for name, kind in ALLOWANCES.items() if kind in kinds]
     options += ["quiet_ops={NAME: REASON}"] if "unjudged" in kinds else []
     hint = f"; {MARK} with {', '.join(options)} lets it pass" if options else ""
-    count = sum(site.count for site in report.sites if site.allowed is None)
+    count = sum(site.count for site in report.sites if not site.is_excused)
     return f"{count} host syncs counted, which is open: {', and '.join(map(str, found))}{hint}\n\n{table_of(report)}"
 
 

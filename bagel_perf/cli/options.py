@@ -108,6 +108,20 @@ Budgets = Annotated[
     list[str] | None,
     typer.Option(metavar="N|REGION=N", help="Host syncs per entry of a region, or in all; may be repeated."),
 ]
+After = Annotated[
+    str, typer.Option(metavar="REGION", help="Hold to budgets what comes after this region; before is warm-up.")
+]
+SkipFirst = Annotated[
+    list[str] | None,
+    typer.Option(metavar="N|REGION=N", help="Take the first entries of a region, or of each, for warm-up; repeat."),
+]
+Raise = Annotated[bool, typer.Option("--raise", help="Raise at the first wait over budget, with its stack.")]
+Capture = Annotated[str, typer.Option(metavar="REGION", help="Also list what prevents a CUDA graph of a region.")]
+Paused = Annotated[bool, typer.Option("--paused", help="Count nothing until --attach PID start.")]
+Apart = Annotated[bool, typer.Option("--apart", help="Show alike processes one by one, not summed.")]
+Attach = Annotated[
+    int | None, typer.Option(metavar="PID", help="Instead: start, stop or report what a watched process counts.")
+]
 QuietOps = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=REASON", help="An operator that cannot be judged here and does not wait; repeat."),

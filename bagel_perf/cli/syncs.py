@@ -11,9 +11,13 @@ import typer
 from bagel_perf.cli.options import (
     DEFAULT_PROMPT,
     WORDS,
+    After,
     Against,
+    Apart,
+    Attach,
     Attention,
     Budgets,
+    Capture,
     Case,
     CheckSaving,
     CountingDevice,
@@ -21,9 +25,12 @@ from bagel_perf.cli.options import (
     Image,
     Json,
     KeptTrace,
+    Paused,
     Preset,
     Quiet,
     QuietOps,
+    Raise,
+    SkipFirst,
     Steps,
     Task,
     Weights,
@@ -31,7 +38,7 @@ from bagel_perf.cli.options import (
     names,
     requests,
 )
-from bagel_perf.commands.common import given_options, listed, only_one, writable
+from bagel_perf.commands.common import given_options, listed, only_one
 from bagel_perf.records.bagel import GRAMMAR
 from bagel_perf.records.errors import ProgramEnded
 from bagel_perf.records.plans import DEVICES, Plan, one_of
@@ -56,6 +63,13 @@ def syncs(
     attention: Attention = "auto",
     budget: Budgets = None,
     quiet_op: QuietOps = None,
+    after: After = "",
+    skip_first: SkipFirst = None,
+    raises: Raise = False,
+    capture: Capture = "",
+    paused: Paused = False,
+    apart: Apart = False,
+    attach: Attach = None,
     profile: Annotated[bool, typer.Option(help="Also tell what each site costs; CUDA only.")] = True,
     check_saving: CheckSaving = False,
     pairs: Annotated[int | None, typer.Option(help="Timed pairs of --check-saving; 6 or more.")] = None,
@@ -65,19 +79,25 @@ def syncs(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Counts and names every host sync of a file's stages, a program or a variant; on a GPU with what it costs."""
+    """Counts and names every host sync of a file's stages, a command with all its processes, or a variant."""
     from bagel_perf.commands import syncs as work
+    from bagel_perf.commands.attach import attach_to
     from bagel_perf.commands.sync_targets import Job, watch_command
 
-    output = work.Output(top=top, json_path=json_path, quiet=quiet)
+    output = work.Output(top=top, json_path=json_path, quiet=quiet, apart=apart)
+    if attach is not None:
+        return attach_to(attach, command or [], given_options(context), output)
     subject = work.subject_of(command, has_dashes="--" in shlex.split(context.obj))
     work.refuse_idle_options(given_options(context), subject, profile=profile)
     watching = work.Watching(
         device=one_of("device", device, DEVICES),
-        budgets=work.parse_budgets(budget or []),
-        quiet_ops=work.parse_quiet_ops(quiet_op or []),
+        **work.parsed(budget, quiet_op, skip_first),
         profile=profile,
-        trace_path=None if keep_trace is None else str(writable(keep_trace, "--keep-trace").absolute()),
+        on_wait="raise" if raises else "count",
+        after=after,
+        capture=capture,
+        is_paused=paused,
+        trace_path=work.trace_path_of(keep_trace),
     )
     if command:
         job = Job(case=case, seed=seed, against=against, watching=watching, output=output)
@@ -87,12 +107,9 @@ def syncs(
         requests=requests([only_one(listed(res or ["256"]))], device, task, image, prompt, steps, seed),
         variants=names(variant),
         **model_of(preset, weights, attention),
-        device=watching.device,
+        **work.of_plan(watching),
         pairs=pairs,
-        budgets=watching.budgets,
-        profile=profile,
         check_saving=check_saving,
-        trace_path=watching.trace_path,
         order_seed=random.SystemRandom().randrange(2**31),
     )
     work.watch_variant(plan, output)

@@ -24,7 +24,15 @@ from msgspec.structs import replace
 from bagel_perf.records import codec
 from bagel_perf.records.errors import BagelPerfError, error_from_json
 from bagel_perf.records.following import ROOT, VARIABLE, ArmedProcess, WatchOrder
-from bagel_perf.records.ledger import Ledger, open_ledger, process_name, recovered_report, unwatched_processes
+from bagel_perf.records.ledger import (
+    Entries,
+    Ledger,
+    open_ledger,
+    process_name,
+    recovered_report,
+    since,
+    unwatched_processes,
+)
 from bagel_perf.records.syncs import Process, SyncReport
 from bagel_perf.rules.code_places import CodePlace, PlaceTexts
 from bagel_perf.rules.programs import is_python
@@ -51,6 +59,10 @@ def environment(order: WatchOrder) -> dict[str, str]:
 def packages() -> str:
     """The folder of the packages that this Python has."""
     return sysconfig.get_paths()["platlib"]
+
+
+Baseline = dict[str, list[int]]
+"""Numbers of ledgers by stem, as they were at one time."""
 
 
 @dataclass(slots=True)
@@ -96,19 +108,27 @@ class Following:
         seen = Sighting(pid=pid, ppid=parent, argv=argv, is_fork=is_fork, is_python=is_python([_program(pid)]))
         self.sightings[pid, began] = seen
 
-    def gathered(self, subject: str, argv: Sequence[str]) -> tuple[SyncReport, BagelPerfError | None]:
-        """The report of all processes, and the error that a target ended in; raises one that kept it from running."""
+    def gathered(
+        self, subject: str, argv: Sequence[str], baseline: Baseline | None = None
+    ) -> tuple[SyncReport, BagelPerfError | None]:
+        """The report of all processes, and the error that a target ended in; raises one that kept it from running.
+
+        With a ``baseline``, what was counted since then, as the ledgers have it.
+        """
         pid = self.root
         error, followed, notes = None, list[Followed](), list[Note]()
         for stem, armed in sorted(self.processes.items()):
-            ledger, outcome = self.ledgers.get(stem), self._outcome(stem)
+            ledger, outcome = self.ledgers.get(stem), {} if baseline is not None else self._outcome(stem)
+            entries = [] if ledger is None else ledger.read()
+            if baseline is not None:
+                entries = since(entries, baseline.get(stem, []))
             if "error" in outcome:
                 error = error_from_json(outcome["error"])
                 if "report" not in outcome:
                     raise error
             if ledger is not None:
                 notes += [note_of(each, armed.pid) for each in unwatched_processes(ledger)]
-            followed.append(self._followed(stem, armed, ledger, outcome, subject, is_root=armed.pid == pid))
+            followed.append(self._followed(stem, armed, entries, outcome, subject, is_root=armed.pid == pid))
         others = unwatched(followed, self.sightings.values(), notes)
         if all(each.process.pid != pid for each in followed):
             seen = next((each for each in others if each.pid == pid), None)
@@ -130,19 +150,19 @@ class Following:
         self,
         stem: str,
         armed: ArmedProcess,
-        ledger: Ledger | None,
+        entries: Entries,
         outcome: dict[str, Any],
         subject: str,
         *,
         is_root: bool,
     ) -> Followed:
-        name = outcome.get("name") or (process_name(ledger) if ledger is not None else "")
+        name = outcome.get("name") or process_name(entries)
         rank = int(armed.rank) if armed.rank is not None and armed.rank.isdecimal() else None
         why, report, is_watched = "", None, True
         if "report" in outcome:
             report = SyncReport.from_json(outcome["report"])
-        elif ledger is not None:
-            report = recovered_report(ledger, subject, self._text)
+        elif entries:
+            report = recovered_report(entries, subject, self._text)
             why = STILL_RUNS if _runs(armed.pid, stem) else CUT_OFF
         with suppress(OSError):
             why, is_watched = (self.folder / f"{stem}.failed").read_text(encoding="utf-8"), False

@@ -22,17 +22,18 @@ from typing import Any, Literal, TextIO
 from msgspec.structs import replace
 
 from bagel_perf import launch
-from bagel_perf.commands.common import check_json_path, stream_for_people, write_json
+from bagel_perf.commands.common import check_json_path, stream_for_people, writable, write_json
 from bagel_perf.commands.doctor_machine import look
 from bagel_perf.commands.following import environment, following, packages, tell_root, watch_folder
 from bagel_perf.launch import dying_with_parent
 from bagel_perf.pythons import require_torch
 from bagel_perf.records.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
 from bagel_perf.records.events import Event, SyncsEvent
-from bagel_perf.records.following import WatchOrder
+from bagel_perf.records.following import PAUSED, OnWait, WatchOrder
 from bagel_perf.records.plans import Device, Plan
 from bagel_perf.records.syncs import HEADER, SyncReport
 from bagel_perf.records.targets import TargetRun, is_target
+from bagel_perf.report.capture_tables import print_capture
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.sync_tables import print_syncs
 from bagel_perf.rules.programs import is_python, python_parts, readable
@@ -104,11 +105,12 @@ TARGET_MODULE = "bagel_perf.watched"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """Where the report goes: ``top`` rows for people, JSON for programs."""
+    """Where the report goes: ``top`` rows for people, alike processes ``apart`` or summed; JSON for programs."""
 
     top: int
     json_path: str | None
     quiet: bool
+    apart: bool = False
 
 
 def parse_budgets(texts: Sequence[str]) -> dict[str, int]:
@@ -124,6 +126,24 @@ def parse_budgets(texts: Sequence[str]) -> dict[str, int]:
     return budgets
 
 
+def trace_path_of(given: Path | None) -> str | None:
+    """The file for a trace, which can be written; None where none is asked for."""
+    return None if given is None else str(writable(given, "--keep-trace").absolute())
+
+
+def parse_skips(texts: Sequence[str]) -> dict[str, int]:
+    """Entries of warm-up by region of ``N`` (every region) and ``REGION=N``; ``UsageError`` for anything else."""
+    skips: dict[str, int] = {}
+    for text in texts:
+        region, _, number = text.rpartition("=")
+        if not number.isdecimal() or ("=" in text and not region):
+            raise UsageError("--skip-first is not understood", value=text, allowed="N or REGION=N, as 3 or step=3")
+        if region in skips:
+            raise UsageError("--skip-first is given twice", value=region or "every region", remedy="give it once")
+        skips[region] = int(number)
+    return skips
+
+
 def parse_quiet_ops(texts: Sequence[str]) -> dict[str, str]:
     """Reasons by operator of ``NAME=REASON``; ``UsageError`` for anything else."""
     quiet: dict[str, str] = {}
@@ -136,6 +156,17 @@ def parse_quiet_ops(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError("quiet operator is given twice", value=name, remedy="name each --quiet-op once")
         quiet[name] = reason
     return quiet
+
+
+def parsed(
+    budgets: Sequence[str] | None, quiet_ops: Sequence[str] | None, skips: Sequence[str] | None
+) -> dict[str, Any]:
+    """The options of ``Watching`` that are written as NAME=VALUE."""
+    return {
+        "budgets": parse_budgets(budgets or []),
+        "quiet_ops": parse_quiet_ops(quiet_ops or []),
+        "skip_first": parse_skips(skips or []),
+    }
 
 
 Subject = Literal["variant", "program", "target"]
@@ -172,6 +203,10 @@ def refuse_idle_options(given: frozenset[str], subject: Subject, *, profile: boo
         raise UsageError("--against compares a program or a target", remedy=remedy)
     if "--case" in given and subject != "target" and "--against" not in given:
         raise UsageError(f"--case is about files, not about a {subject}", remedy="drop it, or name a FILE.py")
+    for option in ("--after", "--skip-first", "--raise", "--capture", "--paused", "--apart"):
+        if subject == "variant" and option in given:
+            remedy = "name one: syncs FILE.py, syncs -- COMMAND"
+            raise UsageError(f"{option} is about a program or a target", remedy=remedy)
     for option, is_idle, remedy in (
         ("--pairs", "--check-saving" not in given, "add --check-saving"),
         ("--check-saving", not profile, "leave --no-profile out"),
@@ -179,6 +214,16 @@ def refuse_idle_options(given: frozenset[str], subject: Subject, *, profile: boo
     ):
         if option in given and is_idle:
             raise UsageError(f"{option} means nothing here", remedy=f"{remedy}, or drop it")
+
+
+def of_plan(watching: Watching) -> dict[str, Any]:
+    """What a plan says of watching."""
+    return {
+        "device": watching.device,
+        "budgets": watching.budgets,
+        "profile": watching.profile,
+        "trace_path": watching.trace_path,
+    }
 
 
 def watch_variant(plan: Plan, output: Output) -> None:
@@ -221,13 +266,23 @@ def script_of(command: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watching:
-    """How a program or a target is watched; ``trace_path`` is where the profile's trace is kept."""
+    """How a program or a target is watched; ``trace_path`` is where the profile's trace is kept.
+
+    The others are as in an order.
+
+    ``is_paused`` says that counting waits for ``--attach PID start``.
+    """
 
     device: Device = "auto"
     budgets: dict[str, int] = field(default_factory=dict)
     quiet_ops: dict[str, str] = field(default_factory=dict)
     profile: bool = True
     trace_path: str | None = None
+    on_wait: OnWait = "count"
+    after: str = ""
+    skip_first: dict[str, int] = field(default_factory=dict)
+    capture: str = ""
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +321,13 @@ def watch_process(
             trace_path=watching.trace_path,
             budgets=watching.budgets,
             quiet_ops=watching.quiet_ops,
+            on_wait=watching.on_wait,
+            after=watching.after,
+            skip_first=watching.skip_first,
+            capture=watching.capture,
         )
+        if watching.is_paused:
+            (folder / PAUSED).touch()
         with following(folder) as found:
             ended = _run(start, order, output)
         report, error = found.gathered(subject, tuple(start))
@@ -307,7 +368,10 @@ def deliver(reports: Sequence[SyncReport], output: Output) -> None:
     lost = write_finally(output.json_path, data)
     if not output.quiet:
         for report in reports:
-            print_syncs(report, stream_for_people(output.json_path), top=output.top)
+            stream = stream_for_people(output.json_path)
+            print_syncs(report, stream, top=output.top, apart=output.apart)
+            for capture in report.captures:
+                print_capture(capture, stream, top=output.top)
     if lost is not None:
         raise lost
     for report in reports:

@@ -17,6 +17,8 @@ from bagel_perf.records.targets import TargetRun
 SCHEMA = "bagel-perf.watch"
 VERSION = 1
 VARIABLE = "BAGEL_PERF_WATCH"
+PAUSED = "paused"
+"""A file of the folder, whatever is in it: processes that begin now are paused."""
 ROOT = "root"
 """A file of the folder: the number of the process that the command itself is."""
 
@@ -28,7 +30,9 @@ class WatchOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     With ``run``, the command is ours and runs a target, whose stages are watched. ``has_gpu`` says whether this machine
     has one: on ``cuda`` the program runs on it, on ``cpu`` on the simulated device, on ``auto`` on a GPU if there is
-    one. ``profile`` and ``trace_path`` are for the first process alone. ``window`` says when counting begins.
+    one. ``profile`` and ``trace_path`` are for the first process alone. Counting begins after the region ``after``, and
+    after as many entries of regions as ``skip_first`` says; nothing is counted while the folder has a file ``paused``.
+    ``capture`` is the region of which it is asked what prevents a CUDA graph.
     """
 
     folder: str
@@ -41,6 +45,10 @@ class WatchOrder(msgspec.Struct, frozen=True, kw_only=True):
     trace_path: str | None = None
     budgets: dict[str, int] = {}
     quiet_ops: dict[str, str] = {}
+    on_wait: OnWait = "count"
+    after: str = ""
+    skip_first: dict[str, int] = {}
+    capture: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The order as a JSON object."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from json import dumps, loads
 from pathlib import Path
 from typing import Any, cast
@@ -43,17 +43,29 @@ def unwatched_processes(ledger: Ledger) -> tuple[Process, ...]:
     return tuple(found)
 
 
-def process_name(ledger: Ledger) -> str:
+def process_name(entries: Entries) -> str:
     """What the process called itself when it began, "" before that."""
-    return next((record["name"] for record, _ in ledger.read() if "name" in record), "")
+    return next((record["name"] for record, _ in entries if "name" in record), "")
 
 
-def recovered_report(ledger: Ledger, subject: str, texts: Texts) -> SyncReport | None:
+COUNTED = ("site", "copy", "unjudged", "hazards", "notes")
+
+
+def since(entries: Entries, numbers: Sequence[int]) -> Entries:
+    """What was counted since the numbers were as given; budgets, which were spent before, are left out."""
+    before = [*numbers, *[0] * (len(entries) - len(numbers))]
+    return [
+        (record, number - earlier if any(name in record for name in COUNTED) and number != UNKNOWN_BYTES else number)
+        for (record, number), earlier in zip(entries, before, strict=True)
+        if "budget" not in record
+    ]
+
+
+def recovered_report(entries: Entries, subject: str, texts: Texts) -> SyncReport | None:
     """What was counted until the program ended, without times; None if it was not watched yet.
 
     ``texts`` reads what a record says of the source: the expression that waited, and the words around it.
     """
-    entries = ledger.read()
     device = next((record["device"] for record, _ in entries if "device" in record), None)
     if device is None:
         return None
@@ -77,7 +89,7 @@ def recovered_report(ledger: Ledger, subject: str, texts: Texts) -> SyncReport |
             *(f"{note} ({calls} x)" for note, calls in remarks["notes"].items()),
         ),
         used_device=next((USES[number] for record, number in entries if "used_device" in record), None),
-        processes=unwatched_processes(ledger),
+        not_begun=next((record["after"] for record, number in entries if "after" in record and not number), ""),
         copies=_copies(entries) if any("sees_copies" in record for record, _ in entries) else None,
     )
 
@@ -116,8 +128,8 @@ def _budgets(entries: Entries) -> Iterator[BudgetCheck]:
 
 
 NUM_SLOTS = 16384
-_HEAD = 2
-"""Words in front of the numbers: how many records there are, and how many bytes of text they take."""
+_HEAD = 3
+"""Words in front of the numbers: how many records there are, how many bytes of text they take, whether it is paused."""
 _TEXT_BYTES = 6 * 2**20
 SIZE = 8 * (_HEAD + NUM_SLOTS) + _TEXT_BYTES
 
@@ -167,6 +179,15 @@ class Ledger:
         """Another value, from whatever process."""
         if slot:
             self._words[_HEAD + slot] = value
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is to be counted; any process may say so."""
+        return bool(self._words[2])
+
+    @is_paused.setter
+    def is_paused(self, value: bool) -> None:
+        self._words[2] = int(value)
 
     @property
     def num_lost(self) -> int:

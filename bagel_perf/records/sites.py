@@ -131,6 +131,10 @@ HINTS: dict[Kind, Hint] = {
 }
 
 
+Phase = Literal["", "warm-up", "compilation", "autotuning", "capture"]
+"""Of a run: "" is the steady state."""
+
+
 class UnjudgedSite(msgspec.Struct, frozen=True, kw_only=True):
     """All calls of an operator that the simulated device cannot judge at one line in one region.
 
@@ -169,7 +173,8 @@ class SyncSite(msgspec.Struct, frozen=True, kw_only=True):
     like others. ``process`` is the name of the process that waited, "" where only one was watched. ``device`` is the
     index of the CUDA device that is waited for, ``at_work_on`` that of the program's current one where
     ``torch.cuda.synchronize`` named another. ``library`` is what of torch waits instead of the program: ``nccl``,
-    another backend of collectives, or ``torch.distributed``.
+    another backend of collectives, or ``torch.distributed``. ``phase`` is what the waits were part of besides the
+    steady state: they are held to no budget.
     """
 
     kind: Kind
@@ -191,6 +196,12 @@ class SyncSite(msgspec.Struct, frozen=True, kw_only=True):
     device: int | None = None
     at_work_on: int | None = None
     library: str | None = None
+    phase: Phase = ""
+
+    @property
+    def is_excused(self) -> bool:
+        """Whether no budget is spent by it: it is allowed, or not of the steady state."""
+        return self.allowed is not None or bool(self.phase)
 
     def __post_init__(self) -> None:
         if self.count < 1:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from bagel_perf.records import codec
+from bagel_perf.records.blockers import CaptureReport
 from bagel_perf.records.copies import CopySite
 from bagel_perf.records.errors import BagelPerfError, CountersDrifted, Inconclusive, UsageError
 from bagel_perf.records.runs import SyncDevice
@@ -29,7 +30,7 @@ UNUSED_REMEDY = 'let the program put its tensors on "cuda", as it does where the
 UNKNOWN_PID = 2**32
 """In a ledger, of a process that may use the device and has no number there."""
 
-DoubtKind = Literal["unjudged", "unused", "unwatched", "untested", "held"]
+DoubtKind = Literal["unjudged", "unused", "unwatched", "untested", "held", "window"]
 
 
 class SyncBudgetExceeded(CountersDrifted):
@@ -147,7 +148,9 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     as it came; ``signal`` is the name of the signal that ended it. ``profile`` is all that the profiled run's trace
     says. ``used_device`` says whether anything ran on the device, None where that cannot be told. ``processes`` are
     the program and those it started that could use the device. ``untested`` names what this tool was not tested
-    with. ``copies`` are those between host and device, None where nobody looked for them.
+    with. ``copies`` are those between host and device, None where nobody looked for them. ``not_begun`` is the region
+    after which counting was to begin, where that was never left. ``captures`` say what prevents a CUDA graph of the
+    region that was asked about, in each process.
     """
 
     device: SyncDevice
@@ -172,6 +175,8 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     processes: tuple[Process, ...] = ()
     untested: tuple[str, ...] = ()
     copies: tuple[CopySite, ...] | None = None
+    not_begun: str = ""
+    captures: tuple[CaptureReport, ...] = ()
 
     @property
     def unwatched(self) -> tuple[Process, ...]:
@@ -218,7 +223,7 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def _exceeded(self, check: BudgetCheck) -> SyncBudgetExceeded:
         place = f"region {check.region}" if check.region else "the program"
-        spent = [site for site in self.sites if site.allowed is None and touches(site.region, check.region)]
+        spent = [site for site in self.sites if not site.is_excused and touches(site.region, check.region)]
         spent.sort(key=lambda site: site.is_setup)  # it is named where nothing else waited
         lines = ", ".join(f"{site.file}:{site.line} ({site.count} x {site.kind})" for site in spent[:3])
         entries = f"{check.num_exceeded} of {check.num_entries} entries over budget"
@@ -289,6 +294,9 @@ def doubts(report: SyncReport, region: str = "") -> tuple[Doubt, ...]:
         more = f" and {len(report.unwatched) - MAX_NAMES} more" * (len(report.unwatched) > MAX_NAMES)
         text = f"nobody watched these processes: {names}{more}"
         found.append(Doubt("unwatched", text, UNWATCHED_REMEDY))
+    if report.not_begun:
+        remedy = "name a region that the program enters and leaves, or drop --after"
+        found.append(Doubt("window", f"counting never began: region {report.not_begun} was never left", remedy))
     if report.untested:
         text = f"this was not tested with {', '.join(report.untested)}"
         found.append(Doubt("untested", text, "take a version that was tested"))

@@ -116,6 +116,8 @@ def _where(site: SyncSite, *, several: bool) -> str:
     if site.region:
         lines.append(f"in {site.region}")
     lines += device_lines(site, several=several)
+    if site.phase:
+        lines.append(f"{site.phase}: held to no budget")
     if site.allowed:
         lines.append(f"allowed: {site.allowed}")
     if site.op:
@@ -225,7 +227,7 @@ def _saving_line(report: SyncReport) -> str:
 def hint_lines(report: SyncReport, top: int) -> Iterator[str]:
     """For the first patterns among the shown sites that are not allowed: what waits, and what does not."""
     work, _ = split_setup(report.sites)
-    hints = {hint.label: hint for hint in (hint_of(site) for site in work[:top] if site.allowed is None)}
+    hints = {hint.label: hint for hint in (hint_of(site) for site in work[:top] if not site.is_excused)}
     for hint in islice(hints.values(), MAX_HINTS):
         yield ""
         yield f"{hint.label}: {hint.waits}"
@@ -252,7 +254,7 @@ def last_line(report: SyncReport) -> str:
         return "next: run it on a GPU, which counts what could not be judged here"
     if report.unused():
         return f"next: {UNUSED_REMEDY}"
-    open_sites = [site for site in report.sites if site.allowed is None]
+    open_sites = [site for site in report.sites if not site.is_excused]
     if not open_sites and report.unwatched:
         return "next: look at the processes that were not watched; in this one nothing waits that is not allowed"
     if not open_sites:

@@ -20,6 +20,7 @@ from bagel_perf.records.ledger import USES, Ledger
 from bagel_perf.records.syncs import BudgetCheck
 from bagel_perf.simulated import SimulatedDevice
 from bagel_perf.syncs.regions import Stack
+from bagel_perf.syncs.window import is_paused, is_warming_up
 
 if TYPE_CHECKING:
     from contextlib import _GeneratorContextManager
@@ -186,7 +187,7 @@ class BudgetKeeper:
     @contextmanager
     def open(self, name: str) -> Iterator[None]:
         """One entry of a region, if it has a budget."""
-        if name not in self.limits or name == WHOLE or not self.counts_here():
+        if name not in self.limits or name == WHOLE or not self.counts_here() or is_paused() or is_warming_up():
             yield
             return
         entry = _Entry(self, self._accounts[name])

@@ -32,7 +32,7 @@ from unittest import mock
 import torch
 
 from bagel_perf.records.copies import DIRECTIONS, Direction
-from bagel_perf.records.sites import Kind
+from bagel_perf.records.sites import Kind, Phase
 from bagel_perf.rules import torch_names
 from bagel_perf.syncs.budgets import take_allowance
 from bagel_perf.syncs.calls import take_held_ms
@@ -40,6 +40,7 @@ from bagel_perf.syncs.copying import Copy, CopyListener
 from bagel_perf.syncs.frames import Folders
 from bagel_perf.syncs.regions import Shared, Stack, current_region
 from bagel_perf.syncs.targets import NOWHERE, Target
+from bagel_perf.syncs.window import Phases, is_paused, is_warming_up
 
 Reaction = Callable[[], None]
 """What has to be done about a wait; may raise."""
@@ -178,7 +179,7 @@ class Wait:
     Both are None where no such frame is on the stack. ``allowed`` is the reason that ``allow_sync`` gave, ``is_setup``
     says that a model is being loaded. ``held_ms`` is how long a staged copy took, of which no profile tells. ``frame``
     is another thread's, where this one has none and waits for the backward pass ``stands_in``. ``num_bytes`` are those
-    of a wait that copies, None where they are not known.
+    of a wait that copies, None where they are not known. ``phase`` is "" in the steady state.
     """
 
     kind: Kind
@@ -191,6 +192,7 @@ class Wait:
     stands_in: BackwardPass | None = None
     num_bytes: int | None = None
     target: Target = NOWHERE
+    phase: Phase = ""
 
 
 class Collector(Protocol):
@@ -226,8 +228,11 @@ class _Hub:
         self._details = details
         self._folders = Folders()
         self._setup = SetUp(self._folders.is_installed)
+        self._phases = Phases()
 
     def hear(self, kind: Kind) -> None:
+        if is_paused():
+            return
         innermost = sys._getframe(1)
         num_bytes = self._details.num_bytes() if kind in DIRECTIONS else None
 
@@ -243,6 +248,7 @@ class _Hub:
                 running if stands_in else None,
                 num_bytes,
                 self._details.target_of(innermost, frame),
+                "warm-up" if is_warming_up() else self._phases.of(innermost),
             )
             reactions = [collector.take(wait) for collector in self.collectors]  # all have counted before one raises
             for react in filter(None, reactions):
@@ -252,6 +258,8 @@ class _Hub:
 
     def hear_copy(self, is_download: bool, num_bytes: int | None, waits: bool) -> None:
         """Takes in a copy of which no wait tells."""
+        if is_paused():
+            return
 
         def tell(frame: FrameType | None, running: BackwardPass | None, *, stands_in: bool) -> None:
             caller = self._folders.caller_of(frame)

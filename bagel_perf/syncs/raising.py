@@ -69,7 +69,7 @@ def keep_budgets(keeper: BudgetKeeper, collector: SyncCollector, on_wait: OnWait
 
     def judge(wait: Wait, place: Place) -> Reaction | None:
         _trace_again()
-        check = keeper.wait(is_allowed=wait.allowed is not None)
+        check = keeper.wait(is_allowed=wait.allowed is not None or bool(wait.phase))
         if check is None or on_wait == "count" or _is_handled():
             return None
         if not is_late:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bagel_perf.records.copies import DIRECTIONS, CopySite
 from bagel_perf.records.ledger import Ledger
-from bagel_perf.records.sites import Kind, SyncSite
+from bagel_perf.records.sites import Kind, Phase, SyncSite
 from bagel_perf.rules.expressions import Expressions
 from bagel_perf.simulated import SimulatedDevice, active_device
 from bagel_perf.syncs.calls import bytes_of_wait, logging_calls, operator_of_wait
@@ -41,6 +41,7 @@ class Place:
     allowed: str | None
     is_setup: bool = False
     target: Target = NOWHERE
+    phase: Phase = ""
 
 
 class Texts:
@@ -156,11 +157,12 @@ class SyncCollector:
         frame, caller = wait.frame, wait.caller
         code, line = (frame.f_code, self._lines.of(frame)) if frame is not None else (None, 0)
         caller_code, caller_line = (caller.f_code, self._lines.of(caller)) if caller is not None else (None, 0)
-        key = (id(code), line, id(caller_code), caller_line, wait.region, wait.allowed, wait.is_setup, wait.target)
+        region, allowed, is_setup, target, phase = wait.region, wait.allowed, wait.is_setup, wait.target, wait.phase
+        key = (id(code), line, id(caller_code), caller_line, region, allowed, is_setup, target, phase)
         place = self._places.get(key)
         if place is None:
             here = (code, line, caller_code, caller_line)
-            place = Place(len(self._places), *here, wait.region, wait.allowed, wait.is_setup, wait.target)
+            place = Place(len(self._places), *here, region, allowed, is_setup, target, phase)
             self._places[key] = place
         return place
 
@@ -224,6 +226,7 @@ def site_of(kind: Kind, place: Place, count: int, instructions: Sequence[int], t
         device=place.target.device,
         at_work_on=place.target.at_work_on,
         library=place.target.library,
+        phase=place.phase,
     )
 
 

@@ -11,6 +11,7 @@ from functools import reduce
 
 from msgspec.structs import replace
 
+from bagel_perf.records.blockers import CaptureReport
 from bagel_perf.records.copies import CopySite, by_bytes
 from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import UNKNOWN_PID, BudgetCheck, Process, SyncReport, Witnesses
@@ -130,9 +131,20 @@ def _merged(subject: str, reports: Sequence[tuple[str, SyncReport]]) -> SyncRepo
         hazards=_sum(each.hazards for each in every),
         notes=tuple(_notes(reports)),
         used_device=_any(each.used_device for each in every),
+        not_begun="" if any(each.used_device and not each.not_begun for each in every) else first.not_begun,
+        captures=tuple(_captures(reports)),
         copies=_copies([each.copies for each in every]),
         untested=tuple(dict.fromkeys(name for each in every for name in each.untested)),
     )
+
+
+def _captures(reports: Sequence[tuple[str, SyncReport]]) -> Iterator[CaptureReport]:
+    """Those of the processes that entered the region, each under its name; else what the first says."""
+    entered = [(name, each) for name, report in reports for each in report.captures if each.num_entries]
+    if not entered:
+        yield from next((report.captures for _, report in reports), ())
+    for name, each in entered:
+        yield replace(each, subject=f"{each.subject}, {name}") if len(entered) > 1 else each
 
 
 def _copies(found: Sequence[tuple[CopySite, ...] | None]) -> tuple[CopySite, ...] | None:
