@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shlex
 from typing import Annotated
 
@@ -86,19 +85,13 @@ def syncs(
 
     output = work.Output(top=top, json_path=json_path, quiet=quiet, apart=apart)
     if attach is not None:
-        return attach_to(attach, command or [], given_options(context), output)
+        attach_to(attach, command or [], given_options(context), output)
+        return
     subject = work.subject_of(command, has_dashes="--" in shlex.split(context.obj))
     work.refuse_idle_options(given_options(context), subject, profile=profile)
-    watching = work.Watching(
-        device=one_of("device", device, DEVICES),
-        **work.parsed(budget, quiet_op, skip_first),
-        profile=profile,
-        on_wait="raise" if raises else "count",
-        after=after,
-        capture=capture,
-        is_paused=paused,
-        trace_path=work.trace_path_of(keep_trace),
-    )
+    texts = (budget, quiet_op, skip_first)
+    asked = {"profile": profile, "after": after, "capture": capture, "is_paused": paused}
+    watching = work.watching_of(one_of("device", device, DEVICES), texts, keep_trace, raises=raises, **asked)
     if command:
         job = Job(case=case, seed=seed, against=against, watching=watching, output=output)
         raise ProgramEnded(watch_command(command, job, is_program=subject == "program"))
@@ -107,9 +100,6 @@ def syncs(
         requests=requests([only_one(listed(res or ["256"]))], device, task, image, prompt, steps, seed),
         variants=names(variant),
         **model_of(preset, weights, attention),
-        **work.of_plan(watching),
-        pairs=pairs,
-        check_saving=check_saving,
-        order_seed=random.SystemRandom().randrange(2**31),
+        **work.of_plan(watching, pairs=pairs, check_saving=check_saving),
     )
     work.watch_variant(plan, output)

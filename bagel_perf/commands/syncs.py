@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -158,17 +159,6 @@ def parse_quiet_ops(texts: Sequence[str]) -> dict[str, str]:
     return quiet
 
 
-def parsed(
-    budgets: Sequence[str] | None, quiet_ops: Sequence[str] | None, skips: Sequence[str] | None
-) -> dict[str, Any]:
-    """The options of ``Watching`` that are written as NAME=VALUE."""
-    return {
-        "budgets": parse_budgets(budgets or []),
-        "quiet_ops": parse_quiet_ops(quiet_ops or []),
-        "skip_first": parse_skips(skips or []),
-    }
-
-
 Subject = Literal["variant", "program", "target"]
 
 OF_VARIANTS = "variant res task image prompt steps seed preset weights attention check-saving pairs"
@@ -216,9 +206,28 @@ def refuse_idle_options(given: frozenset[str], subject: Subject, *, profile: boo
             raise UsageError(f"{option} means nothing here", remedy=f"{remedy}, or drop it")
 
 
-def of_plan(watching: Watching) -> dict[str, Any]:
+Texts = tuple[Sequence[str] | None, Sequence[str] | None, Sequence[str] | None]
+
+
+def watching_of(device: Device, texts: Texts, keep_trace: Path | None, *, raises: bool, **asked: Any) -> Watching:
+    """How to watch, of what was typed: texts of ``--budget``, ``--quiet-op`` and ``--skip-first``, and the rest."""
+    budgets, quiet_ops, skips = texts
+    return Watching(
+        device=device,
+        budgets=parse_budgets(budgets or []),
+        quiet_ops=parse_quiet_ops(quiet_ops or []),
+        skip_first=parse_skips(skips or []),
+        on_wait="raise" if raises else "count",
+        trace_path=trace_path_of(keep_trace),
+        **asked,
+    )
+
+
+def of_plan(watching: Watching, **more: Any) -> dict[str, Any]:
     """What a plan says of watching."""
     return {
+        **more,
+        "order_seed": random.SystemRandom().randrange(2**31),
         "device": watching.device,
         "budgets": watching.budgets,
         "profile": watching.profile,
