@@ -34,6 +34,7 @@ from bagel_perf.syncs import SyncWatch, hearing, processes, regions, watch_captu
 from bagel_perf.syncs.blockers import CaptureWatch
 from bagel_perf.syncs.budgets import BudgetKeeper
 from bagel_perf.syncs.cost import measure_instrument, with_predicted_savings
+from bagel_perf.syncs.nvtx_ranges import nvtx_ranges_as_regions
 from bagel_perf.syncs.processes import watching_processes
 from bagel_perf.syncs.raising import budgets_of
 from bagel_perf.syncs.regions import recording
@@ -127,6 +128,7 @@ class Followed:
             return
         # Regions and processes are noticed from the start, also before the device is in use.
         self._open.enter_context(recording(self.keeper))
+        self._open.enter_context(nvtx_ranges_as_regions)
         self._open.enter_context(watching_processes(self.ledger))
         self.ledger.set(self.ledger.slot({"device": "cuda"}), self.pid)
         place = torch_names.LAZY_INIT.place()

@@ -1,14 +1,14 @@
 """Decides how many bytes a torch function copies between host and device, as it is called from Python.
 
-Torch converts before it copies, on the side where the values are, so the type of the target counts. One set of rules
-serves the simulated device where its own copies do not tell, and the log of calls on a GPU. None stands for a number
-that nobody knows: what operators copy inside, where it is not known from their sources.
+A copy that changes the type is converted on the host where the host waits, and on the device where it does not (torch's
+``copy_kernel_cuda``), so the type that crosses is the source's or the target's. One set of rules serves the simulated
+device where its own copies do not tell, and the log of calls on a GPU. None stands for a number that nobody knows: what
+operators copy inside, where it is not known from their sources.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -43,13 +43,15 @@ def sizes_of(name: str, args: Args, kwargs: Kwargs, on_device: OnDevice) -> Size
     if name in _ANSWERS:
         return [], 1
     if name in _MOVES:
-        return [], moved_bytes(args, kwargs)
+        return [], moved_bytes(args, kwargs, is_upload=not on_device(args[0]), is_async=False)
     if name == "tolist":
         return [], args[0].nbytes
     if name == "copy_":
-        return [], args[0].nbytes
+        source = args[1] if len(args) > 1 else kwargs.get("src", kwargs.get("other"))
+        crossing = _crossing(on_device, (args[0], source), is_async=False)
+        return [], args[0].nbytes if crossing is None else crossing[1]
     if name == "_foreach_copy_":
-        return [each for _, each in _crossing_pairs(args, kwargs, on_device)], None
+        return [each for _, each in _crossing_pairs(args, kwargs, on_device, is_async=False)], None
     if name in _DATA:
         return _sizes_of_data(name, args, kwargs, on_device)
     if name == "__getitem__":
@@ -73,12 +75,17 @@ def _sizes_of_reads(name: str, args: Args, kwargs: Kwargs, on_device: OnDevice) 
     return found[len(found) - num_read_scalars(name, args, kwargs, on_device) :]
 
 
-def moved_bytes(args: Args, kwargs: Kwargs) -> int:
-    """Bytes of ``args[0]`` in the type that ``Tensor.to`` or one of its kin gives it."""
+def crossing_bytes(numel: int, source: torch.dtype, target: torch.dtype, *, is_upload: bool, is_async: bool) -> int:
+    """Bytes of a copy across that may change the type."""
+    return numel * (source if is_upload == is_async else target).itemsize
+
+
+def moved_bytes(args: Args, kwargs: Kwargs, *, is_upload: bool, is_async: bool) -> int:
+    """Bytes of ``args[0]`` that cross when ``Tensor.to`` or one of its kin moves it."""
     values = (*args[1:], *kwargs.values())
     dtypes = (value if isinstance(value, torch.dtype) else value.dtype for value in values if _has_dtype(value))
     dtype = next(dtypes, args[0].dtype)
-    return int(args[0].numel() * dtype.itemsize)
+    return crossing_bytes(args[0].numel(), args[0].dtype, dtype, is_upload=is_upload, is_async=is_async)
 
 
 def _has_dtype(value: Any) -> bool:
@@ -208,14 +215,14 @@ def asynchronous_copies(name: str, args: Args, kwargs: Kwargs, on_device: OnDevi
     if name not in MAY_BE_ASYNCHRONOUS or not _is_asynchronous(name, args, kwargs):
         return []
     if name == "_foreach_copy_":
-        return _crossing_pairs(args, kwargs, on_device)
+        return _crossing_pairs(args, kwargs, on_device, is_async=True)
     if name == "copy_":
         source = args[1] if len(args) > 1 else kwargs.get("src", kwargs.get("other"))
-        pairs = [(args[0], source)]
-        return list(filter(None, map(partial(_crossing, on_device), pairs)))
+        found = _crossing(on_device, (args[0], source), is_async=True)
+        return [] if found is None else [found]
     goes_up = _goes_up(name, args, kwargs, on_device)
     is_up = on_device(args[0])
-    num_bytes = moved_bytes(args, kwargs)
+    num_bytes = moved_bytes(args, kwargs, is_upload=not is_up, is_async=True)
     if goes_up is None or goes_up == is_up or not num_bytes:
         return []
     return [("upload" if goes_up else "download", num_bytes)]
@@ -246,15 +253,17 @@ def _goes_up(name: str, args: Args, kwargs: Kwargs, on_device: OnDevice) -> bool
     return None
 
 
-def _crossing_pairs(args: Args, kwargs: Kwargs, on_device: OnDevice) -> Copies:
+def _crossing_pairs(args: Args, kwargs: Kwargs, on_device: OnDevice, *, is_async: bool) -> Copies:
     sources = args[1] if len(args) > 1 else kwargs["src"]
     pairs = zip(args[0], sources, strict=True)
-    return [found for pair in pairs if (found := _crossing(on_device, pair)) is not None]
+    return [found for pair in pairs if (found := _crossing(on_device, pair, is_async=is_async)) is not None]
 
 
-def _crossing(on_device: OnDevice, pair: tuple[Tensor, Any]) -> tuple[Direction, int] | None:
+def _crossing(on_device: OnDevice, pair: tuple[Tensor, Any], *, is_async: bool) -> tuple[Direction, int] | None:
     """Of a copy from the second to the first."""
     target, source = pair
     if not isinstance(source, Tensor) or on_device(source) == on_device(target) or not target.numel():
         return None
-    return "upload" if on_device(target) else "download", target.nbytes
+    is_upload = on_device(target)
+    num_bytes = crossing_bytes(target.numel(), source.dtype, target.dtype, is_upload=is_upload, is_async=is_async)
+    return "upload" if is_upload else "download", num_bytes

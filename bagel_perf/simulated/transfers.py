@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bagel_perf.rules import torch_names
 from bagel_perf.rules.calls import DOWNLOAD, UPLOAD, is_staged
-from bagel_perf.rules.copies import moved_bytes
+from bagel_perf.rules.copies import crossing_bytes, moved_bytes
 from bagel_perf.simulated.autograd import cross
 from bagel_perf.simulated.calls import CPU, Args, Func, Handler, Kwargs, has_values, is_elsewhere, run_elsewhere
 from bagel_perf.simulated.tensor import DEVICE, SimulatedTensor, hidden, occupy, vacate, wrap
@@ -90,7 +90,7 @@ def move(device: SimulatedDevice, tensor: Tensor, goes_to_device: bool, options:
         if not has_values(tensor):
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     is_async = bool(options.get("non_blocking"))
-    num_bytes = _moved_bytes(tensor, options)
+    num_bytes = _moved_bytes(tensor, options, is_async=is_async)
     if is_on_device and is_async and tensor.layout is torch.strided:  # allocates pinned memory for itself
         if num_bytes:
             device.on_copy(is_download=True, num_bytes=num_bytes, waits=False)
@@ -126,9 +126,12 @@ def _check_type(tensor: Tensor) -> None:
         )
 
 
-def _moved_bytes(tensor: Tensor, options: dict[str, Any]) -> int | None:
+def _moved_bytes(tensor: Tensor, options: dict[str, Any], *, is_async: bool) -> int | None:
+    is_upload = type(tensor) is not SimulatedTensor
     with hidden():
-        return moved_bytes((tensor,), options) if tensor.layout is torch.strided else None
+        if tensor.layout is not torch.strided:
+            return None
+        return moved_bytes((tensor,), options, is_upload=is_upload, is_async=is_async)
 
 
 def count_copy(device: SimulatedDevice, source: Tensor, host: Tensor, num_bytes: int | None, *, is_async: bool) -> None:
@@ -161,9 +164,23 @@ def _copy_(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: 
     is_on_device = type(target) is SimulatedTensor
     if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
         is_async = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
-        count_copy(device, source, source if is_on_device else target, bytes_of(target), is_async=is_async)
+        count_copy(
+            device,
+            source,
+            source if is_on_device else target,
+            _pair_bytes(target, source, is_async=is_async),
+            is_async=is_async,
+        )
     with hidden():
         return func(*args, **kwargs)
+
+
+def _pair_bytes(target: Tensor, source: Tensor, *, is_async: bool) -> int:
+    """Of a copy across from the second to the first."""
+    is_upload = type(target) is SimulatedTensor
+    with hidden():
+        numel, source_type, target_type = target.numel(), source.dtype, target.dtype
+    return crossing_bytes(numel, source_type, target_type, is_upload=is_upload, is_async=is_async)
 
 
 def bytes_of(tensor: Tensor) -> int:
@@ -257,7 +274,13 @@ def _foreach_copy(device: SimulatedDevice, func: Func, types: Any, args: Args, k
     for target, source in zip(targets, sources, strict=True):
         is_on_device = type(target) is SimulatedTensor
         if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
-            count_copy(device, source, source if is_on_device else target, bytes_of(target), is_async=is_async)
+            count_copy(
+                device,
+                source,
+                source if is_on_device else target,
+                _pair_bytes(target, source, is_async=is_async),
+                is_async=is_async,
+            )
     with hidden():
         return func(*args, **kwargs)
 

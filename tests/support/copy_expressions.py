@@ -11,12 +11,16 @@ Copied = tuple[str, int, int | None, int]
 
 EXPRESSIONS: dict[str, list[Copied]] = {
     "x.cpu()": [("download", 1, 32, 1)],
-    "x.to('cpu', torch.float64)": [("download", 1, 64, 1)],
+    "x.to('cpu', torch.float64)": [("download", 1, 32, 1)],
+    "x.to('cpu', torch.float64, True)": [("download", 1, 64, 0)],
+    "h.double().copy_(x)": [("download", 1, 32, 1)],
+    "x.copy_(p.double(), True)": [("upload", 1, 64, 0)],
+    "x.copy_(p.double())": [("upload", 1, 32, 1)],
     "h.to('cuda')": [("upload", 1, 32, 1)],
     "h.cuda()": [("upload", 1, 32, 1)],
     "h.to('cuda', torch.float16)": [("upload", 1, 16, 1)],
     "p.to('cuda', non_blocking=True)": [("upload", 1, 32, 0)],
-    "p.to('cuda', torch.float64, True)": [("upload", 1, 64, 0)],
+    "p.to('cuda', torch.float64, True)": [("upload", 1, 32, 0)],
     "p.cuda(non_blocking=True)": [("upload", 1, 32, 0)],
     "x.to('cpu', non_blocking=True)": [("download", 1, 32, 0)],
     "p.copy_(x, non_blocking=True)": [("download", 1, 32, 0)],
