@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import functools
 import inspect
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,6 +149,9 @@ def _table() -> ctypes.Array[ctypes.c_void_p] | None:
 
 
 _CUDA_VERSION = "13.0"
+_ASKING = ("init", "get_device_name", "get_device_properties", "get_device_capability", "current_device", "set_device")
+_NVML_ALONE = "PYTORCH_NVML_BASED_CUDA_CHECK"
+"""Where it is 1, ``is_available`` leaves the driver alone."""
 
 
 class SimulatedCuda(SimulatedDevice):
@@ -214,6 +218,8 @@ class SimulatedCuda(SimulatedDevice):
             **self._debug_mode.functions(),
             torch_names.LAZY_INIT.name: _reached_cuda,
         }
+        asking = (*_ASKING, *([] if os.environ.get(_NVML_ALONE) == "1" else ["is_available"]))
+        functions |= {name: self._asking(functions[name]) for name in asking}
         _replace(patches, torch.cuda, functions)
         for module in (torch.cuda.memory, torch.cuda.random, torch.cuda.streams):
             _replace(patches, module, functions)
@@ -221,6 +227,16 @@ class SimulatedCuda(SimulatedDevice):
             for name, function in names.items():
                 patches.add(module, name, function, only_present=True)
         patches.add(torch.cuda, "default_generators", (torch.default_generator,))
+
+    def _asking(self, function: Any) -> Any:
+        """A function after which CUDA serves no fork of this process, as was seen on a GPU."""
+
+        @functools.wraps(function)
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            self.asked()
+            return function(*args, **kwargs)
+
+        return ask
 
     def _stream_functions(self) -> dict[str, Any]:
         def synchronize(device: Any = None) -> None:

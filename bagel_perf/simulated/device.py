@@ -78,6 +78,7 @@ class SimulatedDevice:
         self._call_listeners: tuple[CallListener, ...] = ()  # empty most of the time: asked at each call
         self._use_listeners: tuple[UseListener, ...] = (self._first_use,)  # empty most of the time: asked at each call
         self._was_used = False
+        self._was_asked = False
         self._handlers: dict[Any, calls.Handler] = {}
         self.host_masks: dict[int, weakref.ref[Tensor]] = {}
         self._of_thread = threading.local()
@@ -196,13 +197,17 @@ class SimulatedDevice:
         if gone := {listener for listener in self._use_listeners if listener()}:
             self._forget_use_listeners(gone)
 
+    def asked(self) -> None:
+        """Something asks for the device now that has CUDA look at its driver: forks from here on may not use it."""
+        self._was_asked = True
+
     def forked(self) -> None:
         """This process is a copy: what listened to the device listens in the other one."""
         global _open_lock
         _open_lock = threading.Lock()  # a thread that is not here may have held the other one
         self._listeners = self._copy_listeners = self._move_listeners = self._remark_listeners = ()
         self._call_listeners = ()
-        self._use_listeners = (refuse_in_child if self._was_used else self._first_use,)
+        self._use_listeners = (refuse_in_child if self._was_used or self._was_asked else self._first_use,)
 
     @contextmanager
     def remarks_to(self, listener: RemarkListener) -> Iterator[None]:

@@ -310,12 +310,17 @@ def _is_known(note: Note, armed: Counter[int | None], seen: dict[int, Sighting],
     pid = note.process.pid
     if pid == note.by:  # another program in the same process
         return armed[pid] > 1 or (pid in seen and not _may_use(seen[pid]))
-    if pid is not None and (pid in armed or (pid in seen and not only_starts_others(seen[pid].argv))):
+    if pid is not None and (pid in armed or (pid in seen and _says_all(seen[pid]))):
         return True
     above = note.by if pid is None else pid
     return any(
         above in (parent, parents.get(parent)) for child, parent in parents.items() if child in armed or child in seen
     )
+
+
+def _says_all(sighting: Sighting) -> bool:
+    """Whether a process was seen as what it is: not before its exec, and no launcher, whose own children matter."""
+    return not sighting.is_fork and not only_starts_others(sighting.argv)
 
 
 def note_of(process: Process, by: int) -> Note:

@@ -272,3 +272,48 @@ def test_a_report_on_a_torch_that_nobody_tested_says_so(script: Any, capsys: pyt
     assert main(["syncs", "--device", "cpu", "--json", "out.json", "--", "python", name]) == 0
     assert report_of("out.json").notes[0].startswith("torch 2.16.0 was not tested, so counts may differ")
     assert "- torch 2.16.0 was not tested" in capsys.readouterr().out
+
+
+REGIONS = """
+import torch
+import bagel_perf as bp
+x = torch.ones(3, device="cuda")
+for number in range(4):
+    with bp.region("step"):
+        x.sum().item()
+        if number < 2:
+            x.tolist()
+"""
+
+
+def test_entries_of_the_warm_up_spend_no_budget(script: Any) -> None:
+    options = ("--skip-first", "step=2", "--budget", "step=1", "--json", "out.json")
+    assert syncs(*options, "--", "python", script(REGIONS)) == 0
+    report = report_of("out.json")
+    assert {(site.line, site.phase): site.count for site in report.sites} == {
+        (7, ""): 2,
+        (7, "warm-up"): 2,
+        (9, "warm-up"): 2,
+    }
+
+
+def test_a_region_to_begin_after_that_is_never_left_leaves_budgets_open(script: Any, capfd: Capture) -> None:
+    assert syncs("--after", "stop", "--budget", "0", "--", "python", script(REGIONS)) == 4
+    assert "counting never began: region stop was never left (name a region" in capfd.readouterr().err
+
+
+def test_the_first_wait_over_budget_raises_where_it_waits(script: Any, capfd: Capture) -> None:
+    assert syncs("--raise", "--budget", "step=1", "--quiet", "--", "python", script(REGIONS)) == 7
+    err = capfd.readouterr().err
+    assert (
+        'script.py", line 9, in <module>\n    x.tolist()\n' in err and "budget 1 of region step, this is wait 2" in err
+    )
+    assert err.splitlines()[-1].startswith("error: region step waited for the device 2 times")
+
+
+def test_what_prevents_a_capture_of_a_region_is_listed(script: Any, capfd: Capture) -> None:
+    assert syncs("--capture", "step", "--json", "out.json", "--", "python", script(REGIONS)) == 0
+    (capture,) = report_of("out.json").captures
+    assert (capture.region, capture.num_entries, capture.is_capturable) == ("step", 4, False)
+    assert {(each.kind, each.line) for each in capture.blockers} >= {("wait", 7), ("wait", 9)}
+    assert "region step of script.py: 2 blockers stop a CUDA graph" in capfd.readouterr().out

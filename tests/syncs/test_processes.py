@@ -166,6 +166,24 @@ def test_a_fork_cannot_use_a_device_that_its_parent_used_as_on_cuda(cuda: torch.
     assert x.sum().item() == 2
 
 
+@pytest.mark.parametrize(
+    ("ask", "may_use"),
+    [
+        (torch.cuda.device_count, True),
+        (torch.cuda.is_initialized, True),
+        (torch.cuda.is_available, False),
+        (torch.cuda.get_device_name, False),
+        (torch.cuda.current_device, False),
+        (torch.cuda.init, False),
+    ],
+)
+def test_asking_for_the_device_keeps_it_from_forks_as_on_cuda(
+    cuda: torch.device, ask: Callable[[], object], may_use: bool
+) -> None:
+    getattr(torch.cuda, ask.__name__)()
+    assert (child(use_device) == 0) is may_use
+
+
 def test_waits_of_a_fork_are_in_no_count_of_its_parent(cuda: torch.device) -> None:
     with watch_host_syncs("cuda") as watch:
         assert child(use_device) == 0

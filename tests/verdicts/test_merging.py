@@ -164,6 +164,8 @@ def test_what_a_process_says_it_started_is_known_where_it_is_armed_or_led_to_wha
     assert unwatched([main, child], (), [note(5, "sh", "-c", "python x.py | cat")]) == ()
     assert unwatched([main], (), [note(5, "sh", "-c", "./native")])[0].pid == 5
     assert unwatched([main], [seen(5, "./native")], [note(5, "./native")])[0].why == "it is no Python"
+    before_exec = seen(5, PYTHON, "main.py", is_fork=True)
+    assert unwatched([main], [before_exec], [note(5, PYTHON, "-I", "x.py")])[0].why == "it was started with -I"
 
 
 def test_another_program_in_the_same_process_is_known_by_what_came_after() -> None:
