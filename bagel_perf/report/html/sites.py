@@ -94,6 +94,7 @@ def site_block(sites: Sequence[SyncSite], title: str) -> TableBlock:
     """Sites as a table, in their order, those of the set-up in one row at the end; with times where they have any."""
     work, setup = split_setup(sites)
     timed = any(site.blocked_ms is not None or site.lost_gpu_ms is not None for site in sites)
+    several = any(site.process for site in sites)
     times = ("blocked (ms)", "idle caused (ms)") if timed else ()
     return TableBlock(
         table=Table(
@@ -102,10 +103,14 @@ def site_block(sites: Sequence[SyncSite], title: str) -> TableBlock:
                 Column(header="kind"),
                 Column(header="source line"),
                 Column(header="expression"),
+                *([Column(header="process")] if several else []),
                 *(Column(header=header, numeric=True) for header in ("count", *times)),
                 Column(header="instead"),
             ),
-            rows=(*(_row(site, timed=timed) for site in work), *_setup_rows(setup, timed=timed)),
+            rows=(
+                *(_row(site, timed=timed, several=several) for site in work),
+                *_setup_rows(setup, timed=timed, several=several),
+            ),
             caption=TIMED if timed else UNTIMED,
         ),
         code_columns=CODE,
@@ -117,16 +122,19 @@ def place_text(site: SyncSite) -> str:
     return f"{site.file}:{site.line}" if site.file else site.op or "no line of Python"
 
 
-def _row(site: SyncSite, *, timed: bool) -> tuple[str, ...]:
+def _row(site: SyncSite, *, timed: bool, several: bool) -> tuple[str, ...]:
+    process = (site.process,) if several else ()
     times = (ms_text(site.blocked_ms), ms_text(site.lost_gpu_ms)) if timed else ()
-    instead = f"allowed: {site.allowed}" if site.allowed else hint_of(site).advice
+    instead = f"allowed: {site.allowed}" if site.allowed else site.phase or hint_of(site).advice
     label = HINTS[site.kind].label
-    return label, place_text(site), "; ".join(site.expressions) or NONE, str(site.count), *times, instead
+    return label, place_text(site), "; ".join(site.expressions) or NONE, *process, str(site.count), *times, instead
 
 
-def _setup_rows(sites: Sequence[SyncSite], *, timed: bool) -> Iterator[tuple[str, ...]]:
+def _setup_rows(sites: Sequence[SyncSite], *, timed: bool, several: bool) -> Iterator[tuple[str, ...]]:
     if sites:
         values = ([site.blocked_ms for site in sites], [site.lost_gpu_ms for site in sites])
         times = (ms_text(sum(value or 0.0 for value in each)) for each in values) if timed else ()
         num_waits = sum(site.count for site in sites)
-        yield "set-up", "; ".join(setup_details(sites)) or NONE, setup_text(sites), str(num_waits), *times, NONE
+        process = (NONE,) if several else ()
+        details = "; ".join(setup_details(sites)) or NONE
+        yield "set-up", details, setup_text(sites), *process, str(num_waits), *times, NONE

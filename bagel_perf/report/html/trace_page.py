@@ -10,6 +10,7 @@ from bagel_perf.records import codec
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.records.trace_ranks import RanksReport
 from bagel_perf.records.traces import TraceReport
+from bagel_perf.report.copy_tables import copy_table
 from bagel_perf.report.html.content import MAX_ROWS, Block, Bullets, Page, Section, Text, bounded, shortened, tables
 from bagel_perf.report.html.page import json_text
 from bagel_perf.report.html.sites import site_block
@@ -27,10 +28,12 @@ from bagel_perf.report.html.trace_sections import (
     streams_section,
     syncs_section,
 )
+from bagel_perf.report.process_tables import process_table
 from bagel_perf.report.ranks import advice, headline, rank_tables, shown_rank, title
 from bagel_perf.report.table import counted
 from bagel_perf.report.trace_changes import totals_table
 from bagel_perf.report.trace_summary import source_line
+from bagel_perf.verdicts.merging import by_role
 
 ROWS = 40
 """Of each table at least."""
@@ -176,9 +179,12 @@ def _waits(number: int, report: SyncReport) -> Section:
     lead = f"{report.subject} waits {counted(report.host_syncs, 'time')}, counted on {where}."
     open_points = [f"{report.unexplained} more waits have no place."] * (report.unexplained > 0)
     open_points += [f"Not judged: {', '.join(report.unjudged)}."] * bool(report.unjudged)
+    open_points += [f"Not watched, and not in the counts: {process.name}." for process in report.unwatched]
     blocks: list[Block] = [Text(text=lead, style="lead")]
     blocks += [Bullets(items=(*open_points, *report.notes))] if open_points or report.notes else []
-    blocks += [site_block(report.sites, f"Host syncs of {report.subject}")] if report.sites else []
+    sites = by_role(report.sites)
+    blocks += [site_block(sites, f"Host syncs of {report.subject}")] if sites else []
+    blocks += tables(*filter(None, (process_table(report), copy_table(report, ROWS))))
     return Section(anchor=f"waits{number}", title=shortened(f"Host syncs of {report.subject}"), blocks=tuple(blocks))
 
 
