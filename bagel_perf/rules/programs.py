@@ -24,6 +24,8 @@ LAUNCHERS = frozenset(_LAUNCHER_NAMES.split())
 """Programs that use no device themselves, and start others that may."""
 _HELPERS = ("from multiprocessing.resource_tracker import main", "from multiprocessing.forkserver import main")
 """Of multiprocessing itself: one watches semaphores, of the other each child is noticed by itself."""
+_OF_UV = "from python.get_interpreter_info import main"
+"""By this uv asks a Python what it is."""
 _COMPILES = "torch/_inductor/compile_worker/__main__.py"
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh"})
 _VERSIONED = re.compile(r"-\d+(\.\d+)*$")
@@ -40,7 +42,7 @@ def cannot_use_device(argv: Sequence[str]) -> bool:
     name = os.path.basename(argv[0])
     if name in _SHELLS:
         return len(argv) >= 3 and argv[1] == "-c" and shell_cannot_use_device(argv[2])
-    if any(part.startswith(_HELPERS) or part.endswith(_COMPILES) for part in argv[1:]):
+    if any(part.startswith(_HELPERS) or part.endswith(_COMPILES) or _OF_UV in part for part in argv[1:]):
         return True
     return _VERSIONED.sub("", name) in _TOOLS
 

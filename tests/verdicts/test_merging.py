@@ -141,6 +141,7 @@ def test_what_was_seen_and_not_armed_is_named_with_the_reason(sighting: Sighting
         seen(5, "git", "status"),
         seen(5, PYTHON, "main.py", is_fork=True),
         seen(5, PYTHON, "-c", "from multiprocessing.resource_tracker import main;main(4)"),
+        seen(5, PYTHON, "-I", "-B", "-c", "import sys; from python.get_interpreter_info import main; main()"),
     ],
 )
 def test_what_is_armed_or_cannot_use_the_device_is_not_named(sighting: Sighting) -> None:
