@@ -170,7 +170,7 @@ class SyncSite(msgspec.Struct, frozen=True, kw_only=True):
     ``log``, ``collect`` (into a list) and ``sum`` for where the value goes; ``count`` where only its length is used,
     ``truth`` where it is asked whether it is true, ``index`` where it waits for its index, ``update`` where it is
     written anew, as by ``+=``. ``is_setup`` says that the waits upload a model's parameters before it works; they count
-    like others. ``process`` is the name of the process that waited, "" where only one was watched. ``device`` is the
+    like others. ``process`` is the name of the process that waited, "" where no command was followed. ``device`` is the
     index of the CUDA device that is waited for, ``at_work_on`` that of the program's current one where
     ``torch.cuda.synchronize`` named another. ``library`` is what of torch waits instead of the program: ``nccl``,
     another backend of collectives, or ``torch.distributed``. ``phase`` is what the waits were part of besides the

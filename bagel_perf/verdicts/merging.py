@@ -59,7 +59,7 @@ class Note:
 
 
 def merged(subject: str, followed: Sequence[Followed], unwatched: Sequence[Process]) -> SyncReport:
-    """Gives the report of all processes; that of one alone, but for the list of processes, where one was watched."""
+    """Gives the report of all processes; where one was watched, its own with its name."""
     named = _with_names(each for each in followed if not _is_nobody(each))
     reports = [(each.process.name, each.report) for each in named if each.report is not None]
     processes = (*map(_counted, named), *unwatched)
@@ -70,7 +70,9 @@ def merged(subject: str, followed: Sequence[Followed], unwatched: Sequence[Proce
             used_device=False, processes=processes,
         )  # fmt: skip
     if len(reports) == 1:
-        return replace(reports[0][1], subject=subject, processes=processes)
+        ((name, own),) = reports
+        sites = tuple(replace(site, process=name) for site in own.sites)
+        return replace(own, subject=subject, processes=processes, sites=sites)
     return replace(_merged(subject, reports), processes=processes)
 
 
@@ -237,7 +239,12 @@ def role_of(name: str) -> str:
 
 
 def by_role(sites: Sequence[SyncSite]) -> tuple[SyncSite, ...]:
-    """Sums the sites of alike processes, most frequent first; in their order where no two are alike."""
+    """Sums the sites of alike processes, most frequent first; in their order where no two are alike.
+
+    Where a single process waits, its name says nothing, and is left out.
+    """
+    if len({site.process for site in sites}) == 1:
+        return tuple(replace(site, process="") for site in sites)
     found: dict[SyncSite, list[SyncSite]] = {}
     for site in sites:
         found.setdefault(_alike(site), []).append(site)

@@ -41,10 +41,12 @@ def budget(region: str, worst: int, limit: int = 2, entries: int = 1) -> BudgetC
     return BudgetCheck(region=region, limit=limit, num_entries=entries, worst=worst, num_exceeded=over)
 
 
-def test_a_single_report_stays_as_it_is_but_for_the_processes() -> None:
+def test_a_single_report_stays_as_it_is_but_for_its_name() -> None:
     own = report(2, 1, notes=("a note",))
     found = merged("x", [process("main", 7, own), process("loader", 8, None)], ())
-    assert found == replace(own, subject="x", processes=found.processes)
+    named = tuple(replace(each, process="main") for each in own.sites)
+    assert found == replace(own, subject="x", processes=found.processes, sites=named)
+    assert by_role(found.sites) == own.sites
     assert [(each.name, each.host_syncs, each.used_device) for each in found.processes] == [
         ("main", 2 + 1, True),
         ("loader", 0, False),
