@@ -131,6 +131,9 @@ class Followed:
         self._open.enter_context(nvtx_ranges_as_regions)
         self._open.enter_context(watching_processes(self.ledger))
         self.ledger.set(self.ledger.slot({"device": "cuda"}), self.pid)
+        if torch.cuda.is_initialized():  # it was armed long after its start
+            self.watch = self._open.enter_context(self.watching())
+            return
         place = torch_names.LAZY_INIT.place()
         assert place is not None
         self._until_cuda.enter_context(mock.patch.object(*place, self._initializing(getattr(*place))))

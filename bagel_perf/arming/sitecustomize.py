@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 VARIABLE = "BAGEL_PERF_WATCH"
+ORDER = "order.json"
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = os.path.dirname(os.path.dirname(HERE))
 """The folder in which our package lies, which another Python may not have."""
@@ -104,13 +105,19 @@ class Fallback:
         return PathFinder.find_spec(name, [self.folder]) if name == MSGSPEC else None
 
 
+def is_armed() -> bool:
+    """Says whether this process is armed, be it by this file under its other name."""
+    return any(type(finder).__name__ == Hook.__name__ and hasattr(finder, "stem") for finder in sys.meta_path)
+
+
 def arm() -> None:
     """Arms this process, where a watch asks for it."""
-    text = os.environ.get(VARIABLE)
-    if not text:
+    folder = os.environ.get(VARIABLE)
+    if not folder:
         return
     try:
-        order = json.loads(text)
+        with open(os.path.join(folder, ORDER), encoding="utf-8") as file:
+            order = json.load(file)
         stem = register(order["folder"])
     except (ValueError, KeyError, TypeError, OSError):  # the watch has ended long ago
         return

@@ -16,7 +16,7 @@ from bagel_perf.commands.common import stream_for_people
 from bagel_perf.commands.following import Baseline, Following
 from bagel_perf.commands.syncs import Output, deliver
 from bagel_perf.records.errors import UsageError
-from bagel_perf.records.following import PAUSED, VARIABLE, WatchOrder
+from bagel_perf.records.following import ORDER, PAUSED, VARIABLE, WatchOrder
 from bagel_perf.records.store import write_json_atomic
 from bagel_perf.report.inert import print_line
 from bagel_perf.report.table import counted
@@ -79,9 +79,9 @@ def _order_of(pid: int) -> WatchOrder:
         with suppress(OSError, ValueError):
             words = Path(f"/proc/{each}/environ").read_bytes().split(b"\0")
             text = next((word for word in words if word.startswith(f"{VARIABLE}=".encode())), b"")
-            order = WatchOrder.from_json(json.loads(text.partition(b"=")[2]))
-            if os.path.isdir(order.folder):
-                return order
+            path = Path(os.fsdecode(text.partition(b"=")[2]), ORDER)
+            if text:
+                return WatchOrder.from_json(json.loads(path.read_text(encoding="utf-8")))
     remedy = "start it so: bagel-perf syncs --paused -- COMMAND"
     raise UsageError("nobody watches that process", value=pid, remedy=remedy)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import sysconfig
 import tempfile
 import threading
 import time
@@ -23,7 +22,7 @@ from msgspec.structs import replace
 
 from bagel_perf.records import codec
 from bagel_perf.records.errors import BagelPerfError, error_from_json
-from bagel_perf.records.following import ROOT, VARIABLE, ArmedProcess, WatchOrder
+from bagel_perf.records.following import ROOT, ArmedProcess, WatchOrder
 from bagel_perf.records.ledger import (
     Entries,
     Ledger,
@@ -37,6 +36,7 @@ from bagel_perf.records.syncs import Process, SyncReport
 from bagel_perf.rules.code_places import CodePlace, PlaceTexts
 from bagel_perf.rules.programs import is_python
 from bagel_perf.verdicts.merging import MAIN, Followed, Note, Sighting, merged, note_of, unwatched
+from bagel_perf.watch_orders import variables
 
 LOOK_S = 0.05
 LINGER_S = 3.0
@@ -46,19 +46,12 @@ STILL_RUNS = "it still ran when the command had ended, and was counted until the
 CUT_OFF = "it was killed or ended at once: counted to its end"
 OF_XDIST = "PYTEST_XDIST_WORKER"
 """It names the processes below a worker of pytest's; where this runs in one, theirs are others."""
-ARMING = Path(__file__).parents[1] / "arming"
 
 
 def environment(order: WatchOrder) -> dict[str, str]:
     """The environment that arms every Python which is started under it."""
-    paths = [str(ARMING), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     own = {name: value for name, value in os.environ.items() if name != OF_XDIST}
-    return {**own, "PYTHONPATH": os.pathsep.join(paths), VARIABLE: json.dumps(order.to_json())}
-
-
-def packages() -> str:
-    """The folder of the packages that this Python has."""
-    return sysconfig.get_paths()["platlib"]
+    return {**own, **variables(order.folder, os.environ.get("PYTHONPATH", ""))}
 
 
 Baseline = dict[str, list[int]]

@@ -24,8 +24,7 @@ from msgspec.structs import replace
 
 from bagel_perf import launch
 from bagel_perf.commands.common import check_json_path, stream_for_people, writable, write_json
-from bagel_perf.commands.doctor_machine import look
-from bagel_perf.commands.following import environment, following, packages, tell_root, watch_folder
+from bagel_perf.commands.following import environment, following, tell_root, watch_folder
 from bagel_perf.launch import dying_with_parent
 from bagel_perf.pythons import require_torch
 from bagel_perf.records.errors import BagelPerfError, EnvironmentUnfit, RunFailed, UsageError
@@ -38,6 +37,7 @@ from bagel_perf.report.capture_tables import print_capture
 from bagel_perf.report.progress import ProgressView
 from bagel_perf.report.sync_tables import print_syncs
 from bagel_perf.rules.programs import is_python, python_parts, readable
+from bagel_perf.watch_orders import has_gpu, packages, write_order
 
 GRACE_S = 2.0
 """For a program to end after Ctrl-C, before it is asked again."""
@@ -313,10 +313,10 @@ def watch_process(
     start: Sequence[str], watching: Watching, output: Output, *, run: TargetRun | None = None, subject: str
 ) -> Ended:
     """Starts a command, or a run of a target, follows all its processes, and reads what they leave however they end."""
-    has_gpu = _has_gpu()
-    if watching.device == "cuda" and not has_gpu:
+    is_there = has_gpu()
+    if watching.device == "cuda" and not is_there:
         raise EnvironmentUnfit("no CUDA device here", remedy="--device cpu counts on the simulated device")
-    if watching.trace_path is not None and (not has_gpu or watching.device == "cpu"):
+    if watching.trace_path is not None and (not is_there or watching.device == "cpu"):
         raise EnvironmentUnfit("the simulated device has no trace to keep", remedy="drop --keep-trace, or use a GPU")
     with watch_folder() as folder:
         order = WatchOrder(
@@ -325,7 +325,7 @@ def watch_process(
             subject=subject,
             run=run,
             device=watching.device,
-            has_gpu=has_gpu,
+            has_gpu=is_there,
             profile=watching.profile,
             trace_path=watching.trace_path,
             budgets=watching.budgets,
@@ -335,17 +335,13 @@ def watch_process(
             skip_first=watching.skip_first,
             capture=watching.capture,
         )
+        write_order(order)
         if watching.is_paused:
             (folder / PAUSED).touch()
         with following(folder) as found:
             ended = _run(start, order, output)
         report, error = found.gathered(subject, tuple(start))
     return Ended(report=as_it_ended(report, ended), exit_code=code_of(ended), error=error)
-
-
-def _has_gpu() -> bool:
-    """Whether this machine has one, and its processes may see it."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() not in ("", "-1") and look().is_there
 
 
 def _run(start: Sequence[str], order: WatchOrder, output: Output) -> int:

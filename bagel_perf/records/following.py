@@ -1,8 +1,8 @@
 """What a command and the processes that it starts are told of the watch, and the files in which they answer.
 
-The order stands in an environment variable. Each process has a stem of its own in the order's folder, its number and
-the time at which it began: ``.process`` says who it is, ``.ledger`` what it has counted so far, ``.report`` what it saw
-once it has ended, ``.failed`` why it could not be watched.
+An environment variable names the folder, in which the order lies. Each process has a stem of its own there, its number
+and the time at which it began: ``.process`` says who it is, ``.ledger`` what it has counted so far, ``.report`` what it
+saw once it has ended, ``.failed`` why it could not be watched.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from bagel_perf.records.targets import TargetRun
 SCHEMA = "bagel-perf.watch"
 VERSION = 1
 VARIABLE = "BAGEL_PERF_WATCH"
+ORDER = "order.json"
+"""A file of the folder: what to watch and how."""
 PAUSED = "paused"
 """A file of the folder, whatever is in it: processes that begin now are paused."""
 ROOT = "root"
