@@ -30,7 +30,8 @@ _POLL_S = 0.01
 
 def variables(folder: str, python_path: str) -> dict[str, str]:
     """The variables that arm every Python which is started with them; ``python_path`` is what it has besides."""
-    others = [each for each in python_path.split(os.pathsep) if each not in ("", ARMING)]
+    # An empty entry is the current folder.
+    others = [each for each in python_path.split(os.pathsep) if each != ARMING] if python_path else []
     return {"PYTHONPATH": os.pathsep.join([ARMING, *others]), VARIABLE: folder}
 
 

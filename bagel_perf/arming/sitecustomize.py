@@ -21,6 +21,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = os.path.dirname(os.path.dirname(HERE))
 """The folder in which our package lies, which another Python may not have."""
 MSGSPEC = "msgspec"
+THIS = sys.modules[__name__]
+"""This module, whose place in ``sys.modules`` the user's ``sitecustomize`` takes."""
+PASSED_BY = "torch was imported by something that never asked for where it lies: waits until then were not counted"
 
 
 def register(folder: str, *, is_fork: bool = False) -> str:
@@ -50,7 +53,8 @@ class Hook:
         self.order = order
         self.stem = stem
         self.paths = {"bagel_perf": PACKAGE}
-        self.finish: Callable[[], None] = lambda: None
+        self.has_begun = False
+        self.finish: Callable[[], None] = self._missed
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Finds what is ours, or what the others find for torch; None for anything else."""
@@ -58,8 +62,10 @@ class Hook:
             return PathFinder.find_spec(name, [self.paths[name]])
         if name != "torch":
             return None
-        for finder in sys.meta_path:
-            find = None if finder is self else getattr(finder, "find_spec", None)
+        is_asked = False  # those in front of this one have been
+        for finder in list(sys.meta_path):
+            find = getattr(finder, "find_spec", None) if is_asked else None
+            is_asked = is_asked or finder is self
             spec: ModuleSpec | None = None if find is None else find(name, path, target)
             if spec is not None:
                 self._begin_after(spec.loader)
@@ -67,23 +73,35 @@ class Hook:
         return None
 
     def _begin_after(self, loader: Any) -> None:
-        execute = loader.exec_module
+        """Begins the watch once a loader has run the module; a folder that only looks like one has no loader."""
+        execute = getattr(loader, "exec_module", None)
+        if execute is None:
+            return
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
             loader.exec_module = execute
             self.begin()
 
-        loader.exec_module = exec_module
+        with suppress(AttributeError, TypeError):  # it can be given no attribute: said at the end
+            loader.exec_module = exec_module
+
+    def _missed(self) -> None:
+        """Says of a process that ends that torch is there, and was never watched."""
+        if hasattr(sys.modules.get("torch"), "Tensor"):
+            failed(self.stem, ImportError(PASSED_BY))
 
     def begin(self) -> None:
-        """Begins the watch of this process; what hinders it is left in a file."""
+        """Begins the watch of this process, once; what hinders it is left in a file."""
+        if self.has_begun:  # torch is reloaded
+            return
+        self.has_begun = True
         try:
             if not os.path.basename(self.stem).startswith(f"{os.getpid()}-"):  # a fork, which imports torch itself
                 self.stem = register(self.order["folder"])
             from bagel_perf.followed import begin
 
-            self.finish = begin(self.order, self.stem, sys.modules[__name__])
+            self.finish = begin(self.order, self.stem, THIS)
         except Exception as problem:
             failed(self.stem, problem)
 
