@@ -57,16 +57,30 @@ def is_python(argv: Sequence[str]) -> bool:
     return bool(argv) and _PYTHON.fullmatch(os.path.basename(argv[0])) is not None
 
 
-_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
+_WITH_VALUE = "WX"
+_ENDS_FLAGS = "cm"
 
 
 def python_parts(argv: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Takes a command of Python apart: flags of the interpreter, and the rest from ``-m``, ``-c`` or the script on."""
+    """Takes a command of Python apart: flags of the interpreter, and the rest from ``-m``, ``-c`` or the script on.
+
+    Letters may stand together: of ``-uc TEXT`` the flag is ``-u`` and the rest ``-c TEXT``, of ``-mjson.tool`` the rest
+    ``-m json.tool``. Values of flags are left out.
+    """
     flags, rest = list[str](), list(argv[1:])
-    while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c", "-"):
-        flags.append(rest.pop(0))
-        if flags[-1] in _WITH_VALUE and rest:
-            flags.append(rest.pop(0))
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word.startswith("--"):
+            flags.append(word)
+            del rest[: word == "--check-hash-based-pycs"]
+            continue
+        for place, letter in enumerate(word[1:], 2):
+            if letter in _ENDS_FLAGS:
+                return tuple(flags), (f"-{letter}", *filter(None, [word[place:]]), *rest)
+            flags.append(f"-{letter}")
+            if letter in _WITH_VALUE:
+                del rest[: place == len(word)]
+                break
     return tuple(flags), tuple(rest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections import Counter
@@ -56,6 +57,11 @@ class Note:
 
     process: Process
     by: int
+
+
+def shown_argv(argv: Sequence[str]) -> tuple[str, ...]:
+    """Gives a command as the system shows it of a process, but for empty words, which a title is padded with."""
+    return tuple(os.fsencode(word).decode(errors="replace") for word in argv if word)
 
 
 def merged(subject: str, followed: Sequence[Followed], unwatched: Sequence[Process]) -> SyncReport:
@@ -275,21 +281,47 @@ def unwatched(
     A launcher uses no device; what it started has been seen unless it ran for less than a moment, and then the process
     that started the launcher has noted it.
     """
-    seen = {each.pid: each for each in sightings}
-    armed = Counter(each.process.pid for each in followed if not _has_become_another(each, seen))
-    found = [_as_process(each) for each in seen.values() if each.pid not in armed and _may_use(each)]
-    ancestors = {each.pid: each.ppid for each in seen.values()} | {
-        each.process.pid: each.ppid for each in followed if each.process.pid is not None and each.ppid is not None
-    }
-    noted = [note for note in notes if not _is_known(note, armed, seen, ancestors)]
-    found += [replace(note.process, why=note.process.why or _why(note.process.argv)) for note in noted]
-    return tuple(found)
+    known = _Known(followed, {each.pid: each for each in sightings})
+    found = [_as_process(each) for each in known.seen.values() if each.pid not in known.armed and _may_use(each)]
+    noted = [note.process for note in notes if not known.holds(note)]
+    return (*found, *(replace(each, why=each.why or _why(each.argv)) for each in noted))
+
+
+class _Known:
+    """What is known of processes: ``armed`` are those that still are what was armed, ``seen`` the last sightings."""
+
+    def __init__(self, followed: Sequence[Followed], seen: dict[int, Sighting]) -> None:
+        self.seen = seen
+        self.armed = {each.process.pid for each in followed if not _has_become_another(each, seen)}
+        self._times = Counter(each.process.pid for each in followed)
+        self._forks = {each.process.pid for each in followed if each.is_fork}
+        parents = {each.pid: each.ppid for each in seen.values()}
+        parents |= {each.process.pid: each.ppid for each in followed if each.process.pid and each.ppid is not None}
+        above = [parents[pid] for pid in parents if pid in self.armed or pid in seen]
+        self._led = {*above, *(parents.get(pid) for pid in above)}
+        """The parents and grandparents of what is armed or was seen."""
+
+    def holds(self, note: Note) -> bool:
+        """Whether what was noted is armed, or judged by having been seen, or led to what is."""
+        pid = note.process.pid
+        if pid is not None and pid == note.by:  # another program in the same process
+            return self._times[pid] > 1 or self._is_judged(pid)
+        if pid is not None and (pid in self.armed or (pid in self.seen and _says_all(self.seen[pid]))):
+            return True
+        return (note.by if pid is None else pid) in self._led
+
+    def _is_judged(self, pid: int) -> bool:
+        """Whether a process that became another program was seen as that, and is named or uses no device."""
+        last = self.seen.get(pid)
+        if last is None or last.is_fork:
+            return False
+        return not _may_use(last) or (pid in self._forks and pid not in self.armed)
 
 
 def _has_become_another(each: Followed, seen: dict[int, Sighting]) -> bool:
     """Whether a fork runs another command by now, and that one is not armed."""
     last = seen.get(each.process.pid or 0)
-    if not each.is_fork or last is None or last.argv == each.process.argv:
+    if not each.is_fork or last is None or last.argv == shown_argv(each.process.argv):
         return False
     return not last.is_python or is_python(last.argv)
 
@@ -301,28 +333,15 @@ def _may_use(sighting: Sighting) -> bool:
 
 def _as_process(sighting: Sighting) -> Process:
     argv = sighting.argv
-    return Process(name=readable(shlex.join(argv)), pid=sighting.pid, argv=argv, why=_why(argv))
+    why = _why(argv) if is_python(argv) or not sighting.is_python else NOT_ARMED  # it has a title
+    return Process(name=readable(shlex.join(argv)), pid=sighting.pid, argv=argv, why=why)
 
 
 def _why(argv: Sequence[str]) -> str:
     if not is_python(argv):
         return NO_PYTHON if argv else ""
-    flags = [flag for flag in python_parts(argv)[0] if flag[0] == "-" and flag[:2] not in ("--", "-W", "-X")]
-    letters = {letter for flag in flags for letter in flag}
-    return next((f"it was started with -{letter}" for letter in IGNORES_US if letter in letters), NOT_ARMED)
-
-
-def _is_known(note: Note, armed: Counter[int | None], seen: dict[int, Sighting], parents: dict[int, int]) -> bool:
-    """Whether what was noted is armed, or judged by having been seen, or led to what is."""
-    pid = note.process.pid
-    if pid == note.by:  # another program in the same process
-        return armed[pid] > 1 or (pid in seen and not _may_use(seen[pid]))
-    if pid is not None and (pid in armed or (pid in seen and _says_all(seen[pid]))):
-        return True
-    above = note.by if pid is None else pid
-    return any(
-        above in (parent, parents.get(parent)) for child, parent in parents.items() if child in armed or child in seen
-    )
+    flags = python_parts(argv)[0]
+    return next((f"it was started with -{letter}" for letter in IGNORES_US if f"-{letter}" in flags), NOT_ARMED)
 
 
 def _says_all(sighting: Sighting) -> bool:

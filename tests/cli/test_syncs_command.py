@@ -254,6 +254,10 @@ def test_the_script_of_a_command_stands_behind_the_flags_of_python() -> None:
     assert script_of(["/usr/bin/python3", "-W", "error", "-u", "a.py", "-m"]) == "a.py"
     assert [script_of(["python", flag, "a.py"]) for flag in ("-m", "-c", "-")] == [None] * 3
     assert script_of(["bash", "a.py"]) is None
+    assert script_of(["python", "-Wignore", "-uXdev", "-P", "--check-hash-based-pycs", "never", "a.py"]) == "a.py"
+    assert [script_of(["python", *words]) for words in (["-uc", "pass"], ["-cpass"], ["-mjson.tool", "a.json"])] == [
+        None
+    ] * 3
 
 
 def test_ctrl_c_reaches_the_program_and_its_waits_are_kept(script: Any, tmp_path: Path) -> None:

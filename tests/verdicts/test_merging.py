@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -127,6 +128,11 @@ def seen(pid: int, *argv: str, ppid: int = 1, **rest: bool) -> Sighting:
         (seen(5, PYTHON, "x.py", "-I"), "it was not armed"),
         (seen(5, PYTHON, "-W", "error::SomeWarning", "x.py"), "it was not armed"),
         (seen(5, "./a.out"), "it is no Python"),
+        (seen(5, PYTHON, "-Ic", "pass"), "it was started with -I"),
+        (seen(5, PYTHON, "-W", "", "x.py"), "it was not armed"),
+        (seen(5, PYTHON, "-cIS = 1"), "it was not armed"),
+        (seen(5, PYTHON, "-Wignore::ImportWarning", "-mSITE"), "it was not armed"),
+        (seen(5, "MY::Worker", is_python=True), "it was not armed"),
     ],
 )
 def test_what_was_seen_and_not_armed_is_named_with_the_reason(sighting: Sighting, why: str) -> None:
@@ -157,6 +163,11 @@ def test_a_fork_that_became_another_program_is_judged_by_that() -> None:
     assert unwatched([fork], [seen(5, PYTHON, "-I", "x.py", is_python=True)], ())[0].why.startswith("it was started")
 
 
+def test_a_fork_is_none_other_for_an_empty_word_or_one_that_is_no_text() -> None:
+    fork = process("main", 5, report(), is_fork=True, argv=(PYTHON, "x.py", "", "\udcff", "a"))
+    assert unwatched([fork], [seen(5, PYTHON, "x.py", "\ufffd", "a", is_python=True)], ()) == ()
+
+
 def note(pid: int | None, *argv: str, by: int = 1) -> Note:
     return Note(process=Process(name=" ".join(argv), pid=pid, argv=argv), by=by)
 
@@ -176,3 +187,21 @@ def test_another_program_in_the_same_process_is_known_by_what_came_after() -> No
     assert unwatched([main], (), [note(1, "./native")])[0].name == "./native"
     assert unwatched([main, process("main", 1, None)], (), [note(1, PYTHON, "x.py")]) == ()
     assert unwatched([main], [seen(1, "bash", "x.sh")], [note(1, "bash", "x.sh")]) == ()
+
+
+def test_a_fork_that_says_which_program_it_becomes_is_named_once_and_only_if_that_is_not_armed() -> None:
+    main, fork = process("main", 1, None), process("main", 5, None, is_fork=True)
+    then, to_python = process("y", 5, None), note(5, PYTHON, "y.py", by=5)
+    as_python = seen(5, PYTHON, "y.py", is_python=True)
+    assert unwatched([main, fork, then], [as_python], [to_python]) == ()
+    to_native, as_fork = note(5, "./native", by=5), seen(5, PYTHON, "main.py", is_fork=True, is_python=True)
+    for sightings in ([], [as_fork], [seen(5, "./native")]):
+        (found,) = unwatched([main, fork], sightings, [to_native])
+        assert (found.name, found.pid) == ("./native", 5)
+
+
+def test_thousands_of_processes_are_judged_in_a_moment() -> None:
+    followed = [process(f"p-{pid}", pid, None, ppid=1) for pid in range(1, 6001)]
+    began = time.process_time()
+    assert unwatched(followed, (), [note(pid + 10_000, "./native") for pid in range(6000)])[5999].pid == 15_999
+    assert time.process_time() - began < 1
