@@ -44,7 +44,7 @@ def attach_to(pid: int, words: Sequence[str], given: frozenset[str], output: Out
     found.look()
     paused = found.folder / PAUSED
     if action == "start":
-        write_json_atomic(found.folder / BASELINE, {stem: _numbers(found, stem) for stem in found.ledgers})
+        write_json_atomic(found.folder / BASELINE, {stem: _numbers(found, stem) for stem in found.processes})
         paused.unlink(missing_ok=True)
     elif action == "stop":
         paused.touch()
@@ -61,7 +61,7 @@ def attach_to(pid: int, words: Sequence[str], given: frozenset[str], output: Out
 
 
 def _numbers(found: Following, stem: str) -> list[int]:
-    return [number for _, number in found.ledgers[stem].read()]
+    return [number for _, number in found.counts_of(stem).entries]
 
 
 def _baseline(folder: Path) -> Baseline:

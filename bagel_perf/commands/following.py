@@ -24,6 +24,7 @@ from bagel_perf.records import codec
 from bagel_perf.records.errors import BagelPerfError, error_from_json
 from bagel_perf.records.following import ROOT, ArmedProcess, WatchOrder
 from bagel_perf.records.ledger import (
+    Counts,
     Entries,
     Ledger,
     open_ledger,
@@ -34,7 +35,7 @@ from bagel_perf.records.ledger import (
 )
 from bagel_perf.records.syncs import Process, SyncReport
 from bagel_perf.rules.code_places import CodePlace, PlaceTexts
-from bagel_perf.rules.programs import is_python
+from bagel_perf.rules.programs import is_python, python_parts
 from bagel_perf.verdicts.merging import MAIN, Followed, Note, Sighting, merged, note_of, unwatched
 from bagel_perf.watch_orders import variables
 
@@ -60,35 +61,45 @@ Baseline = dict[str, list[int]]
 
 @dataclass(slots=True)
 class Following:
-    """The files of the processes in a folder, and the processes that were seen; ledgers are mapped as they appear."""
+    """The files of the processes in a folder, and the processes that were seen.
+
+    Ledgers are mapped as they appear, and read when their process has ended: each takes a file descriptor while it is
+    mapped, and a long run may have thousands.
+    """
 
     folder: Path
     ledgers: dict[str, Ledger] = field(default_factory=dict)
+    ended: dict[str, Counts] = field(default_factory=dict)
     processes: dict[str, ArmedProcess] = field(default_factory=dict)
     sightings: dict[tuple[int, str], Sighting] = field(default_factory=dict)
     root: int | None = None
     texts: PlaceTexts = field(default_factory=PlaceTexts)
     others: frozenset[int] = field(default_factory=lambda: frozenset(_children(os.getpid())))
+    _known: set[str] = field(default_factory=set)
 
     def look(self) -> None:
         """Looks once at the folder and at the processes below this one."""
-        with suppress(OSError):
-            for entry in os.scandir(self.folder):
-                self._look_at(Path(entry.path))
+        for stem in [each for each in self.ledgers if not _runs(each)]:
+            self.ended[stem] = self.ledgers.pop(stem).counts()
+        with suppress(OSError), os.scandir(self.folder) as entries:
+            for name in [entry.name for entry in entries if entry.name not in self._known]:
+                self._look_at(self.folder / name)
         for pid, parent in _below(os.getpid(), self.others):
             self._see(pid, parent)
 
     def _look_at(self, path: Path) -> None:
-        stem = path.stem
-        if path.name == ROOT and self.root is None:
-            with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):  # it is being made
+            if path.name == ROOT:
                 self.root = int(path.read_text(encoding="utf-8"))
-        if path.suffix == ".ledger" and stem not in self.ledgers:
-            with suppress(OSError, ValueError):  # it is being made
-                self.ledgers[stem] = open_ledger(path)
-        elif path.suffix == ".process" and stem not in self.processes:
-            with suppress(OSError, ValueError):
-                self.processes[stem] = codec.from_json(ArmedProcess, json.loads(path.read_text(encoding="utf-8")))
+            elif path.suffix == ".process":
+                self.processes[path.stem] = codec.from_json(ArmedProcess, json.loads(path.read_text(encoding="utf-8")))
+            elif path.suffix == ".ledger":
+                runs, ledger = _runs(path.stem), open_ledger(path)
+                if runs:
+                    self.ledgers[path.stem] = ledger
+                else:
+                    self.ended[path.stem] = ledger.counts()
+            self._known.add(path.name)
 
     def _see(self, pid: int, parent: int) -> None:
         argv, began = _argv(pid), _began(pid)
@@ -111,16 +122,15 @@ class Following:
         pid = self.root
         error, followed, notes = None, list[Followed](), list[Note]()
         for stem, armed in sorted(self.processes.items()):
-            ledger, outcome = self.ledgers.get(stem), {} if baseline is not None else self._outcome(stem)
-            entries = [] if ledger is None else ledger.read()
+            counts, outcome = self.counts_of(stem), {} if baseline is not None else self._outcome(stem)
+            entries = counts.entries
             if baseline is not None:
                 entries = since(entries, baseline.get(stem, []))
             if "error" in outcome:
                 error = error_from_json(outcome["error"])
                 if "report" not in outcome:
                     raise error
-            if ledger is not None:
-                notes += [note_of(each, armed.pid) for each in unwatched_processes(ledger)]
+            notes += [note_of(each, armed.pid) for each in unwatched_processes(counts)]
             followed.append(self._followed(stem, armed, entries, outcome, subject, is_root=armed.pid == pid))
         others = unwatched(followed, self.sightings.values(), notes)
         if all(each.process.pid != pid for each in followed):
@@ -129,6 +139,14 @@ class Following:
             followed.append(Followed(process=replace(main, name=MAIN, pid=pid)))
             others = tuple(each for each in others if each.pid != pid)
         return merged(subject, followed, others), error
+
+    def counts_of(self, stem: str) -> Counts:
+        """What a process has counted so far; of one that has ended what its file says, as its forks may mark it."""
+        if stem in self.ledgers:
+            return self.ledgers[stem].counts()
+        with suppress(OSError, ValueError):
+            return open_ledger(self.folder / f"{stem}.ledger").counts()
+        return self.ended.get(stem, Counts([]))
 
     def _text(self, record: dict[str, Any]) -> tuple[str, frozenset[str]]:
         return self.texts.at(codec.from_json(CodePlace, record))
@@ -156,7 +174,7 @@ class Following:
             report = SyncReport.from_json(outcome["report"])
         elif entries:
             report = recovered_report(entries, subject, self._text)
-            why = STILL_RUNS if _runs(armed.pid, stem) else CUT_OFF
+            why = STILL_RUNS if _runs(stem) else CUT_OFF
         with suppress(OSError):
             why, is_watched = (self.folder / f"{stem}.failed").read_text(encoding="utf-8"), False
         process = Process(
@@ -171,9 +189,13 @@ class Following:
 
 
 def _script_of(argv: Sequence[str]) -> str:
+    """What a process is called that never said its name: by its script, its module, or -c."""
     if "--multiprocessing-fork" in argv:
         return "a process of multiprocessing"
-    script = next((word for word in argv[1:] if not word.startswith("-")), "python")
+    rest = python_parts(argv)[1]
+    if not rest or rest[0] in ("-c", "-"):
+        return "".join(rest[:1]) or "python"
+    script = rest[1] if rest[0] == "-m" and len(rest) > 1 else rest[0]
     return os.path.basename(script).removesuffix(".py")[:40]
 
 
@@ -216,8 +238,9 @@ def _began(pid: int) -> str | None:
     return None
 
 
-def _runs(pid: int, stem: str) -> bool:
-    return _began(pid) == stem.split("-")[1]
+def _runs(stem: str) -> bool:
+    pid, began = stem.split("-")[:2]
+    return _began(int(pid)) == began
 
 
 @contextmanager
@@ -248,7 +271,7 @@ def _wait_for_stragglers(found: Following) -> None:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         found.look()
-        if not any(_runs(armed.pid, stem) for stem, armed in list(found.processes.items())):
+        if not any(map(_runs, list(found.processes))):
             return
         time.sleep(LOOK_S)
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from json import dumps, loads
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from msgspec.structs import replace
 
@@ -28,18 +28,27 @@ ENDED_AT_ONCE = "a process was killed, ended at once, or still ran: it is counte
 COPY_FIELDS = ("count", "num_bytes", "num_waited")
 UNKNOWN_BYTES = 2**63
 Entries = list[tuple[dict[str, Any], int]]
+
+
+class Counts(NamedTuple):
+    """What a ledger says: its records with their numbers, and how many records found no room."""
+
+    entries: Entries
+    num_lost: int = 0
+
+
 Texts = Callable[[dict[str, Any]], tuple[str, frozenset[str]]]
 
 
-def unwatched_processes(ledger: Ledger) -> tuple[Process, ...]:
+def unwatched_processes(counts: Counts) -> tuple[Process, ...]:
     """The processes that may have used the device without being watched."""
     found = [
         Process(name=record["process"], argv=tuple(record["argv"]), pid=None if number == UNKNOWN_PID else number)
-        for record, number in ledger.read()
+        for record, number in counts.entries
         if "process" in record and number
     ]
-    if ledger.num_lost:
-        found.append(Process(name=f"whatever came after {len(ledger.read())} records"))
+    if counts.num_lost:
+        found.append(Process(name=f"whatever came after {len(counts.entries)} records"))
     return tuple(found)
 
 
@@ -194,7 +203,11 @@ class Ledger:
         """Records that found no room."""
         return self._words[_HEAD]
 
-    def read(self) -> list[tuple[dict[str, Any], int]]:
+    def counts(self) -> Counts:
+        """All that is in it now."""
+        return Counts(self.read(), self.num_lost)
+
+    def read(self) -> Entries:
         """All records with their numbers, in the order in which they were made."""
         number, used = self._words[0], self._words[1]
         lines = bytes(self._text[:used]).splitlines()[: number - 1]

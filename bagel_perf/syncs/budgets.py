@@ -76,9 +76,8 @@ class _Allowance:
 _allowances: Stack[_Allowance] = Stack("allow_sync")
 _Declaration = tuple[str, int, str]
 """File and line of an ``allow_sync``, and its reason."""
-_entered: set[_Declaration] = set()
+_entered: dict[_Declaration, object] = {}
 """Declarations for the first entry alone that were entered in this process, or in the one that it was forked from."""
-_entered_lock = threading.Lock()
 
 
 def allow_sync(reason: str, *, at_most: int | None = None, first_only: bool = False) -> _GeneratorContextManager[None]:
@@ -108,10 +107,8 @@ def _allowing(reason: str, at_most: int | None, declaration: _Declaration | None
 
 
 def _is_first(declaration: _Declaration) -> bool:
-    with _entered_lock:
-        is_first = declaration not in _entered
-        _entered.add(declaration)
-    return is_first
+    mine = object()
+    return _entered.setdefault(declaration, mine) is mine  # a lock that another thread holds would be held in a fork
 
 
 def take_allowance() -> str | None:

@@ -262,7 +262,7 @@ class SyncWatch:
             notes=self._notes(),
             untested=() if torch_versions.is_tested() else (f"torch {torch.__version__}",),
             used_device=self.used_device,
-            processes=unwatched_processes(self._ledger),
+            processes=unwatched_processes(self._ledger.counts()),
             copies=self._collector.copies(),
         )
 
