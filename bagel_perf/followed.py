@@ -7,6 +7,7 @@ counted, and into a report when the process ends, by itself or by ``os._exit``. 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -107,7 +108,7 @@ class Followed:
     def open(self) -> None:
         """Opens the device where there is no GPU, and begins to watch unless a target is still to be set up."""
         if not self.uses_gpu:
-            self._open.enter_context(SimulatedCuda())
+            _show_to_main_thread(self._open.enter_context(SimulatedCuda()))
             if sys.excepthook is sys.__excepthook__:
                 sys.excepthook = _print_without_us
         os.register_at_fork(after_in_child=self._forked)
@@ -174,14 +175,16 @@ class Followed:
     def _forked(self) -> None:
         """This process is a copy: what it counts is its own, in files of its own."""
         try:
-            for module in (hearing, regions, processes):
-                module.forget()
+            hearing.forget()
+            regions.forget()
             self.watch = self.capture = None
             self._begin_files(Path(self._arming.register(self.order.folder, is_fork=True)))
+            processes.forget()  # not before: else nobody would name a fork that finds no room for its files
             if not torch.cuda.is_initialized() or not self.uses_gpu:
                 self._begin()
         except Exception as problem:
-            self._arming.failed(str(self.stem), problem)
+            if self.pid == os.getpid():
+                self._arming.failed(str(self.stem), problem)
 
     def finish(self) -> None:
         """Writes the report of this process; nothing that goes wrong here may reach the program."""
@@ -269,6 +272,27 @@ class Followed:
 
         self._open.enter_context(device.uses_to(hold))
         time.sleep(QUIET_S)
+
+
+_PENDING = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+_pending: list[Any] = []
+"""Functions that Python may still call, which has no other name of them."""
+
+
+def _show_to_main_thread(device: SimulatedCuda) -> None:
+    """Has the main thread see the device, too, where another one imports torch.
+
+    It cannot be inside of a mode of torch, which it has just got, so none is left in another order than it was entered.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return
+
+    def enter(_: object) -> int:
+        device.intercepting().__enter__()
+        return 0
+
+    _pending.append(_PENDING(enter))
+    ctypes.pythonapi.Py_AddPendingCall(_pending[-1], None)
 
 
 _OURS = str(Path(__file__).parent) + os.sep
