@@ -36,10 +36,12 @@ from bagel_perf.records.ledger import (
 from bagel_perf.records.syncs import Process, SyncReport
 from bagel_perf.rules.code_places import CodePlace, PlaceTexts
 from bagel_perf.rules.programs import is_python, python_parts
-from bagel_perf.verdicts.merging import MAIN, Followed, Note, Sighting, merged, note_of, unwatched
+from bagel_perf.verdicts.merging import MAIN, Followed, Note, Sighting, merged, note_of, shown_argv, unwatched
 from bagel_perf.watch_orders import variables
 
 LOOK_S = 0.05
+PAUSE_PER_LOOK = 20
+"""Looking takes a twentieth of a core at most: with thousands of processes and threads it is done less often."""
 LINGER_S = 3.0
 """For processes that outlive the command to end; the others are reported as far as they came."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -76,6 +78,7 @@ class Following:
     texts: PlaceTexts = field(default_factory=PlaceTexts)
     others: frozenset[int] = field(default_factory=lambda: frozenset(_children(os.getpid())))
     _known: set[str] = field(default_factory=set)
+    _argvs: set[tuple[str, ...]] = field(default_factory=set)
 
     def look(self) -> None:
         """Looks once at the folder and at the processes below this one."""
@@ -87,12 +90,21 @@ class Following:
         for pid, parent in _below(os.getpid(), self.others):
             self._see(pid, parent)
 
+    def reap(self) -> None:
+        """Lets orphans that have ended go; the command itself is waited for by who started it."""
+        for pid in _children(os.getpid()) if self.root is not None else ():
+            if pid != self.root and pid not in self.others:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
     def _look_at(self, path: Path) -> None:
         with suppress(OSError, ValueError):  # it is being made
             if path.name == ROOT:
                 self.root = int(path.read_text(encoding="utf-8"))
             elif path.suffix == ".process":
-                self.processes[path.stem] = codec.from_json(ArmedProcess, json.loads(path.read_text(encoding="utf-8")))
+                armed = codec.from_json(ArmedProcess, json.loads(path.read_text(encoding="utf-8")))
+                self.processes[path.stem] = armed
+                self._argvs.add(shown_argv(armed.argv))
             elif path.suffix == ".ledger":
                 runs, ledger = _runs(path.stem), open_ledger(path)
                 if runs:
@@ -108,7 +120,9 @@ class Following:
         before = self.sightings.get((pid, began))
         if before is not None and before.argv == argv:
             return
-        is_fork = parent != os.getpid() and argv == _argv(parent)
+        of_parent = () if parent == os.getpid() else _argv(parent)
+        is_orphan = not of_parent and pid != self.root  # of a parent that has ended, which may have been armed
+        is_fork = argv == of_parent or (is_orphan and argv in self._argvs)
         seen = Sighting(pid=pid, ppid=parent, argv=argv, is_fork=is_fork, is_python=is_python([_program(pid)]))
         self.sightings[pid, began] = seen
 
@@ -246,18 +260,40 @@ def _runs(stem: str) -> bool:
 @contextmanager
 def following(folder: Path) -> Iterator[Following]:
     """Looks at the processes below this one until the end of the context, and then waits for stragglers."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    found, ended = Following(folder), threading.Event()
+    with _adopting():
+        found = Following(folder)
+        with _looking(found):
+            yield found
+        _wait_for_stragglers(found)
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Has orphans come to this process."""
+    library = ctypes.CDLL(None)
+    library.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        library.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@contextmanager
+def _looking(found: Following) -> Iterator[None]:
+    ended = threading.Event()
 
     def keep_looking() -> None:
-        while not ended.wait(LOOK_S):
+        pause_s = LOOK_S
+        while not ended.wait(pause_s):
+            began = time.thread_time()
             found.look()
+            found.reap()
+            pause_s = max(LOOK_S, PAUSE_PER_LOOK * (time.thread_time() - began))
 
     looking = threading.Thread(target=keep_looking, daemon=True)
     looking.start()
     try:
-        yield found
-        _wait_for_stragglers(found)
+        yield
     finally:
         ended.set()
         looking.join()
@@ -266,14 +302,10 @@ def following(folder: Path) -> Iterator[Following]:
 
 def _wait_for_stragglers(found: Following) -> None:
     end = time.monotonic() + LINGER_S
-    while time.monotonic() < end:
-        for pid, _ in list(found.sightings):
-            with suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        found.look()
-        if not any(map(_runs, list(found.processes))):
-            return
+    while any(map(_runs, found.processes)) and time.monotonic() < end:
         time.sleep(LOOK_S)
+        found.reap()
+        found.look()
 
 
 @contextmanager

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from bagel_perf.arming.sitecustomize import register
-from bagel_perf.commands.following import Following, _script_of
+from bagel_perf.commands.following import Following, _script_of, following
+from bagel_perf.records.following import ROOT
 from bagel_perf.records.ledger import new_ledger
 
 SITE = {"kind": "scalar_read", "file": "a.py", "line": 3, "function": "f", "region": "", "count": 1}
@@ -35,6 +40,41 @@ def test_a_process_that_has_ended_takes_no_file_descriptor_and_keeps_its_counts(
         path.unlink()
     report, _ = found.gathered("x", ())
     assert report.host_syncs == 2 * 51
+
+
+ORPHANS = """
+import os, sys, time
+for number in range(5):
+    if not os.fork():
+        if not os.fork():
+            time.sleep(0.2)
+        os._exit(0)
+    os.wait()
+time.sleep(0.4)
+os.execvp("sleep", ["sleep", "0.3"])
+"""
+
+
+def test_orphans_are_let_go_as_they_end_and_are_forks_of_what_was_armed(tmp_path: Path) -> None:
+    others = set(children())
+    with following(tmp_path) as found:
+        command = [sys.executable, "-S", "-c", ORPHANS]
+        armed = {"pid": 1, "ppid": 1, "argv": command}
+        (tmp_path / "1-0-0.process").write_text(json.dumps(armed))
+        found.look()
+        process = subprocess.Popen(command)
+        (tmp_path / ROOT).write_text(str(process.pid))
+        while Path(f"/proc/{process.pid}/cmdline").read_bytes()[:6] != b"sleep\0":
+            time.sleep(0.01)
+        time.sleep(0.15)
+        left = set(children()) - others
+        assert left == {process.pid} and process.wait() == 0
+    copies = [each for each in found.sightings.values() if each.pid != process.pid]
+    assert copies and all(each.is_fork for each in copies)
+
+
+def children() -> list[int]:
+    return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 @pytest.mark.parametrize(
