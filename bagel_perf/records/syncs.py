@@ -5,6 +5,7 @@ History of both formats: version 1, the first.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal
 
 import msgspec
@@ -225,7 +226,10 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
         place = f"region {check.region}" if check.region else "the program"
         spent = [site for site in self.sites if not site.is_excused and touches(site.region, check.region)]
         spent.sort(key=lambda site: site.is_setup)  # it is named where nothing else waited
-        lines = ", ".join(f"{site.file}:{site.line} ({site.count} x {site.kind})" for site in spent[:3])
+        counts = Counter[tuple[str, str]]()  # alike in several processes
+        for site in spent:
+            counts[f"{site.file}:{site.line}", site.kind] += site.count
+        lines = ", ".join(f"{line} ({count} x {kind})" for (line, kind), count in list(counts.items())[:3])
         entries = f"{check.num_exceeded} of {check.num_entries} entries over budget"
         return SyncBudgetExceeded(
             f"{place} waited for the device {check.worst} times",

@@ -131,6 +131,10 @@ def _hear_forks() -> None:
     os.register_at_fork(before=_watch.before_fork, after_in_child=_watch.after_in_child)
 
 
+_SHOWN = 100
+"""Words of a command, and letters of a word, that are kept: a ledger has room for few of two megabytes."""
+
+
 def _note(command: Sequence[Any] | str, pid: int, *, is_shell: bool = False) -> None:
     if is_shell and isinstance(command, str):
         line, argv = command, ["sh", "-c", command]
@@ -139,7 +143,7 @@ def _note(command: Sequence[Any] | str, pid: int, *, is_shell: bool = False) -> 
         argv = [os.fsdecode(word) for word in words]
         line = shlex.join(argv)
     if not cannot_use_device(argv):
-        _watch.started(readable(line), argv, pid)
+        _watch.started(readable(line), [word[:_SHOWN] for word in argv[:_SHOWN]], pid)
 
 
 def _patches() -> Patches:

@@ -82,6 +82,13 @@ def test_the_whole_is_what_all_spent_together_and_an_entry_is_of_one_process() -
     whole, step = found.budgets
     assert (whole.worst, whole.num_exceeded, whole.num_entries) == (4, 1, 1)
     assert (step.worst, step.num_exceeded, step.num_entries, step.ok) == (2, 0, 2, True)
+    error = found.budget_error()
+    assert isinstance(error, SyncBudgetExceeded) and str(error).endswith("look at a.py:1 (4 x scalar_read)")
+
+
+def test_a_budget_that_is_exceeded_is_no_better_for_a_process_that_nobody_watched() -> None:
+    blind = Process(name="./native", pid=3, why="it is no Python")
+    found = merged("x", [process("main", 1, report(3, budgets=(budget("", 3),)))], [blind])
     assert isinstance(found.budget_error(), SyncBudgetExceeded)
 
 
