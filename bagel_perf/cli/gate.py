@@ -78,7 +78,7 @@ def gate_counts(
     """Holds the host syncs of files, or of a program, to a file of expectations, in both directions."""
     from bagel_perf.commands import gate_counts as work
     from bagel_perf.commands.gate_result import GateOutput
-    from bagel_perf.commands.syncs import Watching, parse_quiet_ops
+    from bagel_perf.commands.sync_options import Watching, parse_quiet_ops
 
     is_command = "--" in shlex.split(context.obj)
     if is_command and case is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated
 
 import typer
@@ -79,19 +78,19 @@ def syncs(
     debug: Debug = False,
 ) -> None:
     """Counts and names every host sync of a file's stages, a command with all its processes, or a variant."""
-    from bagel_perf.commands import syncs as work
+    from bagel_perf.commands import sync_options as options
     from bagel_perf.commands.attach import attach_to
     from bagel_perf.commands.sync_targets import Job, watch_command
+    from bagel_perf.commands.syncs import Output, watch_variant
 
-    output = work.Output(top=top, json_path=json_path, quiet=quiet, apart=apart)
+    output = Output(top=top, json_path=json_path, quiet=quiet, apart=apart)
     if attach is not None:
         attach_to(attach, command or [], given_options(context), output)
         return
-    subject = work.subject_of(command, has_dashes="--" in shlex.split(context.obj))
-    work.refuse_idle_options(given_options(context), subject, profile=profile)
+    subject = options.checked_subject(command, given_options(context), context.obj, profile=profile)
     texts = (budget, quiet_op, skip_first)
     asked = {"profile": profile, "after": after, "capture": capture, "is_paused": paused}
-    watching = work.watching_of(one_of("device", device, DEVICES), texts, keep_trace, raises=raises, **asked)
+    watching = options.watching_of(one_of("device", device, DEVICES), texts, keep_trace, raises=raises, **asked)
     if command:
         job = Job(case=case, seed=seed, against=against, watching=watching, output=output)
         raise ProgramEnded(watch_command(command, job, is_program=subject == "program"))
@@ -100,6 +99,6 @@ def syncs(
         requests=requests([only_one(listed(res or ["256"]))], device, task, image, prompt, steps, seed),
         variants=names(variant),
         **model_of(preset, weights, attention),
-        **work.of_plan(watching, pairs=pairs, check_saving=check_saving),
+        **options.of_plan(watching, pairs=pairs, check_saving=check_saving),
     )
-    work.watch_variant(plan, output)
+    watch_variant(plan, output)

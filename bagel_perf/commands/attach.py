@@ -12,17 +12,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from bagel_perf.commands.common import stream_for_people
 from bagel_perf.commands.following import Baseline, Following
 from bagel_perf.commands.syncs import Output, deliver
 from bagel_perf.records.errors import UsageError
-from bagel_perf.records.following import ORDER, PAUSED, VARIABLE, WatchOrder
+from bagel_perf.records.following import ORDER, PAUSED, STARTED, VARIABLE, WatchOrder
 from bagel_perf.records.store import write_json_atomic
 from bagel_perf.report.inert import print_line
 from bagel_perf.report.table import counted
 
 ACTIONS = ("start", "stop", "report")
-BASELINE = "baseline.json"
 
 
 OPTIONS = frozenset({"--attach", "--json", "--top", "--quiet", "--apart", "--debug"})
@@ -44,13 +45,13 @@ def attach_to(pid: int, words: Sequence[str], given: frozenset[str], output: Out
     found.look()
     paused = found.folder / PAUSED
     if action == "start":
-        write_json_atomic(found.folder / BASELINE, {stem: _numbers(found, stem) for stem in found.processes})
+        write_json_atomic(found.folder / STARTED, {stem: _numbers(found, stem) for stem in found.processes})
         paused.unlink(missing_ok=True)
     elif action == "stop":
         paused.touch()
     if action == "report":
-        report, _ = found.gathered(order.subject, (), _baseline(found.folder))
-        deliver([report], output)
+        report, _ = found.gathered(order, baseline=_baseline(found.folder))
+        deliver([replace(report, is_unstarted=paused.exists() and not (found.folder / STARTED).exists())], output)
         return
     for ledger in found.ledgers.values():
         ledger.is_paused = action == "stop"
@@ -67,7 +68,7 @@ def _numbers(found: Following, stem: str) -> list[int]:
 def _baseline(folder: Path) -> Baseline:
     """The numbers of the last start; none where there was none."""
     with suppress(OSError, ValueError):
-        found: Baseline = json.loads((folder / BASELINE).read_text(encoding="utf-8"))
+        found: Baseline = json.loads((folder / STARTED).read_text(encoding="utf-8"))
         return found
     return {}
 

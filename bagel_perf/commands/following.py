@@ -7,8 +7,12 @@ looked at, so that others are known by name; orphans come to this process, and n
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import os
+import re
+import shlex
+import shutil
 import tempfile
 import threading
 import time
@@ -24,6 +28,7 @@ from bagel_perf.records import codec
 from bagel_perf.records.errors import BagelPerfError, error_from_json
 from bagel_perf.records.following import ROOT, ArmedProcess, WatchOrder
 from bagel_perf.records.ledger import (
+    ENDED_AT_ONCE,
     Counts,
     Entries,
     Ledger,
@@ -35,7 +40,7 @@ from bagel_perf.records.ledger import (
 )
 from bagel_perf.records.syncs import Process, SyncReport
 from bagel_perf.rules.code_places import CodePlace, PlaceTexts
-from bagel_perf.rules.programs import is_python, python_parts
+from bagel_perf.rules.programs import is_python, only_starts_others, python_parts, readable
 from bagel_perf.verdicts.merging import MAIN, Followed, Note, Sighting, merged, note_of, shown_argv, unwatched
 from bagel_perf.watch_orders import variables
 
@@ -45,7 +50,9 @@ PAUSE_PER_LOOK = 20
 LINGER_S = 3.0
 """For processes that outlive the command to end; the others are reported as far as they came."""
 PR_SET_CHILD_SUBREAPER = 36
+PREFIX = "bagel_perf_watch_"
 STILL_RUNS = "it still ran when the command had ended, and was counted until then"
+STILL_STARTS = "it still ran when the command had ended; what it starts from then on is not counted"
 CUT_OFF = "it was killed or ended at once: counted to its end"
 OF_XDIST = "PYTEST_XDIST_WORKER"
 """It names the processes below a worker of pytest's; where this runs in one, theirs are others."""
@@ -127,11 +134,11 @@ class Following:
         self.sightings[pid, began] = seen
 
     def gathered(
-        self, subject: str, argv: Sequence[str], baseline: Baseline | None = None
+        self, order: WatchOrder, argv: Sequence[str] = (), baseline: Baseline | None = None
     ) -> tuple[SyncReport, BagelPerfError | None]:
         """The report of all processes, and the error that a target ended in; raises one that kept it from running.
 
-        With a ``baseline``, what was counted since then, as the ledgers have it.
+        With a ``baseline``, what was counted since then, as the ledgers have it, while the processes run.
         """
         pid = self.root
         error, followed, notes = None, list[Followed](), list[Note]()
@@ -145,14 +152,27 @@ class Following:
                 if "report" not in outcome:
                     raise error
             notes += [note_of(each, armed.pid) for each in unwatched_processes(counts)]
-            followed.append(self._followed(stem, armed, entries, outcome, subject, is_root=armed.pid == pid))
+            each = self._followed(stem, armed, entries, outcome, order.subject, is_root=armed.pid == pid)
+            followed.append(each if baseline is None else _alive(each))
         others = unwatched(followed, self.sightings.values(), notes)
         if all(each.process.pid != pid for each in followed):
             seen = next((each for each in others if each.pid == pid), None)
-            main = seen or Process(name=MAIN, argv=tuple(argv), watched=True)
-            followed.append(Followed(process=replace(main, name=MAIN, pid=pid)))
+            main = seen or Process(name=MAIN, pid=pid, argv=tuple(argv), watched=True)
+            followed.append(Followed(process=main))
             others = tuple(each for each in others if each.pid != pid)
-        return merged(subject, followed, others), error
+        if baseline is None:
+            others = (
+                *others,
+                *self._left_behind({each.process.pid for each in followed} | {each.pid for each in others}),
+            )
+        return merged(order.subject, followed, others, order.budgets), error
+
+    def _left_behind(self, known: set[int | None]) -> Iterator[Process]:
+        """Launchers and forks that outlived the command, and may start others yet."""
+        for (pid, began), seen in self.sightings.items():
+            if pid not in known and _began(pid) == began and (seen.is_fork or only_starts_others(seen.argv)):
+                name = readable(shlex.join(seen.argv))
+                yield Process(name=name, pid=pid, argv=seen.argv, why=STILL_STARTS, still_runs=True, watched=True)
 
     def counts_of(self, stem: str) -> Counts:
         """What a process has counted so far; of one that has ended what its file says, as its forks may mark it."""
@@ -183,12 +203,13 @@ class Following:
     ) -> Followed:
         name = outcome.get("name") or process_name(entries)
         rank = int(armed.rank) if armed.rank is not None and armed.rank.isdecimal() else None
-        why, report, is_watched = "", None, True
+        why, report, is_watched, still_runs = "", None, True, False
         if "report" in outcome:
             report = SyncReport.from_json(outcome["report"])
         elif entries:
             report = recovered_report(entries, subject, self._text)
-            why = STILL_RUNS if _runs(stem) else CUT_OFF
+            still_runs = _runs(stem)
+            why = STILL_RUNS if still_runs else CUT_OFF
         with suppress(OSError):
             why, is_watched = (self.folder / f"{stem}.failed").read_text(encoding="utf-8"), False
         process = Process(
@@ -198,8 +219,18 @@ class Following:
             why=why,
             rank=rank,
             watched=is_watched,
+            still_runs=still_runs,
         )
         return Followed(process=process, report=report, ppid=armed.ppid, is_fork=armed.is_fork)
+
+
+def _alive(each: Followed) -> Followed:
+    """A process that runs on, of which nothing is amiss."""
+    if each.report is None or not each.process.still_runs:
+        return each
+    notes = tuple(note for note in each.report.notes if note != ENDED_AT_ONCE)
+    process = replace(each.process, why="", still_runs=False)
+    return dataclasses.replace(each, process=process, report=replace(each.report, notes=notes))
 
 
 def _script_of(argv: Sequence[str]) -> str:
@@ -310,8 +341,15 @@ def _wait_for_stragglers(found: Following) -> None:
 
 @contextmanager
 def watch_folder() -> Iterator[Path]:
-    """A folder for the files of one watch; what still runs then finds it gone, and writes nothing."""
-    with tempfile.TemporaryDirectory(prefix="bagel_perf_", ignore_cleanup_errors=True) as folder:
+    """A folder for the files of one watch; what still runs then finds it gone, and writes nothing.
+
+    Folders of watches that were killed are removed.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = re.match(rf"{PREFIX}(\d+)_", left.name)
+        if owner is not None and not Path(f"/proc/{owner[1]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}_", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from bagel_perf.commands.common import stream_for_people
 from bagel_perf.commands.gate_result import GateOutput
+from bagel_perf.commands.sync_options import Watching, checked_command, script_of
 from bagel_perf.commands.sync_targets import Job, parse_syncs_targets, watch_target
-from bagel_perf.commands.syncs import Ended, Output, Watching, checked_command, script_of, watch_program
+from bagel_perf.commands.syncs import Ended, Output, watch_program
 from bagel_perf.records.errors import RunFailed, UsageError, one_line
 from bagel_perf.records.expectations import ExpectedCounts, SubjectName, load_counts
 from bagel_perf.records.gates import Finding, GateReport

@@ -10,13 +10,12 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from bagel_perf.commands.common import check_json_path, existing, stream_for_people
+from bagel_perf.commands.sync_options import Watching, is_report
 from bagel_perf.commands.syncs import (
     TARGET_MODULE,
     Ended,
     Output,
-    Watching,
     deliver,
-    is_report,
     watch_process,
     watch_program,
     write_finally,

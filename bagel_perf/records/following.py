@@ -21,6 +21,8 @@ ORDER = "order.json"
 """A file of the folder: what to watch and how."""
 PAUSED = "paused"
 """A file of the folder, whatever is in it: processes that begin now are paused."""
+STARTED = "started.json"
+"""A file of the folder: the numbers of all ledgers at the last start."""
 ROOT = "root"
 """A file of the folder: the number of the process that the command itself is."""
 

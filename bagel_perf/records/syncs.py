@@ -31,7 +31,7 @@ UNUSED_REMEDY = 'let the program put its tensors on "cuda", as it does where the
 UNKNOWN_PID = 2**32
 """In a ledger, of a process that may use the device and has no number there."""
 
-DoubtKind = Literal["unjudged", "unused", "unwatched", "untested", "held", "window"]
+DoubtKind = Literal["unjudged", "unused", "unwatched", "untested", "held", "window", "running"]
 
 
 class SyncBudgetExceeded(CountersDrifted):
@@ -124,7 +124,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     """A process of the program; ``host_syncs`` is None where nobody watched it, ``pid`` and exit code where unknown.
 
     ``why`` says what kept it from being watched, or from being watched to its end. ``rank`` is that of torchrun and its
-    like, ``used_device`` whether anything ran on the device, None where that cannot be told.
+    like, ``used_device`` whether anything ran on the device, None where that cannot be told. One that ``still_runs``
+    outlived the command, and was counted until then.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     rank: int | None = None
     used_device: bool | None = None
+    still_runs: bool = False
 
 
 class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +153,8 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     the program and those it started that could use the device. ``untested`` names what this tool was not tested
     with. ``copies`` are those between host and device, None where nobody looked for them. ``not_begun`` is the region
     after which counting was to begin, where that was never left. ``captures`` say what prevents a CUDA graph of the
-    region that was asked about, in each process.
+    region that was asked about, in each process. ``is_unstarted`` says that the watch was paused from its beginning to
+    its end.
     """
 
     device: SyncDevice
@@ -178,6 +181,7 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     copies: tuple[CopySite, ...] | None = None
     not_begun: str = ""
     captures: tuple[CaptureReport, ...] = ()
+    is_unstarted: bool = False
 
     @property
     def unwatched(self) -> tuple[Process, ...]:
@@ -298,6 +302,11 @@ def doubts(report: SyncReport, region: str = "") -> tuple[Doubt, ...]:
         more = f" and {len(report.unwatched) - MAX_NAMES} more" * (len(report.unwatched) > MAX_NAMES)
         text = f"nobody watched these processes: {names}{more}"
         found.append(Doubt("unwatched", text, UNWATCHED_REMEDY))
+    if report.is_unstarted:
+        found.append(Doubt("window", "counting was never started", "bagel-perf syncs --attach PID start"))
+    if running := [process.name for process in report.processes if process.still_runs]:
+        text = f"still running when the command had ended: {', '.join(running[:MAX_NAMES])}"
+        found.append(Doubt("running", text, "let the command wait for what it starts"))
     if report.not_begun:
         remedy = "name a region that the program enters and leaves, or drop --after"
         found.append(Doubt("window", f"counting never began: region {report.not_begun} was never left", remedy))

@@ -153,6 +153,7 @@ def finding_lines(report: SyncReport) -> Iterator[str]:
         yield f"- does not wait, as you say: {each.name}, {counted(each.calls, 'call')}: {each.reason}"
     for name, calls in report.hazards.items():
         yield f"- may stall without waiting: {name}, {counted(calls, 'call')}{_places_of(name, report)}"
+    yield from (f"- {doubt.text}" for doubt in doubts(report) if doubt.kind == "window")
     if report.unused():
         yield "- nothing ran on the device: that nothing waits for it says nothing about a GPU"
     for process in report.unwatched:
@@ -250,6 +251,8 @@ def last_line(report: SyncReport) -> str:
         return "next: run it to its end, it was interrupted; what comes later is not counted"
     if report.exit_code:
         return f"next: the program ended with exit code {report.exit_code}; if it should go on, mend that first"
+    if window := next((doubt for doubt in doubts(report) if doubt.kind == "window"), None):
+        return f"next: {window.remedy}"
     if report.unjudged:
         return "next: run it on a GPU, which counts what could not be judged here"
     if report.unused():

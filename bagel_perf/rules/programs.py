@@ -13,6 +13,8 @@ git uname hostname nproc lscpu getconf ldconfig ldd nvidia-smi rocm-smi ps df du
 printf test pwd id whoami uptime which ls cat head tail wc sort uniq cut tr grep cp mv rm mkdir rmdir ln touch chmod
 stat readlink realpath basename dirname mktemp md5sum sha256sum tar gzip gunzip zip unzip curl wget ffmpeg ffprobe ip
 ifconfig arp netstat ss stty tput clear kill cc c++ gcc g++ clang clang++ ld ld.lld as ar nm objdump objcopy strip
+sed awk gawk mawk tee less more column jq xz zstd bzip2 bunzip2 unxz pigz rsync ssh scp ping diff comm cmp patch find
+install dd split paste tac rev nl seq yes mount umount df lsof pgrep pkill killall top htop vmstat iostat
 c++filt addr2line nvcc ptxas cuobjdump nvdisasm fatbinary cicc readelf file sync raylet gcs_server redis-server
 """
 _TOOLS = frozenset(_TOOL_NAMES.split())

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -64,22 +64,37 @@ def shown_argv(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(os.fsencode(word).decode(errors="replace") for word in argv if word)
 
 
-def merged(subject: str, followed: Sequence[Followed], unwatched: Sequence[Process]) -> SyncReport:
-    """Gives the report of all processes; where one was watched, its own with its name."""
+def merged(
+    subject: str, followed: Sequence[Followed], unwatched: Sequence[Process], budgets: Mapping[str, int] | None = None
+) -> SyncReport:
+    """Gives the report of all processes; where one was watched, its own with its name.
+
+    ``budgets`` are those of the order, which are open where no process imported torch.
+    """
     named = _with_names(each for each in followed if not _is_nobody(each))
     reports = [(each.process.name, each.report) for each in named if each.report is not None]
     processes = (*map(_counted, named), *unwatched)
     if not reports:
-        nothing = Witnesses(simulated=0)
         return SyncReport(
-            device="simulated", host_syncs=0, unexplained=0, sites=(), witnesses=nothing, subject=subject,
-            used_device=False, processes=processes,
-        )  # fmt: skip
+            device="simulated",
+            host_syncs=0,
+            unexplained=0,
+            sites=(),
+            witnesses=Witnesses(simulated=0),
+            subject=subject,
+            budgets=tuple(_unspent(region, limit) for region, limit in (budgets or {}).items()),
+            used_device=False,
+            processes=processes,
+        )
     if len(reports) == 1:
         ((name, own),) = reports
         sites = tuple(replace(site, process=name) for site in own.sites)
         return replace(own, subject=subject, processes=processes, sites=sites)
     return replace(_merged(subject, reports), processes=processes)
+
+
+def _unspent(region: str, limit: int) -> BudgetCheck:
+    return BudgetCheck(region=region, limit=limit, num_entries=int(region == WHOLE), worst=0, num_exceeded=0)
 
 
 def _is_nobody(each: Followed) -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from bagel_perf.arming.sitecustomize import PASSED_BY, Hook
-from bagel_perf.commands.following import ARMING, environment
+from bagel_perf.commands.following import environment
 from bagel_perf.records.following import WatchOrder
+from bagel_perf.watch_orders import ARMING
 
 
 class Begun(Hook):

@@ -186,6 +186,32 @@ def test_a_fork_after_the_device_was_used_fails_as_on_cuda() -> None:
     assert seen.counts == {"main": 1}
 
 
+def test_a_budget_is_open_where_nothing_was_watched_or_it_was_never_started_or_something_runs_on() -> None:
+    Path("one.py").write_text("import torch\ntorch.ones(2, device='cuda').sum().item()\n")
+    late = "sleep 0.1; (sleep 6; true) & exit 0"
+    for message, *arguments in (
+        ("nothing ran on the device", "--", "true"),
+        ("nobody watched these processes", "--", "sh", "-c", "python -I -c 'import time; time.sleep(0.2)'; exit 0"),
+        ("counting was never started", "--paused", "--", "python", "one.py"),
+        ("still running when the command had ended", "--", "sh", "-c", f"python one.py; {late}"),
+    ):
+        seen = syncs("--quiet", "--budget", "9", *arguments)
+        assert (seen.code, message in seen.err) == (4, True), seen.err
+
+
+def test_descriptors_that_a_command_inherits_stay_open_and_pipes_are_of_the_system() -> None:
+    Path("one.py").write_text("import torch\ntorch.ones(2, device='cuda').sum().item()\n")
+    line = "python one.py | tee log | sed s/a/b/ | awk 1; cat <&3; sleep 0.2"
+    options = ["--device", "cpu", "--quiet", "--budget", "1", "--json", "out.json"]
+    with open("given", "w+", encoding="utf-8") as given:
+        given.write("hi")
+        given.flush()
+        command = [sys.executable, "-m", "bagel_perf", "syncs", *options, "--", "bash", "-c", line]
+        wrapped = ["bash", "-c", 'exec "$@" 3<given', "bash", *command]
+        done = subprocess.run(wrapped, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "hi"), done.stderr
+
+
 RANKS = f"""{SERVER}
 import torch, torch.distributed as dist
 dist.init_process_group("gloo")

@@ -13,7 +13,7 @@ import pytest
 
 from bagel_perf.arming.sitecustomize import register
 from bagel_perf.commands.following import Following, _script_of, following
-from bagel_perf.records.following import ROOT
+from bagel_perf.records.following import ROOT, WatchOrder
 from bagel_perf.records.ledger import new_ledger
 
 SITE = {"kind": "scalar_read", "file": "a.py", "line": 3, "function": "f", "region": "", "count": 1}
@@ -38,7 +38,7 @@ def test_a_process_that_has_ended_takes_no_file_descriptor_and_keeps_its_counts(
     assert len(os.listdir("/proc/self/fd")) == before + 1 and list(found.ledgers) == [mine]
     for path in tmp_path.iterdir():
         path.unlink()
-    report, _ = found.gathered("x", ())
+    report, _ = found.gathered(WatchOrder(folder=str(tmp_path), packages="", subject="x"))
     assert report.host_syncs == 2 * 51
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bagel_perf.cli import main
-from bagel_perf.commands.syncs import checked_command, parse_budgets, parse_quiet_ops, script_of
+from bagel_perf.commands.sync_options import checked_command, parse_budgets, parse_quiet_ops, script_of
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.syncs import SyncReport
 from forked_programs import fork_programs
@@ -184,10 +184,10 @@ def test_the_users_own_sitecustomize_runs_under_the_watch(script: Any, capfd: Ca
     ("command", "message"),
     [
         (["missing.py"], "command does not exist (missing.py); a program on PATH, or a path"),
-        (["script.py"], "command does not exist (script.py); a program on PATH, or a path; put python in front"),
+        (["script.py"], "command is not executable (script.py); a program on PATH, or a path; put python in front"),
         (["python", "missing.py"], "script does not exist (missing.py)"),
         (["/nonexistent/python3", "script.py"], "command does not exist (/nonexistent/python3)"),
-        (["/bin/sh/", "script.py"], "command does not exist (/bin/sh/)"),
+        (["/bin/sh/", "script.py"], "command is not executable (/bin/sh/)"),
     ],
 )
 def test_what_cannot_be_watched_is_one_line_and_2(
@@ -248,6 +248,16 @@ def test_a_bare_python_is_the_one_that_runs_bagel_perf(script: Any) -> None:
     command = ["python3", "-X", "dev", "-u", script(QUIET)]
     assert checked_command(command) == (sys.executable, *command[1:])
     assert checked_command(["/bin/sh", "-c", "true"]) == ("/bin/sh", "-c", "true")
+
+
+def test_a_python_on_path_that_has_torch_is_the_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\nexit 44\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checked_command(["python", "-m", "x"]) == (sys.executable, "-m", "x")
+    other.write_text("#!/bin/sh\nexit 0\n")
+    assert checked_command(["python", "-m", "x"]) == (str(other), "-m", "x")
 
 
 def test_the_script_of_a_command_stands_behind_the_flags_of_python() -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from bagel_perf.cli import main
 from bagel_perf.commands import syncs
+from bagel_perf.commands.sync_options import Watching
 from bagel_perf.commands.sync_targets import Job, watch_target
-from bagel_perf.commands.syncs import Ended, Output, Watching
+from bagel_perf.commands.syncs import Ended, Output
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.syncs import SyncDifference, SyncReport
 from bagel_perf.records.targets import parse_target
@@ -181,7 +182,7 @@ def test_reports_are_compared_without_running_anything(capfd: Capture) -> None:
         (["other.json"], "a report is nothing to watch (other.json); compare it"),
         (
             ["--", "own/loop.py"],
-            "command does not exist (own/loop.py); a program on PATH, or a path; put python in front",
+            "command is not executable (own/loop.py); a program on PATH, or a path; put python in front",
         ),
     ],
 )

@@ -46,8 +46,10 @@ class ForkedProgram:
         *,
         stdout: TextIO | None,
         env: Mapping[str, str],
+        close_fds: bool,
         preexec_fn: Callable[[], None],
     ) -> None:
+        assert not close_fds
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
