@@ -2,8 +2,10 @@
 
 Python imports this before anything of the program's, as its folder leads PYTHONPATH. Nothing but the standard library
 is loaded here, and whatever goes wrong is written down, not raised: the program must run as it would without us. The
-user's own ``sitecustomize`` is run as well.
+user's own ``sitecustomize`` is run as well. Older versions of Python than ours must be able to run this file.
 """
+
+from __future__ import annotations
 
 import atexit
 import json

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from bagel_perf.commands.common import stream_for_people
-from bagel_perf.commands.following import Baseline, Following
+from bagel_perf.commands.following import Baseline, Following, children_of
 from bagel_perf.commands.syncs import Output, deliver
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.following import ORDER, PAUSED, STARTED, VARIABLE, WatchOrder
@@ -76,7 +76,7 @@ def _baseline(folder: Path) -> Baseline:
 def _order_of(pid: int) -> WatchOrder:
     if not Path(f"/proc/{pid}").exists():
         raise UsageError("no such process", value=pid, remedy="ps lists those that run")
-    for each in (pid, *_children(pid)):
+    for each in (pid, *children_of(pid)):
         with suppress(OSError, ValueError):
             words = Path(f"/proc/{each}/environ").read_bytes().split(b"\0")
             text = next((word for word in words if word.startswith(f"{VARIABLE}=".encode())), b"")
@@ -85,10 +85,3 @@ def _order_of(pid: int) -> WatchOrder:
                 return WatchOrder.from_json(json.loads(path.read_text(encoding="utf-8")))
     remedy = "start it so: bagel-perf syncs --paused -- COMMAND"
     raise UsageError("nobody watches that process", value=pid, remedy=remedy)
-
-
-def _children(pid: int) -> Iterator[int]:
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with suppress(OSError):
-                yield from map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())

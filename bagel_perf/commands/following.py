@@ -83,7 +83,7 @@ class Following:
     sightings: dict[tuple[int, str], Sighting] = field(default_factory=dict)
     root: int | None = None
     texts: PlaceTexts = field(default_factory=PlaceTexts)
-    others: frozenset[int] = field(default_factory=lambda: frozenset(_children(os.getpid())))
+    others: frozenset[int] = field(default_factory=lambda: frozenset(children_of(os.getpid())))
     _known: set[str] = field(default_factory=set)
     _argvs: set[tuple[str, ...]] = field(default_factory=set)
 
@@ -99,7 +99,7 @@ class Following:
 
     def reap(self) -> None:
         """Lets orphans that have ended go; the command itself is waited for by who started it."""
-        for pid in _children(os.getpid()) if self.root is not None else ():
+        for pid in children_of(os.getpid()) if self.root is not None else ():
             if pid != self.root and pid not in self.others:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
@@ -249,13 +249,14 @@ def _below(pid: int, but: frozenset[int]) -> Iterator[tuple[int, int]]:
     todo = [pid]
     while todo:
         parent = todo.pop()
-        for child in _children(parent):
+        for child in children_of(parent):
             if child not in but:
                 yield child, parent
                 todo.append(child)
 
 
-def _children(pid: int) -> Iterator[int]:
+def children_of(pid: int) -> Iterator[int]:
+    """The processes that any thread of a process has started, or adopted; none where the system does not tell."""
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:

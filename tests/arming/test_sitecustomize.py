@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import sys
@@ -84,6 +85,11 @@ def test_torch_that_was_imported_past_the_hook_is_said_at_the_end(hook: Begun, m
     monkeypatch.setitem(sys.modules, "torch", torch)
     hook.finish()
     assert PASSED_BY in Path(f"{hook.stem}.failed").read_text()
+
+
+def test_an_older_python_of_the_system_can_run_what_arms_it() -> None:
+    ast.parse((ARMING / "sitecustomize.py").read_text(), feature_version=(3, 7))
+    assert Hook.find_spec.__annotations__["return"] == "ModuleSpec | None"  # no older Python can work that out
 
 
 @pytest.mark.parametrize(("given", "rest"), [("a:", ":a:"), ("", ""), (":", "::"), ("b::c", ":b::c"), (None, "")])
