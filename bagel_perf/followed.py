@@ -178,7 +178,10 @@ class Followed:
             hearing.forget()
             regions.forget()
             self.watch = self.capture = None
+            keeper, window = self.keeper, self.window
             self._begin_files(Path(self._arming.register(self.order.folder, is_fork=True)))
+            self.keeper.inherit(keeper)
+            self.window.inherit(window)
             processes.forget()  # not before: else nobody would name a fork that finds no room for its files
             if not torch.cuda.is_initialized() or not self.uses_gpu:
                 self._begin()

@@ -147,11 +147,12 @@ class _Account:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One entry into a budgeted region."""
+    """One entry into a budgeted region; one that a fork inherits is an entry once it waits."""
 
     keeper: BudgetKeeper
     account: _Account
     count: int = 0
+    is_inherited: bool = False
 
 
 _open: Stack[_Entry] = Stack("budget")
@@ -198,6 +199,13 @@ class BudgetKeeper:
         finally:
             _open.let_go(held)
 
+    def inherit(self, other: BudgetKeeper) -> None:
+        """Holds this process, a fork, to the budgets of regions that were open under the other keeper."""
+        for entry in _open.values():
+            if entry.keeper is other:
+                entry.keeper, entry.account = self, self._accounts[entry.account.check.region]
+                entry.count, entry.is_inherited = 0, True
+
     def _notice(self, entry: _Entry, used: bool | None) -> bool:
         """Takes note of a use by the thread or task that the entry is of; gives whether the entry is done with."""
         if entry not in _open.values():
@@ -230,6 +238,8 @@ class BudgetKeeper:
         if is_allowed:
             return False
         entry.count += 1
+        if entry.is_inherited and entry.count == 1:
+            account.change(num_entries=account.check.num_entries + 1)
         if entry.count > account.check.worst:
             account.change(worst=entry.count)
         if entry.count == account.check.limit + 1:

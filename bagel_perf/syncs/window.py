@@ -84,9 +84,9 @@ _warming: Stack[Window] = Stack("window")
 class Window:
     """When counting begins; a sink of ``regions.recording``, which tells it of every region that opens.
 
-    It begins once ``after`` has been entered and left for the first time in this process, at once for ""; the entries
-    of a region before the number in ``skip_first`` are warm-up, too. ``ledger`` is told when it begins, and says
-    whether the watch is paused.
+    It begins once ``after`` has been entered and left for the first time in this process, or in the one that it is a
+    fork of, at once for ""; the entries of a region before the number in ``skip_first`` are warm-up, too. ``ledger`` is
+    told when it begins, and says whether the watch is paused.
     """
 
     def __init__(self, ledger: Ledger, after: str = "", skip_first: Mapping[str, int] | None = None) -> None:
@@ -111,8 +111,17 @@ class Window:
             if held is not None:
                 _warming.let_go(held)
             if name == self._after and not self._is_open:
-                self._is_open = True
-                self._ledger.set(self._begun, 1)
+                self._begin()
+
+    def inherit(self, other: Window) -> None:
+        """Goes on, in a fork, where the window of the other process was."""
+        self._entries = Counter(other._entries)
+        if other._is_open and not self._is_open:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._is_open = True
+        self._ledger.set(self._begun, 1)
 
     def is_paused(self) -> bool:
         """Whether nothing is counted just now."""

@@ -154,11 +154,18 @@ def _merged(subject: str, reports: Sequence[tuple[str, SyncReport]]) -> SyncRepo
         hazards=_sum(each.hazards for each in every),
         notes=tuple(_notes(reports)),
         used_device=_any(each.used_device for each in every),
-        not_begun="" if any(each.used_device and not each.not_begun for each in every) else first.not_begun,
+        not_begun=_not_begun(every),
         captures=tuple(_captures(reports)),
         copies=_copies([each.copies for each in every]),
         untested=tuple(dict.fromkeys(name for each in every for name in each.untested)),
     )
+
+
+def _not_begun(reports: Sequence[SyncReport]) -> str:
+    """The region that counting was to begin after, where it began in no process that used the device."""
+    if any(each.used_device and not each.not_begun for each in reports):
+        return ""
+    return next((each.not_begun for each in reports if each.not_begun), "")
 
 
 def _captures(reports: Sequence[tuple[str, SyncReport]]) -> Iterator[CaptureReport]:

@@ -313,6 +313,31 @@ def test_entries_of_the_warm_up_spend_no_budget(script: Any) -> None:
     }
 
 
+FORKED = """
+import os, torch
+span, use = torch.cuda.nvtx.range, lambda: torch.ones(3, device="cuda").sum()
+with span("load"):
+    pass
+with span("step"):
+    for waits in (2, 0):
+        if not os.fork():
+            for _ in range(waits):
+                use().item()
+            os._exit(0)
+        os.wait()
+with span("step"):
+    use()
+"""
+
+
+def test_a_fork_goes_on_in_the_regions_and_the_window_of_the_process_that_it_is_a_copy_of(script: Any) -> None:
+    asked = ["--quiet", "--after", "load", "--json", "out.json", "--budget"]
+    assert syncs(*asked, "step=1", "--", "python", script(FORKED)) == 7
+    (check,) = report_of("out.json").budgets
+    assert (check.num_entries, check.worst, check.num_exceeded) == (3, 2, 1)
+    assert syncs(*asked, "step=2", "--", "python", script(FORKED)) == 0
+
+
 def test_a_region_to_begin_after_that_is_never_left_leaves_budgets_open(script: Any, capfd: Capture) -> None:
     assert syncs("--after", "stop", "--budget", "0", "--", "python", script(REGIONS)) == 4
     assert "counting never began: region stop was never left (name a region" in capfd.readouterr().err

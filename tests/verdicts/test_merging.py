@@ -101,6 +101,13 @@ def test_a_region_that_one_process_entered_is_entered() -> None:
     )
 
 
+def test_counting_that_began_where_nothing_used_the_device_began_nowhere() -> None:
+    idle, working = report(used_device=False), report(1, not_begun="load")
+    found = merged("x", [process("main", 1, idle), process("worker", 2, working)], ())
+    assert found.not_begun == "load"
+    assert merged("x", [process("main", 1, report(1)), process("worker", 2, working)], ()).not_begun == ""
+
+
 def test_a_process_that_nobody_watched_leaves_budgets_open() -> None:
     blind = Process(name="./native", pid=3, why="it is no Python")
     found = merged("x", [process("main", 1, report(1, budgets=(budget("", 1),)))], [blind])
