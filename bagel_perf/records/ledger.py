@@ -147,16 +147,17 @@ class Ledger:
     """Numbers by record, in memory of ``SIZE`` bytes that other processes may map.
 
     Only the process that made it writes; a forked one may ``mark`` the number that it was given. What finds no room is
-    counted in ``num_lost``.
+    counted in ``num_lost``. One that is ``opened`` is another's: not a word is written, which that one may just change.
     """
 
-    def __init__(self, memory: mmap.mmap | None = None) -> None:
+    def __init__(self, memory: mmap.mmap | None = None, *, opened: bool = False) -> None:
         memory = mmap.mmap(-1, SIZE) if memory is None else memory
         self._words = memoryview(memory).cast("B")[: SIZE - _TEXT_BYTES].cast("Q")
         self._text = memoryview(memory).cast("B")[SIZE - _TEXT_BYTES :]
         self._lock = threading.RLock()  # collecting garbage inside may run a finalizer that counts
-        self._words[0] = max(1, self._words[0])
-        self._owner = os.getpid()
+        self._owner = 0 if opened else os.getpid()
+        if not opened:
+            self._words[0] = 1  # place 0 has no record
 
     def slot(self, record: dict[str, Any]) -> int:
         """The place of a new number, 0 so far; place 0, which has no record, where there is no room."""
@@ -210,7 +211,7 @@ class Ledger:
     def read(self) -> Entries:
         """All records with their numbers, in the order in which they were made."""
         number, used = self._words[0], self._words[1]
-        lines = bytes(self._text[:used]).splitlines()[: number - 1]
+        lines = bytes(self._text[:used]).splitlines()[: max(0, number - 1)]
         return [(loads(line), self._words[_HEAD + 1 + place]) for place, line in enumerate(lines)]
 
 
@@ -224,4 +225,4 @@ def new_ledger(path: Path) -> Ledger:
 def open_ledger(path: Path) -> Ledger:
     """Maps the ledger of another process, which stays readable when its file is gone."""
     with open(path, "rb+") as file:
-        return Ledger(mmap.mmap(file.fileno(), SIZE))
+        return Ledger(mmap.mmap(file.fileno(), SIZE), opened=True)

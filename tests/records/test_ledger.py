@@ -50,3 +50,13 @@ def test_what_finds_no_room_is_counted_as_lost(monkeypatch: pytest.MonkeyPatch) 
         ledger.add(slot)
     assert slots == [1, 2, 0, 0, 0] and ledger.num_lost == 3
     assert ledger.read() == [({"n": 0}, 1), ({"n": 1}, 1)]
+
+
+def test_who_reads_a_ledger_that_is_being_made_writes_nothing_into_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.ledger"
+    path.write_bytes(bytes(module.SIZE))
+    ledger = open_ledger(path)
+    assert ledger.read() == [] and not any(path.read_bytes())
+    ledger.add(ledger.slot({"a": 1}))
+    ledger.set(1, 5)
+    assert not any(path.read_bytes())
