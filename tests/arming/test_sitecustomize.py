@@ -88,7 +88,7 @@ def test_torch_that_was_imported_past_the_hook_is_said_at_the_end(hook: Begun, m
 
 
 def test_an_older_python_of_the_system_can_run_what_arms_it() -> None:
-    ast.parse((ARMING / "sitecustomize.py").read_text(), feature_version=(3, 7))
+    ast.parse(Path(ARMING, "sitecustomize.py").read_text(), feature_version=(3, 7))
     assert Hook.find_spec.__annotations__["return"] == "ModuleSpec | None"  # no older Python can work that out
 
 
