@@ -109,8 +109,8 @@ class Followed:
         """Opens the device where there is no GPU, and begins to watch unless a target is still to be set up."""
         if not self.uses_gpu:
             _show_to_main_thread(self._open.enter_context(SimulatedCuda()))
-            if sys.excepthook is sys.__excepthook__:
-                sys.excepthook = _print_without_us
+        if sys.excepthook is sys.__excepthook__:
+            sys.excepthook = _print_without_us
         os.register_at_fork(after_in_child=self._forked)
         exit_now = os._exit
 
@@ -302,7 +302,7 @@ _OURS = str(Path(__file__).parent) + os.sep
 
 
 def _print_without_us(kind: type[BaseException], problem: BaseException, link: TracebackType | None) -> None:
-    """Prints an error that nobody caught as Python does, without the frames of the simulated device."""
+    """Prints an error that nobody caught as Python does, without our own frames."""
     each: BaseException | None = problem
     seen: set[int] = set()
     while each is not None and id(each) not in seen:

@@ -73,4 +73,5 @@ def test_a_barrier_is_nccls_and_a_read_the_programs(group: None) -> None:
         work.wait()
         x.item()
     by_line = sorted(watch.sites, key=lambda site: site.line)
-    assert [site.library for site in by_line] == ["nccl", "nccl", None]
+    *of_nccl, read = by_line  # which of the two barriers holds the host depends on the release
+    assert {site.library for site in of_nccl} == {"nccl"} and (read.library, read.kind) == (None, "scalar_read")
