@@ -102,7 +102,7 @@ from bagel_perf import followed, watch_orders
 followed.Followed.watching = contextlib.contextmanager(lambda self: iter(["watched"]))
 watch_orders.has_gpu = lambda: True
 assert watch_orders.watch_where_asked()
-print(followed.followed().watch)
+print(followed.followed().watch, flush=True)
 import os; os.kill(os.getpid(), 9)
 """
 
