@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -323,7 +324,10 @@ def _looking(found: Following) -> Iterator[None]:
             pause_s = max(LOOK_S, PAUSE_PER_LOOK * (time.thread_time() - began))
 
     looking = threading.Thread(target=keep_looking, daemon=True)
+    # Signals are for the thread that waits for them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     looking.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield
     finally:

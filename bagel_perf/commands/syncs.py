@@ -48,7 +48,7 @@ def run_supervised(arguments: Sequence[str], stdout: TextIO | None, order: Watch
 
     Raises ``OSError`` where it cannot be started.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _heard())
     try:
         prepare = tell_root(Path(order.folder), _preparation(before))
         # Descriptors that were inherited are the command's as well.
@@ -57,11 +57,21 @@ def run_supervised(arguments: Sequence[str], stdout: TextIO | None, order: Watch
         )
         try:
             _wait(process)
-        except KeyboardInterrupt:
-            _end(process)
+        except KeyboardInterrupt as told:
+            _end(process, has_heard=not isinstance(told, _Told))
         return process.wait()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Told(KeyboardInterrupt):
+    """Another process sent the signal of Ctrl-C to this one alone; a terminal sends it to the program as well."""
+
+
+def _heard() -> set[signal.Signals]:
+    """The signals that are waited for; Ctrl-C not where it is ignored, as by what runs in the background."""
+    heard = {*PASSED_ON, signal.SIGCHLD}
+    return heard if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else {*heard, signal.SIGINT}
 
 
 def _preparation(mask: set[signal.Signals | int]) -> Callable[[], None]:
@@ -79,19 +89,21 @@ def _wait(process: subprocess.Popen[bytes], patience_s: float = float("inf")) ->
     """Passes signals on until the program ends, or patience does; gives whether it has ended."""
     end = time.monotonic() + patience_s
     while process.poll() is None and time.monotonic() < end:
-        info = signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, min(POLL_S, patience_s))
-        if info is not None and info.si_signo in PASSED_ON and info.si_code <= 0:  # else it is the kernel's
+        info = signal.sigtimedwait(_heard(), min(POLL_S, patience_s))
+        if info is None:
+            continue
+        is_of_kernel = info.si_code > 0
+        if info.si_signo == signal.SIGINT:
+            raise KeyboardInterrupt if is_of_kernel else _Told
+        if info.si_signo in PASSED_ON and not is_of_kernel:
             process.send_signal(info.si_signo)
     return process.returncode is not None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Lets the program end and its report be written; a second Ctrl-C ends both at once.
-
-    Ctrl-C has reached the program from the terminal, a signal to this process alone has not.
-    """
+def _end(process: subprocess.Popen[bytes], *, has_heard: bool) -> None:
+    """Lets the program, which may have heard of Ctrl-C itself, end and write its report; a second one ends both."""
     with contextlib.suppress(KeyboardInterrupt):
-        if _wait(process, GRACE_S):
+        if has_heard and _wait(process, GRACE_S):
             return
         process.send_signal(signal.SIGINT)
         if _wait(process, FINISH_S):

@@ -171,6 +171,19 @@ def test_a_signal_to_bagel_perf_reaches_the_program(job: Callable[[str], subproc
     assert (report.signal, report.host_syncs) == (signal.Signals(number).name, 5)
 
 
+def test_ctrl_c_to_bagel_perf_alone_is_passed_on_at_once(job: Callable[[str], subprocess.Popen[str]]) -> None:
+    told = "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('told', flush=True)\n    time.sleep(9)\n"
+    process = job(f"{WAITS}print('ready', flush=True)\n{told}")
+    time.sleep(0.3)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None and process.stdout.readline() == "told\n"
+    assert time.monotonic() - begun < 1.5
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 137
+    assert SyncReport.from_json(json.loads(Path("out.json").read_text())).host_syncs == 5
+
+
 def test_the_programs_own_handler_runs_and_it_may_go_on(job: Callable[[str], subprocess.Popen[str]]) -> None:
     handler = (
         "def told(number, frame):\n    x.sum().item()\n    print('told', number, flush=True)\n"
