@@ -159,28 +159,21 @@ def _cpu(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kw
 
 
 def _copy_(device: SimulatedDevice, func: Func, types: Any, args: Args, kwargs: Kwargs) -> Any:
-    target: Tensor = args[0]
     source: Tensor = args[1] if len(args) > 1 else kwargs["src" if "src" in kwargs else "other"]
-    is_on_device = type(target) is SimulatedTensor
-    if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
-        is_async = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
-        count_copy(
-            device,
-            source,
-            source if is_on_device else target,
-            _pair_bytes(target, source, is_async=is_async),
-            is_async=is_async,
-        )
+    _count_pair(device, args[0], source, is_async=bool(args[2] if len(args) > 2 else kwargs.get("non_blocking")))
     with hidden():
         return func(*args, **kwargs)
 
 
-def _pair_bytes(target: Tensor, source: Tensor, *, is_async: bool) -> int:
-    """Of a copy across from the second to the first."""
+def _count_pair(device: SimulatedDevice, target: Tensor, source: Tensor, *, is_async: bool) -> None:
+    """Reports a copy from the second to the first where it crosses devices."""
     is_upload = type(target) is SimulatedTensor
+    if is_upload == (type(source) is SimulatedTensor) or not (has_values(source) and has_values(target)):
+        return
     with hidden():
         numel, source_type, target_type = target.numel(), source.dtype, target.dtype
-    return crossing_bytes(numel, source_type, target_type, is_upload=is_upload, is_async=is_async)
+    num_bytes = crossing_bytes(numel, source_type, target_type, is_upload=is_upload, is_async=is_async)
+    count_copy(device, source, source if is_upload else target, num_bytes, is_async=is_async)
 
 
 def bytes_of(tensor: Tensor) -> int:
@@ -272,15 +265,7 @@ def _foreach_copy(device: SimulatedDevice, func: Func, types: Any, args: Args, k
     targets, sources = args[0], args[1] if len(args) > 1 else kwargs["src"]
     is_async = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
     for target, source in zip(targets, sources, strict=True):
-        is_on_device = type(target) is SimulatedTensor
-        if is_on_device != (type(source) is SimulatedTensor) and has_values(source) and has_values(target):
-            count_copy(
-                device,
-                source,
-                source if is_on_device else target,
-                _pair_bytes(target, source, is_async=is_async),
-                is_async=is_async,
-            )
+        _count_pair(device, target, source, is_async=is_async)
     with hidden():
         return func(*args, **kwargs)
 
