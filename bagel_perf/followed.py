@@ -35,6 +35,7 @@ from bagel_perf.syncs import SyncWatch, hearing, processes, regions, watch_captu
 from bagel_perf.syncs.blockers import CaptureWatch
 from bagel_perf.syncs.budgets import BudgetKeeper
 from bagel_perf.syncs.cost import measure_instrument, with_predicted_savings
+from bagel_perf.syncs.frames import entries_of
 from bagel_perf.syncs.nvtx_ranges import nvtx_ranges_as_regions
 from bagel_perf.syncs.processes import watching_processes
 from bagel_perf.syncs.raising import budgets_of
@@ -307,21 +308,14 @@ def _print_without_us(kind: type[BaseException], problem: BaseException, link: T
     seen: set[int] = set()
     while each is not None and id(each) not in seen:
         seen.add(id(each))
-        kept = [
-            at for at in _links(each.__traceback__) if not at.tb_frame.f_code.co_filename.startswith(_OURS)
-        ]  # fmt: skip
+        entries = entries_of(each.__traceback__)
+        kept = [at for at in entries if not at.tb_frame.f_code.co_filename.startswith(_OURS)]
         rebuilt: TracebackType | None = None
         for at in reversed(kept):
             rebuilt = TracebackType(rebuilt, at.tb_frame, at.tb_lasti, at.tb_lineno)
         each.__traceback__ = rebuilt
         each = each.__cause__ or each.__context__
     sys.__excepthook__(kind, problem, problem.__traceback__)
-
-
-def _links(link: TracebackType | None) -> Iterator[TracebackType]:
-    while link is not None:
-        yield link
-        link = link.tb_next
 
 
 def flush() -> None:

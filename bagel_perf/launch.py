@@ -218,11 +218,16 @@ class Stopped:
 
 def _state(pid: int) -> str:
     """The letter that Linux has for the state of a process, "" elsewhere."""
+    return next(iter(stat_of(pid)), "")
+
+
+def stat_of(pid: int) -> list[str]:
+    """What Linux says of a process behind its name, the state first; nothing of one that is gone, or elsewhere."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return ""
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _death(exit_code: int, tail: str) -> RunFailed:

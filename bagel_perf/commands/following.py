@@ -25,6 +25,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from bagel_perf.launch import stat_of
 from bagel_perf.records import codec
 from bagel_perf.records.errors import BagelPerfError, error_from_json
 from bagel_perf.records.following import ROOT, ArmedProcess, WatchOrder
@@ -279,10 +280,8 @@ def _program(pid: int) -> str:
 
 def _began(pid: int) -> str | None:
     """When a process began, in ticks since the machine did; None where it is gone, or a zombie."""
-    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        fields = file.read().rpartition(")")[2].split()
-        return None if fields[0] == "Z" else fields[19]
-    return None
+    fields = stat_of(pid)
+    return None if not fields or fields[0] == "Z" else fields[19]
 
 
 def _runs(stem: str) -> bool:

@@ -212,7 +212,7 @@ def answer_bytes(name: str, args: Args, kwargs: Kwargs, on_device: OnDevice) -> 
 
 def asynchronous_copies(name: str, args: Args, kwargs: Kwargs, on_device: OnDevice) -> Copies:
     """The copies of a torch function that was told not to wait for them."""
-    if name not in MAY_BE_ASYNCHRONOUS or not _is_asynchronous(name, args, kwargs):
+    if name not in MAY_BE_ASYNCHRONOUS or not is_asynchronous(args, kwargs):
         return []
     if name == "_foreach_copy_":
         return _crossing_pairs(args, kwargs, on_device, is_async=True)
@@ -228,8 +228,8 @@ def asynchronous_copies(name: str, args: Args, kwargs: Kwargs, on_device: OnDevi
     return [("upload" if goes_up else "download", num_bytes)]
 
 
-def _is_asynchronous(name: str, args: Args, kwargs: Kwargs) -> bool:
-    """The flag comes after a device, a type or both, and in copies after the source."""
+def is_asynchronous(args: Args, kwargs: Kwargs) -> bool:
+    """Whether a copy was told not to wait; the flag comes after a device, a type or both, or after the source."""
     if "non_blocking" in kwargs:
         return bool(kwargs["non_blocking"])
     flags = [value for value in args[1:] if isinstance(value, bool)]

@@ -31,6 +31,11 @@ MAX_FUSED_MODE = 2048
 """Elements up to which ``mode`` is one kernel (ATen/native/cuda/TensorModeKernel.cpp)."""
 
 
+def on_gpu(value: Any) -> bool:
+    """Whether a value is a tensor on a CUDA device."""
+    return isinstance(value, Tensor) and value.is_cuda
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What is known of one operator: always ``kinds``, or as often as ``judge`` says of its arguments; or not known."""

@@ -35,6 +35,7 @@ from bagel_perf.rules.calls import (
     write_by_index,
 )
 from bagel_perf.rules.copies import MAY_BE_ASYNCHRONOUS, Copies, Sizes, asynchronous_copies, sizes_of
+from bagel_perf.rules.operators import on_gpu
 from bagel_perf.simulated.calls import name_of
 from bagel_perf.syncs.regions import Shared
 
@@ -59,7 +60,7 @@ def may_be_staged(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> b
     """Whether a torch function copies through memory of the driver's, while no graph is recorded."""
     if name not in ("copy_", "to", "cuda"):
         return False
-    is_staged = staged_copy(name, args, kwargs, _on_device, Tensor.is_pinned) is not None
+    is_staged = staged_copy(name, args, kwargs, on_gpu, Tensor.is_pinned) is not None
     return is_staged and not torch.cuda.is_current_stream_capturing()
 
 
@@ -113,7 +114,7 @@ class _Call:
         if self.sizes is None:
             try:
                 with _hidden():
-                    self.sizes = sizes_of(name_of(self.func), self.args, self.kwargs, _on_device)
+                    self.sizes = sizes_of(name_of(self.func), self.args, self.kwargs, on_gpu)
             except Exception:  # as above: the copy is counted, and its size is not known
                 self.sizes = [], None
         leading, rest = self.sizes
@@ -169,7 +170,7 @@ class _CallLog(TorchFunctionMode):
 def _asynchronous_copies(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Copies:
     """None while a graph is recorded, which copies when it is replayed."""
     try:
-        found = asynchronous_copies(name, args, kwargs, _on_device)
+        found = asynchronous_copies(name, args, kwargs, on_gpu)
     except Exception:  # arguments of a form that torch refuses, or that nobody foresaw
         return []
     return [] if found and torch.cuda.is_current_stream_capturing() else found
@@ -226,7 +227,7 @@ def kinds_of_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
     planner = _PLANNERS.get(name)
     if planner is not None:
         return planner(args, kwargs)
-    reads = [kind_of_reads(name)] * num_read_scalars(name, args, kwargs, _on_device)
+    reads = [kind_of_reads(name)] * num_read_scalars(name, args, kwargs, on_gpu)
     kind = kind_of_operator(name)
     if kind is None:  # torch's own Python reads what stands for a number, or a library waits
         kind = reads[0] if reads else "tensor_as_size" if takes_sizes(name) else "unknown"
@@ -234,17 +235,17 @@ def kinds_of_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
 
 
 def _copy_kind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-    return [], "d2h_copy" if _on_device(args[0]) else "pageable_upload"
+    return [], "d2h_copy" if on_gpu(args[0]) else "pageable_upload"
 
 
 def _copy_into_kind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-    return [], "pageable_upload" if _on_device(args[0]) else "d2h_copy"
+    return [], "pageable_upload" if on_gpu(args[0]) else "d2h_copy"
 
 
 def _creation_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
     data = args[0] if args else kwargs.get("data", kwargs.get("obj"))
-    reads: list[Kind] = ["list_of_scalars"] * (0 if isinstance(data, Tensor) else num_scalars(data, _on_device))
-    return reads, "d2h_copy" if _on_device(data) else "pageable_upload"
+    reads: list[Kind] = ["list_of_scalars"] * (0 if isinstance(data, Tensor) else num_scalars(data, on_gpu))
+    return reads, "d2h_copy" if on_gpu(data) else "pageable_upload"
 
 
 def _method_creation_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -257,31 +258,27 @@ def _where_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
 
 
 def _get_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-    return list(read_by_index(args[0], args[1], _on_device)), "unknown"
+    return list(read_by_index(args[0], args[1], on_gpu)), "unknown"
 
 
 def _set_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
     tensor, index, value = args
-    if not _on_device(tensor):
-        return ["scalar_read"] * index_of(index, _on_device).num_reads, "d2h_copy"
-    return list(write_by_index(tensor, index, value, _on_device)), "pageable_upload"
+    if not on_gpu(tensor):
+        return ["scalar_read"] * index_of(index, on_gpu).num_reads, "d2h_copy"
+    return list(write_by_index(tensor, index, value, on_gpu)), "pageable_upload"
 
 
 def _put_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
     indices = args[1] if len(args) > 1 else kwargs["indices"]
     values = args[2] if len(args) > 2 else kwargs["values"]
-    return list(write_by_index(args[0], as_index(indices), values, _on_device)), "unknown"
+    return list(write_by_index(args[0], as_index(indices), values, on_gpu)), "unknown"
 
 
 def _foreach_copy_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
     """A wait for each pair that crosses."""
     sources = args[1] if len(args) > 1 else kwargs["src"]
-    pairs = [pair for pair in zip(args[0], sources, strict=True) if _on_device(pair[0]) != _on_device(pair[1])]
-    return ["pageable_upload" if _on_device(target) else "d2h_copy" for target, _ in pairs], "unknown"
-
-
-def _on_device(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_cuda
+    pairs = [pair for pair in zip(args[0], sources, strict=True) if on_gpu(pair[0]) != on_gpu(pair[1])]
+    return ["pageable_upload" if on_gpu(target) else "d2h_copy" for target, _ in pairs], "unknown"
 
 
 _PLANNERS: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Plan]] = {

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bagel_perf.rules import torch_names
+from bagel_perf.rules.copies import is_asynchronous
 from bagel_perf.rules.operators import Args, Kwargs
 from bagel_perf.syncs.frames import Folders, Lines
 from bagel_perf.syncs.sites import Texts
@@ -29,7 +30,6 @@ Key = tuple[int, int]
 MAX_NUMBERS = 64
 """Of one call; longer lists are data."""
 _WeakRef: Any = torch_names.STORAGE_REF.find()
-_COPIES = ("to", "cuda", "copy_", "_to_copy")
 _COPIES = ("to", "cuda", "copy_", "_to_copy")
 _FRESH = "lift_fresh"
 """Called on what ``torch.tensor`` has made of data, which no mode sees it make."""
@@ -104,7 +104,7 @@ class Entry:
         results = [value for value in leaves((result,)) if isinstance(value, Tensor)]
         if name == _FRESH:
             self._make((), given)
-        inputs = tuple(self._inputs(given, reads_host=_is_asynchronous(name, args, kwargs)))
+        inputs = tuple(self._inputs(given, reads_host=name in _COPIES and is_asynchronous(args, kwargs)))
         self._make(given, results)
         if not any(map(self._on_device, (*given, *results))):
             return False
@@ -161,11 +161,6 @@ def _number_in(tensor: Tensor) -> tuple[Any, ...]:
     with suppress(RuntimeError):  # fake tensors hold nothing
         return (tensor.item(),)
     return ()
-
-
-def _is_asynchronous(name: str, args: Args, kwargs: Kwargs) -> bool:
-    """Whether a call is a copy that was asked not to wait."""
-    return name in _COPIES and bool(kwargs.get("non_blocking") or any(value is True for value in args[1:]))
 
 
 def leaves(values: Iterable[Any]) -> Iterator[Any]:

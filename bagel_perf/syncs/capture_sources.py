@@ -14,7 +14,7 @@ from torch import Tensor
 from bagel_perf.records.runs import SyncDevice
 from bagel_perf.rules import torch_names
 from bagel_perf.rules.calls import staged_copy
-from bagel_perf.rules.operators import Args, Kwargs
+from bagel_perf.rules.operators import Args, Kwargs, on_gpu
 from bagel_perf.simulated import SimulatedDevice
 from bagel_perf.simulated.calls import name_of
 from bagel_perf.simulated.streams import current_stream
@@ -45,15 +45,11 @@ def hearing_simulated(simulated: SimulatedDevice) -> Source:
 
 def hearing_cuda(device: torch.device) -> Source:
     """Hears the operators of a thread, its backward passes included."""
-    return Source("cuda", device, None, _is_on_gpu, torch.cuda.current_stream, _Modes().looking, _nowhere)
+    return Source("cuda", device, None, on_gpu, torch.cuda.current_stream, _Modes().looking, _nowhere)
 
 
 def _nowhere(told: Told) -> AbstractContextManager[None]:
     return nullcontext()
-
-
-def _is_on_gpu(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_cuda
 
 
 class _Modes(threading.local):
@@ -104,7 +100,7 @@ def crossing(name: str, args: Args, kwargs: Kwargs, result: Any) -> Crossing | N
     is_async = args[2] if len(args) > 2 else kwargs.get("non_blocking")
     if not is_async or source.is_cuda == target.is_cuda or not source.numel():
         return None
-    return Crossing(target.is_cuda, staged_copy(name, args, kwargs, _is_on_gpu, Tensor.is_pinned))
+    return Crossing(target.is_cuda, staged_copy(name, args, kwargs, on_gpu, Tensor.is_pinned))
 
 
 def host_tensors(values: Iterable[Any], on_device: OnDevice) -> Iterator[Tensor]:

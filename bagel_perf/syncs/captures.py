@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bagel_perf.records.sites import HINTS, Kind
 from bagel_perf.rules import torch_names
-from bagel_perf.rules.operators import verdict_on
+from bagel_perf.rules.operators import on_gpu, verdict_on
 from bagel_perf.simulated import active_device
 from bagel_perf.syncs.frames import Folders, line_of, readable_path
 from bagel_perf.syncs.regions import region
@@ -119,12 +119,10 @@ def is_refusal(problem: BaseException) -> bool:
 
 def _refused_by_cuda(problem: BaseException) -> str:
     """CUDA's own error, with the line that was under way."""
-    folders, link, line = Folders(), problem.__traceback__, "its end"
-    while link is not None:
-        frame = link.tb_frame
+    folders, line = Folders(), "its end"
+    for frame, number in walk_tb(problem.__traceback__):
         if folders.user_frame(frame) is frame:
-            line = f"{readable_path(frame.f_code.co_filename)}:{link.tb_lineno}"
-        link = link.tb_next
+            line = f"{readable_path(frame.f_code.co_filename)}:{number}"
     return f"recorded work may not do this at {line}; {str(problem).splitlines()[0]}"
 
 
@@ -174,13 +172,9 @@ class _Refusing(_DispatchMode):  # type: ignore[misc]
         name, verdict = func._schema.name, verdict_on(func)
         if name in _COPIES and not self._allows_copies:
             _check_copy(name, args, kwargs or {})
-        if any(map(_on_gpu, args)) and verdict.waits(args, kwargs or {}, _on_gpu):
+        if any(map(on_gpu, args)) and verdict.waits(args, kwargs or {}, on_gpu):
             raise CaptureRefused(_waits(HINTS[verdict.kind].label))
         return func(*args, **(kwargs or {}))
-
-
-def _on_gpu(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_cuda
 
 
 def _check_copy(name: str, args: Any, kwargs: Any) -> None:

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 
 import torch
 
@@ -229,6 +229,13 @@ def _name_of_module(file: str) -> str:
             depth = name.count(".") + (os.path.basename(file) == "__init__.py") + 1
             return os.path.join(*file.split(os.sep)[-depth:])
     return ""
+
+
+def entries_of(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    """The entries of a traceback, innermost last."""
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
 
 
 INNER_FOLDERS = (

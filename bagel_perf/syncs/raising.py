@@ -20,7 +20,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Literal, get_args
@@ -32,7 +32,7 @@ from bagel_perf.records.sites import HINTS, SyncSite
 from bagel_perf.records.syncs import BudgetCheck, SyncBudgetExceeded
 from bagel_perf.rules.own_folders import MEASURING_FOLDERS
 from bagel_perf.syncs.budgets import WHOLE, BudgetKeeper
-from bagel_perf.syncs.frames import Folders
+from bagel_perf.syncs.frames import Folders, entries_of
 from bagel_perf.syncs.hearing import Reaction, Wait
 from bagel_perf.syncs.sites import Place, SyncCollector, Texts, site_of
 
@@ -169,15 +169,9 @@ def end_at_wait(kind: type[BaseException] | None, error: BaseException | None, t
     if not _is_ours(error):
         return
     folders = Folders()
-    entries = list(_entries(traceback))
+    entries = list(entries_of(traceback))
     users = [i for i, entry in enumerate(entries) if folders.user_frame(entry.tb_frame) is entry.tb_frame]
     entries = entries[: max(users, default=-1) + 1]
     kept = [entry for entry in entries if not entry.tb_frame.f_code.co_filename.startswith(MEASURING_FOLDERS)]
     for entry, following in zip(kept, [*kept[1:], None], strict=True):
         entry.tb_next = following
-
-
-def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    while traceback is not None:
-        yield traceback
-        traceback = traceback.tb_next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from bagel_perf.records.blockers import CaptureReport
 from bagel_perf.records.copies import CopySite, by_bytes
-from bagel_perf.records.sites import SyncSite
+from bagel_perf.records.sites import QuietOperator, SyncSite
 from bagel_perf.records.syncs import UNKNOWN_PID, BudgetCheck, Process, SyncReport, Witnesses
 from bagel_perf.rules.programs import cannot_use_device, is_python, only_starts_others, python_parts, readable
 
@@ -111,16 +112,12 @@ def _with_names(followed: Iterable[Followed]) -> list[Followed]:
     """The command itself first, then the others as they began; two of one name are told apart by their numbers."""
     ordered = sorted(followed, key=lambda each: (each.process.name != MAIN, each.process.pid or 0))
     times = Counter(each.process.name for each in ordered)
-    return [
-        each
-        if times[each.process.name] == 1
-        else _renamed(each, f"{each.process.name} ({each.process.pid})")
-        for each in ordered
-    ]  # fmt: skip
+    return [each if times[each.process.name] == 1 else _numbered(each) for each in ordered]
 
 
-def _renamed(each: Followed, name: str) -> Followed:
-    return Followed(process=replace(each.process, name=name), report=each.report, ppid=each.ppid)
+def _numbered(each: Followed) -> Followed:
+    process = replace(each.process, name=f"{each.process.name} ({each.process.pid})")
+    return dataclasses.replace(each, process=process)
 
 
 def _counted(each: Followed) -> Process:
@@ -207,7 +204,7 @@ def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(sorted(reduce(lambda sum_, each: sum_ + Counter(each), counts, Counter[str]()).items()))
 
 
-def _quiet(reports: Sequence[SyncReport]) -> tuple:  # type: ignore[type-arg]
+def _quiet(reports: Sequence[SyncReport]) -> tuple[QuietOperator, ...]:
     first = {each.name: each for report in reports for each in report.quiet_operators}
     calls = Counter[str]()
     for report in reports:

@@ -16,26 +16,14 @@ from bagel_perf.syncs.blockers import watch_capture
 from bagel_perf.syncs.captures import CaptureRefused, Recorder
 from bagel_perf.syncs.regions import region
 from bagel_perf.syncs.trials import try_capture
+from watched_captures import side_work
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 Make = Callable[[Tensor], Callable[[int], object]]
 
 
 def on_a_side_stream(*, forks: bool, joins: bool) -> Make:
-    def make(x: Tensor) -> Callable[[int], object]:
-        side = torch.cuda.Stream()
-
-        def body(_: int) -> None:
-            if forks:
-                side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                x.mul_(1.5)
-            if joins:
-                torch.cuda.current_stream().wait_stream(side)
-
-        return body
-
-    return make
+    return lambda x: side_work(x, forks=forks, joins=joins)
 
 
 def with_host(host: Tensor, *, download: bool = False) -> Make:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bagel_perf.simulated import SimulatedCuda
-from watched_captures import Body, kinds, only, watched
+from watched_captures import Body, kinds, only, side_work, watched
 
 
 @pytest.fixture(autouse=True)
@@ -27,20 +27,6 @@ def waits_for(done: torch.cuda.Event, x: Tensor) -> Body:
     def body(_: int) -> None:
         done.wait()
         x.mul_(1.5)
-
-    return body
-
-
-def side_work(x: Tensor, forks: bool, joins: bool) -> Body:
-    side = torch.cuda.Stream()
-
-    def body(_: int) -> None:
-        if forks:
-            side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            x.mul_(1.5)
-        if joins:
-            torch.cuda.current_stream().wait_stream(side)
 
     return body
 

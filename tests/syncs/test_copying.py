@@ -36,7 +36,7 @@ def test_the_simulated_device_tells_every_copy_with_its_bytes(expression: str) -
 
 
 def test_the_log_of_calls_knows_the_bytes_that_the_device_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "_on_device", is_simulated)
+    monkeypatch.setattr(calls, "on_gpu", is_simulated)
     wrong: dict[str, Any] = {}
     for expression in EXPRESSIONS:
         pairs: list[tuple[int | None, int | None]] = []
@@ -115,7 +115,7 @@ def test_where_calls_cannot_be_logged_copies_are_unknown(monkeypatch: pytest.Mon
 
 
 def test_a_copy_that_a_graph_records_is_none_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "_on_device", is_simulated)
+    monkeypatch.setattr(calls, "on_gpu", is_simulated)
     told: list[Any] = []
     with SimulatedCuda():
         x, pinned = torch.ones(4, device="cuda"), torch.ones(4).pin_memory()

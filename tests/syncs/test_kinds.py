@@ -28,7 +28,7 @@ PLAIN = [text for text, _ in EXPRESSIONS if text not in HIDDEN and not any(name 
 
 @pytest.fixture(autouse=True)
 def on_the_simulated_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "_on_device", is_simulated)
+    monkeypatch.setattr(calls, "on_gpu", is_simulated)
 
 
 def kinds(device: SimulatedCuda, run: Expression) -> list[tuple[Kind, Kind]]:

@@ -7,7 +7,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from bagel_perf.records.errors import UsageError
 from bagel_perf.records.syncs import BudgetCheck
 from bagel_perf.simulated.cuda import SimulatedCuda
 from bagel_perf.syncs import SyncBudgetExceeded, SyncWatch, allow_sync, region, watch_host_syncs
+from raised_waits import ReadsInBackward, end, raised
 
 
 @pytest.fixture(autouse=True)
@@ -28,19 +28,6 @@ def device() -> Iterator[SimulatedCuda]:
 @pytest.fixture
 def scalar() -> Tensor:
     return torch.ones((), device="cuda")
-
-
-def raised(program: Callable[[], object], **words: Any) -> tuple[SyncBudgetExceeded, SyncWatch]:
-    """What a program is ended by, and the watch that did it."""
-    with pytest.raises(SyncBudgetExceeded) as caught, watch_host_syncs("cuda", on_wait="raise", **words) as watch:
-        program()
-    return caught.value, watch
-
-
-def end(error: BaseException) -> tuple[str, int]:
-    """Function and line at which a traceback ends, counted from that of its ``def``."""
-    frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
-    return frame.f_code.co_name, line - frame.f_code.co_firstlineno
 
 
 def is_raised(call: Callable[[], object]) -> bool:
@@ -167,17 +154,6 @@ def test_an_error_of_the_program_that_is_handled_keeps_no_wait_from_raising(scal
             scalar.item()
 
     assert end(raised(program)[0]) == ("program", 4)
-
-
-class ReadsInBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        grads[0].sum().item()
-        return grads[0]
 
 
 def test_the_caller_of_a_backward_pass_meets_the_wait_of_a_function_in_it() -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from bagel_perf.syncs import SyncBudgetExceeded, SyncWatch, region, watch_host_syncs
+from bagel_perf.syncs import SyncBudgetExceeded, region, watch_host_syncs
 from fake_waits import loss_with
+from raised_waits import end, raised
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -23,19 +22,6 @@ def x() -> Tensor:
     x = torch.arange(8.0, device="cuda")
     x.sum().item()
     return x
-
-
-def raised(program: Callable[[], object], **words: Any) -> tuple[SyncBudgetExceeded, SyncWatch]:
-    """What a program is ended by, and the watch that did it."""
-    with pytest.raises(SyncBudgetExceeded) as caught, watch_host_syncs("cuda", on_wait="raise", **words) as watch:
-        program()
-    return caught.value, watch
-
-
-def end(error: BaseException) -> tuple[str, int]:
-    """Function and line at which a traceback ends, counted from that of its ``def``."""
-    frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
-    return frame.f_code.co_name, line - frame.f_code.co_firstlineno
 
 
 def ways(x: Tensor) -> dict[str, Callable[[list[str]], object]]:

@@ -101,7 +101,7 @@ PROGRAMS = st.lists(STATEMENTS, min_size=1, max_size=4)
 
 @pytest.fixture(autouse=True)
 def on_the_simulated_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "_on_device", is_simulated)
+    monkeypatch.setattr(calls, "on_gpu", is_simulated)
 
 
 def names() -> dict[str, object]:

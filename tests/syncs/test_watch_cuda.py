@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from bagel_perf.syncs import allow_sync, region, watch_host_syncs
 from bagel_perf.syncs.cuda import _dispatcher
+from raised_waits import ReadsInBackward
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -22,17 +22,6 @@ def scalar() -> Tensor:
     scalar = torch.ones((), device="cuda")
     scalar.item()
     return scalar
-
-
-class _ReadsInBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        grads[0].sum().item()
-        return grads[0]
 
 
 @pytest.mark.parametrize("profile", [False, True])
@@ -74,7 +63,7 @@ def test_a_wait_in_a_backward_pass_has_the_region_and_the_allowance_of_its_calle
         region("step"),
         allow_sync("meant", at_most=1),
     ):
-        _ReadsInBackward.apply(x).sum().backward()  # type: ignore[no-untyped-call]
+        ReadsInBackward.apply(x).sum().backward()  # type: ignore[no-untyped-call]
     (site,) = watch.sites
     assert (site.region, site.allowed, site.count) == ("step", "meant", 1)
     assert site.function.endswith("backward")
