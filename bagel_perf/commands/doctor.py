@@ -24,7 +24,7 @@ PYTHONS = ((3, 11), (3, 12), (3, 13))
 PACKAGES = (
     ("transformers", "bagel", "a checkpoint of BAGEL (--weights, verify), and examples/transformers_decode.py"),
     ("safetensors", "bagel", "a checkpoint of BAGEL (--weights, verify)"),
-    ("diffusers", "examples", "examples/diffusers_cogvideox.py"),
+    ("diffusers", "examples", "examples/diffusers_cogvideox.py, examples/diffusers_flux.py"),
 )
 """(package, extra, what it is for)"""
 PROGRAMS = (

@@ -9,8 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
 
 import pytest
+import torch
 
 from bagel_perf.cli import main
 from bagel_perf.verdicts.reading import load_checked
@@ -22,6 +24,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "examples"
 EXPECTATIONS = FOLDER / "bagel-perf.toml"
 SCHEDULER = "diffusers/schedulers/scheduling_ddim_cogvideox.py"
 PIPELINE = "diffusers/pipelines/cogvideo/pipeline_cogvideox.py"
+FLUX = "diffusers/pipelines/flux/pipeline_flux.py"
 GENERATION = "transformers/generation/utils.py"
 
 
@@ -83,6 +86,29 @@ COGVIDEOX = Example(
         "diffusers_cogvideox.py pipe.decode_latents(latents).clamp(-1, 1).cpu()": 1,
     },
 )
+DIFFUSERS_FLUX = Example(
+    file="diffusers_flux.py",
+    functions=("released", "sync_free", "captured"),
+    package="diffusers",
+    waits={
+        (case, stage): numbers
+        for case in ("64", "96")  # as often for 4 steps as for 6: no wait is in a step
+        for stage, numbers in {
+            "prepare": (3, 3, 3),  # noise, and embeddings of two text encoders
+            "denoise": (3, 0, 0),  # sigmas, and positions of text and of image
+            "decode": (1, 1, 1),
+            "e2e": (7, 4, 4),
+        }.items()
+    },
+    lines={
+        "diffusers_flux.py noise.to(pipe.device) / prompt.to(pipe.device) / pooled.to(pipe.device)": 3,
+        f"{FLUX} torch.zeros(prompt_embeds.shape[1], 3).to(device=device, dtype=dtype)": 1,
+        f"{FLUX} latent_image_ids.to(device=device, dtype=dtype)": 1,
+        "diffusers/schedulers/scheduling_flow_match_euler_discrete.py "
+        "torch.from_numpy(sigmas).to(dtype=torch.float32, device=device)": 1,
+        "diffusers/image_processor.py images.cpu()": 1,
+    },
+)
 DECODE = Example(
     file="transformers_decode.py",
     functions=("as_released", "every_8_tokens", "no_check"),
@@ -102,7 +128,7 @@ DECODE = Example(
         "transformers_decode.py padded(out[:, ids.shape[1] :], case).cpu()": 1,
     },
 )
-EXAMPLES = (TOY, COGVIDEOX, DECODE)
+EXAMPLES = (TOY, COGVIDEOX, DIFFUSERS_FLUX, DECODE)
 
 
 @pytest.fixture(autouse=True)
@@ -124,8 +150,8 @@ def example(request: pytest.FixtureRequest) -> Example:
 def needed(example: Example) -> None:
     """Skips the test where a package is missing."""
     module = pytest.importorskip(example.package, reason=f"{example.file} needs {example.package}")
-    if example is COGVIDEOX:
-        assert module.CogVideoXPipeline is not None, "diffusers imports when it is asked for something"
+    if example.package == "diffusers":
+        assert module.CogVideoXPipeline and module.FluxPipeline, "diffusers imports when it is asked for something"
 
 
 def watched(target: str) -> dict[str, int]:
@@ -202,10 +228,24 @@ def test_bagel_of_vllm_omni_is_the_same_twice() -> None:
     assert main(["compare", f"before={target}", f"after={target}", "--case", "512", "--out", "kept", "--quiet"]) == 0
 
 
+def test_flux_as_released_has_the_weights_of_flux_dev(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed(DIFFUSERS_FLUX)
+    monkeypatch.setenv("FLUX_SHAPE", "released")
+    example = run_path(str(FOLDER / DIFFUSERS_FLUX.file))
+    pipe = example["setup"](torch.device("meta"))["pipe"]
+    counts = [sum(each.numel() for each in part.parameters()) for part in (pipe.transformer, pipe.vae)]
+    assert counts == [11_901_408_320, 83_819_683]
+    assert {each.dtype for part in (pipe.transformer, pipe.vae) for each in part.parameters()} == {torch.bfloat16}
+    assert example["CASES"]["1024"] == {"size": 1024, "steps": 20}
+    monkeypatch.setenv("FLUX_SHAPE", "small")
+    with pytest.raises(ValueError, match="FLUX_SHAPE is 'small'; allowed: tiny, released"):
+        run_path(str(FOLDER / DIFFUSERS_FLUX.file))
+
+
 def test_nothing_of_ours_is_imported_and_each_file_is_explained() -> None:
     files = sorted(FOLDER.glob("*.py"))
     text = (FOLDER / "README.md").read_text()
-    assert len(files) == 4 and all(f"## `{file.name}`" in text for file in files)
+    assert len(files) == 5 and all(f"## `{file.name}`" in text for file in files)
     assert not [file.name for file in files if "bagel_perf" in file.read_text()]
 
 
