@@ -34,7 +34,6 @@ from bagel_perf.records.plans import Plan
 from bagel_perf.records.results import Result, load
 from bagel_perf.records.runs import TimedRun
 from bagel_perf.subjects.bagel.bench import BagelBench, recorded_loop
-from bagel_perf.subjects.bagel.edit import encode_png
 from bagel_perf.subjects.bagel.golden import run_verify
 from bagel_perf.subjects.bagel.loading import Loaded, resolve_attention
 from bagel_perf.subjects.bagel.loading import load as load_model
@@ -42,6 +41,7 @@ from bagel_perf.subjects.bagel.model.bagel import build_bagel
 from bagel_perf.subjects.bagel.model.config import preset
 from bagel_perf.subjects.bagel.model.preprocess import draw_default_picture, tokenize
 from bagel_perf.subjects.bagel.model.weights import RandomSource
+from bagel_perf.subjects.bagel.png import encode_png
 from kernels_optimized.captured.loop import CapturedLoop
 from wait_formulas import FORMULAS, Counts, Sizes
 
@@ -198,7 +198,7 @@ def test_a_picture_that_does_not_repeat_is_refused(
         png, peaks = real(subject, device)
         pixels = np.array(Image.open(io.BytesIO(png)))
         pixels[0, 0, 0] ^= 1
-        return encode_png(torch.from_numpy(pixels)), peaks
+        return encode_png(pixels), peaks
 
     monkeypatch.setattr(compare, "memory_by_stage", drifting)
     with pytest.raises(OutputsDiffer, match="differs from itself"):

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from msgspec.structs import replace
 
 from bagel_perf.records.bagel import BUILT_IN
@@ -16,7 +15,8 @@ from bagel_perf.records.results import Result
 from bagel_perf.records.runs import RepeatedRun, Run
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.tables import result_tables, tolerance_lines
-from bagel_perf.subjects.bagel.edit import distance, encode_png
+from bagel_perf.subjects.bagel.edit import distance
+from bagel_perf.subjects.bagel.png import encode_png
 from bagel_perf.verdicts.compare import Session, build_result
 from readme import section
 from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
@@ -92,17 +92,17 @@ def test_the_same_picture_within_a_tolerance_is_called_identical() -> None:
 
 
 def test_the_mean_squared_error_is_of_grey_levels() -> None:
-    black = torch.zeros(4, 5, 3, dtype=torch.uint8)
-    other = black.clone()
+    black = np.zeros((4, 5, 3), dtype=np.uint8)
+    other = black.copy()
     other[0, 0, 0] = 60
     assert distance(encode_png(other), encode_png(black)).raw == 60**2 / 60
     assert distance(encode_png(black), encode_png(black)).raw == 0.0
 
 
 def test_a_pixel_differs_if_any_of_its_colors_does() -> None:
-    black = torch.zeros(4, 5, 3, dtype=torch.uint8)
-    other = black.clone()
-    other[0, 0] = torch.tensor([60, 1, 0])
+    black = np.zeros((4, 5, 3), dtype=np.uint8)
+    other = black.copy()
+    other[0, 0] = 60, 1, 0
     other[3, 4, 2] = 1
     assert distance(encode_png(other), encode_png(black)).num_differing == 2
 

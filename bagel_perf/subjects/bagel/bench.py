@@ -25,7 +25,6 @@ from bagel_perf.subjects.bagel.edit import (
     describe_picture,
     distance,
     edit_subject,
-    encode_png,
     request_inputs,
 )
 from bagel_perf.subjects.bagel.floors import measure_floors
@@ -33,6 +32,7 @@ from bagel_perf.subjects.bagel.loading import Loaded, bind, with_regions
 from bagel_perf.subjects.bagel.model.bagel import Bagel
 from bagel_perf.subjects.bagel.model.parameters import map_tensors
 from bagel_perf.subjects.bagel.model.preprocess import picture_of
+from bagel_perf.subjects.bagel.png import encode_png
 from kernels_optimized.captured.loop import CapturedLoop
 
 LOOP = "denoise_loop"
@@ -78,7 +78,7 @@ class BagelBench:
         for case, request in self._requests.items():
             picture = self._inputs_of(case, request.seed).picture
             if picture is not None:
-                yield case, encode_png(picture_of(picture.vae_pixels))
+                yield case, encode_png(picture_of(picture.vae_pixels).numpy())
 
     def subject(self, variant: str, case: str, seed: int, *, is_marked: bool = False) -> Subject:
         """Binds a request to a variant; marked, with a region around each component."""

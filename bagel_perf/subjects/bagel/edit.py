@@ -34,15 +34,9 @@ from bagel_perf.subjects.bagel.model.preprocess import (
     vae_pixels,
     vit_pixels,
 )
+from bagel_perf.subjects.bagel.png import encode_png
 from bagel_perf.syncs import allow_sync
 from kernels_baseline.picture import download_picture
-
-
-def encode_png(pixels_HW3: Tensor) -> bytes:
-    """PNG bytes of host pixels uint8 [H, W, 3]; lightly compressed, because the encoder is part of the timed stage."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels_HW3.numpy()).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def describe_picture(png: bytes) -> Output:
@@ -156,6 +150,6 @@ def edit_subject(model: Bagel, inputs: RequestInputs, components: Components) ->
             pixels = render(model, latents_NC, inputs.sampling.grid, components)
             with allow_sync("the picture has to reach the host"):
                 pixels_HW3 = download_picture(pixels)
-            return encode_png(pixels_HW3)
+            return encode_png(pixels_HW3.numpy())
 
     return Subject(stages=(Stage(name="ar", run=ar), Stage(name="dit", run=dit)))
