@@ -6,14 +6,18 @@ from kernels_baseline.contexts import pack_contexts
 from kernels_baseline.lengths import attention_lengths
 from kernels_baseline.loop import denoise_loop
 from kernels_baseline.merge import merge_kv
+from kernels_baseline.picture import encode_picture
 from kernels_baseline.positions import adjust_positions
+from kernels_baseline.prefill import prefill_layers
 from kernels_baseline.routing import route_experts
 from kernels_baseline.schedule import timestep_schedule
 from kernels_baseline.step_input import step_input
 
 COMPONENTS = Components(
+    encode_picture=encode_picture,
     pack_contexts=pack_contexts,
     adjust_positions=adjust_positions,
+    prefill_layers=prefill_layers,
     route_experts=route_experts,
     attention_lengths=attention_lengths,
     merge_kv=merge_kv,

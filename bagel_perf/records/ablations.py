@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from bagel_perf.records.bagel import BUILT_IN, COMPONENTS, Variant, parse_variant
+from bagel_perf.records.bagel import BUILT_IN, COMPONENTS, Variant, parse_variant, swallowed_components
 from bagel_perf.records.errors import UsageError
 
 
 class ComponentMixtures(msgspec.Struct, frozen=True, kw_only=True):
     """``left_in`` is the baseline with this component alone, ``left_out`` the variant without it; None where refused.
 
-    A ``swallowed`` component never runs in the variant, whose loop does its work: what it saves alone is part of what
-    the loop saves alone.
+    A ``swallowed`` component never runs in the variant, as whatever would call it does its work: what it saves alone is
+    part of what its callers save alone.
     """
 
     component: str
@@ -71,7 +71,7 @@ def component_mixtures(variant: str, named: Sequence[str] = ()) -> tuple[Compone
         for component, ours, theirs in zip(COMPONENTS, whole.owners, base.owners, strict=True)
         if ours != theirs
     ]
-    loop = next(built_in for built_in in BUILT_IN if built_in.name == whole.owners[COMPONENTS.index("denoise_loop")])
+    swallowed = swallowed_components(whole.built_in_by_component)
 
     def name(candidates: Iterator[str], owners: tuple[str, ...]) -> str | None:
         if owners in taken:
@@ -84,9 +84,7 @@ def component_mixtures(variant: str, named: Sequence[str] = ()) -> tuple[Compone
         left_in = name(iter((f"{base.name}+{component}", f"{variant}{others}")), _exchanged(base, component, whole))
         left_out = name(iter((f"{variant}-{component}",)), _exchanged(whole, component, base))
         found.append(
-            ComponentMixtures(
-                component=component, left_in=left_in, left_out=left_out, swallowed=component in loop.swallowed
-            )
+            ComponentMixtures(component=component, left_in=left_in, left_out=left_out, swallowed=component in swallowed)
         )
     return tuple(found)
 

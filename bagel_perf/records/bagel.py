@@ -19,8 +19,10 @@ import msgspec
 from bagel_perf.records.errors import UsageError
 
 COMPONENTS: tuple[str, ...] = (
+    "encode_picture",
     "pack_contexts",
     "adjust_positions",
+    "prefill_layers",
     "route_experts",
     "attention_lengths",
     "merge_kv",
@@ -35,32 +37,42 @@ class BuiltIn(msgspec.Struct, frozen=True, kw_only=True):
     """A built-in variant. Its picture is bitwise the baseline's, unless ``min_psnr_db`` declares a tolerance in dB.
 
     ``changes`` are the components that it does not take from the variant below. ``recorded`` are those that its
-    ``denoise_loop`` records, and in which therefore nothing may wait; ``swallowed`` those that it does without.
+    ``denoise_loop`` records, and in which therefore nothing may wait. Those among ``CALLERS`` that are ``whole`` do
+    their work themselves, without the components that others of the kind call.
     """
 
     name: str
     min_psnr_db: float | None = None
     changes: frozenset[str]
     recorded: frozenset[str] = frozenset()
-    swallowed: frozenset[str] = frozenset()
+    whole: frozenset[str] = frozenset()
 
     @property
     def is_bitwise(self) -> bool:
         return self.min_psnr_db is None
 
 
+CALLERS: Mapping[str, frozenset[str]] = {
+    "step_input": frozenset({"denoise_loop"}),
+    "merge_kv": frozenset({"denoise_loop"}),
+    "attention_lengths": frozenset({"denoise_loop"}),
+    "route_experts": frozenset({"prefill_layers", "denoise_loop"}),
+}
+"""Components that others call, and which those are; the model itself calls the rest."""
+
 _IN_THE_STEP = frozenset({"step_input", "merge_kv", "attention_lengths"})
-_OF_THE_PULL_REQUEST = frozenset(COMPONENTS) - {"pack_contexts", "step_input", "denoise_loop", "norm_activate"}
+_OF_THE_REFERENCE = frozenset({"encode_picture", "pack_contexts", "prefill_layers", "norm_activate"})
+_OF_THE_PULL_REQUEST = frozenset(COMPONENTS) - _OF_THE_REFERENCE - {"step_input", "denoise_loop"}
 
 BUILT_IN: tuple[BuiltIn, ...] = (
     BuiltIn(name="baseline", changes=frozenset(COMPONENTS)),
     BuiltIn(name="pr3987", changes=_OF_THE_PULL_REQUEST),
-    BuiltIn(name="sync_free", changes=frozenset(COMPONENTS) - {"pack_contexts", "norm_activate"}),
+    BuiltIn(name="sync_free", changes=frozenset(COMPONENTS) - _OF_THE_REFERENCE),
     BuiltIn(name="captured", changes=frozenset({"denoise_loop"}), recorded=_IN_THE_STEP),
     BuiltIn(
         name="fused",
-        changes=frozenset({"pack_contexts", "denoise_loop"}),
-        swallowed=_IN_THE_STEP,
+        changes=_OF_THE_REFERENCE | {"denoise_loop"},
+        whole=frozenset({"prefill_layers", "denoise_loop"}),
     ),
     BuiltIn(name="approx_norm", min_psnr_db=40.0, changes=frozenset({"norm_activate"})),
 )
@@ -149,18 +161,35 @@ def _only_within_a_tolerance(name: str, component: str) -> UsageError:
 
 
 def _refuse_what_never_runs(name: str, built_in_by_component: Mapping[str, str], signs: Mapping[str, str]) -> None:
-    """``UsageError`` for a component that waits where it would be recorded, or is pinned and swallowed by the loop.
+    """``UsageError`` for a component that waits where it would be recorded, or is pinned and swallowed.
 
     ``signs`` are those of the pinned components.
     """
     loop = built_in_named(owner(built_in_by_component["denoise_loop"], "denoise_loop"))
+    swallowed = swallowed_components(built_in_by_component)
     for component in COMPONENTS:
         other_loop = f"try sync_free-{component}"
         if component in loop.recorded and built_in_by_component[component] in WAITING:
             raise UsageError(f"the loop of {loop.name} cannot record what waits", value=name, remedy=other_loop)
-        if component in loop.swallowed and component in signs:
+        if component in swallowed and component in signs:
             remedy = other_loop if signs[component] == "-" else f"leave +{component} out"
-            raise UsageError(f"the loop of {loop.name} does without {component}", value=name, remedy=remedy)
+            raise UsageError(
+                f"{' and '.join(sorted(CALLERS[component]))} of {loop.name} do without {component}"
+                if len(CALLERS[component]) > 1
+                else f"the loop of {loop.name} does without {component}",
+                value=name,
+                remedy=remedy,
+            )
+
+
+def swallowed_components(built_in_by_component: Mapping[str, str]) -> frozenset[str]:
+    """The components that never run, as all that would call them do their work themselves."""
+    whole = {
+        caller
+        for caller in frozenset[str]().union(*CALLERS.values())
+        if caller in built_in_named(owner(built_in_by_component[caller], caller)).whole
+    }
+    return frozenset(component for component, callers in CALLERS.items() if callers <= whole)
 
 
 def parse_variants(text: str) -> tuple[Variant, ...]:

@@ -54,7 +54,9 @@ def _caption(result: Result, ablations: Sequence[Ablation]) -> str:
         f"they add up: all of its interval within {NEGLIGIBLE_REST:.0%} of all together",
         coverage_text(set(intervals), result.looks),
         f"{counted(len(intervals), 'interval')}, {UNCORRECTED}" if intervals else "",
-        "* is a part of what denoise_loop does, and not in that sum" if has_swallowed else "",
+        "* is a part of what its callers (denoise_loop, prefill_layers) do, and not in that sum"
+        if has_swallowed
+        else "",
     )
     return "; ".join(part for part in parts if part)
 

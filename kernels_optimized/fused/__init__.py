@@ -11,8 +11,15 @@ from dataclasses import replace
 from kernels_optimized import captured
 from kernels_optimized.captured.loop import CapturedLoop
 from kernels_optimized.fused.contexts import pack_contexts
+from kernels_optimized.fused.picture import encode_picture, norm_activate
+from kernels_optimized.fused.prefill import prefill_layers
 from kernels_optimized.fused.step import FusedStep
 
 COMPONENTS = replace(
-    captured.COMPONENTS, pack_contexts=pack_contexts, denoise_loop=CapturedLoop(FusedStep, recorded_components=())
+    captured.COMPONENTS,
+    encode_picture=encode_picture,
+    pack_contexts=pack_contexts,
+    prefill_layers=prefill_layers,
+    denoise_loop=CapturedLoop(FusedStep, recorded_components=()),
+    norm_activate=norm_activate,
 )

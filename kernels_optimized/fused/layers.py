@@ -17,10 +17,10 @@ from bagel_perf.subjects.bagel.model.decoder import DecoderLayer
 from bagel_perf.subjects.bagel.model.parameters import Linear
 from kernels_optimized.fused import ops
 from kernels_optimized.fused.heads import full, side_by_side
-from kernels_optimized.fused.rows import PackedRows
+from kernels_optimized.fused.rows import PackedRows, StepRows
 
 
-def decode(model: Bagel, x_RD: Tensor, rows: PackedRows, merged: Sequence[LayerCache]) -> Tensor:
+def decode(model: Bagel, x_RD: Tensor, rows: StepRows, merged: Sequence[LayerCache]) -> Tensor:
     """All layers and the final norm, bf16 [T, D] by branch; the queries' keys and values go into ``merged``."""
     decoder, num_gen = model.decoder, rows.num_gen
     update_RD: Tensor | None = None
@@ -30,22 +30,27 @@ def decode(model: Bagel, x_RD: Tensor, rows: PackedRows, merged: Sequence[LayerC
         update_RD = _self_attention(model.attention, layer, h_RD, rows, cache)
         norms = layer.gen.post_norm, layer.und.post_norm
         x_RD, h_RD = ops.add_norm(x_RD, update_RD, *norms, num_gen)
-        update_RD = _feed_forward(layer, h_RD, num_gen)
+        update_RD = feed_forward(layer, h_RD, num_gen)
     final = decoder.final_norm_gen, decoder.final_norm_und
     return ops.add_norm(x_RD, update_RD, *final, num_gen, rows.query_rows_R)[1]
 
 
 def _self_attention(
-    attention: Attention, layer: DecoderLayer, h_RD: Tensor, rows: PackedRows, cache: LayerCache
+    attention: Attention, layer: DecoderLayer, h_RD: Tensor, rows: StepRows, cache: LayerCache
 ) -> Tensor:
+    q_THE = project(layer, h_RD, rows, cache)
+    return both(_attend(attention, q_THE, cache, rows).flatten(1), layer.gen.output, layer.und.output, rows.num_gen)
+
+
+def project(layer: DecoderLayer, h_RD: Tensor, rows: PackedRows, cache: LayerCache) -> Tensor:
+    """Queries bf16 [T, H, E], normed and rotated; so are the keys, which with the values go into ``cache``."""
     gen, und = layer.gen, layer.und
     qkv_RHE = both(h_RD, gen.qkv, und.qkv, rows.num_gen).unflatten(-1, (-1, cache.key_PKE.shape[-1]))
     norms = (gen.query_norm, und.query_norm), (gen.key_norm, und.key_norm)
-    q_THE = ops.norm_and_rotate(qkv_RHE, *norms, rows, cache)
-    return both(_attend(attention, q_THE, cache, rows).flatten(1), gen.output, und.output, rows.num_gen)
+    return ops.norm_and_rotate(qkv_RHE, *norms, rows, cache)
 
 
-def _attend(attention: Attention, q_THE: Tensor, cache: LayerCache, rows: PackedRows) -> Tensor:
+def _attend(attention: Attention, q_THE: Tensor, cache: LayerCache, rows: StepRows) -> Tensor:
     """As ``Attention.varlen``, but in packed rows [R, H, E], to which each branch's answers are copied once."""
     keys, values = cache.key_PKE, cache.value_PKE
     if attention.backend == "flash":
@@ -64,7 +69,8 @@ def _attend(attention: Attention, q_THE: Tensor, cache: LayerCache, rows: Packed
     return out_RHE
 
 
-def _feed_forward(layer: DecoderLayer, h_RD: Tensor, num_gen: int) -> Tensor:
+def feed_forward(layer: DecoderLayer, h_RD: Tensor, num_gen: int) -> Tensor:
+    """SwiGLU of both weight sets over their rows, bf16 [R, D]."""
     gate_up = both(h_RD, layer.gen.gate_up, layer.und.gate_up, num_gen)
     return both(ops.silu_mul(gate_up), layer.gen.down, layer.und.down, num_gen)
 

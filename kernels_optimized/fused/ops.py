@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bagel_perf.subjects.bagel.model.contracts import LayerCache, VarlenLengths
+from bagel_perf.subjects.bagel.model.contracts import GroupNorm, LayerCache
 from bagel_perf.subjects.bagel.model.decoder import RmsNorm
 from kernels_optimized.fused import reference
 from kernels_optimized.fused.rows import PackedRows
@@ -54,6 +54,29 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     return silu_kernels.silu_mul(gate_up)
 
 
+def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
+    """See ``reference.norm_activate``; by a kernel rounded to bf16, as the convolution that takes it does."""
+    if not _has_kernels(x_1CHW) or not _covers(x_1CHW, norm.num_groups):
+        return reference.norm_activate(x_1CHW, norm, activate=activate)
+    from kernels_optimized.fused.kernels import group_norm as group_norm_kernels
+
+    return group_norm_kernels.norm_activate(x_1CHW, norm, activate=activate)
+
+
+def _covers(x_1CHW: Tensor, num_groups: int) -> bool:
+    """Whether the kernel takes a tensor: bf16, channels last, every thread of PyTorch's kernel with as many values."""
+    batch, num_channels, height, width = x_1CHW.shape
+    per_group = num_channels // num_groups * height * width
+    is_even = num_channels % num_groups == 0 and num_channels % 64 == 0 and per_group % 512 == 0
+    return (
+        batch == 1
+        and is_even
+        and per_group > 0
+        and x_1CHW.dtype == torch.bfloat16
+        and x_1CHW.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
 def _has_kernels(x: Tensor) -> bool:
     return x.is_cuda and type(x) is Tensor and _kernels_agree(x.device)
 
@@ -63,6 +86,7 @@ def _kernels_agree(device: torch.device) -> bool:
     """Whether the kernels give PyTorch's bits here; another version may sum otherwise. Waits, once a process."""
     if importlib.util.find_spec("triton") is None:
         return False
+    from kernels_optimized.fused.kernels import group_norm as group_norm_kernels
     from kernels_optimized.fused.kernels import norm as norm_kernels
     from kernels_optimized.fused.kernels import rotate as rotate_kernels
     from kernels_optimized.fused.kernels import silu as silu_kernels
@@ -71,6 +95,8 @@ def _kernels_agree(device: torch.device) -> bool:
     x = torch.randn(2054, 3584, generator=generator, device=device).bfloat16()
     norm, heads = RmsNorm(weight=x[0], eps=1e-6), x.view(-1, 128)
     head_norm = RmsNorm(weight=x[0, :128], eps=1e-6)
+    picture = x[:2048, :128].t().reshape(1, 128, 64, 32).contiguous(memory_format=torch.channels_last)
+    group_norm = GroupNorm(weight=x[0, :128].float(), bias=x[1, :128].float(), num_groups=32, eps=1e-6)
     pairs = (
         (norm_kernels.add_norm(x, x, norm, norm, 2048), reference.add_norm(x, x, norm, norm, 2048)),
         (
@@ -78,6 +104,10 @@ def _kernels_agree(device: torch.device) -> bool:
             reference.add_norm(heads, None, head_norm, head_norm, 512),
         ),
         ((silu_kernels.silu_mul(x),), (reference.silu_mul(x),)),
+        (
+            (group_norm_kernels.norm_activate(picture, group_norm, activate=True),),
+            (reference.norm_activate(picture, group_norm, activate=True).bfloat16(),),
+        ),
         (_rotated(rotate_kernels.norm_and_rotate, x, head_norm), _rotated(reference.norm_and_rotate, x, head_norm)),
     )
     agree = all(torch.equal(a, b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
@@ -100,8 +130,7 @@ def _rotated(norm_and_rotate: Callable[..., Tensor], x: Tensor, norm: RmsNorm) -
         kv_rows_R=places,
         cos_T1E=heads[:, :1].cos(),
         sin_T1E=heads[:, :1].sin(),
-        lengths=VarlenLengths(max_query=1, max_kv=1, query_offsets=places, kv_offsets=places),
-        segments=(),
+        exact_R=places % 3 > 0,
     )
     q_THE = norm_and_rotate(heads, (norm, norm), (norm, norm), rows, merged)
     return q_THE, merged.key_PKE, merged.value_PKE

@@ -1,6 +1,6 @@
 """The fused operations as chains of PyTorch's own: what their kernels are held to, and what runs without them.
 
-``silu_mul`` is the model's own.
+``silu_mul`` and ``norm_activate`` are the model's own.
 
 Suffixes: R packed rows, D model width, H query heads, K KV heads, E head size, T query rows, S merged KV rows.
 """
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from bagel_perf.subjects.bagel.model.contracts import LayerCache
 from bagel_perf.subjects.bagel.model.decoder import RmsNorm, rotate, silu_mul
+from bagel_perf.subjects.bagel.model.primitives import norm_activate
 from kernels_optimized.fused.heads import pack_heads
 from kernels_optimized.fused.rows import PackedRows
 
-__all__ = ["add_norm", "norm_and_rotate", "silu_mul"]
+__all__ = ["add_norm", "norm_activate", "norm_and_rotate", "silu_mul"]
 
 
 def add_norm(
@@ -57,7 +58,11 @@ def norm_and_rotate(
 
 def _normed_and_rotated(x_RHE: Tensor, norms: tuple[RmsNorm, RmsNorm], rows: PackedRows) -> Tensor:
     gen, und = norms
-    x_RHE = x_RHE.contiguous().float()
-    normed_RHE = torch.cat([gen(x_RHE[: rows.num_gen]), und(x_RHE[rows.num_gen :])])
     cos, sin = rows.cos_T1E[rows.query_rows_R], rows.sin_T1E[rows.query_rows_R]
-    return rotate(normed_RHE, cos, sin).bfloat16()
+
+    def rotated(x: Tensor) -> Tensor:
+        return rotate(torch.cat([gen(x[: rows.num_gen]), und(x[rows.num_gen :])]), cos, sin).bfloat16()
+
+    x_RHE = x_RHE.contiguous()
+    exact_RHE = rotated(x_RHE.float())
+    return exact_RHE if rows.exact_R is None else torch.where(rows.exact_R[:, None, None], exact_RHE, rotated(x_RHE))

@@ -1,4 +1,4 @@
-"""The query rows of a step sorted by weight set: latents of all branches first, then their markers.
+"""Rows sorted by weight set: latents of all contexts or branches first, then their markers, patches and text.
 
 Suffixes: R packed rows, T query rows by branch, S merged KV rows, K KV heads, E head size.
 """
@@ -20,8 +20,9 @@ from kernels_optimized.sync_free.lengths import attention_lengths
 class PackedRows:
     """``query_rows_R`` and ``kv_rows_R`` (int64) say where each packed row lies among queries and merged KV rows.
 
-    Of the R rows the first ``num_gen`` take the generation weights. ``packs_heads`` says that the query heads which
-    share a KV head are rows of one head to attention, so that heads lie as [H / K, K] in place of [K, H / K].
+    Of the R rows the first ``num_gen`` take the generation weights. Queries and keys are normed and rotated in fp32, or
+    in bf16 in rows where ``exact_R`` (bool) is False. ``packs_heads`` says that the query heads which share a KV head
+    are rows of one head to attention, so that heads lie as [H / K, K] in place of [K, H / K].
     """
 
     num_gen: int
@@ -29,18 +30,25 @@ class PackedRows:
     kv_rows_R: Tensor
     cos_T1E: Tensor
     sin_T1E: Tensor
-    lengths: VarlenLengths
-    segments: tuple[tuple[Span, Span], ...]
+    exact_R: Tensor | None = None
     packs_heads: bool = False
 
 
-def packed_rows(branches: Branches, *, packs_heads: bool = False) -> PackedRows:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRows(PackedRows):
+    """The rows of a kind of step, and what its attention asks for: a branch's queries and merged KV are a segment."""
+
+    lengths: VarlenLengths
+    segments: tuple[tuple[Span, Span], ...]
+
+
+def step_rows(branches: Branches, *, packs_heads: bool = False) -> StepRows:
     """The order of a kind of step."""
     layout = branches.layout
     gen_rows, und_rows = layout.routing.gen_rows, layout.routing.und_rows
     assert gen_rows is not None and und_rows is not None
     query_rows_R = torch.cat([gen_rows, und_rows])
-    return PackedRows(
+    return StepRows(
         num_gen=gen_rows.shape[0],
         query_rows_R=query_rows_R,
         kv_rows_R=layout.query_kv_rows_T[query_rows_R],

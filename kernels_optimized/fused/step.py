@@ -15,14 +15,14 @@ from bagel_perf.subjects.bagel.model.contracts import Components, Step
 from bagel_perf.subjects.bagel.model.denoise import Branches, DenoiseState, guide
 from kernels_optimized.fused.heads import may_pack_heads
 from kernels_optimized.fused.layers import decode
-from kernels_optimized.fused.rows import MergedKv, PackedRows, packed_rows
+from kernels_optimized.fused.rows import MergedKv, StepRows, step_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
     """Steps with guidance, or without."""
 
-    rows: PackedRows
+    rows: StepRows
     kv: MergedKv
 
     @property
@@ -66,7 +66,7 @@ class FusedStep:
         self._num_steps += 1
         if step.in_window not in self._kinds:
             branches = _branches(state, guided=step.in_window)
-            rows = packed_rows(branches, packs_heads=may_pack_heads(self._model, branches.segments))
+            rows = step_rows(branches, packs_heads=may_pack_heads(self._model, branches.segments))
             kind = _Kind(rows=rows, kv=MergedKv(branches))
             kind.kv.load(branches)
             self._kinds[step.in_window] = kind

@@ -20,6 +20,7 @@ from bagel_perf.subjects.bagel.model.autoencoder import (
 )
 from bagel_perf.subjects.bagel.model.config import AutoencoderConfig, config_from_directory, preset
 from bagel_perf.subjects.bagel.model.prefill import patchify_latents, unpack_latents
+from bagel_perf.subjects.bagel.model.primitives import norm_activate
 from bagel_perf.subjects.bagel.model.weights import RandomSource, open_checkpoint
 from kernels_baseline import COMPONENTS
 
@@ -45,7 +46,7 @@ def random_latent(rows: int, cols: int, seed: int = 0) -> Tensor:
 
 
 def test_moments_are_those_of_the_golden_vectors(autoencoder: Autoencoder, golden: dict[str, Tensor]) -> None:
-    moments = encode_moments(autoencoder, golden["vae_pixels"][None], ATTENTION)
+    moments = encode_moments(autoencoder, golden["vae_pixels"][None], ATTENTION, norm_activate)
     assert moments.dtype == torch.bfloat16
     assert relative_l2(moments, golden["vae_encoder_moments"]) < 2e-2
 
@@ -115,7 +116,7 @@ def test_pictures_of_random_weights_are_neither_flat_nor_saturated(name: str, si
 def test_moments_of_random_weights_vary() -> None:
     autoencoder = build_autoencoder(RandomSource(CPU, 0), preset("tiny").autoencoder)
     pixels = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    moments = encode_moments(autoencoder, pixels, ATTENTION)
+    moments = encode_moments(autoencoder, pixels, ATTENTION, norm_activate)
     assert moments.shape == (1, 32, 8, 12)
     assert 0.2 < float(moments.float().std()) < 2
 
@@ -137,4 +138,7 @@ def test_the_number_of_levels_sets_the_downsampling(multipliers: tuple[int, ...]
         4 * config.downsample,
         6 * config.downsample,
     )
-    assert encode_moments(autoencoder, torch.zeros(1, 3, 32, 16), ATTENTION).shape[2] == 32 // config.downsample
+    assert (
+        encode_moments(autoencoder, torch.zeros(1, 3, 32, 16), ATTENTION, norm_activate).shape[2]
+        == 32 // config.downsample
+    )

@@ -105,7 +105,7 @@ def test_bytes_of_a_gemm_hold_its_weights_once_a_use() -> None:
 def test_weights_of_both_sets_are_those_of_the_released_shape() -> None:
     """By the shapes of the checkpoint (reference/bagel.md B2)."""
     config = preset("7b").llm
-    work = list(decoder_work(config, 1, 1, 1))
+    work = list(decoder_work(config, 1, 1, config.num_layers))
     elements = sum(each.num_in * each.num_out * each.count for each in work if isinstance(each, Gemm))
     per_layer = 3584 * (3584 + 2 * 512) + 3584 * 3584 + 3 * 3584 * 18944
     assert elements == 2 * 28 * per_layer

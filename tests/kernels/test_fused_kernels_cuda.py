@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bagel_perf.subjects.bagel.model.attention import Attention
-from bagel_perf.subjects.bagel.model.contracts import LayerCache, VarlenLengths
+from bagel_perf.subjects.bagel.model.contracts import GroupNorm, LayerCache
 from bagel_perf.subjects.bagel.model.decoder import RmsNorm
 from kernels_optimized.fused import heads, ops, reference
 from kernels_optimized.fused.rows import PackedRows
@@ -60,31 +60,33 @@ def test_sum_and_norm(kind: str, num_gen: int, num_und: int) -> None:
             assert_same_bits(actual, expected)
 
 
-def packed(num_gen: int, num_und: int, num_kv_rows: int, *, packs_heads: bool = False) -> PackedRows:
+def packed(
+    num_gen: int, num_und: int, num_kv_rows: int, *, packs_heads: bool = False, has_coarse: bool = False
+) -> PackedRows:
     num_rows = num_gen + num_und
     generator = torch.Generator("cuda").manual_seed(5)
     angles = torch.randn(num_rows, 1, E, generator=generator, device="cuda")
-    nothing = torch.zeros(2, dtype=torch.int32, device="cuda")
     return PackedRows(
         num_gen=num_gen,
         query_rows_R=torch.randperm(num_rows, generator=generator, device="cuda"),
         kv_rows_R=torch.randperm(num_kv_rows, generator=generator, device="cuda")[:num_rows],
         cos_T1E=angles.cos().bfloat16(),
         sin_T1E=angles.sin().bfloat16(),
-        lengths=VarlenLengths(max_query=1, max_kv=1, query_offsets=nothing, kv_offsets=nothing),
-        segments=(),
+        exact_R=torch.rand(num_rows, generator=generator, device="cuda") < 0.5 if has_coarse else None,
         packs_heads=packs_heads,
     )
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-@pytest.mark.parametrize("packs_heads", [False, True])
-@pytest.mark.parametrize(("num_gen", "num_und"), [(256, 2), (512, 4), (768, 6), (12288, 6)])
-def test_norm_and_rotation_of_heads_and_their_places(kind: str, num_gen: int, num_und: int, packs_heads: bool) -> None:
+@pytest.mark.parametrize(("packs_heads", "has_coarse"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize(("num_gen", "num_und"), [(256, 2), (512, 4), (768, 6), (12288, 6), (0, 12)])
+def test_norm_and_rotation_of_heads_and_their_places(
+    kind: str, num_gen: int, num_und: int, packs_heads: bool, has_coarse: bool
+) -> None:
     from kernels_optimized.fused.kernels import rotate as rotate_kernels
 
     num_kv_rows = num_gen + num_und + 100
-    rows = packed(num_gen, num_und, num_kv_rows, packs_heads=packs_heads)
+    rows = packed(num_gen, num_und, num_kv_rows, packs_heads=packs_heads, has_coarse=has_coarse)
     qkv = values(kind, num_gen + num_und, H + 2 * K, E, seed=6)
     norms = (norm(E, 7), norm(E, 8)), (norm(E, 9), norm(E, 10))
     before = values("random", num_kv_rows, K, E, seed=11)
@@ -94,6 +96,39 @@ def test_norm_and_rotation_of_heads_and_their_places(kind: str, num_gen: int, nu
         results.append((function(qkv, *norms, rows, merged), merged.key_PKE, merged.value_PKE))
     for actual, expected in zip(*results, strict=True):
         assert_same_bits(actual, expected)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("activate", [True, False])
+@pytest.mark.parametrize(
+    ("num_channels", "height", "width"),
+    [
+        (512, 32, 32),
+        (512, 128, 128),
+        (256, 256, 256),
+        (256, 1024, 1024),
+        (128, 1024, 1024),
+        (128, 768, 1024),
+        (64, 64, 8),
+    ],
+)
+def test_norm_of_groups(kind: str, activate: bool, num_channels: int, height: int, width: int) -> None:
+    shape = (1, num_channels, height, width)
+    x = (values(kind, *shape, seed=15) + values(kind, 1, num_channels, 1, 1, seed=16)).contiguous(
+        memory_format=torch.channels_last
+    )
+    weight, bias = (values("random", num_channels, seed=seed).float() for seed in (17, 18))
+    group_norm = GroupNorm(weight=weight, bias=bias, num_groups=32, eps=1e-6)
+    actual = ops.norm_activate(x, group_norm, activate=activate)
+    assert actual.dtype == torch.bfloat16 and actual.is_contiguous(memory_format=torch.channels_last)
+    assert_same_bits(actual, reference.norm_activate(x, group_norm, activate=activate).bfloat16())
+
+
+@pytest.mark.parametrize(("num_channels", "height", "width"), [(512, 3, 5), (32, 32, 32), (96, 64, 64)])
+def test_what_the_kernel_does_not_cover_is_pytorchs(num_channels: int, height: int, width: int) -> None:
+    x = values("random", 1, num_channels, height, width).contiguous(memory_format=torch.channels_last)
+    norm = GroupNorm(weight=x[0, :, 0, 0].float(), bias=x[0, :, 0, 1].float(), num_groups=32, eps=1e-6)
+    assert torch.equal(ops.norm_activate(x, norm, activate=True), reference.norm_activate(x, norm, activate=True))
 
 
 def test_activation_of_every_bf16() -> None:

@@ -56,12 +56,15 @@ OF_LATER_REQUESTS = (
     Mutation(
         name="a prefill kept for later requests",
         file="bagel_perf/subjects/bagel/model/prefill.py",
-        before="    embedding = _embed_picture(model, picture) if picture else None\n",
+        before=(
+            "    encoded = components.encode_picture(EncodingState(model=model, picture=picture))"
+            " if picture else None\n"
+        ),
         after=(
             "    kept = prefill.__dict__.setdefault((id(model), picture and picture.vae_pixels.shape), [])\n"
             "    if picture and not kept:\n"
-            "        kept.append(_embed_picture(model, picture))\n"
-            "    embedding = kept[0] if kept else None\n"
+            "        kept.append(components.encode_picture(EncodingState(model=model, picture=picture)))\n"
+            "    encoded = kept[0] if kept else None\n"
         ),
         kind="counter",
         words=("fewer products", "again"),

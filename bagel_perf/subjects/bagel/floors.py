@@ -23,15 +23,16 @@ import kernels_baseline
 from bagel_perf.measure.device_work import attention_us, copy_tbps, gemm_us, launch_us
 from bagel_perf.records.bagel import Request
 from bagel_perf.records.results import Ceilings, Component, StageFloor
-from bagel_perf.subjects.bagel.edit import RequestInputs, encode_png
+from bagel_perf.subjects.bagel.edit import RequestInputs
 from bagel_perf.subjects.bagel.model.autoencoder import encode_moments
 from bagel_perf.subjects.bagel.model.bagel import Bagel
 from bagel_perf.subjects.bagel.model.config import LlmConfig
 from bagel_perf.subjects.bagel.model.denoise import render
 from bagel_perf.subjects.bagel.model.layout import Parts
 from bagel_perf.subjects.bagel.model.packing import contexts_of, edit_parts, text_parts
-from bagel_perf.subjects.bagel.model.primitives import round_to_fp32, timesteps
+from bagel_perf.subjects.bagel.model.primitives import norm_activate, round_to_fp32, timesteps
 from bagel_perf.subjects.bagel.model.vit import encode_image
+from bagel_perf.subjects.bagel.png import encode_png
 
 BF16_BYTES = 2
 
@@ -80,40 +81,44 @@ class Pointwise:
 Work = Gemm | Attend | Pointwise
 
 
-def decoder_work(config: LlmConfig, num_gen: int, num_und: int, times: int) -> Iterator[Work]:
-    """Linear layers and pointwise work of the decoder over packed rows, ``times`` over."""
-    count = config.num_layers * times
+def decoder_work(
+    config: LlmConfig, num_gen: int, num_und: int, num_layers: int, num_projected: int = 0
+) -> Iterator[Work]:
+    """Linear layers and pointwise work of decoder layers over packed rows; ``num_projected`` end with their keys."""
     width, heads = config.hidden, config.num_heads * config.head_dim
     qkv = heads + 2 * config.num_kv_heads * config.head_dim
     for name, rows in (("gen GEMMs", num_gen), ("und GEMMs", num_und)):
-        for num_in, num_out in ((width, qkv), (heads, width), (width, 2 * config.intermediate)):
-            yield Gemm(name, rows, num_in, num_out, count)
-        yield Gemm(name, rows, config.intermediate, width, count)
-    # Two norms of a sum (read two rows, write two), queries, keys and values in and out, gate and up in, product out.
-    values = 2 * 4 * width + 2 * qkv + 3 * config.intermediate
-    yield Pointwise(float(BF16_BYTES * (num_gen + num_und) * values * count))
+        yield Gemm(name, rows, width, qkv, num_layers + num_projected)
+        yield Gemm(name, rows, heads, width, num_layers)
+        yield Gemm(name, rows, width, 2 * config.intermediate, num_layers)
+        yield Gemm(name, rows, config.intermediate, width, num_layers)
+    # A norm of a sum reads two rows and writes two; queries, keys and values in and out; gate and up in, product out.
+    projected = 4 * width + 2 * qkv
+    values = (num_layers + num_projected) * projected + num_layers * (4 * width + 3 * config.intermediate)
+    yield Pointwise(float(BF16_BYTES * (num_gen + num_und) * values))
 
 
 def step_work(config: LlmConfig, num_latents: int, past: tuple[int, ...], times: int) -> Iterator[Work]:
     """``times`` denoise steps; ``past`` is the length of each branch's context."""
-    yield from decoder_work(config, num_latents * len(past), 2 * len(past), times)
+    yield from decoder_work(config, num_latents * len(past), 2 * len(past), config.num_layers * times)
     width = config.num_heads * config.head_dim
     for length in past:
         yield Attend(num_latents + 2, length + num_latents + 2, width, config.num_layers * times)
 
 
 def prefill_work(config: LlmConfig, parts: Parts) -> Iterator[Work]:
-    """The prefill of the contexts; one that begins another is part of it."""
+    """The prefill of the contexts, whose last layer ends with its keys; one that begins another is part of it."""
     own = [runs for index, (_, runs) in enumerate(parts) if not any(_begins(runs, r) for _, r in parts[:index])]
     blocks = [block for runs in own for block in runs]
     num_gen = sum(length - 2 for kind, length in blocks if kind == "latent")
-    yield from decoder_work(config, num_gen, sum(length for _, length in blocks) - num_gen, 1)
+    num_layers = config.num_layers - 1
+    yield from decoder_work(config, num_gen, sum(length for _, length in blocks) - num_gen, num_layers, 1)
     for runs in own:
         before = 0
         for kind, length in runs:
             before += length
             if kind != "text":
-                yield Attend(length, before, config.num_heads * config.head_dim, config.num_layers)
+                yield Attend(length, before, config.num_heads * config.head_dim, num_layers)
 
 
 def _begins(runs: tuple[object, ...], other: tuple[object, ...]) -> bool:
@@ -244,7 +249,7 @@ def _encoders(model: Bagel, inputs: RequestInputs, ceilings: Ceilings) -> Iterat
         return
     pixels = picture.vae_pixels.to(model.device)[None]
     with FlopCounterMode(display=False) as counter:
-        encode_moments(model.autoencoder, pixels, model.attention)
+        encode_moments(model.autoencoder, pixels, model.attention, norm_activate)
     yield _at_gemm_rate("autoencoder", counter.get_total_flops(), ceilings)
     with FlopCounterMode(display=False) as counter:
         encode_image(model.vit, picture.vit_pixels.to(model.device), model.attention)
@@ -264,7 +269,7 @@ def _at_gemm_rate(name: str, flops: int, ceilings: Ceilings) -> Component:
 
 def _png(png: bytes) -> Component:
     """At the least time of some encodings of the picture, by the encoder that every variant uses."""
-    pixels = torch.from_numpy(np.array(Image.open(io.BytesIO(png))))
+    pixels = np.array(Image.open(io.BytesIO(png)))
     times_ns = []
     for _ in range(NUM_ENCODINGS):
         begin_ns = time.perf_counter_ns()

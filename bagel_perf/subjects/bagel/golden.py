@@ -27,6 +27,7 @@ from bagel_perf.subjects.bagel.model.config import BagelConfig
 from bagel_perf.subjects.bagel.model.contracts import Components
 from bagel_perf.subjects.bagel.model.denoise import GuidanceScales, Renorm, Sampling, prepare
 from bagel_perf.subjects.bagel.model.prefill import ContextCache, PictureInput, prefill, unpack_latents
+from bagel_perf.subjects.bagel.model.primitives import norm_activate
 
 FILES = ("meta.json", "golden.safetensors")
 
@@ -198,7 +199,7 @@ def check_variant(model: Bagel, golden: Golden, components: Components) -> Itera
 
 def _check_encoder(model: Bagel, golden: Golden, picture: PictureInput) -> Iterator[Check]:
     pixels = picture.vae_pixels.to(model.device)[None]
-    moments = encode_moments(model.autoencoder, pixels, model.attention)
+    moments = encode_moments(model.autoencoder, pixels, model.attention, norm_activate)
     yield "vae_encoder_moments", relative_l2(moments, golden.need("vae_encoder_moments")), ENCODER_LIMIT
     latent = sample_latent(model.config.autoencoder, moments, picture.noise.to(model.device))
     yield "vae_latent", relative_l2(latent, golden.need("vae_latent")), ENCODER_LIMIT

@@ -27,7 +27,7 @@ NUM_WARPS = 1
 
 def threads_of_mean(num_values: int, num_rows: int) -> int:
     """Threads that PyTorch's mean over the last dimension of fp32 [num_rows, num_values] gives a row."""
-    values, rows = (1 << number.bit_length() - 1 for number in (num_values, num_rows))
+    values, rows = (1 << max(number, 1).bit_length() - 1 for number in (num_values, num_rows))
     height = min(rows, MAX_THREADS // min(values, WARP))
     return min(values, MAX_THREADS // height)
 

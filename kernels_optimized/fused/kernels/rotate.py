@@ -25,8 +25,16 @@ MAX_HEADS = 4
 
 
 @triton.jit
-def _norm_and_rotate_heads(x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, out_heads, eps, factor, HEADS: tl.constexpr):
-    """Heads of 128 values; every product and sum is rounded to fp32 by itself, the result once to bf16."""
+def _rounded(x, exact):
+    """x, fp32, as an operator of PyTorch gives it: in bf16 where the row is not exact."""
+    return tl.where(exact, x, x.to(tl.bfloat16).to(tl.float32))
+
+
+@triton.jit
+def _norm_and_rotate_heads(
+    x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, out_heads, exact, eps, factor, HEADS: tl.constexpr
+):
+    """Heads of 128 values; every product and sum is rounded by itself, to fp32 if ``exact``, the result to bf16."""
     thread, fourth = tl.arange(0, 32)[None, :, None] * 4, tl.arange(0, 4)[None, None, :]
     column = thread + fourth
     other = (column + 64) % 128
@@ -35,10 +43,11 @@ def _norm_and_rotate_heads(x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, out_hea
     paired = tl.load(x_ptr + place + other).to(tl.float32)
     scale = tl.rsqrt(sum_of_threads(x * x, HEADS, 32) * factor + eps)[:, None, None]
     sign = tl.where(column < 64, -1.0, 1.0)
-    normed = tl.load(weight_ptr + column).to(tl.float32) * (x * scale)
-    turned = sign * (tl.load(weight_ptr + other).to(tl.float32) * (paired * scale))
+    normed = _rounded(tl.load(weight_ptr + column).to(tl.float32) * _rounded(x * scale, exact), exact)
+    turned = sign * _rounded(tl.load(weight_ptr + other).to(tl.float32) * _rounded(paired * scale, exact), exact)
     cos, sin = tl.load(cos_ptr + column).to(tl.float32), tl.load(sin_ptr + column).to(tl.float32)
-    tl.store(out_ptr + out_heads[:, None, None] * 128 + column, (normed * cos + turned * sin).to(tl.bfloat16))
+    rotated = _rounded(normed * cos, exact) + _rounded(turned * sin, exact)
+    tl.store(out_ptr + out_heads[:, None, None] * 128 + column, rotated.to(tl.bfloat16))
 
 
 @triton.jit
@@ -52,6 +61,7 @@ def _norm_and_rotate(
     sin_ptr,
     query_rows_ptr,
     kv_rows_ptr,
+    exact_ptr,
     q_ptr,
     k_ptr,
     v_ptr,
@@ -63,10 +73,14 @@ def _norm_and_rotate(
     K: tl.constexpr,
     HEADS: tl.constexpr,
     PACKS_HEADS: tl.constexpr,
+    HAS_EXACT: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS
     query_row, kv_row = tl.load(query_rows_ptr + row), tl.load(kv_rows_ptr + row)
+    exact = True
+    if HAS_EXACT:
+        exact = tl.load(exact_ptr + row) != 0
     x = qkv_ptr + (row * (H + 2 * K) + head) * 128
     cos, sin = cos_ptr + query_row * 128, sin_ptr + query_row * 128
     if head < H:
@@ -74,11 +88,11 @@ def _norm_and_rotate(
         heads = head + tl.arange(0, HEADS)
         if PACKS_HEADS:
             heads = heads % (H // K) * K + heads // (H // K)
-        _norm_and_rotate_heads(x, weight, cos, sin, q_ptr + query_row * H * 128, heads, query_eps, factor, HEADS)
+        _norm_and_rotate_heads(x, weight, cos, sin, q_ptr + query_row * H * 128, heads, exact, query_eps, factor, HEADS)
     elif head < H + K:
         weight = key_gen_ptr if row < num_gen else key_und_ptr
         heads = head - H + tl.arange(0, HEADS)
-        _norm_and_rotate_heads(x, weight, cos, sin, k_ptr + kv_row * K * 128, heads, key_eps, factor, HEADS)
+        _norm_and_rotate_heads(x, weight, cos, sin, k_ptr + kv_row * K * 128, heads, exact, key_eps, factor, HEADS)
     else:
         column = tl.arange(0, 128 * HEADS)
         tl.store(v_ptr + (kv_row * K + head - H - K) * 128 + column, tl.load(x + column))
@@ -106,6 +120,7 @@ def norm_and_rotate(
         rows.sin_T1E,
         rows.query_rows_R,
         rows.kv_rows_R,
+        rows.kv_rows_R if rows.exact_R is None else rows.exact_R,
         q_THE,
         merged.key_PKE,
         merged.value_PKE,
@@ -117,6 +132,7 @@ def norm_and_rotate(
         K=num_kv_heads,
         HEADS=heads,
         PACKS_HEADS=rows.packs_heads,
+        HAS_EXACT=rows.exact_R is not None,
         num_warps=1,
         enable_fp_fusion=False,
     )

@@ -1,7 +1,7 @@
 """The FLUX autoencoder: pixels to moments, latents to pixels.
 
 Under bf16 autocast convolutions round their input and weight to bf16, so the weights are rounded once, when they are
-loaded; GroupNorm and SiLU are fp32 inside; those of the decoder are component ``norm_activate``. Tensors are taken by
+loaded; GroupNorm and SiLU are fp32 inside; whoever encodes or decodes says by which operators. Tensors are taken by
 their names in ae.safetensors.
 
 Suffixes: C channels, H and W rows and columns, P positions (H W), 1 for a batch of one.
@@ -20,7 +20,6 @@ from bagel_perf.subjects.bagel.model.attention import Attention
 from bagel_perf.subjects.bagel.model.config import GROUP_NORM_GROUPS, AutoencoderConfig
 from bagel_perf.subjects.bagel.model.contracts import GroupNorm, NormActivate
 from bagel_perf.subjects.bagel.model.parameters import Source, take_norm
-from bagel_perf.subjects.bagel.model.primitives import norm_activate
 from bagel_perf.syncs.regions import region
 
 
@@ -92,17 +91,19 @@ class Autoencoder:
     decoder: Coder
 
 
-def encode_moments(autoencoder: Autoencoder, pixels_13HW: Tensor, attention: Attention) -> Tensor:
+def encode_moments(
+    autoencoder: Autoencoder, pixels_13HW: Tensor, attention: Attention, normalize: NormActivate
+) -> Tensor:
     """Pixels in [-1, 1] -> mean and log variance, bf16 [1, 2z, H/8, W/8] (8: ``config.downsample``)."""
     coder = autoencoder.encoder
     with region("vae_encode"):
         x = coder.conv_in(pixels_13HW)
         for level in coder.levels:
             for block in level.blocks:
-                x = _residual(block, x, norm_activate)
+                x = _residual(block, x, normalize)
             x = level.resample.halve(x) if level.resample else x
-        x = _middle(coder, x, attention, norm_activate)
-        return coder.conv_out(norm_activate(x, coder.norm_out, activate=True))
+        x = _middle(coder, x, attention, normalize)
+        return coder.conv_out(normalize(x, coder.norm_out, activate=True))
 
 
 def sample_latent(config: AutoencoderConfig, moments: Tensor, noise: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""The nine components: one typed signature each, which every variant implements.
+"""The eleven components: one typed signature each, which every variant implements.
 
 A component is a named piece of BAGEL's control flow. The model calls components and never asks which variant they come
 from, so one copy of the weights serves all of them.
 
 Suffixes: P packed prefill positions, T rows of a query batch, N latent tokens, S merged KV rows, K KV heads, E head
-size, B branches, C latent channels (64), D model width. In pictures C channels, H and W rows and columns, 1 for a batch
-of one.
+size, B branches, C latent channels (64), D model width. M patches of the ViT. In pictures C channels, H and W rows and
+columns, 1 for a batch of one.
 """
 
 from __future__ import annotations
@@ -94,6 +94,32 @@ class Denoising(Protocol):
         ...
 
 
+class PictureEncoding(Protocol):
+    """The picture of an edit, as ``encode_picture`` sees it."""
+
+    def latents(self, normalize: NormActivate) -> Tensor:
+        """The picture's latents as decoder rows, bf16 [N, D]; ``normalize`` is used by the autoencoder's encoder."""
+        ...
+
+    def patches(self) -> Tensor:
+        """The picture's patches, by the ViT, as decoder rows, bf16 [M, D]."""
+        ...
+
+
+class Prefilling(Protocol):
+    """Embedded rows of all contexts, as ``prefill_layers`` sees them."""
+
+    def layers(self) -> tuple[LayerCache, ...]:
+        """Keys and values of every layer, by way of ``route_experts``."""
+        ...
+
+
+class EncodePicture(Protocol):
+    def __call__(self, picture: PictureEncoding) -> tuple[Tensor, Tensor]:
+        """The latents [N, D] and the patches [M, D] of the picture, bf16."""
+        ...
+
+
 class PackContexts(Protocol):
     def __call__(self, parts: Parts, prompt_ids: Sequence[int], device: torch.device) -> Packing:
         """Which rows the prefill runs for the contexts of a request."""
@@ -103,6 +129,12 @@ class PackContexts(Protocol):
 class AdjustPositions(Protocol):
     def __call__(self, positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor, Routing]:
         """Rotary positions (int64 [P]) and routing of the prefill, from positions that count each context from zero."""
+        ...
+
+
+class PrefillLayers(Protocol):
+    def __call__(self, state: Prefilling) -> tuple[LayerCache, ...]:
+        """Rotated keys and values of every layer for all rows of the prefill."""
         ...
 
 
@@ -165,8 +197,10 @@ class NormActivate(Protocol):
 class Components:
     """One implementation per component. A variant is such a table; mixtures are made with ``dataclasses.replace``."""
 
+    encode_picture: EncodePicture
     pack_contexts: PackContexts
     adjust_positions: AdjustPositions
+    prefill_layers: PrefillLayers
     route_experts: RouteExperts
     attention_lengths: AttentionLengths
     merge_kv: MergeKv

@@ -16,7 +16,7 @@ from torch import Tensor
 from bagel_perf.subjects.bagel.model.attention import Attention
 from bagel_perf.subjects.bagel.model.autoencoder import encode_moments, sample_latent
 from bagel_perf.subjects.bagel.model.bagel import Bagel
-from bagel_perf.subjects.bagel.model.contracts import Components, LayerCache
+from bagel_perf.subjects.bagel.model.contracts import Components, LayerCache, NormActivate
 from bagel_perf.subjects.bagel.model.decoder import Rows, decode, rotary_tables
 from bagel_perf.subjects.bagel.model.layout import (
     Context,
@@ -30,7 +30,6 @@ from bagel_perf.subjects.bagel.model.layout import (
 from bagel_perf.subjects.bagel.model.packing import edit_parts, latent_position_ids, text_parts
 from bagel_perf.subjects.bagel.model.primitives import upload
 from bagel_perf.subjects.bagel.model.vit import encode_image
-from bagel_perf.syncs.regions import region
 
 PATCH = 2
 
@@ -73,30 +72,59 @@ class ContextCache:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureEmbedding:
-    """The picture as decoder rows, bf16: latents [N, D] and ViT patches [M, D]."""
+class EncodingState:
+    """A picture ready to be encoded."""
 
-    latents_ND: Tensor
-    patches_MD: Tensor
+    model: Bagel
+    picture: PictureInput
+
+    def latents(self, normalize: NormActivate) -> Tensor:
+        """The latents as decoder rows, bf16 [N, D]."""
+        model, picture = self.model, self.picture
+        pixels = upload(picture.vae_pixels, model.device)[None]
+        moments = encode_moments(model.autoencoder, pixels, model.attention, normalize)
+        latent = sample_latent(model.config.autoencoder, moments, upload(picture.noise, model.device))
+        position_ids = latent_position_ids(*grid_of(model, latent), model.config.max_latent_size, model.device)
+        clean = torch.zeros(1, device=model.device)
+        return model.embed_latents(patchify_latents(latent), clean, position_ids)
+
+    def patches(self) -> Tensor:
+        """The ViT's patches as decoder rows, bf16 [M, D]."""
+        model = self.model
+        return encode_image(model.vit, upload(self.picture.vit_pixels, model.device), model.attention)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillState:
+    """Embedded rows of all contexts, bf16 [P, D], and what the decoder has to know of them."""
+
+    model: Bagel
+    layout: PrefillLayout
+    rows: Rows
+    x_PD: Tensor
+
+    def layers(self) -> tuple[LayerCache, ...]:
+        """Keys and values of every layer; the final norm, of which nothing is kept, runs as upstream."""
+        caches: list[LayerCache] = []
+
+        def attend(_: int, q_PHE: Tensor, k_PKE: Tensor, v_PKE: Tensor) -> Tensor:
+            # The slice of the fused projection is copied, so that the cache does not keep the queries alive.
+            caches.append(LayerCache(key_PKE=k_PKE, value_PKE=v_PKE.contiguous()))
+            return _attend_blocks(self.model.attention, q_PHE, k_PKE, caches[-1].value_PKE, self.layout)
+
+        decode(self.model.decoder, self.x_PD, self.rows, attend)
+        return tuple(caches)
 
 
 def prefill(model: Bagel, prompt_ids: list[int], picture: PictureInput | None, components: Components) -> ContextCache:
     """Runs the AR stage of an edit, or of text to image where ``picture`` is None."""
-    embedding = _embed_picture(model, picture) if picture else None
-    packing = components.pack_contexts(_parts(prompt_ids, embedding), prompt_ids, model.device)
+    encoded = components.encode_picture(EncodingState(model=model, picture=picture)) if picture else None
+    packing = components.pack_contexts(_parts(prompt_ids, encoded), prompt_ids, model.device)
     layout = packing.layout
-    x_PD = _embed(model, prompt_ids, layout, embedding)
+    x_PD = _embed(model, prompt_ids, layout, encoded)
     positions_P, routing = components.adjust_positions(layout.positions_P, layout)
     rows = _rows(model, positions_P, routing, layout, components)
-    caches: list[LayerCache] = []
-
-    def attend(_: int, q_PHE: Tensor, k_PKE: Tensor, v_PKE: Tensor) -> Tensor:
-        # The slice of the fused projection is copied, so that the cache does not keep the queries alive.
-        caches.append(LayerCache(key_PKE=k_PKE, value_PKE=v_PKE.contiguous()))
-        return _attend_blocks(model.attention, q_PHE, k_PKE, caches[-1].value_PKE, layout)
-
-    with region("decoder"):
-        decode(model.decoder, x_PD, rows, attend)
+    caches = components.prefill_layers(PrefillState(model=model, layout=layout, rows=rows, x_PD=x_PD))
     return ContextCache(
         contexts=packing.contexts,
         next_positions=_next_positions(packing, routing),
@@ -120,32 +148,20 @@ def _selected(cache: LayerCache, packing: Packing) -> LayerCache:
     return LayerCache(key_PKE=torch.cat(keys), value_PKE=torch.cat(values))
 
 
-def _embed_picture(model: Bagel, picture: PictureInput) -> PictureEmbedding:
-    """Encodes the picture once for both contexts that show it."""
-    with region("encode_picture"):
-        pixels = upload(picture.vae_pixels, model.device)[None]
-        moments = encode_moments(model.autoencoder, pixels, model.attention)
-        latent = sample_latent(model.config.autoencoder, moments, upload(picture.noise, model.device))
-        position_ids = latent_position_ids(*grid_of(model, latent), model.config.max_latent_size, model.device)
-        clean = torch.zeros(1, device=model.device)
-        latents_ND = model.embed_latents(patchify_latents(latent), clean, position_ids)
-        patches_MD = encode_image(model.vit, upload(picture.vit_pixels, model.device), model.attention)
-        return PictureEmbedding(latents_ND=latents_ND, patches_MD=patches_MD)
-
-
 def grid_of(model: Bagel, latent: Tensor) -> tuple[int, int]:
     """Rows and columns of latent tokens of a latent [1, z, h, w]."""
     patch = model.config.latent_patch
     return latent.shape[-2] // patch, latent.shape[-1] // patch
 
 
-def _parts(prompt_ids: list[int], embedding: PictureEmbedding | None) -> Parts:
-    if embedding is None:
+def _parts(prompt_ids: list[int], encoded: tuple[Tensor, Tensor] | None) -> Parts:
+    if encoded is None:
         return text_parts(len(prompt_ids))
-    return edit_parts(len(prompt_ids), embedding.latents_ND.shape[0], embedding.patches_MD.shape[0])
+    latents_ND, patches_MD = encoded
+    return edit_parts(len(prompt_ids), latents_ND.shape[0], patches_MD.shape[0])
 
 
-def _embed(model: Bagel, prompt_ids: list[int], layout: PrefillLayout, embedding: PictureEmbedding | None) -> Tensor:
+def _embed(model: Bagel, prompt_ids: list[int], layout: PrefillLayout, encoded: tuple[Tensor, Tensor] | None) -> Tensor:
     """The embedded rows of all contexts, bf16 [P, D]."""
     tokens = model.config.tokens
     ids = torch.tensor([tokens.start_of_image, tokens.end_of_image, *prompt_ids])
@@ -156,8 +172,9 @@ def _embed(model: Bagel, prompt_ids: list[int], layout: PrefillLayout, embedding
         if block.kind == "text":
             parts.append(text)
         else:
-            assert embedding is not None
-            parts += [start, embedding.latents_ND if block.kind == "latent" else embedding.patches_MD, end]
+            assert encoded is not None
+            latents_ND, patches_MD = encoded
+            parts += [start, latents_ND if block.kind == "latent" else patches_MD, end]
     return torch.cat(parts)
 
 

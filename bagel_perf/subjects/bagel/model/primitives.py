@@ -1,8 +1,7 @@
 """What components are made of: GroupNorm with SiLU, the flow-matching time grid, copies that do not make the host wait.
 
 GroupNorm and SiLU are as upstream under autocast: in fp32, each by PyTorch's own operator (ByteDance-Seed/Bagel's
-modeling/autoencoder.py). The encoder always takes these; for the decoder they are component ``norm_activate`` of every
-bitwise variant.
+modeling/autoencoder.py).
 
 Suffixes: C channels, H and W rows and columns, 1 for a batch of one.
 """
