@@ -24,6 +24,7 @@ COMPONENTS: tuple[str, ...] = (
     "route_experts",
     "attention_lengths",
     "merge_kv",
+    "branch_offsets",
     "timestep_schedule",
     "step_input",
     "denoise_loop",
@@ -50,7 +51,8 @@ class BuiltIn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _IN_THE_STEP = frozenset({"step_input", "merge_kv", "attention_lengths"})
-_OF_THE_PULL_REQUEST = frozenset(COMPONENTS) - {"pack_contexts", "step_input", "denoise_loop", "norm_activate"}
+_AS_BEFORE_THE_PULL_REQUEST = {"pack_contexts", "branch_offsets", "step_input", "denoise_loop", "norm_activate"}
+_OF_THE_PULL_REQUEST = frozenset(COMPONENTS) - _AS_BEFORE_THE_PULL_REQUEST
 
 BUILT_IN: tuple[BuiltIn, ...] = (
     BuiltIn(name="baseline", changes=frozenset(COMPONENTS)),

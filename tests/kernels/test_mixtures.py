@@ -20,7 +20,7 @@ from bagel_perf.records.bagel import BUILT_IN, COMPONENTS, parse_variant
 from bagel_perf.records.errors import UsageError
 from bagel_perf.subjects.bagel.loading import VARIANTS, bind
 from bagel_perf.subjects.bagel.model.contracts import Components, GroupNorm, LayerCache
-from bagel_perf.subjects.bagel.model.layout import PrefillLayout, QueryLayout, Routing
+from bagel_perf.subjects.bagel.model.layout import BranchOffsets, Lengths, PrefillLayout, QueryLayout, Routing
 
 MakeRequest = Callable[..., Any]
 
@@ -34,14 +34,15 @@ def mixtures(base: str, sign: str) -> Iterator[str]:
                 yield parse_variant(name).name
 
 
+@pytest.mark.parametrize("waits_for_offsets", [True, False], ids=["offsets as upstream", "offsets of the host"])
 @pytest.mark.parametrize("picture", [True, False], ids=["i2i", "t2i"])
 def test_every_mixture_of_baseline_and_best_variant_gives_the_baselines_picture(
-    make_request: MakeRequest, picture: bool
+    make_request: MakeRequest, picture: bool, waits_for_offsets: bool
 ) -> None:
     request = make_request(picture=picture)
     reference = request.png(bind("baseline"))
-    different = [name for name in mixtures("baseline", "+") if request.png(bind(name)) != reference]
-    assert different == []
+    names = [name for name in mixtures("baseline", "+") if ("+branch_offsets" not in name) == waits_for_offsets]
+    assert [name for name in names if request.png(bind(name)) != reference] == []
 
 
 def test_the_grammar_covers_what_may_be_mixed() -> None:
@@ -50,9 +51,9 @@ def test_the_grammar_covers_what_may_be_mixed() -> None:
         set(mixtures("sync_free", "-")),
         set(mixtures("approx_norm", "-")),
     )
-    assert len(plus) == 2**7 - 1 + 2**4  # with the loop of fused three components cannot be pinned
-    assert len(minus) == 2**7 - 1  # which takes its contexts and norms from the baseline already
-    assert len(close) == 2**5 - 1 + 2**8
+    assert len(plus) == 2**8 - 1 + 2**5  # with the loop of fused three components cannot be pinned
+    assert len(minus) == 2**8 - 1  # which takes its contexts and norms from the baseline already
+    assert len(close) == 2**6 - 1 + 2**9
     assert not [name for name in plus if "norm_activate" in name]
     assert {parse_variant(name).min_psnr_db for name in plus | minus} == {None}
 
@@ -152,6 +153,14 @@ def cache_rows_swapped(components: Components) -> Components:
     return replace(components, merge_kv=merge)
 
 
+def branch_one_row_off(components: Components) -> Components:
+    def branch_offsets(sequence: Lengths, past: Lengths) -> BranchOffsets:
+        offsets = components.branch_offsets(sequence, past)
+        return replace(offsets, merged=(*offsets.merged[:-1], offsets.merged[-1] - 1))
+
+    return replace(components, branch_offsets=branch_offsets)
+
+
 def norm_without_activation(components: Components) -> Components:
     def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
         return components.norm_activate(x_1CHW, norm, activate=False)
@@ -160,7 +169,15 @@ def norm_without_activation(components: Components) -> Components:
 
 
 @pytest.mark.parametrize(
-    "mutate", [wrong_weight_set, wrong_position, mask_one_row_off, cache_rows_swapped, norm_without_activation]
+    "mutate",
+    [
+        wrong_weight_set,
+        wrong_position,
+        mask_one_row_off,
+        cache_rows_swapped,
+        branch_one_row_off,
+        norm_without_activation,
+    ],
 )
 def test_a_wrong_decision_in_a_component_changes_the_picture(
     make_request: MakeRequest, mutate: Callable[[Components], Components]

@@ -37,7 +37,13 @@ def test_a_mixture_differs_from_its_end_in_one_component(variant: str) -> None:
 
 def test_a_variant_below_the_best_is_taken_apart_with_its_own_components() -> None:
     found = {each.component: each for each in component_mixtures("pr3987")}
-    assert set(found) == set(COMPONENTS) - {"pack_contexts", "step_input", "denoise_loop", "norm_activate"}
+    assert set(found) == set(COMPONENTS) - {
+        "pack_contexts",
+        "branch_offsets",
+        "step_input",
+        "denoise_loop",
+        "norm_activate",
+    }
     alone = found["merge_kv"].left_in
     assert alone is not None and alone.startswith("pr3987-")
     assert "merge_kv" not in alone
@@ -53,7 +59,7 @@ def test_a_plan_runs_the_mixtures_once_each_and_knows_those_that_were_named() ->
     plan = replace(make_plan(variants=("baseline", "baseline+merge_kv", BEST)), ablate=True)
     assert plan.measured[:3] == plan.variants
     owners = [parse_variant(name).owners for name in plan.measured]
-    assert len(set(owners)) == len(owners) == 3 + 7 + 5
+    assert len(set(owners)) == len(owners) == 3 + 8 + 6
     assert make_plan(variants=("baseline", BEST)).measured == ("baseline", BEST)
     assert Plan.from_json(plan.to_json()) == plan
 
