@@ -21,7 +21,7 @@ def adjust_positions(positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor
         return positions_P, route_text(layout)
     boundaries = [0]
     for i in range(1, positions_P.shape[0]):
-        if positions_P[i] < positions_P[i - 1]:  # wait: one per pair of positions (ar:791-793)
+        if positions_P[i] < positions_P[i - 1]:  # wait: one per pair of positions (ar:792)
             boundaries.append(i)
     boundaries.append(positions_P.shape[0])
 
