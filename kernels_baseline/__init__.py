@@ -6,6 +6,7 @@ from kernels_baseline.contexts import pack_contexts
 from kernels_baseline.lengths import attention_lengths
 from kernels_baseline.loop import denoise_loop
 from kernels_baseline.merge import merge_kv
+from kernels_baseline.offsets import branch_offsets
 from kernels_baseline.picture import encode_picture
 from kernels_baseline.positions import adjust_positions
 from kernels_baseline.prefill import prefill_layers
@@ -21,6 +22,7 @@ COMPONENTS = Components(
     route_experts=route_experts,
     attention_lengths=attention_lengths,
     merge_kv=merge_kv,
+    branch_offsets=branch_offsets,
     timestep_schedule=timestep_schedule,
     step_input=step_input,
     denoise_loop=denoise_loop,

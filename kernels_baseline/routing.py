@@ -15,19 +15,24 @@ from bagel_perf.subjects.bagel.model.layout import Routing
 
 
 def route_experts(x: Tensor, routing: Routing, und: Expert, gen: Expert, *, check_und: bool = False) -> Tensor:
-    """Both weight sets over their rows; in the prefill waits once to ask and four times to gather and scatter."""
+    """Both weight sets over their rows; in the prefill waits once to ask and four times to gather and scatter.
+
+    Without a picture it does not wait.
+    """
+    if not routing.latent_spans:
+        return und(x)
     vae_mask_T = routing.vae_mask_T
     if vae_mask_T is None:
         return route_by_rows(x, routing.und_rows, routing.gen_rows, und, gen)
     if not vae_mask_T.any():  # wait (ar:913, 934, 944, 956, 963, 988, 1004, 1024)
         return und(x)
-    if check_und and not (~vae_mask_T).any():  # wait: at the final norm only (ar:915)
+    if check_und and not (~vae_mask_T).any():  # wait: at the final norm only (ar:916)
         return gen(x)
-    y_gen = gen(x[vae_mask_T])  # wait: a bool index asks the device for its size
-    y_und = und(x[~vae_mask_T])  # wait
+    y_gen = gen(x[vae_mask_T])  # wait: the index asks for its size (ar:918, 946, 958, 965, 991, 1007, 1008, 1027)
+    y_und = und(x[~vae_mask_T])  # wait (ar:917, 945, 957, 964, 989, 1005, 1006, 1025)
     y = y_gen.new_empty((x.shape[0], *y_gen.shape[1:]))
-    y[vae_mask_T] = y_gen  # wait
-    y[~vae_mask_T] = y_und  # wait
+    y[vae_mask_T] = y_gen  # wait (ar:918, 946, 958, 965, 992, 1007, 1008, 1028)
+    y[~vae_mask_T] = y_und  # wait (ar:917, 945, 957, 964, 990, 1005, 1006, 1026)
     return y
 
 

@@ -1,8 +1,9 @@
-"""One thread for every torch of the tests, little for the garbage collector, and where the golden vectors are."""
+"""One thread for every torch of the tests, little for the garbage collector, and where shared folders are."""
 
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -50,6 +51,21 @@ def golden_dirs() -> list[Path]:
 def golden_dir(golden_dirs: list[Path]) -> Path:
     """One golden directory."""
     return golden_dirs[0]
+
+
+@pytest.fixture(scope="session")
+def upstream_runner() -> Path:
+    """The script that runs BAGEL as vLLM-Omni released it: in BAGEL_UPSTREAM or shared/upstream beside the repository.
+
+    The test is skipped where it is missing, or a package that it needs.
+    """
+    runner = Path(os.environ.get("BAGEL_UPSTREAM") or REPOSITORY.parent / "shared" / "upstream") / "bagel_upstream.py"
+    if not runner.exists():
+        pytest.skip(f"no {runner}; name the folder of vLLM-Omni's runner in BAGEL_UPSTREAM")
+    missing = [name for name in ("einops", "pydantic", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"vLLM-Omni's sources need {' and '.join(missing)}; make install")
+    return runner
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ COMPONENTS: tuple[str, ...] = (
     "route_experts",
     "attention_lengths",
     "merge_kv",
+    "branch_offsets",
     "timestep_schedule",
     "step_input",
     "denoise_loop",
@@ -62,7 +63,7 @@ CALLERS: Mapping[str, frozenset[str]] = {
 
 _IN_THE_STEP = frozenset({"step_input", "merge_kv", "attention_lengths"})
 _OF_THE_REFERENCE = frozenset({"encode_picture", "pack_contexts", "prefill_layers", "norm_activate"})
-_OF_THE_PULL_REQUEST = frozenset(COMPONENTS) - _OF_THE_REFERENCE - {"step_input", "denoise_loop"}
+_OF_THE_PULL_REQUEST = frozenset(COMPONENTS) - _OF_THE_REFERENCE - {"branch_offsets", "step_input", "denoise_loop"}
 
 BUILT_IN: tuple[BuiltIn, ...] = (
     BuiltIn(name="baseline", changes=frozenset(COMPONENTS)),
@@ -134,8 +135,6 @@ def parse_variant(text: str) -> Variant:
         if component not in COMPONENTS:
             raise _unknown("component", sign + component, [sign + each for each in COMPONENTS])
         target = owner(best_bitwise().name, component) if sign == "+" else BUILT_IN[0].name
-        if sign == "+" and target == BUILT_IN[0].name:
-            raise _only_within_a_tolerance(name, component)
         if owner(built_in_by_component[component], component) == target:
             problem = f"variant takes {component} from {target} already"
             raise UsageError(problem, value=name, remedy=f"leave {sign}{component} out")
@@ -149,15 +148,6 @@ def _unknown(what: str, given: str, names: Sequence[str]) -> UsageError:
     nearest = difflib.get_close_matches(given, names, n=1)
     allowed = f"did you mean {nearest[0]}" if nearest else GRAMMAR
     return UsageError(f"unknown {what}", value=given, allowed=allowed, remedy=f"{HELP_COMMAND} lists all {what}s")
-
-
-def _only_within_a_tolerance(name: str, component: str) -> UsageError:
-    """``+component`` of a component that all bitwise variants have from the baseline."""
-    changing = " or ".join(
-        built_in.name for built_in in BUILT_IN if not built_in.is_bitwise and component in built_in.changes
-    )
-    remedy = f"leave it out, or begin with {changing}"
-    return UsageError(f"no bitwise variant changes {component}", value=name, remedy=remedy)
 
 
 def _refuse_what_never_runs(name: str, built_in_by_component: Mapping[str, str], signs: Mapping[str, str]) -> None:

@@ -9,9 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bagel_perf.records.ablations import component_mixtures
 from bagel_perf.records.bagel import parse_variant
-from bagel_perf.records.codec import to_json
 from bagel_perf.records.errors import UsageError
 
 STAGES = ["ar", "dit"]
@@ -180,14 +178,25 @@ def _tolerance(data: _Json, name: str) -> dict[str, Any] | None:
 
 
 def _mixtures(data: _Json, names: list[str]) -> list[dict[str, Any]]:
-    """Components left in and out, where runs are of variants that nobody named."""
-    if all(run.get("variant") in names for run in _objects(data.get("runs"))):
+    """Components left in and out, where runs are of variants that nobody named: as the result's ablation has them."""
+    ran = [run.get("variant") for run in _objects(data.get("runs"))]
+    ablations = [*_objects(data.get("ablations"))]
+    if not ablations or all(name in names for name in ran):
         return []
-    try:
-        bitwise = [name for name in names if parse_variant(name).min_psnr_db is None]
-        return [to_json(each) for each in component_mixtures(bitwise[-1], names)] if bitwise else []
-    except UsageError:
-        return []
+    whole, base = ablations[0].get("variant"), ablations[0].get("reference")
+    components = [*_objects(ablations[0].get("slots"))]
+    named = [each.get("slot") for each in components]
+
+    def first(*candidates: str) -> str | None:
+        return next((name for name in candidates if name in ran), None)
+
+    found = []
+    for component, each in zip(named, components, strict=True):
+        others = "".join(f"-{other}" for other in named if other != component)
+        left_in, left_out = first(f"{base}+{component}", f"{whole}{others}"), first(f"{whole}-{component}")
+        swallowed = each.get("swallowed") is True
+        found.append({"component": component, "left_in": left_in, "left_out": left_out, "swallowed": swallowed})
+    return found
 
 
 def _run(run: _Json, requests: list[_Json]) -> dict[str, Any]:

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 
 from bagel_perf.subjects.bagel.model.layout import PLACEHOLDER_ID, PrefillLayout, Routing
-from kernels_baseline.positions import rewrite_context
+from kernels_baseline.positions import rewrite_context, route_text
 
 
 def adjust_positions(positions_P: Tensor, layout: PrefillLayout) -> tuple[Tensor, Routing]:
-    """Rotary positions and the VAE mask; waits 3 times, 2 per context with a picture, 1 per text."""
+    """Rotary positions and the VAE mask; waits 3 times, 3 per context with a picture, 1 per text.
+
+    Without a picture it does not wait.
+    """
+    if not layout.latent_spans:
+        return positions_P, route_text(layout)
     on_host = positions_P.tolist()  # wait: one for all pairs
     boundaries = [0]
     for i in range(1, len(on_host)):

@@ -10,7 +10,12 @@ from kernels_baseline.routing import route_by_rows
 
 
 def route_experts(x: Tensor, routing: Routing, und: Expert, gen: Expert, *, check_und: bool = False) -> Tensor:
-    """Both weight sets over their rows; in the prefill waits four times to gather and scatter."""
+    """Both weight sets over their rows; in the prefill waits four times to gather and scatter.
+
+    Without a picture it does not wait.
+    """
+    if not routing.latent_spans:
+        return und(x)
     vae_mask_T = routing.vae_mask_T
     if vae_mask_T is None:
         return route_by_rows(x, routing.und_rows, routing.gen_rows, und, gen)

@@ -12,6 +12,7 @@ from kernels_baseline.prefill import prefill_layers
 from kernels_optimized.sync_free.lengths import attention_lengths
 from kernels_optimized.sync_free.loop import denoise_loop
 from kernels_optimized.sync_free.merge import merge_kv
+from kernels_optimized.sync_free.offsets import branch_offsets
 from kernels_optimized.sync_free.positions import adjust_positions
 from kernels_optimized.sync_free.routing import route_experts
 from kernels_optimized.sync_free.schedule import timestep_schedule
@@ -25,6 +26,7 @@ COMPONENTS = Components(
     route_experts=route_experts,
     attention_lengths=attention_lengths,
     merge_kv=merge_kv,
+    branch_offsets=branch_offsets,
     timestep_schedule=timestep_schedule,
     step_input=step_input,
     denoise_loop=denoise_loop,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+import kernels_baseline
+from bagel_perf.subjects.bagel.model.contracts import Components
 from bagel_perf.subjects.bagel.model.layout import (
     PLACEHOLDER_ID,
     PrecisionSpan,
     PrefillLayout,
+    QueryLayout,
     complement,
     precision_spans,
     und_precision_spans,
@@ -20,6 +23,7 @@ from bagel_perf.subjects.bagel.model.packing import (
     pack_queries,
     text_parts,
 )
+from kernels_optimized import sync_free
 
 CPU = torch.device("cpu")
 PROMPT = [1, 2, 3, 4, 5, 6, 7, 8]
@@ -87,9 +91,16 @@ def test_neighbours_of_equal_precision_are_one_span() -> None:
     )
 
 
-def test_queries_follow_their_context_in_the_merged_cache() -> None:
+def queries_of(layout: PrefillLayout, components: Components) -> QueryLayout:
+    return pack_queries(layout.contexts, (10, 2, 8), latent_position_ids(2, 2, 64, CPU), components.branch_offsets)
+
+
+@pytest.mark.parametrize(
+    "components", [kernels_baseline.COMPONENTS, sync_free.COMPONENTS], ids=["baseline", "sync_free"]
+)
+def test_queries_follow_their_context_in_the_merged_cache(components: Components) -> None:
     layout = edit(4, 9)
-    queries = pack_queries(layout.contexts, (10, 2, 8), latent_position_ids(2, 2, 64, CPU))
+    queries = queries_of(layout, components)
     assert queries.past.host == (25, 17, 8)
     assert queries.segments == (((0, 6), (0, 31)), ((6, 12), (31, 54)), ((12, 18), (54, 68)))
     assert queries.query_kv_rows_T.tolist() == [*range(25, 31), *range(48, 54), *range(62, 68)]
@@ -100,7 +111,7 @@ def test_queries_follow_their_context_in_the_merged_cache() -> None:
 
 def test_device_tensors_and_host_mirrors_agree() -> None:
     layout = edit(4, 9)
-    queries = pack_queries(layout.contexts, (10, 2, 8), latent_position_ids(2, 2, 64, CPU))
+    queries = queries_of(layout, kernels_baseline.COMPONENTS)
     for lengths in (queries.sequence, queries.queries, queries.past):
         assert lengths.device_B.tolist() == list(lengths.host)
     gen_rows = queries.routing.gen_rows

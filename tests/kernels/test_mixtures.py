@@ -21,7 +21,7 @@ from bagel_perf.records.bagel import BUILT_IN, COMPONENTS, parse_variant
 from bagel_perf.records.errors import UsageError
 from bagel_perf.subjects.bagel.loading import VARIANTS, bind
 from bagel_perf.subjects.bagel.model.contracts import Components, GroupNorm, LayerCache
-from bagel_perf.subjects.bagel.model.layout import PrefillLayout, QueryLayout, Routing
+from bagel_perf.subjects.bagel.model.layout import BranchOffsets, Lengths, PrefillLayout, QueryLayout, Routing
 
 MakeRequest = Callable[..., Any]
 
@@ -66,8 +66,8 @@ def test_the_grammar_covers_what_may_be_mixed() -> None:
         set(mixtures("approx_norm", "-")),
     )
     # With the loop of fused three components cannot be pinned, and with its prefill as well a fourth.
-    assert len(plus) == 2**10 - 1 + 2**5 * 3
-    assert len(minus) == 2**7 - 1  # which takes four from the baseline already
+    assert len(plus) == 2**11 - 1 + 2**6 * 3
+    assert len(minus) == 2**8 - 1  # which takes four from the baseline already
     assert len(close) == len(plus)
     assert {parse_variant(name).min_psnr_db for name in plus | minus} == {None}
 
@@ -167,6 +167,14 @@ def cache_rows_swapped(components: Components) -> Components:
     return replace(components, merge_kv=merge)
 
 
+def branch_one_row_off(components: Components) -> Components:
+    def branch_offsets(sequence: Lengths, past: Lengths) -> BranchOffsets:
+        offsets = components.branch_offsets(sequence, past)
+        return replace(offsets, merged=(*offsets.merged[:-1], offsets.merged[-1] - 1))
+
+    return replace(components, branch_offsets=branch_offsets)
+
+
 def norm_without_activation(components: Components) -> Components:
     def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
         return components.norm_activate(x_1CHW, norm, activate=False)
@@ -175,7 +183,15 @@ def norm_without_activation(components: Components) -> Components:
 
 
 @pytest.mark.parametrize(
-    "mutate", [wrong_weight_set, wrong_position, mask_one_row_off, cache_rows_swapped, norm_without_activation]
+    "mutate",
+    [
+        wrong_weight_set,
+        wrong_position,
+        mask_one_row_off,
+        cache_rows_swapped,
+        branch_one_row_off,
+        norm_without_activation,
+    ],
 )
 def test_a_wrong_decision_in_a_component_changes_the_picture(
     make_request: MakeRequest, mutate: Callable[[Components], Components]

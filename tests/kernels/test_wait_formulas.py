@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
 
-from bagel_perf.records.bagel import Request
+from bagel_perf.records.bagel import COMPONENTS, Request, parse_variant
+from bagel_perf.records.errors import UsageError
 from bagel_perf.subjects.bagel.bench import count_stages
 from bagel_perf.subjects.bagel.edit import edit_subject, request_inputs
 from bagel_perf.subjects.bagel.loading import bind, with_regions
 from bagel_perf.subjects.bagel.model.bagel import Bagel
 from cheap_model import cheap_model
-from wait_formulas import FORMULAS, Counts, Sizes, baseline, nonzero, sizes_of_edit
+from wait_formulas import FORMULAS, Counts, Sizes, baseline, mixture, nonzero, sizes_of_edit
 
 MakeRequest = Callable[..., Any]
 
@@ -43,6 +47,8 @@ def measured(model: Bagel, inputs: Any, variant: str) -> Counts:
 
 
 SMALL = Sizes(latents=6, positions=48, guided=2)
+PACKED_BY_FUSED = 37
+"""Positions where the second context that shows the picture runs its 6 latents and their markers alone."""
 
 
 @pytest.mark.parametrize("variant", FORMULAS)
@@ -96,10 +102,23 @@ def test_a_guided_step_of_the_released_shape_waits_n_plus_229_times() -> None:
         assert sum(two.values()) - sum(one.values()) == latents + 229
 
 
-def test_mixing_one_component_in_removes_that_components_waits_and_no_others(make_request: MakeRequest) -> None:
-    request = make_request()
-    before = measured(request.model, request.inputs, "baseline")
-    for component in ("timestep_schedule", "step_input", "merge_kv", "attention_lengths"):
-        after = measured(request.model, request.inputs, f"baseline+{component}")
-        expected = {name: count for name, count in before["dit"].items() if name != component}
-        assert after == {"ar": before["ar"], "dit": expected}
+def exchanges(built_in: str) -> Iterator[str]:
+    """Mixtures of a variant and one component of another."""
+    for sign, component in product("+-", COMPONENTS):
+        with suppress(UsageError):
+            yield parse_variant(f"{built_in}{sign}{component}").name
+
+
+@pytest.mark.parametrize("picture", [True, False], ids=["i2i", "t2i"])
+@pytest.mark.parametrize("built_in", ["baseline", "pr3987", "sync_free", "fused"])
+def test_a_mixture_waits_as_the_formulas_of_its_components_say(
+    make_request: MakeRequest, built_in: str, picture: bool
+) -> None:
+    request = make_request(picture=picture)
+    sizes = SMALL if picture else Sizes(latents=6, positions=10, guided=2, pictures=0, texts=2)
+    names = list(exchanges(built_in))
+    assert len(names) >= 6
+    for name in names:
+        shares_pictures = picture and parse_variant(name).owners[COMPONENTS.index("pack_contexts")] == "fused"
+        packed = replace(sizes, positions=PACKED_BY_FUSED) if shares_pictures else sizes
+        assert measured(request.model, request.inputs, name) == nonzero(mixture(name, packed)), name

@@ -21,7 +21,7 @@ def test_every_component_of_the_best_variant_is_left_in_and_what_its_loop_needs_
     assert found["denoise_loop"].left_out == f"{BEST}-denoise_loop"
     swallowed = {component for component, each in found.items() if each.swallowed}
     assert swallowed == {component for component, each in found.items() if each.left_out is None}
-    assert swallowed == {"step_input", "merge_kv", "attention_lengths"}
+    assert swallowed == {"step_input", "merge_kv", "attention_lengths", "route_experts"}
 
 
 @pytest.mark.parametrize("variant", ["pr3987", "sync_free", "captured", BEST])
@@ -37,7 +37,15 @@ def test_a_mixture_differs_from_its_end_in_one_component(variant: str) -> None:
 
 def test_a_variant_below_the_best_is_taken_apart_with_its_own_components() -> None:
     found = {each.component: each for each in component_mixtures("pr3987")}
-    assert set(found) == set(COMPONENTS) - {"pack_contexts", "step_input", "denoise_loop", "norm_activate"}
+    assert set(found) == set(COMPONENTS) - {
+        "encode_picture",
+        "pack_contexts",
+        "prefill_layers",
+        "branch_offsets",
+        "step_input",
+        "denoise_loop",
+        "norm_activate",
+    }
     alone = found["merge_kv"].left_in
     assert alone is not None and alone.startswith("pr3987-")
     assert "merge_kv" not in alone
@@ -53,7 +61,7 @@ def test_a_plan_runs_the_mixtures_once_each_and_knows_those_that_were_named() ->
     plan = replace(make_plan(variants=("baseline", "baseline+merge_kv", BEST)), ablate=True)
     assert plan.measured[:3] == plan.variants
     owners = [parse_variant(name).owners for name in plan.measured]
-    assert len(set(owners)) == len(owners) == 3 + 7 + 5
+    assert len(set(owners)) == len(owners) == 3 + 11 + 8
     assert make_plan(variants=("baseline", BEST)).measured == ("baseline", BEST)
     assert Plan.from_json(plan.to_json()) == plan
 

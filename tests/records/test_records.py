@@ -102,19 +102,11 @@ def test_one_variant_has_a_tolerance_and_those_below_are_bitwise() -> None:
     assert best_bitwise().name == BUILT_IN[-2].name == "fused"
 
 
-@pytest.mark.parametrize("text", ["baseline+norm_activate", "sync_free+norm_activate", "approx_norm+norm_activate"])
-def test_plus_never_takes_a_component_whose_variant_has_a_tolerance(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_variant(text)
-    remedy = "leave it out, or begin with approx_norm"
-    assert str(caught.value) == f"no bitwise variant changes norm_activate ({text}); {remedy}"
-
-
-def test_close_with_the_baselines_norms_is_fused() -> None:
-    assert parse_variant("approx_norm-norm_activate").owners == parse_variant("fused").owners
-    problem = r"^variants are the same \(fused, approx_norm-norm_activate\); name one of the two$"
+def test_plus_takes_a_component_of_the_best_bitwise_variant_and_none_with_a_tolerance() -> None:
+    assert parse_variant("approx_norm+norm_activate").owners == parse_variant("fused").owners
+    problem = r"^variants are the same \(fused, approx_norm\+norm_activate\); name one of the two$"
     with pytest.raises(UsageError, match=problem):
-        parse_variants("fused,approx_norm-norm_activate")
+        parse_variants("fused,approx_norm+norm_activate")
 
 
 @pytest.mark.parametrize("text", ["baseline,baseline", "baseline+merge_kv+step_input,baseline+step_input+merge_kv"])

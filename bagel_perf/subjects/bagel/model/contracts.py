@@ -1,4 +1,4 @@
-"""The eleven components: one typed signature each, which every variant implements.
+"""The twelve components: one typed signature each, which every variant implements.
 
 A component is a named piece of BAGEL's control flow. The model calls components and never asks which variant they come
 from, so one copy of the weights serves all of them.
@@ -17,7 +17,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bagel_perf.subjects.bagel.model.layout import Lengths, Packing, Parts, PrefillLayout, QueryLayout, Routing
+from bagel_perf.subjects.bagel.model.layout import (
+    BranchOffsets,
+    Lengths,
+    Packing,
+    Parts,
+    PrefillLayout,
+    QueryLayout,
+    Routing,
+)
 
 Expert = Callable[[Tensor], Tensor]
 """A row-wise function of one weight set."""
@@ -161,6 +169,12 @@ class MergeKv(Protocol):
         ...
 
 
+class LocateBranches(Protocol):
+    def __call__(self, sequence: Lengths, past: Lengths) -> BranchOffsets:
+        """Where each of B branches begins, from the length of the one query block and those of the B contexts."""
+        ...
+
+
 class TimestepSchedule(Protocol):
     def __call__(
         self, num_timesteps: int, shift: float, interval: tuple[float, float], num_latents: int, device: torch.device
@@ -204,6 +218,7 @@ class Components:
     route_experts: RouteExperts
     attention_lengths: AttentionLengths
     merge_kv: MergeKv
+    branch_offsets: LocateBranches
     timestep_schedule: TimestepSchedule
     step_input: StepInput
     denoise_loop: DenoiseLoop

@@ -155,7 +155,8 @@ def prepare(
 def _branches(
     model: Bagel, cache: ContextCache, num_branches: int, position_ids_N: Tensor, components: Components
 ) -> Branches:
-    layout = pack_queries(cache.contexts[:num_branches], cache.next_positions[:num_branches], position_ids_N)
+    contexts, positions = cache.contexts[:num_branches], cache.next_positions[:num_branches]
+    layout = pack_queries(contexts, positions, position_ids_N, components.branch_offsets)
     cos, sin = rotary_tables(layout.positions_T, model.decoder.config)
     # Latents and their markers alike: every row of a query block is exact, whichever weights it takes.
     num_rows, num_markers = layout.routing.num_rows, 2 * layout.num_branches

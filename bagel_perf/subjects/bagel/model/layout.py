@@ -181,6 +181,14 @@ class Routing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BranchOffsets:
+    """First row of each of B branches among the queries of a batch, and in the merged KV, where its context begins."""
+
+    queries: tuple[int, ...]
+    merged: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueryLayout:
     """One block of noisy latents (start marker, N latents, end marker), once per guidance branch.
 

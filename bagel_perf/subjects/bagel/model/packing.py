@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+from bagel_perf.subjects.bagel.model.contracts import LocateBranches
 from bagel_perf.subjects.bagel.model.layout import (
     PLACEHOLDER_ID,
     Block,
+    BranchOffsets,
     Context,
     Lengths,
     Parts,
@@ -68,37 +69,49 @@ def latent_position_ids(height: int, width: int, max_latent_size: int, device: t
     return (rows[:, None] * max_latent_size + columns).flatten()
 
 
-def pack_queries(contexts: Sequence[Context], positions: Sequence[int], latent_position_ids_N: Tensor) -> QueryLayout:
+ALONE = BranchOffsets(queries=(0,), merged=(0,))
+"""Of a batch of one branch, which needs no sums."""
+
+
+def pack_queries(
+    contexts: Sequence[Context],
+    positions: Sequence[int],
+    latent_position_ids_N: Tensor,
+    branch_offsets: LocateBranches,
+) -> QueryLayout:
     """The query batch of one denoise step, one branch per context; the contexts' KV must lie packed in this order.
 
-    ``positions`` holds the rotary position of each branch's queries, which they all share.
+    ``positions`` holds the rotary position of each branch's queries, which they all share. ``branch_offsets`` is asked
+    where the branches begin if there is more than one.
     """
     device = latent_position_ids_N.device
     num_latents = latent_position_ids_N.shape[0]
     num_rows = num_latents + 2
     num_branches = len(contexts)
-    past = [context.length for context in contexts]
-    starts = [0, *accumulate(length + num_rows for length in past)]
-    branch_starts = [branch * num_rows for branch in range(num_branches)]
+    sequence = _lengths([num_rows], device)
+    past = _lengths([context.length for context in contexts], device)
+    offsets = branch_offsets(sequence, past) if num_branches > 1 else ALONE
     markers = torch.tensor([0, num_rows - 1])
     latents = torch.arange(1, num_rows - 1)
     return QueryLayout(
-        sequence=_lengths([num_rows], device),
+        sequence=sequence,
         marker_rows=upload(markers, device),
         latent_rows=upload(latents, device),
         latent_position_ids_N=latent_position_ids_N,
         queries=_lengths([num_rows] * num_branches, device),
-        past=_lengths(past, device),
+        past=past,
         positions_T=upload(_cat([torch.full((num_rows,), position) for position in positions]), device),
         query_kv_rows_T=upload(
-            _cat([torch.arange(num_rows) + s + p for s, p in zip(starts, past, strict=False)]), device
+            _cat([torch.arange(num_rows) + s + p for s, p in zip(offsets.merged, past.host, strict=True)]), device
         ),
-        past_kv_rows=upload(_cat([torch.arange(p) + s for s, p in zip(starts, past, strict=False)]), device),
+        past_kv_rows=upload(
+            _cat([torch.arange(p) + s for s, p in zip(offsets.merged, past.host, strict=True)]), device
+        ),
         routing=Routing(
             num_rows=num_branches * num_rows,
-            latent_spans=tuple((start + 1, start + num_rows - 1) for start in branch_starts),
-            und_rows=upload(_cat([markers + start for start in branch_starts]), device),
-            gen_rows=upload(_cat([latents + start for start in branch_starts]), device),
+            latent_spans=tuple((start + 1, start + num_rows - 1) for start in offsets.queries),
+            und_rows=upload(_cat([markers + start for start in offsets.queries]), device),
+            gen_rows=upload(_cat([latents + start for start in offsets.queries]), device),
             has_und=True,
             has_gen=True,
         ),
