@@ -17,6 +17,7 @@ from upstream_environments import FOLDER, make_environment, trees
 Capture = pytest.CaptureFixture[str]
 
 TARGET = Path(__file__).resolve().parents[2] / "examples" / "vllm_omni_bagel.py"
+LENGTHS = TARGET.parents[1] / "tests" / "benchmarks" / "upstream_lengths.py"
 NUM_LATENTS, NUM_LAYERS, NUM_POINTS = 16, 3, 4
 DENOISE = {
     # Of 4 points 0.20.0 and 0.30.0 make 3 steps, 0.22.0 makes 4; all of them with guidance.
@@ -91,6 +92,18 @@ def test_the_cut_changes_nothing(environments: dict[str, Path], monkeypatch: pyt
     result = load_checked(Path("kept"))
     assert all(check.identical for check in result.identity)
     assert len({cell.host_syncs for cell in result.cells}) == 1
+
+
+@needs_upstream
+def test_lengths_instead_of_a_padding_mask_give_the_same_picture(environments: dict[str, Path]) -> None:
+    if "0.30.0" not in environments:
+        pytest.skip("needs the sources of 0.30.0")
+    place = f"@{environments['0.30.0']}={LENGTHS}"
+    assert main(["compare", f"old{place}:released", f"new{place}:lengths", "--out", "kept", "--quiet"]) == 0
+    result = load_checked(Path("kept"))
+    counts = {(cell.stage, cell.variant): cell.host_syncs for cell in result.cells}
+    assert counts["denoise", "old"] == DENOISE["0.30.0"] and counts["denoise", "new"] == 3 * 3 + 2
+    assert all(check.identical for check in result.identity)
 
 
 @needs_upstream
