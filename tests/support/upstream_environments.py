@@ -1,4 +1,7 @@
-"""Environments in which a release of vLLM-Omni seems installed: its sources, from the folder of ``shared``."""
+"""Environments in which a release of vLLM-Omni seems installed: its sources, from the folder of ``shared``.
+
+``upstream_environments.py FOLDER RELEASE`` makes one for use outside of tests.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 import tarfile
 import tempfile
 import venv
+from importlib.util import find_spec
 from pathlib import Path
 
 FOLDER = Path(os.environ.get("BAGEL_UPSTREAM", Path(__file__).resolve().parents[3] / "shared" / "upstream"))
@@ -116,10 +120,17 @@ def make_environment(folder: Path, release: str) -> Path:
     """Makes a virtual environment with this one's packages and a release of vLLM-Omni; gives its folder."""
     found = trees()
     venv.create(folder, symlinks=True)
-    ours = [path for path in sys.path if path.endswith("site-packages")]
+    ours = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     packages = next(folder.glob("lib/python*/site-packages"))
+    if sys.version_info[:2] == (3, 12) and find_spec("pydantic") is None:
+        ours.append(str(found / "site312"))
     lines = [*ours, str(found / release), "import started_upstream"]
     (packages / "upstream.pth").write_text("\n".join(lines) + "\n")
     (packages / "started_upstream.py").write_text(START.format(tree=str(found / release), shim=str(FOLDER)))
-    (packages / "einops").symlink_to(found / "site312" / "einops")
+    if find_spec("einops") is None:
+        (packages / "einops").symlink_to(found / "site312" / "einops")
     return folder
+
+
+if __name__ == "__main__":
+    print(make_environment(Path(sys.argv[1]), sys.argv[2]))
