@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -50,13 +51,13 @@ def serve(runner: str, words: Sequence[str]) -> int:
     return sum(each.exitcode != 0 for each in stages)
 
 
-def counted(*command: str) -> SyncReport:
-    """What ``syncs`` says of a command on the simulated device."""
+def counted(*subject: str, settings: Mapping[str, str] = MappingProxyType({})) -> SyncReport:
+    """What ``syncs`` says of a target or a command on the simulated device."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "out.json")
-        options = ["--device", "cpu", "--quiet", "--json", str(path)]
-        start = [sys.executable, "-m", "bagel_perf", "syncs", *options, "--", "python", *command]
-        subprocess.run(start, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)  # two processes share few cores
+        start = [sys.executable, "-m", "bagel_perf", "syncs", "--device", "cpu", "--quiet", "--json", str(path)]
+        # Two processes share few cores.
+        subprocess.run([*start, *subject], env={**os.environ, "OMP_NUM_THREADS": "1", **settings}, check=True)
         return SyncReport.from_json(json.loads(path.read_text()))
 
 
@@ -71,11 +72,11 @@ def lines_of(report: SyncReport, process: str) -> Lines:
 
 def compared(runner: str, words: Sequence[str]) -> list[dict[str, Any]]:
     """A row a stage: its waits alone, in its process, by region, and on how many lines they differ."""
-    together = counted(__file__, "serve", runner, *words)
+    together = counted("--", "python", __file__, "serve", runner, *words)
     print(f"both at once: {together.host_syncs} waits, {len(together.unwatched)} unwatched processes")
     rows = []
     for name, stage in STAGES.items():
-        alone = counted(runner, words[0], "--stage", stage, *words[1:])
+        alone = counted("--", "python", runner, words[0], "--stage", stage, *words[1:])
         expected, found = lines_of(alone, MAIN), lines_of(together, name)
         regions: Counter[str] = Counter()
         for (region, *_), count in found.items():
