@@ -6,7 +6,7 @@ are as many for the variants that wait in each of them, and four for those that 
 in each would be seen as well.
 
 Since then baseline and pr3987 have five more of upstream's waits, which are taken off what is held to these results
-(``ADDED_SINCE``); ``tests/bagel/test_upstream_waits.py`` holds them to upstream's own.
+(``ADDED_SINCE``); ``tests/bagel/test_baseline_is_upstream.py`` holds them to upstream's own.
 
 Simulated at 256 alone: at 1024 one variant waits more often, in two components that go by the number of tokens. What
 was measured at either size is held to the closed forms, to which ``test_wait_formulas.py`` holds the simulated device.

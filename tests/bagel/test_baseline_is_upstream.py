@@ -16,7 +16,7 @@ from bagel_perf.records.bagel import Guidance, Request, Task
 from bagel_perf.subjects.bagel.edit import request_inputs
 from bagel_perf.subjects.bagel.model.preprocess import vae_pixels
 from cheap_model import cheap_model
-from upstream_waits import OUTSIDE, Place, Row, Upstream, Wait, documented, run_upstream, waits_of, with_text
+from upstream_lines import OUTSIDE, Place, Row, Upstream, Wait, documented, run_upstream, waits_of, with_text
 
 RELEASE = "0.20.0"
 NUM_TEXT = 7
