@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -43,6 +44,8 @@ OURS = ("baseline", "pr3987", "sync_free", "captured", "fused")
 FLASH = "/flash"
 """Ends the name of a variant of ours that takes the attention kernel which the releases take here."""
 EXAMPLE = ROOT / "examples" / "vllm_omni_bagel.py"
+STAGES = ("inputs", "prefill", "denoise", "decode")
+"""Inputs: pixels for both encoders, tokens and noise, on the host, which a release makes in its prefill."""
 SEED = 42
 Json = dict[str, Any]
 
@@ -84,6 +87,7 @@ class Release:
         self._file = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self._file)
         self._state = self._file.setup(device)
+        self._file.__dict__["given_picture"] = functools.cache(self._file.given_picture)  # the picture is given
         self._num_calls = 0
         bagel = self._state.pipeline.bagel
         native = bagel.forward
@@ -119,8 +123,10 @@ class Ours:
 
     def __init__(self, device: torch.device) -> None:
         from bagel_perf.records.plans import Plan
+        from bagel_perf.subjects.bagel import edit
         from bagel_perf.subjects.bagel.loading import load, resolve_attention
 
+        edit.__dict__["draw_default_picture"] = functools.cache(edit.draw_default_picture)  # the picture is given
         first = request_of(Kind(256, 15, "i2i", (0.0, 1.0)))
         preset: Any = os.environ.get("OMNI_BAGEL_SHAPE", "tiny")
         plan = Plan(kind="syncs", requests=(first,), variants=("fused",), preset=preset)
@@ -131,7 +137,7 @@ class Ours:
 
     def subject(self, side: str, kind: Kind) -> Subject:
         """The stages of a release, of a variant."""
-        from bagel_perf.subjects.bagel.edit import request_inputs
+        from bagel_perf.subjects.bagel.edit import RequestInputs, request_inputs
         from bagel_perf.subjects.bagel.loading import bind
         from bagel_perf.subjects.bagel.model.denoise import prepare, render
         from bagel_perf.subjects.bagel.model.prefill import prefill
@@ -141,7 +147,7 @@ class Ours:
         model = self._flash if side.endswith(FLASH) else self._model
         assert model is not None
         components = bind(side.removesuffix(FLASH))
-        inputs = request_inputs(request_of(kind), model.config, None, SEED)
+        config = model.config
 
         def scoped(stage: Callable[[Any], Any]) -> Callable[[Any], Any]:
             def run(value: Any) -> Any:
@@ -150,23 +156,25 @@ class Ours:
 
             return run
 
-        def denoise(cache: Any) -> Any:
-            return components.denoise_loop(
-                prepare(model, cache, inputs.noise_NC, inputs.sampling, components), components
-            )
+        def fill(inputs: RequestInputs) -> Any:
+            return inputs, prefill(model, inputs.prompt_ids, inputs.picture, components)
 
-        def decode(latents: Any) -> bytes:
-            return encode_png(download_picture(render(model, latents, inputs.sampling.grid, components)).numpy())
+        def denoise(filled: Any) -> Any:
+            inputs, cache = filled
+            state = prepare(model, cache, inputs.noise_NC, inputs.sampling, components)
+            return inputs.sampling.grid, components.denoise_loop(state, components)
 
-        return Subject(
-            stages=(
-                Stage(
-                    name="prefill", run=scoped(lambda _: prefill(model, inputs.prompt_ids, inputs.picture, components))
-                ),
-                Stage(name="denoise", run=scoped(denoise)),
-                Stage(name="decode", run=scoped(decode)),
-            )
-        )
+        def decode(denoised: Any) -> bytes:
+            grid, latents = denoised
+            return encode_png(download_picture(render(model, latents, grid, components)).numpy())
+
+        stages = {
+            "inputs": lambda _: request_inputs(request_of(kind), config, None, SEED),
+            "prefill": scoped(fill),
+            "denoise": scoped(denoise),
+            "decode": scoped(decode),
+        }
+        return Subject(stages=tuple(Stage(name=name, run=run) for name, run in stages.items()))
 
     def pixels(self, png: bytes) -> bytes:
         from bagel_perf.subjects.bagel.edit import read_pixels
@@ -337,8 +345,10 @@ def print_block(block: Json) -> None:
     if not rounds:
         return
     sides = list(block["warm"])
-    print("| side | prefill | denoise | decode | whole (min to max) | a step | J | host syncs | launches | GPU busy |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| side | inputs | prefill | denoise | decode | whole (min to max) | a step | J | host syncs | launches | GPU busy |"
+    )
+    print("|---" + "|---:" * 10 + "|")
     for side in sides:
         runs = [one[side] for one in rounds]
         stages = {name: statistics.median(run["ms"][name] for run in runs) for name in runs[0]["ms"]}
@@ -347,7 +357,7 @@ def print_block(block: Json) -> None:
         steps, counts = runs[0]["steps"], block["counts"].get(side, {})
         work = counts.get("work", {}).values()
         cells = [
-            *(f"{stages[name]:.1f}" for name in ("prefill", "denoise", "decode")),
+            *(f"{stages[name]:.1f}" if name in stages else "in prefill" for name in STAGES),
             f"{statistics.median(whole):.1f} ({min(whole):.1f} to {max(whole):.1f})",
             f"{stages['denoise'] / steps:.2f}",
             f"{statistics.median(joules):.0f}" if joules else "-",
