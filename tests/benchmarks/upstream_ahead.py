@@ -125,8 +125,9 @@ class Ours:
         from bagel_perf.records.plans import Plan
         from bagel_perf.subjects.bagel import edit
         from bagel_perf.subjects.bagel.loading import load, resolve_attention
+        from bagel_perf.subjects.bagel.model.preprocess import draw_default_picture
 
-        edit.__dict__["draw_default_picture"] = functools.cache(edit.draw_default_picture)  # the picture is given
+        edit.__dict__["draw_default_picture"] = functools.cache(draw_default_picture)  # the picture is given
         first = request_of(Kind(256, 15, "i2i", (0.0, 1.0)))
         preset: Any = os.environ.get("OMNI_BAGEL_SHAPE", "tiny")
         plan = Plan(kind="syncs", requests=(first,), variants=("fused",), preset=preset)
@@ -345,9 +346,7 @@ def print_block(block: Json) -> None:
     if not rounds:
         return
     sides = list(block["warm"])
-    print(
-        "| side | inputs | prefill | denoise | decode | whole (min to max) | a step | J | host syncs | launches | GPU busy |"
-    )
+    print("| side |", " | ".join(STAGES), "| whole (min to max) | a step | J | host syncs | launches | GPU busy |")
     print("|---" + "|---:" * 10 + "|")
     for side in sides:
         runs = [one[side] for one in rounds]
