@@ -47,5 +47,7 @@ def test_readme_has_the_figures_of_the_page() -> None:
     for line in table:
         _, released, baseline, fused, ratio, *_ = (cell.strip() for cell in line.strip("|").split("|"))
         for side, ms in (("0.30.0", released), ("baseline", baseline), ("fused", fused)):
-            assert any(row.startswith(f"| {side} |") and f"| {ms.replace(',', '')} (" in row for row in page.splitlines())
+            assert any(
+                row.startswith(f"| {side} |") and f"| {ms.replace(',', '')} (" in row for row in page.splitlines()
+            )
         assert f"- 0.30.0 / fused: {ratio}" in page
