@@ -11,7 +11,7 @@ TORCH ?=
 BOUNDS ?= pinned
 
 .DEFAULT_GOAL := help
-.PHONY: help install compare check gate test test-browser test-torch test-operators docs-waits readme clean
+.PHONY: help install compare check gate test test-browser test-torch test-operators docs-waits docs-results clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,9 +68,9 @@ test-operators: $(STAMP) ## hold the simulated device to the waits of 26,000 sam
 	$(BIN)/python -m pip install --quiet -c constraints.txt expecttest
 	$(BIN)/python tests/benchmarks/operator_counts.py
 
-readme: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into README.md
-	$(if $(RESULT),,$(error RESULT is missing; folders of results; make readme RESULT="reports/A reports/B"))
-	$(BIN)/python tests/tools/readme.py $(RESULT) README.md
+docs-results: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into docs/bagel.md
+	$(if $(RESULT),,$(error RESULT is missing; folders of results; make docs-results RESULT="reports/A reports/B"))
+	$(BIN)/python tests/tools/docs_results.py $(RESULT) docs/bagel.md
 
 clean: ## remove .venv and caches, never results
 	rm -rf $(VENV) $(VENV)-torch-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
