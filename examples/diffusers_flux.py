@@ -1,7 +1,8 @@
 """diffusers' Flux pipeline as released, the same loop without its waits, and its step as a CUDA graph.
 
 Real classes of diffusers with random weights: needs `pip install diffusers`, and no download. FLUX_SHAPE=released is
-the shape of FLUX.1-dev (12 billion parameters, 24 GB in bfloat16, on a GPU); the default is tiny.
+the shape of FLUX.1-dev (12 billion parameters, 24 GB in bfloat16, on a GPU), with FLUX_STEPS steps (20); the default
+is tiny, with 4 and 6 steps.
 """
 
 import os
@@ -13,9 +14,11 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 GUIDANCE = 3.5
 SHAPE = os.environ.get("FLUX_SHAPE", "tiny")
+STEPS = os.environ.get("FLUX_STEPS", "20")
+if not STEPS.isdecimal() or int(STEPS) < 1:
+    raise ValueError(f"FLUX_STEPS is {STEPS!r}; allowed: a number of steps from 1; set it so or unset it (20)")
 if SHAPE == "released":
-    STEPS = int(os.environ.get("FLUX_STEPS", "20"))
-    CASES = {str(size): {"size": size, "steps": STEPS} for size in (256, 512, 1024)}
+    CASES = {str(size): {"size": size, "steps": int(STEPS)} for size in (256, 512, 1024)}
     TEXT_TOKENS = 512
     TRANSFORMER = {"guidance_embeds": True}  # all else is diffusers' default: 19 + 38 blocks, 24 heads of 128
     VAE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32}
@@ -34,7 +37,7 @@ elif SHAPE == "tiny":
     }
     VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 2}
 else:
-    raise ValueError(f"FLUX_SHAPE is {SHAPE!r}; allowed: tiny, released")
+    raise ValueError(f"FLUX_SHAPE is {SHAPE!r}; allowed: tiny, released; set it so or unset it (tiny)")
 
 
 def setup(device):

@@ -33,6 +33,7 @@ SHAPES = {
         "vae_channels": 128,
     },
 }
+STORED = ("config.json", "llm_config.json", "vit_config.json", "*.safetensors")
 
 
 def setting(name, default, read, allowed):
@@ -141,9 +142,10 @@ class Omni:
             self.version = version("vllm-omni")
         except PackageNotFoundError:
             raise RuntimeError("vllm-omni is missing; pip install vllm vllm-omni") from None
-        if WEIGHTS != "random" and not Path(WEIGHTS, "llm_config.json").is_file():
+        missing = [name for name in STORED if not any(Path(WEIGHTS).glob(name))]
+        if WEIGHTS != "random" and missing:
             remedy = "set it to the folder of ByteDance-Seed/BAGEL-7B-MoT, or unset it for random weights"
-            raise RuntimeError(f"no BAGEL in OMNI_BAGEL_WEIGHTS ({WEIGHTS}); {remedy}")
+            raise RuntimeError(f"no BAGEL in OMNI_BAGEL_WEIGHTS ({WEIGHTS}); it has no {', '.join(missing)}; {remedy}")
         try:
             found = self.get("diffusion.distributed.utils", "get_local_device")().type
         except NotImplementedError:

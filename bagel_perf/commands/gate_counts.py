@@ -142,7 +142,8 @@ def _of_target(target: Target, case: str | None, root: Path) -> Subject:
     path = Path(os.path.abspath(target.file))
     file = Path(os.path.relpath(path, root)).as_posix()
     name = SubjectName(target=replace(target, file=file).place, case=case)
-    return Subject(name=name, target=target, folder=path.parent)
+    watched = replace(target, file=os.path.relpath(path))  # as a recorded one: its sites are named alike
+    return Subject(name=name, target=watched, folder=path.parent)
 
 
 def _watch(subject: Subject, asked: Asked, output: GateOutput) -> Ended:

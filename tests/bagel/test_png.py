@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -38,6 +41,27 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Mo
         encoded = png.encode_png(pixels)
         monkeypatch.setattr(png, "_threads", lambda: one)
         assert png.encode_png(pixels) == encoded
+
+
+def test_a_process_that_is_forked_after_a_picture_encodes_the_next() -> None:
+    encoded = png.encode_png(noise(256, 128))
+    with multiprocessing.get_context("fork").Pool(1) as forked:
+        assert forked.apply_async(png.encode_png, (noise(256, 128),)).get(timeout=5) == encoded
+
+
+def test_a_thread_encodes_while_the_interpreter_ends() -> None:
+    program = """
+import threading, numpy as np
+from bagel_perf.subjects.bagel.png import encode_png
+pixels = np.zeros((256, 128, 3), dtype=np.uint8)
+encoded = encode_png(pixels)
+def late():
+    threading.main_thread().join()
+    print(encode_png(pixels) == encoded)
+threading.Thread(target=late).start()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (ended.stdout, ended.stderr) == ("True\n", "")
 
 
 def test_a_smooth_picture_takes_less_room_than_its_pixels() -> None:

@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -249,6 +250,7 @@ class Side:
     """A worker, which several sides of ours share."""
 
     def __init__(self, python: str, role: str) -> None:
+        self._name = f"{role}, {python}"
         command = [python, __file__, "--worker", role]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -265,7 +267,10 @@ class Side:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"error: a worker ended with code {self._process.wait()}")
+            code = self._process.wait()
+            raise SystemExit(
+                f"error: a worker ended early ({self._name}; exit code {code}); it says why above, if at all"
+            )
         found: Json = json.loads(line)
         return found
 
@@ -290,8 +295,7 @@ def energy_meter() -> Callable[[], float | None]:
 def measure(options: argparse.Namespace) -> Iterator[Json]:
     """Gives all that is found so far, each time that there is more."""
     begun_s = time.perf_counter()
-    pythons = dict(text.split("=", 1) for text in options.releases)
-    workers = {release: Side(python, "release") for release, python in pythons.items()}
+    workers = {release: Side(python, "release") for release, python in options.releases}
     ours = Side(sys.executable, "ours")
     environments = {name: worker.begin()["environment"] for name, worker in {**workers, "ours": ours}.items()}
     energy, coin = energy_meter(), random.Random(options.seed)
@@ -310,16 +314,15 @@ def measure(options: argparse.Namespace) -> Iterator[Json]:
     def is_time_for(expected_s: float) -> bool:
         return time.perf_counter() - begun_s + expected_s < float(options.limit_s)
 
-    for text in options.block:
-        kind_text, number, sides_text = text.split("=")
-        kind, sides = Kind.parse(kind_text), sides_text.split(",")
+    for kind_text, number, sides in options.block:
+        kind = Kind.parse(kind_text)
         block: Json = {"kind": kind_text, "warm": {}, "counts": {}, "rounds": []}
         found["blocks"].append(block)
         for side in sides:
             block["warm"][side] = timed(side, kind)
             print(f"{time.perf_counter() - begun_s:6.1f} s  {kind_text} {side}: {block['warm'][side]}", file=sys.stderr)
         lasted_s = 0.0
-        for _ in range(int(number)):
+        for _ in range(number):
             if not is_time_for(lasted_s):
                 break
             began_s = time.perf_counter()
@@ -347,13 +350,20 @@ def total_ms(run: Json) -> float:
 def print_tables(paths: Sequence[Path]) -> None:
     """Medians by side, and for each release the ratio to each variant of ours, paired by round."""
     for path in paths:
-        for block in json.loads(path.read_text())["blocks"]:
+        try:
+            blocks = json.loads(path.read_text())["blocks"]
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            remedy = "name a file that upstream_ahead.py wrote"
+            raise SystemExit(f"error: no measurement ({path}); {type(problem).__name__}: {problem}; {remedy}") from None
+        for block in blocks:
             print_block(block)
 
 
 def print_block(block: Json) -> None:
+    failed = {side: run["error"] for side, run in block["warm"].items() if "error" in run}
     rounds = [one for one in block["rounds"] if not any("error" in run for run in one.values())]
     if not rounds:
+        print(f"{block['kind']}: no round in which all sides ran; failed: {failed or 'none'}", file=sys.stderr)
         return
     print(f"\n### {block['kind']}: {len(rounds)} {'rounds' if len(rounds) > 1 else 'round'}\n")
     sides = list(block["warm"])
@@ -384,7 +394,7 @@ def print_block(block: Json) -> None:
             median, interval = median_interval(ratios)
             shown = "no interval" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
             print(f"- {release} / {side}: {median:.2f} ({shown})")
-    if failed := {side: run["error"] for side, run in block["warm"].items() if "error" in run}:
+    if failed:
         print("- failed:", failed)
     hashes = {
         side: {one[side]["sha256"][:12] for one in rounds} | {block["warm"][side].get("sha256", "failed")[:12]}
@@ -398,11 +408,34 @@ def print_block(block: Json) -> None:
             print(f"- floor of {floor['stage']}: {sum(parts.values()):.1f} ms: {listed}")
 
 
+def release_from(text: str) -> tuple[str, str]:
+    """Splits RELEASE=PYTHON; ArgumentTypeError where there is no such Python."""
+    name, _, python = text.partition("=")
+    if not name or shutil.which(python) is None:
+        raise argparse.ArgumentTypeError(f"no Python ({text}); RELEASE=PYTHON, as 0.30.0=/venvs/omni-0.30/bin/python")
+    return name, python
+
+
+def block_from(text: str) -> tuple[str, int, list[str]]:
+    """Splits KIND=ROUNDS=SIDE,...; ArgumentTypeError where it cannot be read."""
+    try:
+        kind, number, sides = text.split("=")
+        Kind.parse(kind)
+        return kind, int(number), sides.split(",")
+    except ValueError:
+        form = "SIZE:POINTS:TASK:LOW:HIGH=ROUNDS=SIDE,..., as 256:15:i2i:0:1=6=0.30.0,fused"
+        raise argparse.ArgumentTypeError(f"no block ({text}); {form}") from None
+
+
+def known_sides(releases: Sequence[tuple[str, str]]) -> set[str]:
+    return {name for name, _ in releases} | {side + ending for side in OURS for ending in ("", FLASH)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("releases", nargs="*", metavar="RELEASE=PYTHON")
-    parser.add_argument("--block", action="append", default=[], metavar="KIND=ROUNDS=SIDE,...")
+    parser.add_argument("releases", nargs="*", type=release_from, default=[], metavar="RELEASE=PYTHON")
+    parser.add_argument("--block", action="append", type=block_from, default=[], metavar="KIND=ROUNDS=SIDE,...")
     parser.add_argument("--count", default="", metavar="SIDE,...", help="sides whose waits and kernels are counted")
     parser.add_argument("--count-kinds", nargs="*", default=[], metavar="KIND")
     parser.add_argument("--floors", nargs="*", default=[], metavar="KIND")
@@ -417,6 +450,8 @@ def main() -> None:
         print_tables(options.table)
     elif options.out is None:
         parser.error("name the file to write")
+    elif unknown := {side for *_, sides in options.block for side in sides} - known_sides(options.releases):
+        parser.error(f"unknown side ({', '.join(sorted(unknown))}); {', '.join(sorted(known_sides(options.releases)))}")
     else:
         for found in measure(options):
             write_json_atomic(options.out, found)

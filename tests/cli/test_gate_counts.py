@@ -149,6 +149,14 @@ def test_commands_and_cases_are_subjects_of_their_own(world: Scripted, capfd: Ca
     assert "src/loop.py: no counts are recorded (4 now); --update REASON records them" in last_error(capfd)
 
 
+def test_a_target_by_its_absolute_path_is_watched_as_the_recorded_one(world: Scripted, tmp_path: Path) -> None:
+    Path("elsewhere").mkdir()
+    os.chdir("elsewhere")  # world's monkeypatch goes back
+    assert gate(str(tmp_path / "src" / "loop.py"), "--update", "begin") == 0
+    assert gate() == 0
+    assert set(world.watched) == {"../src/loop.py"}
+
+
 def test_paths_are_relative_to_the_file_wherever_the_gate_stands(
     world: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

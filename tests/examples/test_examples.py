@@ -230,6 +230,11 @@ def test_flux_as_released_has_the_weights_of_flux_dev(monkeypatch: pytest.Monkey
     monkeypatch.setenv("FLUX_SHAPE", "small")
     with pytest.raises(ValueError, match="FLUX_SHAPE is 'small'; allowed: tiny, released"):
         run_path(str(FOLDER / DIFFUSERS_FLUX.file))
+    monkeypatch.delenv("FLUX_SHAPE")
+    for steps in ("x", "0", "-1", ""):
+        monkeypatch.setenv("FLUX_STEPS", steps)
+        with pytest.raises(ValueError, match=f"FLUX_STEPS is '{steps}'; allowed: a number of steps from 1; set it"):
+            run_path(str(FOLDER / DIFFUSERS_FLUX.file))
 
 
 def test_nothing_of_ours_is_imported_and_each_file_is_explained() -> None:

@@ -149,4 +149,15 @@ def test_a_folder_without_weights_is_one_line(
 ) -> None:
     monkeypatch.setenv("OMNI_BAGEL_WEIGHTS", "nowhere")
     assert main(["syncs", target_in(environments["0.22.0"]), "--quiet"]) == 6
-    assert "no BAGEL in OMNI_BAGEL_WEIGHTS (nowhere); set it to the folder" in capsys.readouterr().err
+    assert "no BAGEL in OMNI_BAGEL_WEIGHTS (nowhere); it has no config.json, llm_" in capsys.readouterr().err
+
+
+@needs_upstream
+def test_a_folder_of_configurations_alone_is_no_bagel(
+    environments: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    for name in ("config.json", "llm_config.json", "vit_config.json"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setenv("OMNI_BAGEL_WEIGHTS", str(tmp_path))
+    assert main(["syncs", target_in(environments["0.22.0"]), "--quiet"]) == 6
+    assert "; it has no *.safetensors; set it to the folder" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -21,6 +22,52 @@ def test_the_tables_are_those_of_the_files(capsys: pytest.CaptureFixture[str], m
     printed = capsys.readouterr().out
     assert printed.count("### ") == 8
     assert (FOLDER / "README.md").read_text().endswith(printed)
+    sys.modules.pop("upstream_ahead")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--table", "nowhere.json"], "error: no measurement (nowhere.json); FileNotFoundError"),
+        (["--table", "half.json"], "error: no measurement (half.json); JSONDecodeError"),
+        (["--table", "other.json"], "error: no measurement (other.json); TypeError"),
+        (["out.json", "0.30.0"], "no Python (0.30.0); RELEASE=PYTHON"),
+        (["out.json", "0.30.0=nowhere/python"], "no Python (0.30.0=nowhere/python); RELEASE=PYTHON"),
+        (["out.json", "--block", "256=6=fused"], "no block (256=6=fused); SIZE:POINTS:TASK:LOW:HIGH=ROUNDS=SIDE,..."),
+        (["out.json", "--block", "256:15:i2i:0:1=1=fuse"], "unknown side (fuse); baseline, baseline/flash, "),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_anything_is_loaded(
+    arguments: list[str],
+    error: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "half.json").write_text('{"blocks": [')
+    (tmp_path / "other.json").write_text("[]")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    monkeypatch.setattr(sys, "argv", ["upstream_ahead.py", *arguments])
+    import upstream_ahead
+
+    with pytest.raises(SystemExit) as raised:
+        upstream_ahead.main()
+    said = capsys.readouterr().err if raised.value.code == 2 else str(raised.value.code)
+    assert error in said.splitlines()[-1]
+    sys.modules.pop("upstream_ahead")
+
+
+def test_a_side_that_failed_is_named_where_no_round_is_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    import upstream_ahead
+
+    upstream_ahead.print_block({"kind": "256:15:i2i:0:1", "warm": {"fused": {"error": "OOM"}}, "rounds": []})
+    printed = capsys.readouterr()
+    assert printed.err == "256:15:i2i:0:1: no round in which all sides ran; failed: {'fused': 'OOM'}\n"
+    assert not printed.out
     sys.modules.pop("upstream_ahead")
 
 
@@ -51,3 +98,16 @@ def test_readme_has_the_figures_of_the_page() -> None:
                 row.startswith(f"| {side} |") and f"| {ms.replace(',', '')} (" in row for row in page.splitlines()
             )
         assert f"- 0.30.0 / fused: {ratio}" in page
+
+
+def test_the_page_has_the_sums_of_the_floors_and_the_round_without_a_table() -> None:
+    page = (FOLDER / "README.md").read_text()
+    for path, name in zip(FILES, ("256", "1024"), strict=True):
+        block = json.loads(path.read_text())["blocks"][0]
+        floors = sum(part["floor_ms"] for floor in block["floors"]["floors"] for part in floor["components"])
+        inputs = statistics.median(one["fused"]["ms"]["inputs"] for one in block["rounds"])
+        assert f"{floors + inputs:,.0f} " + ("ms " * (name == "256")) + f"at {name}" in page
+    (single,) = json.loads(FILES[1].read_text())["blocks"][1]["rounds"]
+    whole = {side: f"{sum(run['ms'].values()):,.0f}" for side, run in single.items() if "ms" in run}
+    assert f"{whole['0.20.0']}, {whole['0.22.0']}, {whole['pr3987']} and {whole['sync_free']} ms" in page
+    assert f"0.30.0 in it: {whole['0.30.0']})" in page

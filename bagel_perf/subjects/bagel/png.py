@@ -5,6 +5,7 @@ The bytes depend on the pixels alone, not on the number of threads. Suffixes: H 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import struct
@@ -32,11 +33,17 @@ def encode_png(pixels_HW3: NDArray[np.uint8]) -> bytes:
     filtered_HB[0, 1:] = rows_HB[0]
     np.subtract(rows_HB[1:], rows_HB[:-1], out=filtered_HB[1:, 1:])
     strips = [filtered_HB[first : first + STRIP_ROWS] for first in range(0, height, STRIP_ROWS)]
-    deflate = map if len(strips) < MIN_STRIPS else _threads().map
-    deflated = b"".join(deflate(_deflate, strips)) + b"\x03\x00"  # an empty last block
+    deflated = b"".join(_deflated(strips)) + b"\x03\x00"  # an empty last block
     stream = b"\x78\x01" + deflated + struct.pack(">I", zlib.adler32(filtered_HB.data))
     chunks = (b"IHDR", struct.pack(">II", width, height) + _RGB), (b"IDAT", stream), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*each) for each in chunks)
+
+
+def _deflated(strips: list[NDArray[np.uint8]]) -> list[bytes]:
+    if len(strips) >= MIN_STRIPS:
+        with contextlib.suppress(RuntimeError):  # no thread can be started, as when the interpreter ends
+            return list(_threads().map(_deflate, strips))
+    return [_deflate(strip) for strip in strips]
 
 
 def _deflate(strip: NDArray[np.uint8]) -> bytes:
@@ -52,3 +59,6 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="png")
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # a forked process has none of the threads
