@@ -360,21 +360,22 @@ def print_tables(paths: Sequence[Path]) -> None:
 
 
 def print_block(block: Json) -> None:
-    failed = {side: run["error"] for side, run in block["warm"].items() if "error" in run}
-    rounds = [one for one in block["rounds"] if not any("error" in run for run in one.values())]
-    if not rounds:
-        print(f"{block['kind']}: no round in which all sides ran; failed: {failed or 'none'}", file=sys.stderr)
+    rounds = block["rounds"]
+    runs = [(side, run) for one in (block["warm"], *rounds) for side, run in one.items()]
+    failed = {side: run["error"].partition(". ")[0] for side, run in runs if "error" in run}
+    sides = [side for side in block["warm"] if side not in failed]
+    if not rounds or not sides:
+        print(f"{block['kind']}: nothing to show, {len(rounds)} rounds; failed: {failed or 'none'}", file=sys.stderr)
         return
     print(f"\n### {block['kind']}: {len(rounds)} {'rounds' if len(rounds) > 1 else 'round'}\n")
-    sides = list(block["warm"])
     print("| side |", " | ".join(STAGES), "| whole (min to max) | a step | J | host syncs | launches | GPU busy |")
     print("|---" + "|---:" * 10 + "|")
     for side in sides:
-        runs = [one[side] for one in rounds]
-        stages = {name: statistics.median(run["ms"][name] for run in runs) for name in runs[0]["ms"]}
-        whole = [total_ms(run) for run in runs]
-        joules = [run["joule"] for run in runs if run["joule"] is not None]
-        steps, counts = runs[0]["steps"], block["counts"].get(side, {})
+        own = [one[side] for one in rounds]
+        stages = {name: statistics.median(run["ms"][name] for run in own) for name in own[0]["ms"]}
+        whole = [total_ms(run) for run in own]
+        joules = [run["joule"] for run in own if run["joule"] is not None]
+        steps, counts = own[0]["steps"], block["counts"].get(side, {})
         work = counts.get("work", {}).values()
         cells = [
             *(f"{stages[name]:.1f}" if name in stages else "in prefill" for name in STAGES),
@@ -394,12 +395,9 @@ def print_block(block: Json) -> None:
             median, interval = median_interval(ratios)
             shown = "no interval" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
             print(f"- {release} / {side}: {median:.2f} ({shown})")
-    if failed:
-        print("- failed:", failed)
-    hashes = {
-        side: {one[side]["sha256"][:12] for one in rounds} | {block["warm"][side].get("sha256", "failed")[:12]}
-        for side in sides
-    }
+    for side, problem in failed.items():
+        print(f"- {side} failed: {problem}")
+    hashes = {side: {one[side]["sha256"][:12] for one in (block["warm"], *rounds)} for side in sides}
     print("- pixels:", ", ".join(f"{side} {' '.join(sorted(found))}" for side, found in hashes.items()))
     if "floors" in block:
         for floor in block["floors"]["floors"]:
