@@ -12,7 +12,7 @@ from bagel_perf.subjects.bagel.model.primitives import norm_activate
 
 
 def encode_picture(picture: PictureEncoding) -> tuple[Tensor, Tensor]:
-    """Latents, then patches, once for both contexts that show them; does not wait."""
+    """Encodes latents, then patches, once for both contexts that show them; does not wait."""
     return picture.latents(norm_activate), picture.patches()
 
 

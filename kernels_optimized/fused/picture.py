@@ -12,11 +12,11 @@ from kernels_optimized.fused import ops
 
 
 def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
-    """Normed and, with ``activate``, activated: [1, C, H, W], bf16 by a kernel and else fp32; does not wait."""
+    """Norms and, with ``activate``, activates [1, C, H, W], to bf16 by a kernel and to fp32 elsewhere; does not wait."""
     return ops.norm_activate(x_1CHW, norm, activate=activate)
 
 
 def encode_picture(picture: PictureEncoding) -> tuple[Tensor, Tensor]:
-    """Latents and patches; does not wait."""
+    """Encodes a picture as latents [N, D] and patches [M, D], bf16; does not wait."""
     patches_MD = picture.patches()
     return picture.latents(norm_activate), patches_MD
