@@ -12,7 +12,7 @@ from kernels_optimized.fused import ops
 
 
 def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
-    """Norms and, with ``activate``, activates [1, C, H, W], to bf16 by a kernel and to fp32 elsewhere; does not wait."""
+    """Norms and, with ``activate``, activates [1, C, H, W]: bf16 by a kernel, else fp32; does not wait."""
     return ops.norm_activate(x_1CHW, norm, activate=activate)
 
 

@@ -39,7 +39,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Mo
     pixels = noise(300, 40)
     with ThreadPoolExecutor(max_workers=1) as one:
         encoded = png.encode_png(pixels)
-        monkeypatch.setattr(png, "_threads", lambda: one)
+        monkeypatch.setattr(png, "_threads", lambda _: one)
         assert png.encode_png(pixels) == encoded
 
 

@@ -42,7 +42,7 @@ def encode_png(pixels_HW3: NDArray[np.uint8]) -> bytes:
 def _deflated(strips: list[NDArray[np.uint8]]) -> list[bytes]:
     if len(strips) >= MIN_STRIPS:
         with contextlib.suppress(RuntimeError):  # no thread can be started, as when the interpreter ends
-            return list(_threads().map(_deflate, strips))
+            return list(_threads(os.getpid()).map(_deflate, strips))
     return [_deflate(strip) for strip in strips]
 
 
@@ -57,8 +57,6 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 @functools.cache
-def _threads() -> ThreadPoolExecutor:
+def _threads(_: int) -> ThreadPoolExecutor:
+    """Of one process, by its number: a forked one has none of the threads."""
     return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="png")
-
-
-os.register_at_fork(after_in_child=_threads.cache_clear)  # a forked process has none of the threads
