@@ -169,6 +169,7 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.measure.telemetry_process": {"pynvml"},
     "bagel_perf.subjects": TORCH_SIDE,
     "bagel_perf.serve": TORCH_SIDE | SERVER,
+    "bagel_perf.serve.split": {"torch", "ray"},
     "bagel_perf.worker": {"msgspec", "torch"},
     "bagel_perf.rules.programs": set(),
     "bagel_perf.rules.expressions": set(),
@@ -364,7 +365,7 @@ def distributions(sources: list[str]) -> set[str]:
 def test_dependencies_of_each_extra_are_what_its_side_imports_and_each_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: set(lines) for name, lines in project["optional-dependencies"].items()}
-    nested = {"bagel": "torch", "serve": "bagel", "examples": "bagel", "dev": "examples,serve"}
+    nested = {"bagel": "torch", "serve": "bagel", "split": "serve", "examples": "bagel", "dev": "examples,split"}
     for name, inner in nested.items():
         extras[name].remove(f"bagel-perf[{inner}]")
     declared = {name: {re.split(r"[<>=!~ ]", line)[0] for line in lines} for name, lines in extras.items()}
@@ -376,7 +377,10 @@ def test_dependencies_of_each_extra_are_what_its_side_imports_and_each_is_pinned
     assert declared["torch"] == torch_side
     model_side = distributions([source_of(name) for name in FILES if not is_under(name, "bagel_perf.serve")])
     assert declared["bagel"] == model_side - base - torch_side
-    assert declared["serve"] == (distributions([source_of(name) for name in FILES]) - model_side) | FORMS
+    split = {"bagel_perf.serve.split"} & FILES.keys()
+    server_side = distributions([source_of(name) for name in FILES if name not in split]) - model_side
+    assert declared["serve"] == server_side | FORMS
+    assert declared["split"] == distributions([source_of(name) for name in FILES]) - model_side - server_side
     examples = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
     assert declared["examples"] <= distributions(examples)
 

@@ -9,7 +9,7 @@ import typer
 from bagel_perf.cli.options import Attention, Debug, Device, Json, Preset, Quiet, Weights, model_of
 from bagel_perf.records.bagel import best_bitwise
 from bagel_perf.records.plans import DEVICES, Plan, one_of
-from bagel_perf.records.serving import ServeOptions
+from bagel_perf.records.serving import KV_TRANSPORTS, ServeOptions
 
 
 def serve(
@@ -34,6 +34,9 @@ def serve(
     split: Annotated[bool, typer.Option("--split", help="AR and DiT in processes of their own, by Ray.")] = False,
     ar_replicas: Annotated[int, typer.Option(help="With --split: processes of AR.")] = 1,
     dit_replicas: Annotated[int, typer.Option(help="With --split: processes of DiT.")] = 1,
+    kv_transport: Annotated[
+        str, typer.Option(metavar="|".join(KV_TRANSPORTS), help="With --split; auto: nccl on GPUs, else object_store.")
+    ] = "auto",
     json_path: Json = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -57,6 +60,7 @@ def serve(
         split=split,
         ar_replicas=ar_replicas,
         dit_replicas=dit_replicas,
+        kv_transport=one_of("kv transport", kv_transport, KV_TRANSPORTS),
         json_path=json_path,
         quiet=quiet,
     )

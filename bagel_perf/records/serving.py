@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import msgspec
 
 from bagel_perf.records.errors import UsageError
-from bagel_perf.records.plans import Plan
+from bagel_perf.records.plans import Plan, one_of
 
+KvTransport = Literal["auto", "object_store", "gloo", "nccl"]
+KV_TRANSPORTS: tuple[KvTransport, ...] = get_args(KvTransport)
 MAX_PORT = 65535
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -16,7 +20,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``port`` 0 takes a free one. At most ``max_queue`` requests wait, a request has at most ``max_body_mb`` (MiB), a
     picture ``max_pixels``, a schedule ``max_steps`` points. What waits at SIGTERM is made for ``drain_s`` seconds.
-    ``split`` puts AR and DiT into ``ar_replicas`` and ``dit_replicas`` processes.
+    ``split`` puts AR and DiT into ``ar_replicas`` and ``dit_replicas`` processes, between
+    which ``kv_transport`` hands over the KV cache.
     """
 
     plan: Plan
@@ -31,6 +36,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     split: bool = False
     ar_replicas: int = 1
     dit_replicas: int = 1
+    kv_transport: KvTransport = "auto"
     json_path: str | None = None
     quiet: bool = False
 
@@ -43,6 +49,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         _within("--drain", self.drain_s, 0, 86_400)
         _within("--ar-replicas", self.ar_replicas, 1, 64)
         _within("--dit-replicas", self.dit_replicas, 1, 64)
+        one_of("kv transport", self.kv_transport, KV_TRANSPORTS)
         if not self.split and (self.ar_replicas, self.dit_replicas) != (1, 1):
             raise UsageError("one process has no replicas", remedy="add --split")
         if self.api_key is not None and not (self.api_key and self.api_key.isascii() and self.api_key.isprintable()):

@@ -17,6 +17,8 @@ def measurements(made: Made, queue_wait_ms: float) -> dict[str, Any]:
     hand_over = made.hand_over
     if hand_over is not None:
         durations["kv_wait_ms"] = hand_over.latency_ms
+    if made.dit_wait_ms is not None:
+        durations["stage_1_queue_wait_ms"] = made.dit_wait_ms
     return {
         "stage_durations": durations,
         "peak_memory_mb": made.peak_memory_mb,

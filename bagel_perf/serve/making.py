@@ -38,17 +38,44 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A picture as PNG, the latency of its stages, and the most that torch's allocator held; None where unknown."""
+    """A picture as PNG, the latency of its stages, and the most that torch's allocator held; None where unknown.
+
+    Where the stages are split, ``dit_wait_ms`` is the wait for a free process of DiT.
+    """
 
     png: bytes
     ar_ms: float
     dit_ms: float
     peak_memory_mb: float | None
     hand_over: HandOver | None = None
+    dit_wait_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What the server has to know of the model, wherever that is."""
+
+    config: BagelConfig
+    preset: str
+    device_name: str
+    is_cuda: bool
+
+
+def facts_of(loaded: Loaded) -> ModelFacts:
+    """Facts of a model in this process."""
+    return ModelFacts(
+        config=loaded.model.config,
+        preset=str(loaded.details["preset"]),
+        device_name=loaded.environment.device_name,
+        is_cuda=loaded.model.device.type == "cuda",
+    )
 
 
 class Maker(Protocol):
     """Makes pictures; ``num_at_once`` requests are under way in it, each in a thread of its caller's."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
 
     @property
     def num_at_once(self) -> int: ...
@@ -64,6 +91,10 @@ class OneProcess:
 
     loaded: Loaded
     variant: str
+
+    @property
+    def facts(self) -> ModelFacts:
+        return facts_of(self.loaded)
 
     @property
     def num_at_once(self) -> int:

@@ -25,7 +25,7 @@ from bagel_perf.serve.app import Service
 from bagel_perf.serve.asking import Limits
 from bagel_perf.serve.line import Line
 from bagel_perf.serve.making import MIB, Maker, OneProcess, Preparing
-from bagel_perf.subjects.bagel.loading import Loaded, load
+from bagel_perf.subjects.bagel.loading import load
 
 OPTIONS_VARIABLE = "BAGEL_PERF_SERVE"
 BACKLOG = 512
@@ -63,23 +63,24 @@ def serve(options: ServeOptions) -> None:
     listening = listen(options.host, options.port)  # before the weights: an address that is taken is known at once
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are judged before anything is decoded
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a broken form has its line already
-    loaded = load(options.plan, lambda text, done, total: None, log)
-    maker = maker_of(options, loaded)
+    maker = maker_of(options)
     gc.collect()
     gc.freeze()  # what stays is not looked through before each request
     if options.is_exposed:
         log(f"anybody who reaches {options.host} may use this server; --api-key asks for a key")
     try:
-        asyncio.run(_serve(options, loaded, maker, listening))
+        asyncio.run(_serve(options, maker, listening))
     finally:
         maker.close()
 
 
-def maker_of(options: ServeOptions, loaded: Loaded) -> Maker:
-    """What makes the pictures; raises ``EnvironmentUnfit`` for what cannot be had here."""
+def maker_of(options: ServeOptions) -> Maker:
+    """Loads what makes the pictures."""
     if options.split:
-        raise EnvironmentUnfit("AR and DiT cannot be split yet", remedy="leave --split out")
-    return OneProcess(loaded=loaded, variant=options.variant)
+        from bagel_perf.serve.split import split_stages  # Ray, which one process does without
+
+        return split_stages(options)
+    return OneProcess(loaded=load(options.plan, lambda text, done, total: None, log), variant=options.variant)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -97,20 +98,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _serve(options: ServeOptions, loaded: Loaded, maker: Maker, listening: socket.socket) -> None:
-    details = loaded.details
-    model = f"bagel-{details['preset']}"
-    is_cuda = loaded.model.device.type == "cuda"
+async def _serve(options: ServeOptions, maker: Maker, listening: socket.socket) -> None:
+    facts = maker.facts
+    model = f"bagel-{facts.preset}"
     line = Line(maker.make, maker.num_at_once, options.max_queue)
     service = Service(
         line=line,
         preparing=Preparing(
-            config=loaded.model.config,
+            config=facts.config,
             weights=Path(options.plan.weights) if options.plan.weights else None,
             max_pixels=options.max_pixels,
         ),
         limits=Limits(
-            model=model, side=1024 if is_cuda else 256, max_pixels=options.max_pixels, max_steps=options.max_steps
+            model=model, side=1024 if facts.is_cuda else 256, max_pixels=options.max_pixels, max_steps=options.max_steps
         ),
         variant=options.variant,
         max_bytes=options.max_body_mb * MIB,
@@ -124,15 +124,14 @@ async def _serve(options: ServeOptions, loaded: Loaded, maker: Maker, listening:
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not task.done():
         await asyncio.sleep(0.01)
-    _tell(options, model, loaded, listening)
+    _tell(options, model, facts.device_name, listening)
     await task
 
 
-def _tell(options: ServeOptions, model: str, loaded: Loaded, listening: socket.socket) -> None:
+def _tell(options: ServeOptions, model: str, device: str, listening: socket.socket) -> None:
     """One line on stdout, or JSON, once requests are answered."""
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    device = loaded.environment.device_name
     facts = {"url": url, "model": model, "variant": options.variant, "device": device, "pid": os.getpid()}
     if options.json_path == "-":
         print(msgspec.json.encode(facts).decode(), flush=True)
