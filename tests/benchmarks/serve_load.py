@@ -255,10 +255,11 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("options", nargs="*", help="of serve, behind --")
-    arguments = parser.parse_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    arguments, options = parser.parse_args(words[:end]), words[end + 1 :]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with served(*arguments.options) as server:
+    with served(*options) as server:
         levels, memory_mib = asyncio.run(load_server(server, arguments.seconds, arguments.seed))
         time.sleep(1.0)  # those whose clients left end
         problems = problems_of(server, levels, memory_mib)
@@ -269,7 +270,7 @@ def main() -> int:
         "device": environment.device_name,
         "torch": environment.torch,
         "commit": environment.commit,
-        "options": arguments.options,
+        "options": options,
         "memory_mib": memory_mib,
         "levels": [level.to_json() for level in levels],
         "problems": problems,
