@@ -11,7 +11,7 @@ TORCH ?=
 BOUNDS ?= pinned
 
 .DEFAULT_GOAL := help
-.PHONY: help install compare check gate test test-browser test-torch test-operators docs-waits readme clean
+.PHONY: help install compare check gate test test-upstream test-browser test-torch test-operators docs-waits docs-results clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ gate: $(STAMP) ## hold counters and pictures to reports/expected, without a GPU
 	$(BIN)/bagel-perf gate $(ARGS)
 
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(STAMP) ## all tests, in two processes; ARGS="-k NAME" for some, ARGS="-n 0" in one
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+test: $(STAMP) ## all tests but those of test-upstream, in two processes; ARGS="-k NAME" for some, ARGS="-n 0" in one
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not upstream" $(ARGS)
+
+test-upstream: $(STAMP) ## the example of vLLM-Omni under its released code, where BAGEL_UPSTREAM has it
+	$(BIN)/python -m pytest tests/examples/test_vllm_omni_bagel.py -m upstream $(ARGS)
 
 test-torch: export TORCH := $(TORCH)
 test-torch: export BOUNDS := $(BOUNDS)
@@ -68,9 +71,9 @@ test-operators: $(STAMP) ## hold the simulated device to the waits of 26,000 sam
 	$(BIN)/python -m pip install --quiet -c constraints.txt expecttest
 	$(BIN)/python tests/benchmarks/operator_counts.py
 
-readme: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into README.md
-	$(if $(RESULT),,$(error RESULT is missing; folders of results; make readme RESULT="reports/A reports/B"))
-	$(BIN)/python tests/tools/readme.py $(RESULT) README.md
+docs-results: $(STAMP) ## write the tables of RESULT="reports/A reports/B" into docs/bagel.md
+	$(if $(RESULT),,$(error RESULT is missing; folders of results; make docs-results RESULT="reports/A reports/B"))
+	$(BIN)/python tests/tools/docs_results.py $(RESULT) docs/bagel.md
 
 clean: ## remove .venv and caches, never results
 	rm -rf $(VENV) $(VENV)-torch-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bagel_perf.records.ablations import Ablation, ComponentSaving, Saving
+from bagel_perf.records.bagel import CALLERS
 from bagel_perf.records.results import Result
 from bagel_perf.report.table import NONE, Column, Table, counted, coverage_text, place_text, rounds_text, stage_text
 from bagel_perf.verdicts.changes import NEGLIGIBLE_REST, additivity
@@ -45,7 +46,8 @@ def _ablation_table(result: Result, ablations: Sequence[Ablation]) -> Table:
 def _caption(result: Result, ablations: Sequence[Ablation]) -> str:
     savings = [saving for each in ablations for saving in _savings(each)]
     intervals = [saving.num_processes for saving in savings if saving.ci_ms is not None]
-    has_swallowed = any(component.swallowed for each in ablations for component in each.components)
+    swallowed = {part.component for each in ablations for part in each.components if part.swallowed}
+    callers = sorted(frozenset[str]().union(*(CALLERS[component] for component in swallowed)))
     parts = (
         rounds_text({saving.num_rounds for saving in savings}, result.pairs),
         f"alone: put into {ablations[0].reference}",
@@ -54,8 +56,8 @@ def _caption(result: Result, ablations: Sequence[Ablation]) -> str:
         f"they add up: all of its interval within {NEGLIGIBLE_REST:.0%} of all together",
         coverage_text(set(intervals), result.looks),
         f"{counted(len(intervals), 'interval')}, {UNCORRECTED}" if intervals else "",
-        "* is a part of what its callers (denoise_loop, prefill_layers) do, and not in that sum"
-        if has_swallowed
+        f"* is a part of what {' and '.join(callers)} {'do' if len(callers) > 1 else 'does'}, and not in that sum"
+        if callers
         else "",
     )
     return "; ".join(part for part in parts if part)

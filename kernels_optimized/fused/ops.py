@@ -64,14 +64,20 @@ def norm_activate(x_1CHW: Tensor, norm: GroupNorm, *, activate: bool) -> Tensor:
 
 
 def _covers(x_1CHW: Tensor, num_groups: int) -> bool:
-    """Whether the kernel takes a tensor: bf16, channels last, every thread of PyTorch's kernel with as many values."""
+    """Whether the kernel takes a tensor: bf16, channels last, blocks and groups of whole powers of two.
+
+    Each of the 512 threads of PyTorch's kernel has to have as many values of a group.
+    """
     batch, num_channels, height, width = x_1CHW.shape
-    per_group = num_channels // num_groups * height * width
-    is_even = num_channels % num_groups == 0 and num_channels % 64 == 0 and per_group % 512 == 0
+    width_of_group = num_channels // num_groups
+    is_divided = num_channels % 64 == 0 and num_channels == width_of_group * num_groups
+    num_values = width_of_group * height * width
     return (
         batch == 1
-        and is_even
-        and per_group > 0
+        and is_divided
+        and width_of_group.bit_count() == 1
+        and num_values > 0
+        and num_values % 512 == 0
         and x_1CHW.dtype == torch.bfloat16
         and x_1CHW.is_contiguous(memory_format=torch.channels_last)
     )

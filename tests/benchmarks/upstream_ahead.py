@@ -114,6 +114,9 @@ class Release:
         number, self._num_calls = self._num_calls, 0
         return number
 
+    def forget(self) -> None:
+        """A release keeps nothing."""
+
     def floors(self, kind: Kind) -> Json:
         raise NotImplementedError
 
@@ -185,6 +188,13 @@ class Ours:
     def take_steps(self, kind: Kind) -> int:
         return kind.points - 1
 
+    def forget(self) -> None:
+        """Gives up the graphs, with their memory: four processes with 7B weights leave 20 GiB of an H200."""
+        from bagel_perf.subjects.bagel.bench import recorded_loop
+
+        for loop in filter(None, map(recorded_loop, OURS)):
+            loop.forget()
+
     def floors(self, kind: Kind) -> Json:
         """The least time of the stages at the rates that this GPU reaches."""
         from bagel_perf.subjects.bagel.edit import request_inputs
@@ -210,6 +220,7 @@ def work(of_release: bool) -> None:
         if how == "floors":
             return bench.floors(kind)
         if how == "rest":
+            bench.forget()
             torch.cuda.empty_cache()
             return {"allocated_gib": torch.cuda.memory_allocated() / 2**30}
         subject = bench.subject(side, kind)
@@ -342,9 +353,9 @@ def print_tables(paths: Sequence[Path]) -> None:
 
 def print_block(block: Json) -> None:
     rounds = [one for one in block["rounds"] if not any("error" in run for run in one.values())]
-    print(f"\n{block['kind']}: {len(rounds)} rounds")
     if not rounds:
         return
+    print(f"\n### {block['kind']}: {len(rounds)} {'rounds' if len(rounds) > 1 else 'round'}\n")
     sides = list(block["warm"])
     print("| side |", " | ".join(STAGES), "| whole (min to max) | a step | J | host syncs | launches | GPU busy |")
     print("|---" + "|---:" * 10 + "|")
@@ -365,21 +376,26 @@ def print_block(block: Json) -> None:
             f"{100 * sum(each['busy_ms'] for each in work) / statistics.median(whole):.0f}%" if work else "-",
         ]
         print(f"| {side} | {' | '.join(cells)} |")
+    print()
     ours = [side for side in sides if side.removesuffix(FLASH) in OURS]
     for release in (side for side in sides if side not in ours):
         for side in ours:
             ratios = [total_ms(one[release]) / total_ms(one[side]) for one in rounds]
             median, interval = median_interval(ratios)
             shown = "no interval" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
-            print(f"{release} / {side}: {median:.2f} ({shown}, {len(ratios)} rounds)")
+            print(f"- {release} / {side}: {median:.2f} ({shown})")
+    if failed := {side: run["error"] for side, run in block["warm"].items() if "error" in run}:
+        print("- failed:", failed)
     hashes = {
-        side: {one[side]["sha256"][:12] for one in rounds} | {block["warm"][side]["sha256"][:12]} for side in sides
+        side: {one[side]["sha256"][:12] for one in rounds} | {block["warm"][side].get("sha256", "failed")[:12]}
+        for side in sides
     }
-    print("pixels:", ", ".join(f"{side} {' '.join(sorted(found))}" for side, found in hashes.items()))
+    print("- pixels:", ", ".join(f"{side} {' '.join(sorted(found))}" for side, found in hashes.items()))
     if "floors" in block:
         for floor in block["floors"]["floors"]:
             parts = {each["name"]: round(each["floor_ms"], 1) for each in floor["components"]}
-            print(f"floor of {floor['stage']}: {sum(parts.values()):.1f} ms, {parts}")
+            listed = ", ".join(f"{name} {ms}" for name, ms in parts.items())
+            print(f"- floor of {floor['stage']}: {sum(parts.values()):.1f} ms: {listed}")
 
 
 def main() -> None:

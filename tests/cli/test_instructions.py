@@ -1,4 +1,4 @@
-"""What README and Makefile tell people to type is there, and says what is missing."""
+"""What the documents and Makefile tell people to type is there, and says what is missing."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ UNNAMED = {"--device", "--preset", "--attention", "--quiet", "--debug", "--help"
 """Left to ``--help``."""
 
 
-def test_readme_names_the_options_of_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_page_names_the_options_of_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--help"]) == 0
     words = capsys.readouterr().out.split()
     options = {word for word in words if word.startswith("--")} - UNNAMED
     assert {"--out", "--json", "--warmup", "--successive"} <= options
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert sorted(option for option in options if option not in readme) == []
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert sorted(option for option in options if option not in page) == []
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
-def test_readme_is_made_of_no_result_that_was_not_named() -> None:
-    command = ["make", "-n", "readme"]
+def test_the_tables_are_made_of_no_result_that_was_not_named() -> None:
+    command = ["make", "-n", "docs-results"]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of `make test`
     done = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    error = 'RESULT is missing; folders of results; make readme RESULT="reports/A reports/B"'
+    error = 'RESULT is missing; folders of results; make docs-results RESULT="reports/A reports/B"'
     assert done.stderr.count("\n") == 1 and error in done.stderr
     command.append("RESULT=reports/A reports/B")
     named = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True, check=True)
-    assert named.stdout.splitlines()[-1].endswith("tests/tools/readme.py reports/A reports/B README.md")
+    assert named.stdout.splitlines()[-1].endswith("tests/tools/docs_results.py reports/A reports/B docs/bagel.md")
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from bagel_perf.records.events import EnvironmentEvent, Event, NoteEvent, RunEve
 from bagel_perf.records.plans import Plan, blocks
 from bagel_perf.records.runs import Conditions, Environment, TimedRun, TimedStage
 from bagel_perf.verdicts.planning import is_resolved
-from readme import headline_table
+from docs_results import headline_table
 from scripted import ENVIRONMENT, PROOFS, make_outline, make_plan, make_run
 
 Noise = Callable[[int], float]

@@ -52,6 +52,7 @@ def target_in(environment: Path, function: str = "") -> str:
 
 
 @needs_upstream
+@pytest.mark.upstream
 def test_two_releases_are_compared_by_stage(environments: dict[str, Path]) -> None:
     options = ["--before-env", str(environments["0.20.0"]), "--after-env", str(environments["0.22.0"])]
     assert main(["compare", f"before={TARGET}", f"after={TARGET}", *options, "--out", "kept", "--quiet"]) == 0
@@ -67,6 +68,7 @@ def test_two_releases_are_compared_by_stage(environments: dict[str, Path]) -> No
 
 
 @needs_upstream
+@pytest.mark.upstream
 @pytest.mark.parametrize(("release", "task"), [("0.30.0", "i2i"), ("0.30.0", "t2i")])
 def test_the_denoising_loop_of_a_release_waits_as_often_as_this(
     environments: dict[str, Path], release: str, task: str, monkeypatch: pytest.MonkeyPatch
@@ -84,6 +86,7 @@ def test_the_denoising_loop_of_a_release_waits_as_often_as_this(
 
 
 @needs_upstream
+@pytest.mark.upstream
 def test_the_cut_changes_nothing(environments: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMNI_BAGEL_TASK", "t2i")
     environment = environments["0.22.0"]
@@ -95,6 +98,7 @@ def test_the_cut_changes_nothing(environments: dict[str, Path], monkeypatch: pyt
 
 
 @needs_upstream
+@pytest.mark.upstream
 def test_lengths_instead_of_a_padding_mask_give_the_same_picture(environments: dict[str, Path]) -> None:
     if "0.30.0" not in environments:
         pytest.skip("needs the sources of 0.30.0")
@@ -107,6 +111,7 @@ def test_lengths_instead_of_a_padding_mask_give_the_same_picture(environments: d
 
 
 @needs_upstream
+@pytest.mark.upstream
 def test_a_release_is_held_and_another_fails(environments: dict[str, Path], capsys: Capture) -> None:
     held, other = target_in(environments["0.22.0"]), target_in(environments["0.20.0"])
     options = ["--expect", "bagel-perf.toml", "--quiet"]

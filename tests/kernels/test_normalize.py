@@ -12,6 +12,7 @@ from torch import Tensor
 from bagel_perf.subjects.bagel.loading import VARIANTS
 from bagel_perf.subjects.bagel.model.contracts import GroupNorm
 from kernels_optimized.approx_norm import normalize
+from kernels_optimized.fused import ops
 
 C = 64
 
@@ -66,3 +67,26 @@ def test_a_norm_has_groups_and_eps_of_its_own(norm: GroupNorm) -> None:
     for other in (replace(norm, num_groups=16), replace(norm, eps=1e-2)):
         expected = F.group_norm(x, other.num_groups, norm.weight, norm.bias, other.eps)
         assert torch.equal(VARIANTS["baseline"].norm_activate(x, other, activate=False), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_groups", "dtype", "is_covered"),
+    [
+        ((1, 128, 32, 16), 32, torch.bfloat16, True),
+        ((1, 512, 8, 4), 32, torch.bfloat16, True),
+        ((1, 512, 5, 5), 32, torch.bfloat16, False),
+        ((1, 192, 64, 64), 32, torch.bfloat16, False),
+        ((1, 32, 64, 64), 32, torch.bfloat16, False),
+        ((1, 128, 32, 16), 48, torch.bfloat16, False),
+        ((2, 128, 32, 16), 32, torch.bfloat16, False),
+        ((1, 128, 0, 16), 32, torch.bfloat16, False),
+        ((1, 128, 32, 16), 32, torch.float32, False),
+    ],
+)
+def test_the_bitwise_kernel_covers_groups_that_512_threads_share_evenly(
+    shape: tuple[int, ...], num_groups: int, dtype: torch.dtype, is_covered: bool
+) -> None:
+    x = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+    assert ops._covers(x, num_groups) is is_covered
+    if is_covered:
+        assert not ops._covers(x.contiguous(), num_groups)

@@ -14,7 +14,7 @@ from bagel_perf.records.runs import Run, TimedRun
 from bagel_perf.report.table import Table, rounds_text
 from bagel_perf.report.tables import result_tables
 from bagel_perf.verdicts.compare import Session, build_result
-from readme import headline_table
+from docs_results import headline_table
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 TITLE = "from variant to variant"

@@ -40,6 +40,7 @@ from bagel_perf.traces.analyse import analyse
 from bagel_perf.traces.formats.reading import read_trace
 from bagel_perf.traces.ranks import compare_ranks
 from committed_results import REPORTS
+from docs_results import section
 from gated_results import make_result
 from hostile import (
     FRAGMENTS,
@@ -53,7 +54,6 @@ from hostile import (
 )
 from other_subjects import make_result as make_other_result
 from rank_scenes import four_ranks
-from readme import section
 from scripted import ENVIRONMENT
 from trace_stories import trace_of
 

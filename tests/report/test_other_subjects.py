@@ -35,8 +35,8 @@ from bagel_perf.report.tables import result_tables, tolerance_lines
 from bagel_perf.verdicts.gate import Source, judge_against, judge_result
 from bagel_perf.verdicts.plausible import check_result, contradictions
 from bagel_perf.verdicts.reading import checked, load_checked, rebuilt
+from docs_results import headline_table, section
 from other_subjects import CASES, SHAPE, STAGES, make_output, make_result, with_output
-from readme import headline_table, section
 from scripted import CPU
 
 RESULT = make_result()

@@ -18,7 +18,7 @@ from bagel_perf.report.tables import result_tables, tolerance_lines
 from bagel_perf.subjects.bagel.edit import distance
 from bagel_perf.subjects.bagel.png import encode_png
 from bagel_perf.verdicts.compare import Session, build_result
-from readme import section
+from docs_results import section
 from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
 TOLERANT = [built_in.name for built_in in BUILT_IN if built_in.min_psnr_db is not None]

@@ -15,7 +15,7 @@ from bagel_perf.records.runs import Run
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.tables import result_tables, tolerance_lines
 from bagel_perf.verdicts.compare import Session, build_result
-from readme import section
+from docs_results import section
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 PSNR_40 = Tolerance(kind="psnr", limit=40.0)

@@ -86,13 +86,13 @@ OF_PICTURES = (
         file="kernels_baseline/picture.py",
         before=(
             "def download_picture(pixels_HW3: Tensor) -> Tensor:\n"
-            '    """Pixels uint8 [H, W, 3] on the host; waits once."""\n'
+            '    """Pixels uint8 [H, W, 3] on the host; waits once, the one wait that a request cannot do without."""\n'
             "    return pixels_HW3.cpu()  # wait (pb:320)\n"
         ),
         after=(
             "_PICTURES: dict[str, Tensor] = {}\n\n\n"
             "def download_picture(pixels_HW3: Tensor) -> Tensor:\n"
-            '    """Pixels uint8 [H, W, 3] on the host; waits once."""\n'
+            '    """Pixels uint8 [H, W, 3] on the host; waits once, the one wait that a request cannot do without."""\n'
             '    return _PICTURES.setdefault("picture", pixels_HW3.cpu())  # wait (pb:320)\n'
         ),
         kind="picture",

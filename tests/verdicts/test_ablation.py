@@ -155,12 +155,17 @@ def test_what_costs_time_is_not_said_to_save_it() -> None:
 def test_the_footnote_stands_where_a_row_has_it() -> None:
     result = measured(adding_up)
     assert "*" not in caption_of(result)
-    ablations = tuple(
-        replace(each, components=(replace(each.components[0], swallowed=True),)) for each in result.ablations
-    )
-    assert caption_of(replace(result, ablations=ablations)).endswith(
-        "; * is a part of what denoise_loop does, and not in that sum"
-    )
+    for component, words in (
+        ("merge_kv", "denoise_loop does"),
+        ("route_experts", "denoise_loop and prefill_layers do"),
+    ):
+        ablations = tuple(
+            replace(each, components=(replace(each.components[0], component=component, swallowed=True),))
+            for each in result.ablations
+        )
+        assert caption_of(replace(result, ablations=ablations)).endswith(
+            f"; * is a part of what {words}, and not in that sum"
+        )
 
 
 def test_under_six_processes_a_saving_names_them() -> None:

@@ -15,7 +15,7 @@ from bagel_perf.report.machine_tables import condition_tables
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.tables import latency_table
 from bagel_perf.verdicts.compare import Session, build_result
-from readme import headline_table
+from docs_results import headline_table
 from scripted import ENVIRONMENT, make_outline, make_plan, make_run, make_runs
 
 PLAN = make_plan(variants=("baseline", "sync_free"))

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 STRIP_ROWS = 32
+MIN_STRIPS = 4
+"""From which on threads are worth their start."""
 _UP = 2
 """The filter that leaves each row less the one above it (PNG specification, 9.2)."""
 _RGB = bytes([8, 2, 0, 0, 0])
@@ -30,7 +32,8 @@ def encode_png(pixels_HW3: NDArray[np.uint8]) -> bytes:
     filtered_HB[0, 1:] = rows_HB[0]
     np.subtract(rows_HB[1:], rows_HB[:-1], out=filtered_HB[1:, 1:])
     strips = [filtered_HB[first : first + STRIP_ROWS] for first in range(0, height, STRIP_ROWS)]
-    deflated = b"".join(_threads().map(_deflate, strips)) + b"\x03\x00"  # an empty last block
+    deflate = map if len(strips) < MIN_STRIPS else _threads().map
+    deflated = b"".join(deflate(_deflate, strips)) + b"\x03\x00"  # an empty last block
     stream = b"\x78\x01" + deflated + struct.pack(">I", zlib.adler32(filtered_HB.data))
     chunks = (b"IHDR", struct.pack(">II", width, height) + _RGB), (b"IDAT", stream), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*each) for each in chunks)

@@ -1,4 +1,4 @@
-"""Writes the tables of a result into a README, between two markers: ``python tests/tools/readme.py``."""
+"""Writes the tables of a result into a document, between two markers: ``python tests/tools/docs_results.py``."""
 
 from __future__ import annotations
 
@@ -39,34 +39,34 @@ END = "<!-- result:end -->"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0 when the README holds the result, 1 when ``--check`` finds that it does not, 2 on wrong input."""
-    parser = argparse.ArgumentParser(prog="python tests/tools/readme.py", description=__doc__)
+    """Exit code 0 when the document holds the result, 1 when ``--check`` finds that it does not, 2 on wrong input."""
+    parser = argparse.ArgumentParser(prog="python tests/tools/docs_results.py", description=__doc__)
     parser.add_argument("results", type=Path, nargs="+", help="result.json or its folder, one or more")
-    parser.add_argument("readme", type=Path, help="the file with the two markers")
+    parser.add_argument("document", type=Path, help="the file with the two markers")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file differs")
     options = parser.parse_args(argv)
     try:
-        return update(options.results, options.readme, check=options.check)
+        return update(options.results, options.document, check=options.check)
     except BagelPerfError as error:
         print_error(error)
         return error.exit_code
 
 
-def update(results: Sequence[Path], readme: Path, *, check: bool) -> int:
+def update(results: Sequence[Path], document: Path, *, check: bool) -> int:
     """Replaces what stands between the markers, or with ``check`` only compares; 1 when a check fails."""
     try:
-        text = readme.read_text(encoding="utf-8")
+        text = document.read_text(encoding="utf-8")
     except OSError as problem:
-        raise UsageError("file cannot be read", value=readme, allowed=problem.strerror or "") from problem
+        raise UsageError("file cannot be read", value=document, allowed=problem.strerror or "") from problem
     paths = [result_file(path) for path in results]
-    sections = [section(_complete(path), path.parent, readme.parent) for path in paths]
+    sections = [section(_complete(path), path.parent, document.parent) for path in paths]
     expected = replace_section(text, "\n\n".join(sections))
     if check and text != expected:
-        print_line(f"{readme} does not show {', '.join(map(str, paths))}; next: run without --check", sys.stderr)
+        print_line(f"{document} does not show {', '.join(map(str, paths))}; next: run without --check", sys.stderr)
         return 1
     if text != expected:
-        with writing(readme):
-            readme.write_text(expected, encoding="utf-8")
+        with writing(document):
+            document.write_text(expected, encoding="utf-8")
     return 0
 
 
@@ -74,14 +74,14 @@ def _complete(path: Path) -> Result:
     result = load_checked(path)
     if result.environment.device_kind != "cuda" or not result.complete:
         raise UsageError(
-            "only a complete result of a GPU goes into a README", value=path, remedy="name it with RESULT="
+            "only a complete result of a GPU goes into a document", value=path, remedy="name it with RESULT="
         )
     return result
 
 
-def section(result: Result, folder: Path, readme_folder: Path) -> str:
-    """The table of all variants, and a line that says where it comes from, with a link relative to the README."""
-    link = Path(os.path.relpath(folder, readme_folder)).as_posix()
+def section(result: Result, folder: Path, document_folder: Path) -> str:
+    """The table of all variants, and a line that says where it comes from, with a link relative to the document."""
+    link = Path(os.path.relpath(folder, document_folder)).as_posix()
     measured = f"Measured on {markdown(source_text(result))}: [{markdown(link)}]({quote(link)})."
     tables = (headline_table(result), *tolerance_tables(result))
     return "\n\n".join([*map(table_markdown, tables), f"{_pictures_text(result)}{measured}"])

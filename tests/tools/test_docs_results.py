@@ -1,4 +1,4 @@
-"""The README shows the committed result, and a check notices when it does not."""
+"""docs/bagel.md shows the committed result, and a check notices when it does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from bagel_perf.records.results import load
 from bagel_perf.records.store import write_json_atomic
 from bagel_perf.verdicts.compare import Session, build_result
-from readme import BEGIN, END, main, update
+from docs_results import BEGIN, END, main, update
 from scripted import ENVIRONMENT, make_outline, make_plan, make_runs
 
 
@@ -77,11 +77,11 @@ def test_a_missing_result_is_a_usage_error(tmp_path: Path, readme: Path, capsys:
     assert capsys.readouterr().err.startswith("error: result file cannot be read")
 
 
-def test_the_readme_of_the_project_shows_a_committed_result_of_a_gpu() -> None:
-    root = Path(__file__).parents[2]
-    text = (root / "README.md").read_text(encoding="utf-8")
-    shown = re.findall(r"\]\((reports/[0-9][^)]+)\)", text)
-    assert shown, "the README names the results that its tables come from"
-    assert update([root / each for each in shown], root / "README.md", check=True) == 0
-    for each in shown:
-        assert load(root / each / "result.json").environment.device_kind == "cuda"
+def test_the_document_of_the_project_shows_a_committed_result_of_a_gpu() -> None:
+    document = Path(__file__).parents[2] / "docs" / "bagel.md"
+    shown = re.findall(r"\]\((\.\./reports/[0-9][^)]+)\)", document.read_text(encoding="utf-8"))
+    assert shown, "the document names the results that its tables come from"
+    folders = [document.parent.joinpath(each).resolve() for each in shown]
+    assert update(folders, document, check=True) == 0
+    for folder in folders:
+        assert load(folder / "result.json").environment.device_kind == "cuda"
