@@ -19,7 +19,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bagel_perf.records.errors import one_line
 from bagel_perf.serve import asking
 from bagel_perf.serve.answers import chat_answer, images_answer, measurements, models_answer
 from bagel_perf.serve.asking import Asked, Limits, asked_of
@@ -98,8 +97,7 @@ class Service:
         if status < HTTPStatus.BAD_REQUEST and request.method == "GET":
             return
         took_ms = (time.perf_counter() - start_s) * 1e3
-        line = f"{request.method} {request.url.path} {status} {took_ms:.0f} ms {reason}"
-        self.log(one_line(line)[:MAX_LOGGED])
+        self.log(f"{request.method} {request.url.path} {status} {took_ms:.0f} ms {reason}"[:MAX_LOGGED])
 
     async def _no_such_route(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -36,7 +36,9 @@ def read_picture(content: bytes, max_pixels: int, param: str) -> Image.Image:
             return to_rgb(image)
     except ApiError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        raise invalid(f"the picture is too large; at most {max_pixels} pixels", param) from None
+    except UnidentifiedImageError:
         raise invalid(f"no picture that is read here; allowed: {', '.join(FORMATS)}", param) from None
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
         raise invalid(f"the picture is broken ({type(error).__name__}: {error})", param) from None

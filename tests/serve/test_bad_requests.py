@@ -124,6 +124,13 @@ def test_a_bad_request_has_its_status_its_field_and_one_line(server: Served, nam
     assert param is None or error["param"] == param
 
 
+@pytest.mark.parametrize("name", ["a decompression bomb", "a picture over the limit"])
+def test_a_picture_that_is_too_large_is_refused_for_its_size(server: Served, name: str) -> None:
+    route, body, _, _ = JSON_CASES[name]  # their pixels are missing, which only who decodes them finds
+    message = server.post(route, json=body, headers=HEADERS).json()["error"]["message"]
+    assert message.startswith("the picture is too large")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "status"),
     [
