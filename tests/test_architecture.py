@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
 import pytest
@@ -59,6 +60,7 @@ OURS: dict[str, set[str]] = {
         "bagel_perf.rules.torch_names",
         RECORDS,
     },
+    "bagel_perf.serve": {"bagel_perf.serve", BAGEL, MEASURE, RECORDS},
     # Processes that are started.
     "bagel_perf.worker": {BAGEL, *USERS_FILES, MEASURE, RECORDS},
     "bagel_perf.arming": {"bagel_perf.followed"},
@@ -150,6 +152,7 @@ OURS: dict[str, set[str]] = {
         *COMPONENTS_SIDE_OF_THE_MODEL,
     },
 }
+SERVER = {"starlette", "uvicorn", "prometheus_client"}
 TORCH_SIDE = {"msgspec", "torch", "numpy", "PIL", "safetensors", "transformers", "nvtx"}
 OTHERS: dict[str, set[str]] = {
     RECORDS: {"msgspec"},
@@ -165,6 +168,8 @@ OTHERS: dict[str, set[str]] = {
     MEASURE: TORCH_SIDE,
     "bagel_perf.measure.telemetry_process": {"pynvml"},
     "bagel_perf.subjects": TORCH_SIDE,
+    "bagel_perf.serve": TORCH_SIDE | SERVER,
+    "bagel_perf.serve.split": {"torch", "ray"},
     "bagel_perf.worker": {"msgspec", "torch"},
     "bagel_perf.rules.programs": set(),
     "bagel_perf.rules.expressions": set(),
@@ -207,7 +212,9 @@ WITHOUT_TORCH = (
     "cli",
 )
 SLOW = {"torch", "numpy", "pandas", "rich", "PIL", "transformers", "jinja2", "matplotlib"}
-DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py"}
+DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "prometheus_client": "prometheus-client"}
+FORMS = {"python-multipart"}
+"""What starlette reads forms with, and does not name as needed."""
 
 HOSTS = {"pytest"}
 """Programs that import the package, and not the other way round."""
@@ -216,6 +223,10 @@ WITH_TORCH = {"triton"}
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+
+
+def is_under_any(name: str, prefixes: Sequence[str]) -> bool:
+    return any(is_under(name, prefix) for prefix in prefixes)
 
 
 def row_of(module: str, table: dict[str, set[str]]) -> set[str]:
@@ -354,19 +365,22 @@ def distributions(sources: list[str]) -> set[str]:
 def test_dependencies_of_each_extra_are_what_its_side_imports_and_each_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: set(lines) for name, lines in project["optional-dependencies"].items()}
-    nested = {"bagel": "torch", "examples": "bagel", "dev": "examples"}
+    nested = {"bagel": "torch", "serve": "bagel", "split": "serve", "examples": "bagel", "dev": "examples,split"}
     for name, inner in nested.items():
         extras[name].remove(f"bagel-perf[{inner}]")
     declared = {name: {re.split(r"[<>=!~ ]", line)[0] for line in lines} for name, lines in extras.items()}
     base = {re.split(r"[<>=!~ ]", line)[0] for line in project["dependencies"]}
 
     assert base == distributions([source_of(name) for name in FILES if "torch" not in row_of(name, OTHERS)])
-    torch_side = (
-        distributions([source_of(name) for name in FILES if not is_under(name, "bagel_perf.subjects.bagel.model")])
-        - base
-    )
+    apart = ("bagel_perf.subjects.bagel.model", "bagel_perf.serve")
+    torch_side = distributions([source_of(name) for name in FILES if not is_under_any(name, apart)]) - base
     assert declared["torch"] == torch_side
-    assert declared["bagel"] == distributions([source_of(name) for name in FILES]) - base - torch_side
+    model_side = distributions([source_of(name) for name in FILES if not is_under(name, "bagel_perf.serve")])
+    assert declared["bagel"] == model_side - base - torch_side
+    split = {"bagel_perf.serve.split"} & FILES.keys()
+    server_side = distributions([source_of(name) for name in FILES if name not in split]) - model_side
+    assert declared["serve"] == server_side | FORMS
+    assert declared["split"] == distributions([source_of(name) for name in FILES]) - model_side - server_side
     examples = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
     assert declared["examples"] <= distributions(examples)
 

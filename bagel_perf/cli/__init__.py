@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from bagel_perf.cli import compare, doctor, gate, show, syncs, trace, verify
+from bagel_perf.cli import compare, doctor, gate, serve, show, syncs, trace, verify
 from bagel_perf.cli.options import EXAMPLES, GATE_HELP, NAMES_HELP
 from bagel_perf.commands.common import lenient_streams, print_error
 from bagel_perf.records.errors import INTERRUPTED, BagelPerfError, ProgramEnded, RunFailed, UsageError
@@ -53,6 +53,7 @@ def _app() -> typer.Typer:
     app.command("gate counts")(gate.gate_counts)
     app.command("gate result")(gate.gate_result)
     app.command("gate revision")(gate.gate_revision)
+    app.command("serve")(serve.serve)
     app.command("trace")(trace.trace)
     app.command("report")(show.report)
     app.command("show")(show.show)

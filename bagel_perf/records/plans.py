@@ -47,7 +47,7 @@ _Choice = TypeVar("_Choice")
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to run: ``compare`` measures requests under variants, or files of the user's, ``verify`` checks a golden
-    directory, ``syncs`` watches one request under one variant.
+    directory, ``syncs`` watches one request under one variant, ``serve`` names the model and variant of a server.
 
     ``targets`` are functions of files, by the names of ``variants``, to be measured on ``cases``, none of which means
     all that the files have. ``own`` are the variants of this process, where processes take turns; none where it has
@@ -63,7 +63,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     to the next, ``ablate`` for each component of the last bitwise one left in and left out. Raises ``UsageError``.
     """
 
-    kind: Literal["compare", "verify", "syncs", "gate"]
+    kind: Literal["compare", "verify", "syncs", "gate", "serve"]
     requests: tuple[Request, ...] = ()
     variants: tuple[str, ...]
     targets: tuple[Target, ...] = ()
@@ -118,6 +118,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         elif self.kind == "gate":
             if not self.requests:
                 raise UsageError("a plan to gate needs requests")
+        elif self.kind == "serve":
+            if len(self.variants) != 1:
+                raise UsageError("a server has one variant", value=", ".join(self.variants))
         else:
             self._check_compare()
 

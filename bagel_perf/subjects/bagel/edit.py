@@ -80,13 +80,15 @@ def request_inputs(
     weights: Path | None,
     seed: int,
     encoded: Callable[[Image.Image, int], Tensor] = vit_pixels,
+    image: Image.Image | None = None,
 ) -> RequestInputs:
     """Tokens, pixels and noise of a request; the noise of the encoding is drawn before that of the latents.
 
-    ``encoded`` makes what the image encoder takes of a picture and the encoder's side.
+    ``encoded`` makes what the image encoder takes of a picture and the encoder's side. ``image`` (RGB) is the picture
+    to edit where it was read already.
     """
     generator = torch.Generator().manual_seed(seed)
-    picture = _picture_input(request, config, generator, encoded) if request.task == "i2i" else None
+    picture = _picture_input(request, config, generator, encoded, image) if request.task == "i2i" else None
     num_channels = config.autoencoder.z_channels * config.latent_patch**2
     grid = _grid(request, config)
     return RequestInputs(
@@ -100,10 +102,15 @@ def request_inputs(
 
 
 def _picture_input(
-    request: Request, config: BagelConfig, generator: torch.Generator, encoded: Callable[[Image.Image, int], Tensor]
+    request: Request,
+    config: BagelConfig,
+    generator: torch.Generator,
+    encoded: Callable[[Image.Image, int], Tensor],
+    image: Image.Image | None,
 ) -> PictureInput:
     width, height = request.width, request.height
-    image = load_picture(Path(request.image)) if request.image else draw_default_picture(width, height)
+    if image is None:
+        image = load_picture(Path(request.image)) if request.image else draw_default_picture(width, height)
     down = config.autoencoder.downsample
     shape = (1, config.autoencoder.z_channels, height // down, width // down)
     return PictureInput(
