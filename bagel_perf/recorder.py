@@ -142,7 +142,8 @@ class Recorder:
         if self.out is not None:
             return self.out
         environment = event.environment
-        device = "cpu" if environment.device_kind == "cpu" else device_slug(environment.device_name)
+        is_gpu = environment.device_kind == "cuda"
+        device = device_slug(environment.device_name) if is_gpu else environment.device_kind
         date = self._created.strftime("%Y-%m-%d")
         return make_out_dir(REPORTS, device, environment.commit or "nogit", date)
 

@@ -82,8 +82,9 @@ DeltaVerdict = Literal["improved", "regressed", "no difference shown", "inconclu
 Verdict = Literal["pass", "outputs differ", "invalid", "incomplete"]
 """``invalid``: something shows that the latencies are no account of the variants."""
 
-Unit = Literal["pair", "process"]
-"""What the intervals of a result take for independent; pairs in files from before 2026-11-30."""
+Unit = Literal["pair", "process", "round"]
+"""What the intervals of a result take for independent: processes; of servers, which are one process each, rounds; pairs
+in files from before 2026-11-30."""
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,7 +294,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def timed_stages(self) -> tuple[str, ...]:
         """All that was timed and judged, in order."""
-        return timed_stages(self.stages)
+        return timed_stages(self.stages, self.subject.kind)
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object."""
