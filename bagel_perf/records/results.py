@@ -16,6 +16,7 @@ from bagel_perf.records import codec
 from bagel_perf.records.ablations import Ablation, ComponentMixtures
 from bagel_perf.records.codec import parse_json
 from bagel_perf.records.errors import UsageError
+from bagel_perf.records.loads import Load
 from bagel_perf.records.outlines import Outline, SubjectInfo, Tolerance, VariantInfo, timed_stages
 from bagel_perf.records.runs import DeviceWork, Environment, Output, OutputKind, Run, SyncDevice
 from bagel_perf.records.store import GZIP_MAGIC
@@ -231,7 +232,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     variant against itself, ``stage_sums`` say whether the stages account for the whole, ``excluded`` which runs do not
     count. ``processes`` shared the rounds, and took ``startups_s`` seconds each before their first run. ``looks`` are
     the numbers of processes after which the run would have stopped, none where their number was fixed. ``inputs`` are
-    what the cases bring along, as pictures to edit, with paths relative to the result file.
+    what the cases bring along, as pictures to edit, with paths relative to the result file. ``loads`` are servers under
+    many requests at once.
     """
 
     environment: Environment
@@ -271,6 +273,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     looks: tuple[int, ...] = ()
     unit: Unit = "pair"
     inputs: tuple[CaseInput, ...] = ()
+    loads: tuple[Load, ...] = ()
 
     @property
     def outline(self) -> Outline:

@@ -11,6 +11,7 @@ from bagel_perf.records.outlines import NAMES, WHOLE
 from bagel_perf.records.results import Cell, Delta, IdentityCheck, Result
 from bagel_perf.records.runs import Verification
 from bagel_perf.report.ablation_tables import ablation_tables
+from bagel_perf.report.load_tables import load_tables
 from bagel_perf.report.machine_tables import condition_tables, floor_tables
 from bagel_perf.report.table import (
     NONE,
@@ -91,7 +92,14 @@ def result_tables(result: Result) -> tuple[Table, ...]:
     work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
     syncs = () if result.outline.is_server else (sync_table(result),)
     counts = (*syncs, *work, *condition_tables(result), *floor_tables(result))
-    return (*latency, *tolerance_tables(result), *ablation_tables(result), *counts, identity_table(result))
+    return (
+        *latency,
+        *tolerance_tables(result),
+        *ablation_tables(result),
+        *load_tables(result),
+        *counts,
+        identity_table(result),
+    )
 
 
 def latency_table(result: Result, candidate: str) -> Table:

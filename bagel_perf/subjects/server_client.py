@@ -33,6 +33,10 @@ FACTS_S = 10.0
 DATA_URL = "data:image/"
 
 
+class Busy(RunFailed):
+    """A server has too much to do, and says so (status 429)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What a server gave for a request.
@@ -198,15 +202,20 @@ class ServerClient:
     def _late(self, timeout_s: float) -> RunFailed:
         return self.failed("an answer takes too long", allowed=f"{timeout_s:g} s", remedy="--timeout allows more")
 
+    @property
+    def _name(self) -> str:
+        return f"{self.server.label}, {self.server.url}"
+
     def failed(self, what: str, *, allowed: str = "", remedy: str = "") -> RunFailed:
         """An error that names this server."""
-        value = f"{self.server.label}, {self.server.url}"
-        return RunFailed(what, value=value, allowed=allowed[:MAX_MESSAGE], remedy=remedy)
+        return RunFailed(what, value=self._name, allowed=allowed[:MAX_MESSAGE], remedy=remedy)
 
     def _refused(self, response: httpx2.Response, content: bytes) -> RunFailed:
         status = response.status_code
         if 300 <= status < 400:
             return self.failed(f"a server answers with status {status}", allowed="redirects are not followed")
+        if status == 429:
+            return Busy(f"a server answers with status {status}", value=self._name, allowed=_message_of(content))
         remedy = f"{KEY_VARIABLE} holds the key" if status in (401, 403) else ""
         return self.failed(f"a server answers with status {status}", allowed=_message_of(content), remedy=remedy)
 

@@ -7,127 +7,47 @@ It runs in the process of the command: a server needs none of ours, and no torch
 from __future__ import annotations
 
 import gc
+import itertools
 import platform
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from msgspec.structs import replace
 
-from bagel_perf.records.bagel import Request
-from bagel_perf.records.errors import OutputsDiffer, RunFailed, UsageError, reworded
-from bagel_perf.records.events import EnvironmentEvent, Event, InputEvent, ProgressEvent, RunEvent, WarningEvent
+from bagel_perf.records.errors import OutputsDiffer, RunFailed
+from bagel_perf.records.events import (
+    EnvironmentEvent,
+    InputEvent,
+    LoadEvent,
+    ProgressEvent,
+    WarningEvent,
+)
+from bagel_perf.records.loads import Load
 from bagel_perf.records.outlines import TOGETHER, WHOLE, Outline, Scalar, SubjectInfo, VariantInfo
 from bagel_perf.records.plans import Plan
 from bagel_perf.records.results import CaseInput
 from bagel_perf.records.runs import (
     Environment,
     OtherSeedRun,
-    Output,
     RepeatedRun,
-    RunT,
     StageMemory,
     TimedRun,
     TimedStage,
     WarmupRun,
 )
-from bagel_perf.records.servers import NO_STAGES, Served, duration_ms
-from bagel_perf.records.store import slug, writing
-from bagel_perf.subjects.pictures import Picture, draw_default_picture, png_of, read_picture
+from bagel_perf.records.servers import NO_STAGES, duration_ms
+from bagel_perf.records.store import slug
+from bagel_perf.subjects.pictures import read_picture
 from bagel_perf.subjects.server_client import Answer, ServerClient
+from bagel_perf.subjects.server_load import levels_of, loads_of
+from bagel_perf.subjects.server_session import Emit, ServerSession, Shown, input_picture
 
-DEFAULT_ROUNDS = 12
 NUM_PROOF_SEEDS = 2
 SEEDLESS = "another seed gives the same picture, so one that is kept from an earlier request would pass as computed"
 UNSEEDED = "vLLM-Omni's single-stage edit draws noise before its seed is set: compare --task t2i there"
 
-Emit = Callable[[Event], None]
 Connect = Callable[..., ServerClient]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """An answer with its picture decoded."""
-
-    answer: Answer
-    picture: Picture
-    output: Output
-
-
-@dataclass(slots=True, kw_only=True)
-class ServerSession:
-    """One comparison of servers under way.
-
-    ``paths`` maps the md5 of each picture already written to its file, ``pictures`` each request to the file that it
-    sends along.
-    """
-
-    plan: Plan
-    served: Served
-    emit: Emit
-    clients: Mapping[str, ServerClient]
-    requests: Mapping[str, Request]
-    pictures: Mapping[str, bytes | None]
-    stages: tuple[str, ...] = ()
-    paths: dict[str, str] = field(default_factory=dict)
-    num_done: int = 0
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the servers, the reference first."""
-        return tuple(self.clients)
-
-    @property
-    def num_rounds(self) -> int:
-        return DEFAULT_ROUNDS if self.plan.pairs is None else self.plan.pairs
-
-    @property
-    def num_warmups(self) -> int:
-        return 1 if self.plan.warmup is None else self.plan.warmup
-
-    @property
-    def num_requests(self) -> int:
-        """How many requests are sent one at a time."""
-        each = len(self.clients) * (3 + self.num_warmups + self.num_rounds) + self.num_rounds
-        return len(self.requests) * each
-
-    def ask(self, case: str, label: str, seed: int, what: str) -> Shown:
-        """Sends one request and decodes its picture. Raises ``RunFailed`` that names the server where it gives none."""
-        self.emit(ProgressEvent(text=f"{case} {label}: {what}", done=self.num_done, total=self.num_requests))
-        self.num_done += 1
-        client = self.clients[label]
-        return shown(client, self.requests[case], client.ask(self.requests[case], seed, self.pictures[case]))
-
-    def record(self, kind: type[RunT], case: str, label: str, seed: int, found: Shown, **fields: object) -> None:
-        """Sends off one run; the first picture of each md5 at the seed of the requests is kept."""
-        output = found.output
-        if seed == self.plan.seed:
-            output = replace(output, path=self.kept(found.picture, output.md5, f"{slug(case)}_{slug(label)}"))
-        self.emit(RunEvent(run=kind(variant=label, case=case, seed=seed, output=output, **fields)))  # type: ignore[arg-type]
-
-    def kept(self, picture: Picture, md5: str, stem: str) -> str:
-        """Writes a picture into the plan's folder unless one of its md5 is there; gives the file's name."""
-        if md5 not in self.paths:
-            path = Path(self.plan.image_dir) / f"{stem}_{md5[:8]}{picture.suffix}"
-            with writing(path):
-                path.write_bytes(picture.content)
-            self.paths[md5] = path.name
-        return self.paths[md5]
-
-
-def shown(client: ServerClient, request: Request, answer: Answer) -> Shown:
-    """Decodes an answer. Raises ``RunFailed`` with the server's name where it is not the picture that was asked for."""
-    try:
-        picture = read_picture(answer.picture)
-    except RunFailed as problem:
-        raise reworded(problem, what=f"{client.server.label}: {problem.what}") from problem
-    # Of a picture of the user's own a server may keep the size; equal they have to be all the same.
-    if request.image is None and picture.size != (request.width, request.height):
-        width, height = picture.size
-        raise client.failed(f"a picture is {width}x{height}", allowed=f"{request.case} was asked for")
-    return Shown(answer=answer, picture=picture, output=picture.output)
 
 
 def run_servers(plan: Plan, emit: Emit, connect: Connect = ServerClient) -> None:
@@ -139,8 +59,10 @@ def run_servers(plan: Plan, emit: Emit, connect: Connect = ServerClient) -> None
     assert served is not None
     with ExitStack() as stack:
         clients = {}
+        num_threads = max((level.num_threads for level in levels_of(served)), default=1)
+        how = {"api": served.api, "timeout_s": served.timeout_s, "max_connections": num_threads}
         for server in served.servers:
-            client = connect(server=server, api=served.api, timeout_s=served.timeout_s)
+            client = connect(server=server, **how)
             stack.callback(client.close)
             clients[server.label] = client
         facts = {label: client.facts() for label, client in clients.items()}
@@ -155,20 +77,6 @@ def run_servers(plan: Plan, emit: Emit, connect: Connect = ServerClient) -> None
         )
         with _few_collections():
             _compare(session, facts)
-
-
-def input_picture(request: Request) -> bytes | None:
-    """The file that a request sends along: the user's own as it is, else the one drawn here; None without any."""
-    if request.task == "t2i":
-        return None
-    if request.image is None:
-        return png_of(draw_default_picture(request.width, request.height))
-    try:
-        content = Path(request.image).read_bytes()
-        read_picture(content)
-    except (OSError, RunFailed) as problem:
-        raise UsageError("picture cannot be read", value=request.image, allowed=str(problem)) from problem
-    return content
 
 
 def _compare(session: ServerSession, facts: Mapping[str, Mapping[str, Scalar]]) -> None:
@@ -195,6 +103,32 @@ def _compare(session: ServerSession, facts: Mapping[str, Mapping[str, Scalar]]) 
             _prove(session, case, label, probes.pop(label, None) if case == first else None)
     for number, case in enumerate(session.requests):
         _time(session, case, session.plan.order_seed + number)
+    _put_under_load(session)
+
+
+def _put_under_load(session: ServerSession) -> None:
+    """Measures each level of load in each case; raises what went wrong there once all of it is told."""
+    levels = levels_of(session.served)
+    order, seed = random.Random(session.plan.order_seed), session.plan.seed + NUM_PROOF_SEEDS + session.num_rounds
+    found: list[Load] = []
+    for done, (case, level) in enumerate(itertools.product(session.requests, levels)):
+        text = f"{case}: {level.text}"
+        session.emit(ProgressEvent(text=text, done=done, total=len(session.requests) * len(levels)))
+        args = session.requests[case], session.pictures[case], session.clients, seed, order
+        for load in loads_of(level, session.served, *args):
+            session.emit(LoadEvent(load=load))
+            found.append(load)
+        seed += level.num_requests(session.served)
+    for load in found:
+        if load.num_differing:
+            where, allowed = f"{load.variant} at {load.case}, {load.level}", f"than {session.labels[0]}'s"
+            what = f"{load.num_differing} of {len(load.latency_ms)} pictures under load are others"
+            raise OutputsDiffer(what, value=where, allowed=allowed)
+    for load in found:
+        if load.failures:
+            number = load.num_failed + load.num_refused + len(load.latency_ms)
+            what, where = f"{load.num_failed} of {number} requests under load failed", f"{load.variant}, {load.level}"
+            raise RunFailed(what, value=where, allowed=max(load.failures, key=lambda reason: load.failures[reason]))
 
 
 def _keep_input(session: ServerSession, case: str, content: bytes) -> None:

@@ -248,6 +248,7 @@ def rebuilt(stated: Result, unit: Unit = "process") -> Result:
         outputs=outputs,
         error=stated.error,
         inputs=stated.inputs,
+        loads=stated.loads,
         ceilings=stated.ceilings,
         floors=stated.floors,
     )

@@ -39,7 +39,7 @@ class FakeServer:
 
     ``broken`` says how it misbehaves, from the request for a picture with the number ``breaks_at`` on: "status", "cut",
     "slow", "no json", "no picture", "half a picture", "no base64", "other size", "flat", "noise", "no stages",
-    "redirect", "packed", "large".
+    "redirect", "packed", "large", "busy".
     """
 
     stages_ms: Mapping[str, float] = field(default_factory=lambda: dict(STAGES_MS))
@@ -94,6 +94,8 @@ class FakeServer:
     def _odd_status(self) -> tuple[int, dict[str, str], bytes] | None:
         if self.broken == "status":
             return _json(500, {"error": {"message": "CUDA out of memory", "type": "server_error"}})
+        if self.broken == "busy":
+            return _json(429, {"error": {"message": "the queue is full", "type": "rate_limit"}})
         if self.broken == "redirect":
             return 307, {"Location": "http://127.0.0.1:9/elsewhere"}, b""
         if self.broken == "no json":

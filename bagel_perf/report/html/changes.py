@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bagel_perf.records.results import Delta, Noise, Result
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Plot, Section, TableBlock, Text, tables
+from bagel_perf.report.load_tables import load_tables
 from bagel_perf.report.table import (
     Column,
     Table,
@@ -46,7 +47,7 @@ TERMS = f"AR: inputs on the host to KV cache ready. DiT: noise to PNG bytes. e2e
 
 def changes_section(result: Result) -> Section:
     """One table of all bitwise candidates; those with a declared tolerance apart."""
-    apart = tables(*tolerance_tables(result))
+    apart = tables(*tolerance_tables(result), *load_tables(result))
     blocks = (
         TableBlock(table=change_table(result)),
         *apart,
