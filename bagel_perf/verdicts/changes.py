@@ -54,13 +54,13 @@ def broken_controls(
     There is something then that the arms of a round do not share, as state that one run leaves to the next.
     """
     found = {place: control_samples(runs, place, median_clock) for place in places}
-    controls = {place: _by_unit(both, unit) for place, both in found.items() if both is not None}
+    controls = {place: by_unit(both, unit) for place, both in found.items() if both is not None}
     shown = joint.shown({place: both.log_ratios for place, both in controls.items()}, error)
     changes = {place: paired_change(both.log_ratios, 1 - error) for place, both in controls.items() if place in shown}
     return {place: change for place, change in changes.items() if change.ci_pct is not None and side_of(change.ci_pct)}
 
 
-def _by_unit(both: PairedSamples, unit: Unit) -> PairedSamples:
+def by_unit(both: PairedSamples, unit: Unit) -> PairedSamples:
     """The samples as if each round had been a process, unless processes are what is independent."""
     return both if unit == "process" else replace(both, processes=tuple(range(both.num_pairs)))
 
@@ -135,7 +135,7 @@ class Changes:
         return self._by_unit(paired(before, after, stage, self.clock_mhz))
 
     def _by_unit(self, both: PairedSamples | None) -> PairedSamples | None:
-        return None if both is None else _by_unit(both, self.unit)
+        return None if both is None else by_unit(both, self.unit)
 
     def _change(self, both: PairedSamples) -> PairedChange:
         ratios = both.log_ratios

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from msgspec.structs import replace
 
+from bagel_perf.cli import main
 from bagel_perf.commands.measuring import measured
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.records.bagel import Request
@@ -82,6 +83,17 @@ def test_a_planted_delay_of_a_fifth_is_seen_in_its_stage_and_the_whole_alone(com
     assert set(found.values()) == {"no difference shown"}
     (slow,) = (each for each in result.deltas if each.stage == SLOW_STAGE)
     assert slow.delta_pct == pytest.approx(20, abs=1)
+
+
+@pytest.mark.parametrize(("limit", "code"), [("e2e:10%", 1), ("e2e:30%", 0)])
+def test_a_limit_is_held_round_by_round(
+    limit: str, code: int, compared: Callable[..., Compared], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compared(FakeServer(), FakeServer(slower={SLOW_STAGE: 1.2}))
+    assert main(["gate", "result", "out", "--limit", limit]) == code
+    out = capsys.readouterr().out
+    assert "rounds stand for processes: each server is one" in out
+    assert ("regressed: after at 64x64: e2e +" in out) == bool(code)
 
 
 def test_stages_are_ms_whatever_unit_they_are_told_in(compared: Callable[..., Compared]) -> None:
