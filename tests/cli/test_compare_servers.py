@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import bagel_perf as bp
 from bagel_perf.cli import main
 from bagel_perf.records.results import Result
 from bagel_perf.verdicts.reading import load_checked
@@ -160,6 +161,13 @@ sys.exit(main(sys.argv[1:]))
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["subject"]["kind"] == "server" and result["environment"]["torch"] is None
+
+
+def test_a_script_compares_servers_as_well() -> None:
+    with listening(quick()) as first, listening(quick(has_pixel=True)) as second:
+        found = bp.compare(f"a={first}", f"b={second}", cases=["64"], pairs=1, out="out", quiet=True)
+    assert (found.exit_code, found.verdict) == (3, "outputs differ")
+    assert set(found.cells.variant) == {"a", "b"} and set(found.samples.case) == {"64x64"}
 
 
 def test_no_http_client_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
