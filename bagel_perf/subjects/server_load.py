@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -115,8 +115,7 @@ def loads_of(
         asks = partial(_ask, clients[label], request, picture)
         if level.concurrency is not None:
             _run(level, asks, seeds[: level.concurrency], None, Files())
-        begun = time.perf_counter()
-        found = _run(level, asks, seeds, arrivals, files)
+        begun, found = _run(level, asks, seeds, arrivals, files)
         duration_s = max(each.ended_s for each in found) - begun
         told[label] = _load(level, request.case, label, duration_s, found), found
     yield from _held_to_first(next(iter(clients)), told, files, seeds)
@@ -137,9 +136,17 @@ def _arrivals(rate_rps: float | None, number: int, seed: int) -> list[float] | N
     return found
 
 
-def _run(level: Level, asks: Asks, seeds: Sequence[int], arrivals: Sequence[float] | None, files: Files) -> list[Told]:
-    """Sends all requests; those of a closed loop as soon as a place is free, others when they arrive."""
-    with ThreadPoolExecutor(min(level.num_threads, len(seeds))) as pool:
+def _run(
+    level: Level, asks: Asks, seeds: Sequence[int], arrivals: Sequence[float] | None, files: Files
+) -> tuple[float, list[Told]]:
+    """Sends all requests; those of a closed loop as soon as a place is free, others when they arrive.
+
+    Gives the moment of the begin, and what each request gave.
+    """
+    num_threads = min(level.num_threads, len(seeds))
+    with ThreadPoolExecutor(num_threads) as pool:
+        gate = threading.Barrier(num_threads)
+        wait([pool.submit(gate.wait) for _ in range(num_threads)])  # else the first requests pay for starting threads
         begun = time.perf_counter()
         futures = []
         for index, seed in enumerate(seeds):
@@ -147,7 +154,7 @@ def _run(level: Level, asks: Asks, seeds: Sequence[int], arrivals: Sequence[floa
             if arrives is not None:
                 time.sleep(max(0.0, arrives - time.perf_counter()))
             futures.append(pool.submit(_one, asks, index, seed, arrives, files))
-        return [future.result() for future in futures]
+        return begun, [future.result() for future in futures]
 
 
 def _one(asks: Asks, index: int, seed: int, arrives: float | None, files: Files) -> Told:
