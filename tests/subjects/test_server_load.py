@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bagel_perf.cli import main
+from bagel_perf.recorder import Recorder
 from bagel_perf.records.bagel import Request
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.loads import Load
@@ -100,6 +101,19 @@ def test_every_level_of_every_server_is_in_the_result_and_its_table() -> None:
     assert [row[:3] for row in table.rows[:2]] == [("64x64", "1 at once", "before"), ("64x64", "1 at once", "after")]
     assert all(row[-3:] == ("6", "0", "0") for row in table.rows) and sum(column_widths(table, 200)) < 120
     assert "Under load" in Path("out/summary.md").read_text()
+
+
+def test_a_run_that_was_killed_under_load_is_read_with_the_levels_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(self: Recorder, error: object) -> None:
+        """Leaves what a kill leaves."""
+
+    monkeypatch.setattr(Recorder, "finish", killed)
+    with listening(quick()) as first, listening(quick()) as second:
+        argv = ["compare", f"before={first}", f"after={second}", "--res", "64", "--pairs", "2", "--out", "out"]
+        main([*argv, "--concurrency", "1", "--requests", "3", "--quiet"])
+    result = load_checked(Path("out"))
+    assert result.verdict == "incomplete" and [load.variant for load in result.loads] == ["before", "after"]
+    assert result.unit == "round" and result.stages == ("stage_0_gen_ms",)
 
 
 def test_refusals_for_too_much_load_are_told_and_no_failure() -> None:
