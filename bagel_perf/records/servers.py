@@ -127,8 +127,15 @@ MS_PER_UNIT = {"_ms": 1.0, "_us": 1e-3, "_s": 1e3, "_seconds": 1e3}
 IN_SECONDS = re.compile(r"ar_stage_\d+|[A-Za-z_]\w*(\.[A-Za-z_]\w*)+|\.\w+(\.\w+)*")
 """Names without a unit that are seconds: those of vLLM-Omni's profilers of stages, and of a pipeline's methods, which
 have a dot, as ``BagelPipeline.forward`` and ``BagelPipeline.vae.decode``."""
-NO_STAGES = frozenset({"queue_wait_ms", "denoise_step_latency_ms"})
-"""A wait before the stages, and vLLM-Omni's quotient of a stage by its steps: neither is a part of the work."""
+_NO_STAGE = re.compile(r".*queue_wait_ms|denoise_step_latency_ms")
+
+
+def is_stage(name: str) -> bool:
+    """Says whether a duration is a part of the work.
+
+    A wait in a queue, before the stages or one of them, is none, nor is vLLM-Omni's quotient of a stage by its steps.
+    """
+    return _NO_STAGE.fullmatch(name) is None
 
 
 def duration_ms(name: str, value: object) -> float | None:

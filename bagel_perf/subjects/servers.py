@@ -36,7 +36,7 @@ from bagel_perf.records.runs import (
     TimedStage,
     WarmupRun,
 )
-from bagel_perf.records.servers import NO_STAGES, duration_ms
+from bagel_perf.records.servers import duration_ms, is_stage
 from bagel_perf.records.store import slug
 from bagel_perf.subjects.pictures import read_picture
 from bagel_perf.subjects.server_client import Answer, ServerClient
@@ -203,7 +203,7 @@ def _measurements(session: ServerSession, label: str, answer: Answer) -> tuple[T
 def common_stages(answers: Mapping[str, Answer]) -> tuple[str, ...]:
     """The stages that all servers tell, in the first one's order; ``run`` alone where there are none."""
     found = [
-        [name for name, ms in answer.stages_ms.items() if ms > 0 and name not in NO_STAGES and name != WHOLE]
+        [name for name, ms in answer.stages_ms.items() if ms > 0 and is_stage(name) and name != WHOLE]
         for answer in answers.values()
     ]
     return tuple(name for name in found[0] if all(name in names for names in found)) or TOGETHER
@@ -214,7 +214,7 @@ def _notes_of_stages(stages: tuple[str, ...], probes: Mapping[str, Shown]) -> It
     if stages == TOGETHER:
         yield "the servers tell no stage in common: e2e at the client alone is compared"
     for label, probe in probes.items():
-        told = [name for name in probe.answer.told if name not in stages and name not in NO_STAGES]
+        told = [name for name in probe.answer.told if name not in stages and is_stage(name)]
         unknown = [name for name in told if duration_ms(name, probe.answer.told[name]) is None]
         alone = [name for name in told if name not in unknown]
         if unknown:

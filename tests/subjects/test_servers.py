@@ -122,7 +122,7 @@ def test_what_a_server_does_not_tell_is_unknown_and_never_0(compared: Callable[.
 
 
 def test_one_stage_in_common_is_told_beside_the_whole(compared: Callable[..., Compared]) -> None:
-    one = FakeServer(stages_ms={"stage_0_gen_ms": 5.0, "queue_wait_ms": 1.0})
+    one = FakeServer(stages_ms={"stage_0_gen_ms": 5.0, "stage_1_queue_wait_ms": 1.0})
     result, _ = compared(one, FakeServer(stages_ms={"stage_0_gen_ms": 5.0, "ar_stage_0": 2.0}))
     assert result.timed_stages == ("stage_0_gen_ms", "e2e")
     assert "after tells ar_stage_0, which is 0 or not told by all: not compared" in result.warnings
@@ -233,6 +233,7 @@ def test_tables_page_and_summary_say_what_is_known(compared: Callable[..., Compa
     assert "- host syncs are unknown: nobody watched the servers' processes" in verdict_lines(result)
     html = page_html(build_page((source_of(result, Path("out")),)))
     assert "each server is one" in html and "torch None" not in html
+    assert "bagel-perf syncs" not in html and "Floors" not in html
 
 
 @pytest.mark.parametrize(

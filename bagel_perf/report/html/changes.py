@@ -71,13 +71,14 @@ def _terms(result: Result) -> str:
 def change_table(result: Result) -> Table:
     """A row for each resolution, stage and bitwise candidate, with the host syncs before and after."""
     first, *candidates = variants = bitwise_variants(result)
+    counted = () if result.outline.is_server else ("before", "after")  # nobody counts the waits of servers
     rows = [
         (
             case,
             stage_text(stage),
             candidate,
             *change_cells(result, case, stage, candidate),
-            *(syncs_text(cell_of(result, case, stage, name)) for name in (first, candidate)),
+            *(syncs_text(cell_of(result, case, stage, name)) for name in (first, candidate)[: len(counted)]),
         )
         for case in result.cases
         for stage in result.timed_stages
@@ -88,7 +89,7 @@ def change_table(result: Result) -> Table:
         columns=(
             *(Column(header=header) for header in ("case", "stage", "variant")),
             *change_columns(result),
-            *(Column(header=f"host syncs {when}", numeric=True) for when in ("before", "after")),
+            *(Column(header=f"host syncs {when}", numeric=True) for when in counted),
         ),
         rows=tuple(rows),
         caption=changes_caption(result, variants, rows),

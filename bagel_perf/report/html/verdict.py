@@ -154,12 +154,19 @@ def identity_sentence(result: Result) -> str:
     return f"The {nouns} of all bitwise variants are md5-identical to those of {result.named[0]}, in {runs}."
 
 
+OF_SERVERS = (
+    "Luck of the processes: each server is one, so a change is of these processes alone.",
+    "Host syncs and the work of a GPU: nobody watched the servers' processes.",
+    "Code and machine: what the servers run, and on what, they do not tell.",
+)
+
+
 def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[str]:
     """What a reader might expect and this result cannot tell."""
     environment, deltas = result.environment, result.deltas
-    if environment.device_kind == "server":
-        yield "Luck of the processes: each server is one, so a change is of these processes alone."
-        yield "Host syncs and the work of a GPU: nobody watched the servers' processes."
+    is_server = result.outline.is_server
+    if is_server:
+        yield from OF_SERVERS
     if environment.device_kind == "cpu":
         yield "Latency on a GPU: these are CPU latencies, which predict nothing about one."
     if any(cell.sync_device == "simulated" for cell in result.cells):
@@ -173,13 +180,13 @@ def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[st
         yield "Clocks, temperature and power of a GPU were not recorded, so a slowdown by heat cannot be ruled out."
     if not any(run.sites for run in runs_of(CountedRun, result.runs)) and any(cell.host_syncs for cell in result.cells):
         yield "Source lines of the host syncs are not in the result."
-    if result.ceilings is None:
+    if result.ceilings is None and not is_server:
         yield "Floors: the rates that the device can reach were not measured."
-    if not has_timelines:
+    if not has_timelines and not is_server:
         yield "Timelines: none was given beside the result."
     if "random" in str(result.subject.details.get("weights", "")):
         yield f"Quality: weights are random; the {result.outline.noun}s show identity and nothing else."
-    if environment.commit is None or environment.dirty is not False:
+    if not is_server and (environment.commit is None or environment.dirty is not False):
         yield "Code: the commit may not name all that was measured."
     if not result.complete:
         yield "The rest: the run ended early or lacks something; see the findings above."
