@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from bagel_perf.commands.common import requests_of
 from bagel_perf.commands.measuring import Measuring, measured
+from bagel_perf.commands.serving import measure_servers, named_servers
 from bagel_perf.launch import check_pythons
 from bagel_perf.pythons import require_torch
 from bagel_perf.recorder import Recorder, make_image_dir
@@ -183,38 +184,33 @@ def compare(
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Comparison:
-    """Compares files, functions of files, variants of BAGEL, or functions of this session: outputs, waits, latency.
+    """Compares files, functions of files, servers, variants of BAGEL, or functions of this session.
 
     Texts are targets as on the command line, and run in processes of their own; ``cases`` then names some of their
-    CASES. Functions, with the arguments (state, case, seed), run in this process: ``setup`` gets the torch.device and
-    returns their state, ``cases`` maps names to values, ``tolerance`` is as ``psnr:40``. One process gives no
-    intervals, so functions get no verdicts on latency.
+    CASES, or resolutions that servers are asked for. Functions, with the arguments (state, case, seed), run in this
+    process: ``setup`` gets the torch.device and returns their state, ``cases`` maps names to values, ``tolerance`` is
+    as ``psnr:40``. One process gives no intervals, so functions get no verdicts on latency.
 
     Raises UsageError, EnvironmentUnfit or RunFailed where nothing could be measured; what was measured is returned
     whatever its verdict, and kept in ``out`` or a new folder of ``reports``.
     """
-    are_functions = [callable(target) for target in targets]
-    if not isinstance(cases, (Mapping, list, tuple)):
-        raise UsageError("cases are no mapping", value=repr(cases)[:60], allowed='{"small": value}, or names of CASES')
-    if len(targets) < MIN_VARIANTS:
-        raise UsageError("too few targets to compare", value=len(targets), allowed="two or more")
-    if any(are_functions) != all(are_functions):
-        raise UsageError("functions among files", allowed="all functions, or all texts as loop.py:fast")
-    if not are_functions[0] and (setup or tolerance or isinstance(cases, Mapping)):
-        remedy = "a file has its own: def setup(device), CASES, TOLERANCE"
-        raise UsageError("setup, cases and tolerance are for functions of this session", remedy=remedy)
+    are_functions = _are_functions(targets, cases, has_own=setup is not None or tolerance is not None)
     folder = None if out is None else Path(out)
-    named = _functions(targets) if are_functions[0] else {}
+    named = _functions(targets) if are_functions else {}
     files = tuple(Target(label=name, file=FUNCTIONS, function=name) for name in named)
-    if not named:
-        texts = list(map(str, targets))
+    texts = [] if named else list(map(str, targets))
+    served = named_servers(texts, frozenset())
+    if not named and served is None:
         files = parse_targets(texts) if any(".py" in text for text in texts) else ()
+    labels = tuple(each.label for each in (files if served is None else served.servers))
+    sizes, sized_for = ((), device) if served is None else (tuple(cases), "cuda")
     plan = Plan(
         kind="compare",
-        requests=() if files else requests_of((), device, seed=seed),
-        variants=tuple(each.label for each in files) or _variant_names(targets),
+        requests=() if files else requests_of(sizes, sized_for, seed=seed),
+        variants=labels or _variant_names(targets),
         targets=files,
-        cases=tuple(cases) if not named else (),
+        served=served,
+        cases=tuple(cases) if not named and served is None else (),
         seed=seed,
         device=one_of("device", device, DEVICES),
         pairs=pairs,
@@ -223,10 +219,28 @@ def compare(
         order_seed=random.SystemRandom().randrange(2**31),
     )
     if not named:
-        return _recorded(plan, folder, quiet)
+        return _recorded(plan, folder, quiet, None if served is None else measure_servers)
     require_torch()
     module = _module(named, setup, cases if isinstance(cases, Mapping) else {}, tolerance)
     return _recorded(plan, folder, quiet, lambda plan, recorder, view: _measure_here(plan, module, recorder, view))
+
+
+def _are_functions(targets: Sequence[object], cases: object, *, has_own: bool) -> bool:
+    """Says whether targets are functions, and not texts; raises ``UsageError`` for what goes with neither.
+
+    ``has_own`` says that something was given which only functions take.
+    """
+    are_functions = [callable(target) for target in targets]
+    if not isinstance(cases, (Mapping, list, tuple)):
+        raise UsageError("cases are no mapping", value=repr(cases)[:60], allowed='{"small": value}, or names of CASES')
+    if len(targets) < MIN_VARIANTS:
+        raise UsageError("too few targets to compare", value=len(targets), allowed="two or more")
+    if any(are_functions) != all(are_functions):
+        raise UsageError("functions among files", allowed="all functions, or all texts as loop.py:fast")
+    if not are_functions[0] and (has_own or isinstance(cases, Mapping)):
+        remedy = "a file has its own: def setup(device), CASES, TOLERANCE"
+        raise UsageError("setup, cases and tolerance are for functions of this session", remedy=remedy)
+    return are_functions[0]
 
 
 def _functions(targets: Iterable[object]) -> dict[str, Callable[..., Any]]:

@@ -24,12 +24,14 @@ from bagel_perf.records.events import (
     FloorsEvent,
     Head,
     InputEvent,
+    LoadEvent,
     ProgressEvent,
     RunEvent,
     WarningEvent,
     lines_file,
     to_line,
 )
+from bagel_perf.records.loads import Load
 from bagel_perf.records.outlines import Outline
 from bagel_perf.records.plans import Plan
 from bagel_perf.records.results import LINES_FILE, RESULT_FILE, CaseInput, Result
@@ -66,6 +68,7 @@ class Recorder:
     _warnings: list[str] = field(default_factory=list)
     _floors: FloorsEvent | None = None
     _inputs: list[CaseInput] = field(default_factory=list)
+    _loads: list[Load] = field(default_factory=list)
     _path_by_output: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
@@ -81,6 +84,8 @@ class Recorder:
             self._warnings.append(event.text)
         elif isinstance(event, FloorsEvent):
             self._floors = event
+        elif isinstance(event, LoadEvent):
+            self._loads.append(event.load)
         elif isinstance(event, InputEvent):
             given = event.input
             event = InputEvent(input=replace(given, output=self._moved(given.output, given.case, "input")))
@@ -142,7 +147,8 @@ class Recorder:
         if self.out is not None:
             return self.out
         environment = event.environment
-        device = "cpu" if environment.device_kind == "cpu" else device_slug(environment.device_name)
+        is_gpu = environment.device_kind == "cuda"
+        device = device_slug(environment.device_name) if is_gpu else environment.device_kind
         date = self._created.strftime("%Y-%m-%d")
         return make_out_dir(REPORTS, device, environment.commit or "nogit", date)
 
@@ -197,6 +203,7 @@ class Recorder:
             inputs=self._inputs,
             floors=self._floors,
         )
+        self.result = replace(self.result, loads=tuple(self._loads))
         write_json_atomic(self.out_dir / RESULT_FILE, self.result.to_json())
 
 

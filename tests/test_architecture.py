@@ -25,6 +25,7 @@ RECORDS, RULES, SIMULATED, SYNCS, MEASURE = (
     f"bagel_perf.{name}" for name in ("records", "rules", "simulated", "syncs", "measure")
 )
 TRACES, VERDICTS, REPORT, BAGEL = (f"bagel_perf.{name}" for name in ("traces", "verdicts", "report", "subjects.bagel"))
+SERVERS = {f"bagel_perf.subjects.{name}" for name in ("servers", "server_client", "server_load", "server_session")}
 USERS_FILES = {"bagel_perf.subjects.files", "bagel_perf.subjects.file_bench"}
 # The longest name that a module starts with is its row; the row says what it may import of ours, and of others.
 OURS: dict[str, set[str]] = {
@@ -52,10 +53,14 @@ OURS: dict[str, set[str]] = {
     "bagel_perf.measure.machine": {RECORDS},
     # What is measured.
     "bagel_perf.subjects": {*USERS_FILES, MEASURE, SIMULATED, RECORDS},
+    # Servers are asked from the process of the command, without torch.
+    "bagel_perf.subjects.pictures": {RECORDS},
+    **{key: {*SERVERS, "bagel_perf.subjects.pictures", RECORDS} for key in sorted(SERVERS)},
     BAGEL: {BAGEL, MEASURE, SYNCS, SIMULATED, RULES, RECORDS, *PACKAGES[1:]},
     "bagel_perf.subjects.bagel.syncs": {BAGEL, MEASURE, SYNCS, SIMULATED, "bagel_perf.verdicts.statistics", RECORDS},
     "bagel_perf.subjects.bagel.model": {
         "bagel_perf.subjects.bagel.model",
+        "bagel_perf.subjects.pictures",
         "bagel_perf.syncs.regions",
         "bagel_perf.rules.torch_names",
         RECORDS,
@@ -103,6 +108,13 @@ OURS: dict[str, set[str]] = {
         RECORDS,
     },
     "bagel_perf.commands.doctor_machine": {"bagel_perf.measure.machine", "bagel_perf.measure.gpu_lock", RECORDS},
+    "bagel_perf.commands.serving": {
+        "bagel_perf.commands",
+        "bagel_perf.launch",
+        "bagel_perf.recorder",
+        *SERVERS,
+        RECORDS,
+    },
     "bagel_perf.cli": {"bagel_perf.cli", "bagel_perf.commands", RECORDS},
     "bagel_perf.__main__": {"bagel_perf.cli"},
     "bagel_perf.frames": {REPORT, VERDICTS, RECORDS},
@@ -170,6 +182,8 @@ OTHERS: dict[str, set[str]] = {
     "bagel_perf.subjects": TORCH_SIDE,
     "bagel_perf.serve": TORCH_SIDE | SERVER,
     "bagel_perf.serve.split": {"torch", "ray"},
+    "bagel_perf.subjects.pictures": {"numpy", "PIL"},
+    **{key: {"httpx2", "msgspec"} for key in sorted(SERVERS)},
     "bagel_perf.worker": {"msgspec", "torch"},
     "bagel_perf.rules.programs": set(),
     "bagel_perf.rules.expressions": set(),
@@ -205,6 +219,7 @@ WITHOUT_TORCH = (
     "report",
     "launch",
     "recorder",
+    "subjects.servers",
     "watch_orders",
     "ray_hook",
     "vllm_plugin",
@@ -335,7 +350,7 @@ def test_the_check_sees_what_is_too_long() -> None:
 
 def test_the_side_without_torch_runs_without_torch() -> None:
     names = [name for name in FILES if any(is_under(name, f"bagel_perf.{part}") for part in WITHOUT_TORCH)]
-    assert imported_with(names, {"torch", "transformers", "PIL"}) == set()
+    assert imported_with(names, {"torch", "transformers"}) == set()
 
 
 def test_the_command_line_starts_without_anything_slow() -> None:
@@ -365,18 +380,26 @@ def distributions(sources: list[str]) -> set[str]:
 def test_dependencies_of_each_extra_are_what_its_side_imports_and_each_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: set(lines) for name, lines in project["optional-dependencies"].items()}
-    nested = {"bagel": "torch", "serve": "bagel", "split": "serve", "examples": "bagel", "dev": "examples,split"}
+    nested = {
+        "bagel": "torch",
+        "serve": "bagel",
+        "split": "serve",
+        "examples": "bagel",
+        "dev": "examples,servers,split",
+    }
     for name, inner in nested.items():
         extras[name].remove(f"bagel-perf[{inner}]")
     declared = {name: {re.split(r"[<>=!~ ]", line)[0] for line in lines} for name, lines in extras.items()}
     base = {re.split(r"[<>=!~ ]", line)[0] for line in project["dependencies"]}
 
-    assert base == distributions([source_of(name) for name in FILES if "torch" not in row_of(name, OTHERS)])
+    servers = distributions([source_of(name) for name in SERVERS]) - base
+    assert declared["servers"] == servers
+    assert base == distributions([source_of(name) for name in FILES if "torch" not in row_of(name, OTHERS)]) - servers
     apart = ("bagel_perf.subjects.bagel.model", "bagel_perf.serve")
-    torch_side = distributions([source_of(name) for name in FILES if not is_under_any(name, apart)]) - base
+    torch_side = distributions([source_of(name) for name in FILES if not is_under_any(name, apart)]) - base - servers
     assert declared["torch"] == torch_side
     model_side = distributions([source_of(name) for name in FILES if not is_under(name, "bagel_perf.serve")])
-    assert declared["bagel"] == model_side - base - torch_side
+    assert declared["bagel"] == model_side - base - torch_side - servers
     split = {"bagel_perf.serve.split"} & FILES.keys()
     server_side = distributions([source_of(name) for name in FILES if name not in split]) - model_side
     assert declared["serve"] == server_side | FORMS

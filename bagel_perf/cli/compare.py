@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,10 +12,12 @@ from bagel_perf.cli.options import (
     DEFAULT_RESOLVE_PCT,
     Ablate,
     AfterEnv,
+    Api,
     Attention,
     BeforeEnv,
     BuiltIns,
     Cases,
+    Concurrency,
     Debug,
     Device,
     Image,
@@ -25,12 +27,15 @@ from bagel_perf.cli.options import (
     Preset,
     Processes,
     Quiet,
+    Rates,
+    Requests,
     Resolutions,
     Resolve,
     Steps,
     Successive,
     Targets,
     Task,
+    Timeout,
     Warmup,
     Weights,
     default_variants,
@@ -40,6 +45,7 @@ from bagel_perf.cli.options import (
 )
 from bagel_perf.commands.common import given_options, listed, parse_pairs
 from bagel_perf.records.plans import DEVICES, Plan, one_of
+from bagel_perf.records.servers import DEFAULT_TIMEOUT_S
 
 
 def compare(
@@ -66,6 +72,11 @@ def compare(
     resolve: Resolve = None,
     processes: Processes = None,
     warmup: Warmup = None,
+    api: Api = "chat",
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    concurrency: Concurrency = None,
+    rate: Rates = None,
+    num_requests: Requests = None,
     out: Out = None,
     html: Annotated[bool, typer.Option("--html", help="Also write report.html, and it as report.md.")] = False,
     json_path: Json = None,
@@ -75,28 +86,42 @@ def compare(
     """Runs variants, or files of yours, on the same cases: latency, host syncs, and identity of what they give."""
     # Imported here: rich takes 0.1 s, which --help does not have to wait for.
     from bagel_perf.commands.compare import named_files, run_compare
+    from bagel_perf.commands.serving import named_servers
 
-    files = named_files(targets or [], before_env, after_env, given_options(context))
-    num_pairs, resolve_pct = parse_pairs(pairs, resolve, DEFAULT_RESOLVE_PCT)
-    default = default_variants(successive=successive, ablate=ablate)
-    given_names = variants if variants is not None else ",".join(targets or []) or default
-    chosen = [target.label for target in files] or names(given_names)
+    given = given_options(context)
+    served = named_servers(targets or [], given, api, timeout, concurrency, rate, num_requests)
+    files = named_files(targets or [], before_env, after_env, given) if served is None else ()
+    labels = [each.label for each in (files if served is None else served.servers)]
     plan = Plan(
         kind="compare",
-        requests=() if files else requests(res, device, task, image, prompt, steps, seed),
-        variants=tuple(chosen),
+        requests=() if files else requests(res, device if served is None else "cuda", task, image, prompt, steps, seed),
+        variants=tuple(labels) or _variants(variants, targets, successive=successive, ablate=ablate),
         targets=files,
+        served=served,
         cases=tuple(listed(case or [])),
         seed=seed,
         successive=successive,
         ablate=ablate,
         **model_of(preset, weights, attention),
         device=one_of("device", device, DEVICES),
-        pairs=num_pairs,
-        resolve_pct=resolve_pct,
-        processes=processes,
-        warmup=warmup,
-        order_seed=random.SystemRandom().randrange(2**31),
+        **_rounds(pairs, resolve, processes, warmup),
     )
-
     run_compare(plan, out, json_path, command=context.obj, quiet=quiet, html=html)
+
+
+def _variants(given: str | None, targets: list[str] | None, *, successive: bool, ablate: bool) -> tuple[str, ...]:
+    default = default_variants(successive=successive, ablate=ablate)
+    return names(given if given is not None else ",".join(targets or []) or default)
+
+
+def _rounds(pairs: str | None, resolve: float | None, processes: int | None, warmup: int | None) -> dict[str, Any]:
+    """Those fields of a plan that say how often what runs, and in which order."""
+    number, resolve_pct = parse_pairs(pairs, resolve, DEFAULT_RESOLVE_PCT)
+    order_seed = random.SystemRandom().randrange(2**31)
+    return {
+        "pairs": number,
+        "resolve_pct": resolve_pct,
+        "processes": processes,
+        "warmup": warmup,
+        "order_seed": order_seed,
+    }

@@ -12,6 +12,8 @@ from bagel_perf.records.bagel import BUILT_IN, COMPONENTS, GRAMMAR, TASKS, Reque
 from bagel_perf.records.gates import DEFAULT_LIMIT_PCT
 from bagel_perf.records.gates import GRAMMAR as LIMIT_GRAMMAR
 from bagel_perf.records.plans import ATTENTIONS, DEVICES, PRESETS, one_of
+from bagel_perf.records.servers import APIS
+from bagel_perf.records.servers import GRAMMAR as SERVER_GRAMMAR
 from bagel_perf.records.targets import GRAMMAR as TARGET_GRAMMAR
 
 DEFAULT_RESOLVE_PCT = 2.0
@@ -26,7 +28,7 @@ GATES = (
     "gate counts [TARGET... | -- COMMAND], gate result RESULT and gate revision REV [TARGET] are commands of their own"
 )
 GATE_HELP = f"{GATES}. Exit codes: see README."
-TARGETS_HELP = f"A file or a function of one: {TARGET_GRAMMAR}; or a variant of BAGEL: {GRAMMAR}. A list."
+TARGETS_HELP = f"File or function: {TARGET_GRAMMAR}; server: {SERVER_GRAMMAR}; variant of BAGEL: {GRAMMAR}. A list."
 WORDS = "[TARGET... | -- python SCRIPT ARGS...]"
 NAMES_HELP = f"Variants: {', '.join(built_in.name for built_in in BUILT_IN)}.\n\nComponents: {', '.join(COMPONENTS)}."
 
@@ -125,6 +127,22 @@ Attach = Annotated[
 QuietOps = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=REASON", help="An operator that cannot be judged here and does not wait; repeat."),
+]
+Api = Annotated[str, typer.Option(metavar="|".join(APIS), help="Endpoint of servers.")]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long an answer of a server may take.")]
+Concurrency = Annotated[
+    list[str] | None,
+    typer.Option(metavar="N", help="Also load servers with N requests at once; a list.", show_default="none"),
+]
+Rates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rate", metavar="R", help="Also load servers with R random arrivals a second; a list.", show_default="none"
+    ),
+]
+Requests = Annotated[
+    int | None,
+    typer.Option("--requests", metavar="N", help="Requests of each level of load.", show_default="goes with the level"),
 ]
 Json = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write JSON here; - is stdout.")]
 Github = Annotated[bool, typer.Option("--github", help="Also print annotations, and append to $GITHUB_STEP_SUMMARY.")]

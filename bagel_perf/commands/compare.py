@@ -8,8 +8,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from bagel_perf.commands.common import check_json_path, listed, stream_for_people, write_json
-from bagel_perf.commands.measuring import measured
+from bagel_perf.commands.measuring import measure, measured
 from bagel_perf.commands.report import write_page
+from bagel_perf.commands.serving import measure_servers
 from bagel_perf.launch import check_pythons
 from bagel_perf.recorder import Recorder, make_image_dir
 from bagel_perf.records.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError, reworded
@@ -27,10 +28,11 @@ def run_compare(plan: Plan, out: Path | None, json_path: str | None, *, command:
     ``command`` is the command line, which the result names.
     """
     check_json_path(json_path)
-    check_pythons(plan)
+    if plan.served is None:
+        check_pythons(plan)
     plan = replace(plan, image_dir=make_image_dir(out))
     recorder = Recorder(plan=plan, command=command, out=out)
-    error = measured(plan, recorder, quiet=quiet)
+    error = measured(plan, recorder, quiet=quiet, how=measure if plan.served is None else measure_servers)
     result, path = recorder.result, recorder.result_path
     if result is None or path is None:
         raise error or RunFailed("the worker measured nothing")

@@ -17,6 +17,7 @@ from bagel_perf.commands.common import (
 )
 from bagel_perf.commands.report import is_foreign, write_gate_page
 from bagel_perf.records.bagel import parse_variant
+from bagel_perf.records.bench_files import ALLOWED, BenchFile, bench_files
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.gates import DEFAULT_LIMITS, ERRORS, GateReport, Limit, limits_for, parse_limits
 from bagel_perf.records.plans import Plan
@@ -24,6 +25,7 @@ from bagel_perf.records.results import Result, is_result, result_file
 from bagel_perf.records.store import write_text, writing
 from bagel_perf.report.gates import gate_lines, gate_markdown, gate_tables, junit_xml, workflow_commands
 from bagel_perf.report.text import print_document
+from bagel_perf.verdicts.bench_files import judge_bench
 from bagel_perf.verdicts.gate import Source, judge_against, judge_result
 from bagel_perf.verdicts.reading import read_result
 
@@ -102,7 +104,7 @@ BAGEL_STAGES = ("ar", "dit", "e2e")
 
 def checked_reference(reference: Path | None) -> Path | None:
     """The result that another is held to; ``UsageError`` where it is none."""
-    if reference is not None and not result_file(reference).is_file():
+    if reference is not None and not result_file(reference).is_file() and not bench_files(reference):
         remedy = "bagel-perf gate revision REV measures against a revision"
         raise UsageError("reference is no result file", value=reference, remedy=remedy)
     return reference
@@ -136,6 +138,9 @@ def bitwise(plan: Plan) -> tuple[str, ...]:
 def gate_result(path: Path, reference: Path | None, policy: Policy, output: GateOutput) -> None:
     """Judges a result file or folder by its own reference, or by another file's same variants."""
     output.check(path, *([reference] if reference is not None else []))
+    if files := bench_files(path):
+        _judge_files(files, path, reference, policy, output)
+        return
     after = read_result(path)
     source = Source(result=after.result, name=str(path))
     if reference is None:
@@ -147,6 +152,21 @@ def gate_result(path: Path, reference: Path | None, policy: Policy, output: Gate
     unknown = after.environment_fields ^ before.environment_fields
     report = judge_against(against, source, policy.limits, policy.variant, unknown=unknown)
     output.write(report, [_kept(against, reference), _kept(source, path)])
+
+
+def _judge_files(
+    files: Sequence[BenchFile], path: Path, reference: Path | None, policy: Policy, output: GateOutput
+) -> None:
+    """Judges what another benchmark wrote by what it wrote before."""
+    if reference is None:
+        remedy = "hold it to another with --reference FILE"
+        raise UsageError("a file of another benchmark has no reference in it", value=path, remedy=remedy)
+    against = bench_files(reference)
+    if not against:
+        raise UsageError("reference is of no other benchmark", value=reference, allowed=ALLOWED)
+    if policy.variant is not None:
+        raise UsageError("--variant is for results of compare", value=policy.variant, remedy="leave it out")
+    output.write(judge_bench(against, files, (str(reference), str(path)), policy.limits))
 
 
 def _kept(source: Source, path: Path) -> tuple[Result, Path]:

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bagel_perf.commands.common import check_json_path, check_outputs, json_file, stream_for_people, write_json
+from bagel_perf.records.bench_files import bench_files, bench_to_json
 from bagel_perf.records.errors import BagelPerfError, UsageError
 from bagel_perf.records.gates import GateReport
 from bagel_perf.records.results import RESULT_FILE, Result, result_file
 from bagel_perf.records.store import write_text, writing
+from bagel_perf.report.bench_tables import bench_lines, bench_tables
 from bagel_perf.report.inert import print_line
 from bagel_perf.report.summary import SUMMARY_FILE
-from bagel_perf.report.text import print_result
+from bagel_perf.report.text import print_document, print_result
 from bagel_perf.verdicts.reading import load_checked
 
 PAGE_FILE = "report.html"
@@ -140,9 +142,14 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
 
 
 def show_result(path: Path, json_path: str | None, *, quiet: bool) -> None:
-    """Prints what ``compare`` printed of a file or folder."""
+    """Prints what ``compare`` printed of a file or folder, or what another benchmark wrote there."""
     check_json_path(json_path)
     check_outputs({"--json": json_file(json_path)}, [path])
+    if files := bench_files(path):
+        if not quiet:
+            print_document(stream_for_people(json_path), bench_tables(files, str(path)), bench_lines(files))
+        write_json(json_path, bench_to_json(files))
+        return
     result = load_checked(path)
     if not quiet:
         print_result(result, result_file(path), stream_for_people(json_path))

@@ -15,6 +15,7 @@ import msgspec
 from bagel_perf.records import codec
 from bagel_perf.records.codec import parse_json
 from bagel_perf.records.errors import BagelPerfError, UsageError
+from bagel_perf.records.loads import Load
 from bagel_perf.records.outlines import Outline
 from bagel_perf.records.plans import Plan
 from bagel_perf.records.results import LINES_FILE, CaseInput, Ceilings, StageFloor, result_file
@@ -120,6 +121,12 @@ class FloorsEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
     floors: tuple[StageFloor, ...]
 
 
+class LoadEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="load"):
+    """A server was put under a level of load."""
+
+    load: Load
+
+
 class WarningEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="warning"):
     """Something that the user should know and that stops nothing."""
 
@@ -158,6 +165,7 @@ Event: TypeAlias = (
     | TensorEvent
     | SyncsEvent
     | FloorsEvent
+    | LoadEvent
     | WarningEvent
     | NoteEvent
     | ErrorEvent

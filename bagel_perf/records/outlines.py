@@ -98,7 +98,7 @@ WHOLE = "e2e"
 TOGETHER = ("run",)
 """The one stage of a variant that has no stages, or not those of the others."""
 
-SubjectKind = Literal["bagel", "file"]
+SubjectKind = Literal["bagel", "file", "server"]
 Scalar = str | bool | int | float | None
 
 
@@ -151,9 +151,14 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
         return self.subject.kind == "bagel"
 
     @property
+    def is_server(self) -> bool:
+        """Whether servers were asked, which tell stages of their own beside the whole that a client sees."""
+        return self.subject.kind == "server"
+
+    @property
     def noun(self) -> str:
         """What to call an output."""
-        return "picture" if self.is_bagel else "output"
+        return "output" if self.subject.kind == "file" else "picture"
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -167,8 +172,8 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def timed_stages(self) -> tuple[str, ...]:
-        """All that is timed and judged; a single stage is the whole."""
-        return timed_stages(self.stages)
+        """All that is timed and judged; a single stage is the whole, unless a server tells it."""
+        return timed_stages(self.stages, self.subject.kind)
 
     @property
     def ablated(self) -> str:
@@ -181,9 +186,10 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
         return found[0] if found else None
 
 
-def timed_stages(stages: tuple[str, ...]) -> tuple[str, ...]:
-    """The stages and the whole of them; a single stage is the whole."""
-    return (*stages, WHOLE) if len(stages) > 1 else (WHOLE,)
+def timed_stages(stages: tuple[str, ...], kind: SubjectKind) -> tuple[str, ...]:
+    """The stages and the whole of them; a single stage is the whole, unless a server tells it beside the whole."""
+    is_apart = kind == "server" and stages != TOGETHER
+    return (*stages, WHOLE) if len(stages) > 1 or is_apart else (WHOLE,)
 
 
 def parts_of(stage: str, stages: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from bagel_perf.records.ablations import ComponentMixtures, component_mixtures
 from bagel_perf.records.bagel import BUILT_IN, MAX_SEED, Request, parse_variant, parse_variants
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.outlines import Outline, Scalar, SubjectInfo, Tolerance, VariantInfo
+from bagel_perf.records.servers import Served
 from bagel_perf.records.targets import Target
 from bagel_perf.records.version1 import flat
 
@@ -50,8 +51,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     directory, ``syncs`` watches one request under one variant, ``serve`` names the model and variant of a server.
 
     ``targets`` are functions of files, by the names of ``variants``, to be measured on ``cases``, none of which means
-    all that the files have. ``own`` are the variants of this process, where processes take turns; none where it has
-    all.
+    all that the files have. ``served`` are servers, by the names of ``variants``, that are sent the requests. ``own``
+    are the variants of this process, where processes take turns; none where it has all.
 
     ``pairs``, ``processes`` and ``warmup`` of None mean the default of the device; the worker reports what it took. The
     first process (0) proves the pictures; ``rounds`` are those of one process (first, and one past the last), None for
@@ -68,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     variants: tuple[str, ...]
     targets: tuple[Target, ...] = ()
     cases: tuple[str, ...] = ()
+    served: Served | None = None
     seed: int = 42
     own: tuple[str, ...] = ()
     preset: Preset = "auto"
@@ -91,7 +93,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ablate: bool = False
 
     def __post_init__(self) -> None:
-        if not self.targets:
+        if not self.targets and self.served is None:
             parse_variants(",".join(self.variants))
         if not 0 <= self.seed <= MAX_SEED:
             raise UsageError("seed is out of range", value=self.seed, allowed=f"0 to {MAX_SEED}")
@@ -138,7 +140,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("too few variants to compare", value=", ".join(self.variants), allowed=allowed)
         if self.targets:
             return
-        self._check_reference()
+        if self.served is None:
+            self._check_reference()
+        elif self.resolve_pct is not None:
+            raise UsageError("--pairs auto is for processes", allowed="a number of rounds for servers")
         sizes = [(request.width, request.height) for request in self.requests]
         if not sizes:
             raise UsageError("no resolution to compare", remedy="give one with --res 1024")

@@ -16,6 +16,7 @@ from bagel_perf.records import codec
 from bagel_perf.records.ablations import Ablation, ComponentMixtures
 from bagel_perf.records.codec import parse_json
 from bagel_perf.records.errors import UsageError
+from bagel_perf.records.loads import Load
 from bagel_perf.records.outlines import Outline, SubjectInfo, Tolerance, VariantInfo, timed_stages
 from bagel_perf.records.runs import DeviceWork, Environment, Output, OutputKind, Run, SyncDevice
 from bagel_perf.records.store import GZIP_MAGIC
@@ -82,8 +83,9 @@ DeltaVerdict = Literal["improved", "regressed", "no difference shown", "inconclu
 Verdict = Literal["pass", "outputs differ", "invalid", "incomplete"]
 """``invalid``: something shows that the latencies are no account of the variants."""
 
-Unit = Literal["pair", "process"]
-"""What the intervals of a result take for independent; pairs in files from before 2026-11-30."""
+Unit = Literal["pair", "process", "round"]
+"""What the intervals of a result take for independent: processes; of servers, which are one process each, rounds; pairs
+in files from before 2026-11-30."""
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,7 +232,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     variant against itself, ``stage_sums`` say whether the stages account for the whole, ``excluded`` which runs do not
     count. ``processes`` shared the rounds, and took ``startups_s`` seconds each before their first run. ``looks`` are
     the numbers of processes after which the run would have stopped, none where their number was fixed. ``inputs`` are
-    what the cases bring along, as pictures to edit, with paths relative to the result file.
+    what the cases bring along, as pictures to edit, with paths relative to the result file. ``loads`` are servers under
+    many requests at once.
     """
 
     environment: Environment
@@ -270,6 +273,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     looks: tuple[int, ...] = ()
     unit: Unit = "pair"
     inputs: tuple[CaseInput, ...] = ()
+    loads: tuple[Load, ...] = ()
 
     @property
     def outline(self) -> Outline:
@@ -293,7 +297,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def timed_stages(self) -> tuple[str, ...]:
         """All that was timed and judged, in order."""
-        return timed_stages(self.stages)
+        return timed_stages(self.stages, self.subject.kind)
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object."""

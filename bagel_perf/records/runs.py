@@ -154,6 +154,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     and whether none of them is NaN or infinite. ``path`` is where it lies, if it was written.
     ``latents_sha256`` is of the latents that a picture was decoded from, where they were asked for, and so are
     fingerprints of keys and values, latents and pixels, which other machines' rounding does not change by much.
+    Of a server's picture ``md5`` is of the decoded pixels, and ``file_md5`` of the file that was sent.
     """
 
     kind: OutputKind
@@ -166,6 +167,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     is_finite: bool = True
     path: str | None = None
     latents_sha256: str | None = None
+    file_md5: str | None = None
     contexts_print: tuple[float, ...] = ()
     latents_print: tuple[float, ...] = ()
     pixels_print: tuple[float, ...] = ()
@@ -283,17 +285,18 @@ def runs_of(kind: type[RunT], runs: Iterable[Run]) -> Iterator[RunT]:
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """Where runs were made; runs from unlike environments are not compared.
 
-    ``commit`` and ``dirty`` are those of the code that was measured.
+    ``commit`` and ``dirty`` are those of the code that was measured. Of ``server`` the machine is the client's, and
+    what the servers run with is unknown.
     """
 
-    device_kind: Literal["cuda", "cpu"]
+    device_kind: Literal["cuda", "cpu", "server"]
     device_name: str
-    torch: str
+    torch: str | None
     python: str
     cuda: str | None
     cudnn: int | None
     driver: str | None
-    num_threads: int
+    num_threads: int | None
     platform: str
     commit: str | None
     dirty: bool | None

@@ -142,6 +142,8 @@ def source_text(result: Result) -> str:
     """Device, torch, commit and day."""
     environment = result.environment
     commit = commit_text(environment)
+    if environment.device_kind == "server":
+        return f"{environment.device_name}, {utc_date(result)} UTC"
     return f"{environment.device_name}, torch {environment.torch}, {commit}, {utc_date(result)} UTC"
 
 

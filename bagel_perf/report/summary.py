@@ -15,6 +15,8 @@ from bagel_perf.report.table import Table, counted, listed, stage_text, tolerant
 from bagel_perf.report.tables import result_tables, tolerance_lines
 from bagel_perf.verdicts.statistics import MIN_PROCESSES
 
+UNWATCHED = "- host syncs are unknown: nobody watched the servers' processes"
+
 
 def verdict_lines(result: Result) -> tuple[str, ...]:
     """The verdict with its exit code, then each finding, warning and the error, a line each."""
@@ -23,6 +25,7 @@ def verdict_lines(result: Result) -> tuple[str, ...]:
     if result.verdict == "pass" and number > 1:
         head += f", the {result.outline.noun}s of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
+    lines += [UNWATCHED] * result.outline.is_server
     lines += [*hidden_lines(result), *stage_sum_lines(result), *excluded_lines(result)]
     lines += [*tolerance_lines(result), *ablation_lines(result), *capture_lines(result)]
     lines += [f"- warning: {warning}" for warning in result.warnings]
@@ -99,6 +102,9 @@ def _next_step(result: Result, path: Path) -> str:
         return f"look at the {result.outline.noun}s in {path.parent}"
     if result.verdict == "incomplete":
         return "mend the cause and run it again; what was measured is kept"
+    if result.outline.is_server:
+        enough = f"open the pictures in {path.parent}"
+        return enough if result.pairs >= MIN_PROCESSES else f"--pairs {2 * MIN_PROCESSES} for intervals and verdicts"
     if result.processes < MIN_PROCESSES:
         return f"--processes {MIN_PROCESSES} --pairs {2 * MIN_PROCESSES} for intervals and verdicts"
     return f"open the {result.outline.noun}s in {path.parent}"

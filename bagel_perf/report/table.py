@@ -20,6 +20,8 @@ def place_text(result: Result) -> str:
     place = f"Latency on {environment.device_name}"
     if environment.device_kind == "cpu":
         place = "CPU latency (predicts nothing about a GPU)"
+    if environment.device_kind == "server":
+        place = "Latency of servers, e2e at the client"
     return f"{place}, {result.subject.title}"
 
 
@@ -41,8 +43,7 @@ def changes_caption(
     is_marked = any(f"%{UNSHOWN} " in text for row in rows for text in row)
     parts = (
         rounds_text({len(cell.latency_ms) for cell in cells if cell.latency_ms}, result.pairs),
-        counted(len({run.process for run in runs_of(TimedRun, result.runs)}), "process"),
-        "delta is the median over processes of the paired ratios' medians",
+        *units_texts(result),
         coverage_text({delta.num_processes for delta in deltas if delta.ci_pct is not None}, result.looks),
         joint_text(result),
         "e2e: runs of its own" if e2e_is_apart(result.runs) else "",
@@ -53,12 +54,26 @@ def changes_caption(
     return "; ".join(part for part in parts if part)
 
 
+def units_texts(result: Result) -> tuple[str, ...]:
+    """What a change is the median of; servers are one process each, so their luck is in it."""
+    if result.unit == "round":
+        return "delta is the median of the paired ratios of rounds", "of these processes alone: each server is one"
+    number = counted(len({run.process for run in runs_of(TimedRun, result.runs)}), "process")
+    return number, "delta is the median over processes of the paired ratios' medians"
+
+
+def unit_text(result: Result) -> str:
+    """What intervals take for independent, as a noun."""
+    return "round" if result.unit == "round" else "process"
+
+
 def noise_text(result: Result, case: str | None = None) -> str:
     """What noise means; with ``case``, for a table that has no column of it, its figures too."""
     found = [each for each in result.noise if each.case == case and each.floor_pct is not None]
     figures = ", ".join(f"{stage_text(each.stage)} {each.floor_pct:.1f}%" for each in found)
     head = f"noise {figures}" if figures else "noise"
-    what = f"{result.named[0]} against itself in the same processes, half its interval"
+    place = "in the same rounds" if result.unit == "round" else "in the same processes"
+    what = f"{result.named[0]} against itself {place}, half its interval"
     return f"{head}: {what}" if result.noise else ""
 
 
@@ -174,12 +189,12 @@ def peak_text(cell: Cell | None) -> str:
     return NONE if cell is None or cell.peak_bytes is None else f"{cell.peak_bytes / 2**30:.2f}"
 
 
-def change_text(delta: Delta | None) -> str:
-    """Percent with the interval, marked where that holds 0; without one, the processes that were too few for it."""
+def change_text(delta: Delta | None, unit: str = "process") -> str:
+    """Percent with the interval, marked where that holds 0; without one, the units that were too few for it."""
     if delta is None:
         return NONE
     if delta.ci_pct is None:
-        return f"{delta.delta_pct:+.1f}% ({counted(delta.num_processes, 'process')})"
+        return f"{delta.delta_pct:+.1f}% ({counted(delta.num_processes, unit)})"
     mark = UNSHOWN * (delta.verdict == "no difference shown")
     return f"{delta.delta_pct:+.1f}%{mark} ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
 

@@ -11,6 +11,7 @@ from bagel_perf.records.outlines import NAMES, WHOLE
 from bagel_perf.records.results import Cell, Delta, IdentityCheck, Result
 from bagel_perf.records.runs import Verification
 from bagel_perf.report.ablation_tables import ablation_tables
+from bagel_perf.report.load_tables import load_tables
 from bagel_perf.report.machine_tables import condition_tables, floor_tables
 from bagel_perf.report.table import (
     NONE,
@@ -31,6 +32,7 @@ from bagel_perf.report.table import (
     stage_text,
     syncs_text,
     tolerant_variants,
+    unit_text,
     verdict_text,
 )
 from bagel_perf.verdicts.identity import tensor_groups
@@ -88,8 +90,16 @@ def result_tables(result: Result) -> tuple[Table, ...]:
     successive = tuple(successive_tables(result))
     latency = successive or tuple(latency_table(result, candidate) for candidate in bitwise_variants(result)[1:])
     work = (work_table(result),) if any(cell.work for cell in result.cells) else ()
-    counts = (sync_table(result), *work, *condition_tables(result), *floor_tables(result))
-    return (*latency, *tolerance_tables(result), *ablation_tables(result), *counts, identity_table(result))
+    syncs = () if result.outline.is_server else (sync_table(result),)
+    counts = (*syncs, *work, *condition_tables(result), *floor_tables(result))
+    return (
+        *latency,
+        *tolerance_tables(result),
+        *ablation_tables(result),
+        *load_tables(result),
+        *counts,
+        identity_table(result),
+    )
 
 
 def latency_table(result: Result, candidate: str) -> Table:
@@ -119,7 +129,7 @@ def change_cells(result: Result, case: str, stage: str, candidate: str) -> tuple
     """Medians of the first variant and of a candidate, the change between them, the noise and the verdict."""
     medians = (median_text(cell_of(result, case, stage, name)) for name in (result.named[0], candidate))
     delta = delta_of(result.deltas, case, stage, candidate)
-    return (*medians, *_delta_texts(delta), *noise_texts(result, case, stage), verdict_text(delta))
+    return (*medians, *_delta_texts(delta, unit_text(result)), *noise_texts(result, case, stage), verdict_text(delta))
 
 
 def sync_table(result: Result) -> Table:
@@ -183,6 +193,8 @@ def identity_table(result: Result) -> Table:
     differing, hashes = "differing values", "md5 of the bytes, sha256 of dtype, shape and values"
     if result.outline.is_bagel:
         differing, hashes = "differing pixels", "md5 of the PNG and sha256 of the pixels"
+    elif result.outline.is_server:
+        differing, hashes = "differing pixels", "md5 and sha256 of the decoded pixels"
     rows = []
     for image in (each for each in result.outputs if each.variant not in apart):
         check = checks.get((image.case, image.variant))
@@ -244,10 +256,10 @@ def sync_caption(result: Result) -> str:
     return "; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None])
 
 
-def _delta_texts(delta: Delta | None) -> tuple[str, str]:
+def _delta_texts(delta: Delta | None, unit: str) -> tuple[str, str]:
     if delta is None:
         return NONE, NONE
-    interval = f"{counted(delta.num_processes, 'process')}, {MIN_PROCESSES} needed"
+    interval = f"{counted(delta.num_processes, unit)}, {MIN_PROCESSES} needed"
     if delta.ci_pct is not None:
         interval = f"{delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f}"
     return f"{delta.delta_pct:+.1f}", interval

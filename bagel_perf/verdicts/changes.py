@@ -43,16 +43,26 @@ def control_samples(runs: Iterable[Run], place: Place, median_clock: float | Non
 
 
 def broken_controls(
-    runs: Sequence[Run], places: Iterable[Place], median_clock: float | None, error: float = joint.ALPHA
+    runs: Sequence[Run],
+    places: Iterable[Place],
+    median_clock: float | None,
+    error: float = joint.ALPHA,
+    unit: Unit = "process",
 ) -> dict[Place, PairedChange]:
     """Where the variant differs from itself, judged together, so that no change there is to be believed.
 
     There is something then that the arms of a round do not share, as state that one run leaves to the next.
     """
-    controls = {place: both for place in places if (both := control_samples(runs, place, median_clock)) is not None}
+    found = {place: control_samples(runs, place, median_clock) for place in places}
+    controls = {place: by_unit(both, unit) for place, both in found.items() if both is not None}
     shown = joint.shown({place: both.log_ratios for place, both in controls.items()}, error)
     changes = {place: paired_change(both.log_ratios, 1 - error) for place, both in controls.items() if place in shown}
     return {place: change for place, change in changes.items() if change.ci_pct is not None and side_of(change.ci_pct)}
+
+
+def by_unit(both: PairedSamples, unit: Unit) -> PairedSamples:
+    """The samples as if each round had been a process, unless processes are what is independent."""
+    return both if unit == "process" else replace(both, processes=tuple(range(both.num_pairs)))
 
 
 Change = tuple[Place, tuple[str, str]]
@@ -63,8 +73,8 @@ Change = tuple[Place, tuple[str, str]]
 class Changes:
     """The timed runs of a comparison; a variant whose output is wrong has no change. ``clock_mhz`` is their median.
 
-    ``looks`` are the numbers of processes after which the run would have stopped. With a ``unit`` of pairs, as older
-    results had it, every round counts for itself and every verdict is that of an interval alone.
+    ``looks`` are the numbers of processes after which the run would have stopped. With a ``unit`` of rounds every round
+    counts for itself; with one of pairs, as older results had it, every verdict is that of an interval alone, too.
     """
 
     runs: Sequence[Run]
@@ -94,7 +104,8 @@ class Changes:
         changes = {key: self._change(both) for key, both in found.items()}
         error = min((self._error(each) for each in changes.values()), default=joint.ALPHA)
         shown = joint.shown({key: both.log_ratios for key, both in found.items()}, error)
-        broken = broken_controls(self.runs, [*self._places()], self.clock_mhz, error)
+        unit: Unit = "round" if self.unit == "round" else "process"
+        broken = broken_controls(self.runs, [*self._places()], self.clock_mhz, error, unit)
         for key, both in found.items():
             change = changes[key]
             is_void = key[0] in broken or is_invalid(both.num_excluded, both.num_pairs + both.num_excluded)
@@ -124,9 +135,7 @@ class Changes:
         return self._by_unit(paired(before, after, stage, self.clock_mhz))
 
     def _by_unit(self, both: PairedSamples | None) -> PairedSamples | None:
-        if both is None or self.unit == "process":
-            return both
-        return replace(both, processes=tuple(range(both.num_pairs)))
+        return None if both is None else by_unit(both, self.unit)
 
     def _change(self, both: PairedSamples) -> PairedChange:
         ratios = both.log_ratios

@@ -71,13 +71,15 @@ def build_result(
     in the result as the outline has it.
     """
     stages = outline.timed_stages
+    unit: Unit = "round" if outline.is_server else session.unit
     identity = tuple(_identity(outline, runs))
     trusted, wrong = _proven(outline, runs, identity)
     missing = () if error else tuple(_missing(outline, runs, session.pairs))
-    changes = Changes.of(runs, outline.cases, stages, trusted.keys(), session.looks, session.unit)
+    changes = Changes.of(runs, outline.cases, stages, trusted.keys(), session.looks, unit)
     deltas = tuple(changes.deltas([(outline.named[0], each) for each in outline.measured[1:]]))
-    sums = tuple(stage_sums(runs, outline.stages, [*trusted], changes.clock_mhz, session.looks))
-    invalid = tuple(_invalid(deltas, sums, environment)) if session.unit == "process" else ()
+    parts = () if outline.is_server else outline.stages  # a server's stages overlap, and leave the way to it out
+    sums = tuple(stage_sums(runs, parts, [*trusted], changes.clock_mhz, session.looks))
+    invalid = () if unit == "pair" else tuple(_invalid(deltas, sums, environment))
     verdict, exit_code = _verdict(wrong, missing, invalid, error)
     return Result(
         **asdict(outline),
@@ -106,7 +108,7 @@ def build_result(
         processes=session.processes,
         startups_s=session.startups_s,
         looks=session.looks,
-        unit=session.unit,
+        unit=unit,
         inputs=tuple(inputs),
         ceilings=None if floors is None else floors.ceilings,
         floors=() if floors is None else floors.floors,
@@ -159,6 +161,8 @@ def _verdict(
 def _missing(outline: Outline, runs: Sequence[Run], pairs: int) -> Iterator[str]:
     """Names what a finished plan should have given, so that a check which was not made cannot pass."""
     wanted: tuple[Purpose, ...] = ("count", "repeat", "other_seed")
+    if outline.is_server:  # whose waits nobody counts
+        wanted = ("warmup", "repeat", "other_seed")
     for case in outline.cases:
         for variant in outline.measured:
             own = pictures.at(runs, case, variant)

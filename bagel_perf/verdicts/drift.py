@@ -102,7 +102,7 @@ def _spot_of_counter(name: str, count: int) -> Spot | None:
 def made_with(environment: Environment) -> dict[str, str]:
     """What decides the last bit of a product on a CPU."""
     return {
-        "torch": environment.torch,
+        "torch": environment.torch or "",
         "device": environment.device_name,
         "cpu": environment.host_cpu or "",
         "threads": str(environment.num_threads),

@@ -20,6 +20,7 @@ from bagel_perf.verdicts.identity import other_pictures, tolerant_variants, vari
 from bagel_perf.verdicts.plausible import disagreements
 
 NO_CONTROL = "the reference was not timed against itself, so what equals differ by is not known"
+ROUNDS = "rounds stand for processes: each server is one, whose luck is in the change, and no interval covers it"
 ON_CPU = "CPU latencies predict nothing about a GPU"
 
 
@@ -135,13 +136,15 @@ def judge_result(source: Source, limits: Sequence[Limit], variant: str | None = 
             clocks_mhz=(clock, clock),
             is_paired=True,
             looks=result.looks,
+            unit="round" if result.unit == "round" else "process",
         )
         for case in result.cases
         for name in names
     ]
     subject = f"{place_text(result)}: {', '.join(names)} against {first} in {named(source)}"
     wrong = [Finding(kind="picture", message=each) for each in wrong_pictures(result)]
-    return report_of((source,), gated_of(arms, limits), wrong, subject, [])
+    notes = [ROUNDS] if result.unit == "round" else []
+    return report_of((source,), gated_of(arms, limits), wrong, subject, notes)
 
 
 def judge_against(

@@ -19,9 +19,10 @@ from functools import cache
 from msgspec.structs import replace
 
 from bagel_perf.records.gates import Finding, GatedCell, Limit, Unit, limit_of
+from bagel_perf.records.results import Unit as Independent
 from bagel_perf.records.runs import Run, TimedRun, runs_of
 from bagel_perf.verdicts import joint
-from bagel_perf.verdicts.changes import broken_controls
+from bagel_perf.verdicts.changes import broken_controls, by_unit
 from bagel_perf.verdicts.comparability import exclusion_reason, is_invalid
 from bagel_perf.verdicts.judging import (
     REASONS,
@@ -95,7 +96,7 @@ class Arms:
     """Runs of the reference and of the candidate in one case; ``clocks_mhz`` are the medians that theirs are held to.
 
     Only runs that were measured in the same session are paired. ``looks`` are the numbers of processes after which one
-    of the measurements would have stopped.
+    of the measurements would have stopped. With a ``unit`` of rounds, as of servers, each round counts for itself.
     """
 
     variant: str
@@ -106,6 +107,7 @@ class Arms:
     clocks_mhz: tuple[float | None, float | None]
     is_paired: bool
     looks: tuple[int, ...] = ()
+    unit: Independent = "process"
 
     def error_of(self, num_processes: int) -> float:
         """How often an interval or the joint test of so many processes may err."""
@@ -169,6 +171,7 @@ def _judge_pairs(gated: Gated) -> _Judged | None:
     samples = paired(arms.reference, arms.candidate, gated.stage, arms.clocks_mhz[0])
     if samples is None:
         return None
+    samples = by_unit(samples, arms.unit)
     confidence = 1 - arms.error_of(len(set(samples.processes)))
     return _Judged(
         gated=gated,
@@ -284,7 +287,8 @@ def control_findings(
 ) -> Iterator[Finding]:
     """Where the variant that was timed twice a round differs from itself, so that no change is to be believed."""
     places = dict.fromkeys((each.arms.case, each.stage) for each in gated)
-    for (case, stage), change in broken_controls(runs, places, clock_mhz).items():
+    unit: Independent = "round" if any(each.arms.unit == "round" for each in gated) else "process"
+    for (case, stage), change in broken_controls(runs, places, clock_mhz, unit=unit).items():
         assert change.ci_pct is not None
         twice = dict.fromkeys(run.variant for run in runs_of(TimedRun, runs) if run.is_control and run.case == case)
         what = f"{', '.join(twice)} differs from itself in {where} at {case}: {stage}"

@@ -16,9 +16,19 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from bagel_perf.records.ablations import Ablation, Saving
 from bagel_perf.records.errors import RunFailed, UsageError
-from bagel_perf.records.events import EnvironmentEvent, FloorsEvent, InputEvent, RunEvent, WarningEvent, read_lines
+from bagel_perf.records.events import (
+    EnvironmentEvent,
+    FloorsEvent,
+    InputEvent,
+    LoadEvent,
+    RunEvent,
+    WarningEvent,
+    read_lines,
+)
 from bagel_perf.records.outlines import Outline
 from bagel_perf.records.plans import FIRST_LOOK, Plan
 from bagel_perf.records.results import Result
@@ -165,7 +175,7 @@ def unfinished_result(path: Path) -> Result:
         processes=max(started.processes, *(run.process + 1 for run in runs)),
         looks=looks_of(head.plan),
     )
-    return build_result(
+    result = build_result(
         started.outline,
         started.environment,
         runs,
@@ -175,3 +185,4 @@ def unfinished_result(path: Path) -> Result:
         inputs=[event.input for event in events if isinstance(event, InputEvent)],
         floors=next((event for event in reversed(events) if isinstance(event, FloorsEvent)), None),
     )
+    return replace(result, loads=tuple(event.load for event in events if isinstance(event, LoadEvent)))

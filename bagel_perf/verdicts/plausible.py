@@ -139,6 +139,8 @@ NOT_NEGATIVE = frozenset(
         "syncs_by_component",
         "copies",
         "counters",
+        "queue_ms",
+        "failures",
     }
 )
 """Fields of what is counted or lasts."""
@@ -213,10 +215,23 @@ def _problems(result: Result) -> Iterator[str]:
 
 def _cases(result: Result) -> Iterator[str]:
     """Records of a case or a stage that the result does not name."""
-    for name in ("cells", "outputs", "identity", "deltas", "steps", "noise", "stage_sums", "excluded", "ablations"):
+    for name in (
+        "cells",
+        "outputs",
+        "identity",
+        "deltas",
+        "steps",
+        "noise",
+        "stage_sums",
+        "excluded",
+        "ablations",
+        "loads",
+    ):
         for number, each in enumerate(getattr(result, name)):
             if each.case not in result.cases:
                 yield f"{name}[{number}].case is none of the cases: {each.case[:60]}"
+            if name == "loads" and each.variant not in result.outline.measured:
+                yield f"loads[{number}].variant is none of the variants: {each.variant[:60]}"
             if getattr(each, "stage", WHOLE) not in (*result.stages, WHOLE):
                 yield f"{name}[{number}].stage is none of the stages: {each.stage[:60]}"
 

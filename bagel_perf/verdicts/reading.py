@@ -214,7 +214,7 @@ def checked(data: Any) -> Result:
             continue
         value, allowed = f"{place} is {_shown(said)}", f"its samples give {_shown(found)}"
         raise UsageError("result contradicts its samples", value=value, allowed=allowed)
-    return by_own_rule if stated.unit == "process" else rebuilt(stated)
+    return rebuilt(stated) if stated.unit == "pair" else by_own_rule
 
 
 def rebuilt(stated: Result, unit: Unit = "process") -> Result:
@@ -248,6 +248,7 @@ def rebuilt(stated: Result, unit: Unit = "process") -> Result:
         outputs=outputs,
         error=stated.error,
         inputs=stated.inputs,
+        loads=stated.loads,
         ceilings=stated.ceilings,
         floors=stated.floors,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bagel_perf.records.results import Delta, Noise, Result
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Plot, Section, TableBlock, Text, tables
+from bagel_perf.report.load_tables import load_tables
 from bagel_perf.report.table import (
     Column,
     Table,
@@ -19,6 +20,7 @@ from bagel_perf.report.table import (
     place_text,
     stage_text,
     syncs_text,
+    unit_text,
 )
 from bagel_perf.report.tables import change_cells, change_columns, sync_table, tolerance_tables
 
@@ -45,8 +47,12 @@ TERMS = f"AR: inputs on the host to KV cache ready. DiT: noise to PNG bytes. e2e
 
 def changes_section(result: Result) -> Section:
     """One table of all bitwise candidates; those with a declared tolerance apart."""
-    apart = tables(*tolerance_tables(result))
-    blocks = (TableBlock(table=change_table(result)), *apart, *tables(sync_table(result)))
+    apart = tables(*tolerance_tables(result), *load_tables(result))
+    blocks = (
+        TableBlock(table=change_table(result)),
+        *apart,
+        *(() if result.outline.is_server else tables(sync_table(result))),
+    )
     return Section(
         anchor="changes", title="Before and after", blocks=(Text(text=_terms(result), style="note"), *blocks)
     )
@@ -55,6 +61,8 @@ def changes_section(result: Result) -> Section:
 def _terms(result: Result) -> str:
     if result.outline.is_bagel:
         return TERMS
+    if result.outline.is_server:
+        return "e2e: from sending a request to its last byte, at the client. Stages are what the servers tell."
     is_single = len(result.stages) == 1
     whole = f"e2e: all of a run, in one stage ({result.stages[0]})." if is_single else "e2e: all stages of a run."
     return f"{whole} {SYNC}"
@@ -63,13 +71,14 @@ def _terms(result: Result) -> str:
 def change_table(result: Result) -> Table:
     """A row for each resolution, stage and bitwise candidate, with the host syncs before and after."""
     first, *candidates = variants = bitwise_variants(result)
+    counted = () if result.outline.is_server else ("before", "after")  # nobody counts the waits of servers
     rows = [
         (
             case,
             stage_text(stage),
             candidate,
             *change_cells(result, case, stage, candidate),
-            *(syncs_text(cell_of(result, case, stage, name)) for name in (first, candidate)),
+            *(syncs_text(cell_of(result, case, stage, name)) for name in (first, candidate)[: len(counted)]),
         )
         for case in result.cases
         for stage in result.timed_stages
@@ -80,7 +89,7 @@ def change_table(result: Result) -> Table:
         columns=(
             *(Column(header=header) for header in ("case", "stage", "variant")),
             *change_columns(result),
-            *(Column(header=f"host syncs {when}", numeric=True) for when in ("before", "after")),
+            *(Column(header=f"host syncs {when}", numeric=True) for when in counted),
         ),
         rows=tuple(rows),
         caption=changes_caption(result, variants, rows),
@@ -121,7 +130,7 @@ def _forest(result: Result, key: str, case: str, rows: list[Delta]) -> Plot:
         _paint_noise(axes, rows, noise)
         axes.axvline(0, color=svg.INK, linewidth=1)
         for y, delta in enumerate(rows):
-            _paint_row(axes, y, delta)
+            _paint_row(axes, y, delta, unit_text(result))
         axes.scatter(
             list(marks.values()), list(marks), marker="D", s=34, facecolors="none", edgecolors=svg.SERIES[3], zorder=4
         )
@@ -133,7 +142,8 @@ def _forest(result: Result, key: str, case: str, rows: list[Delta]) -> Plot:
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
 
-    parts = ["dot: median over processes; bar: its interval by itself; hollow: no difference shown or no verdict"]
+    over = "rounds" if result.unit == "round" else "processes"
+    parts = [f"dot: median over {over}; bar: its interval by itself; hollow: no difference shown or no verdict"]
     has_floor = any(each.floor_pct is not None for each in noise.values())
     parts += ["shaded: noise floor, what one pair may show without any effect" if has_floor else NO_FLOOR]
     parts += ["what goes beyond the edge is cut there"]
@@ -151,7 +161,7 @@ def _paint_noise(axes: Axes, rows: list[Delta], noise: dict[str, Noise]) -> None
             axes.barh(y, 2 * floor, left=-floor, height=1, color=svg.SHADE, linewidth=0)
 
 
-def _paint_row(axes: Axes, y: int, delta: Delta) -> None:
+def _paint_row(axes: Axes, y: int, delta: Delta, unit: str) -> None:
     shown = delta.verdict in ("improved", "regressed")
     colour = {"improved": svg.BETTER, "regressed": svg.WORSE}.get(delta.verdict, svg.INK)
     if delta.ci_pct is not None:
@@ -159,7 +169,7 @@ def _paint_row(axes: Axes, y: int, delta: Delta) -> None:
     face = colour if shown else svg.PAPER
     axes.plot([delta.delta_pct], [y], marker="o", markersize=5.5, color=colour, markerfacecolor=face, zorder=5)
     axes.annotate(
-        change_text(delta),
+        change_text(delta, unit),
         (1.01, y),
         xycoords=("axes fraction", "data"),
         va="center",

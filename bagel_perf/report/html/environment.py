@@ -17,6 +17,9 @@ from bagel_perf.verdicts.comparability import unlike_makings
 UNITS = {"params": "parameters", "num_threads": "threads", "device_name": "device", "device_kind": "kind of device"}
 
 
+WITH_SERVERS = "With the same servers up; what they run, they do not tell:"
+
+
 def environment_section(sources: Sequence[Source]) -> Section:
     """Of the last result; the others are held against it."""
     subject = sources[-1]
@@ -29,7 +32,9 @@ def environment_section(sources: Sequence[Source]) -> Section:
         blocks=(
             TableBlock(table=_environment_table(subject.result)),
             Heading(text="Do it again"),
-            Text(text="At the commit below, on the device above:"),
+            Text(
+                text=WITH_SERVERS if subject.result.outline.is_server else "At the commit below, on the device above:"
+            ),
             Code(text=_recipe(subject.result)),
             *others,
         ),
@@ -81,11 +86,14 @@ def _text(value: object) -> str:
 def _recipe(result: Result) -> str:
     """What a repetition needs; the order of the runs is drawn anew, its seed is told."""
     commit = result.environment.commit or ""
+    seeds = f"# seed of the cases {result.seed}; of the order of the runs {result.order_seed}, drawn anew"
+    if result.outline.is_server:
+        return f"{result.command}\n{seeds}"
     lines = [
         f"git checkout {commit}" if re.fullmatch("[0-9a-f]{7,40}", commit) else "# no commit was recorded",
         result.command,
         f"# torch {result.environment.torch}, python {result.environment.python}",
-        f"# seed of the cases {result.seed}; of the order of the runs {result.order_seed}, drawn anew",
+        seeds,
     ]
     return "\n".join(lines)
 

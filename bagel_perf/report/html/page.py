@@ -112,9 +112,7 @@ def build_page(
             forest_section(result),
             successive_section(result),
             pictures_section(result, subject.folder),
-            timeline_section(result, profiles),
-            sites_section(result, profiles),
-            floors_section(result, profiles),
+            *_inner_sections(result, profiles),
             samples_section(result),
             *history,
             *others,
@@ -123,6 +121,14 @@ def build_page(
         data_json=data_text(result),
         beside=beside,
     )
+
+
+def _inner_sections(result: Result, profiles: Sequence[SyncReport]) -> tuple[Section, ...]:
+    """What was seen inside of runs: timelines, waits by line, floors; nobody looks into servers."""
+    if result.outline.is_server:
+        return ()
+    makers = timeline_section, sites_section, floors_section
+    return tuple(make(result, profiles) for make in makers)
 
 
 def gate_page(gate: GateReport) -> Page:

@@ -13,7 +13,7 @@ from bagel_perf.report.html.profiles import of_result, size_of, variant_of
 from bagel_perf.report.html.sites import place_text
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.sync_tables import split_setup
-from bagel_perf.report.table import bitwise_variants, counted, noise_floor_of, tolerant_variants
+from bagel_perf.report.table import bitwise_variants, counted, noise_floor_of, tolerant_variants, unit_text
 from bagel_perf.verdicts.plausible import contradictions
 from bagel_perf.verdicts.statistics import MIN_PROCESSES
 
@@ -112,7 +112,7 @@ def _changes(result: Result, case: str) -> Iterator[Delta]:
 
 def _headline(result: Result, delta: Delta) -> str:
     where = f"e2e latency at {delta.case}"
-    how = f"({_interval(delta)}; {_noise(result, delta)})"
+    how = f"({_interval(delta, unit_text(result))}; {_noise(result, delta)})"
     if delta.verdict == "improved":
         return f"{delta.candidate} takes {abs(delta.delta_pct):.1f}% off {where} {how}."
     if delta.verdict == "regressed":
@@ -120,9 +120,9 @@ def _headline(result: Result, delta: Delta) -> str:
     return f"{delta.candidate} changes {where} by {delta.delta_pct:+.1f}%: {delta.verdict} {how}."
 
 
-def _interval(delta: Delta) -> str:
+def _interval(delta: Delta, unit: str) -> str:
     if delta.ci_pct is None:
-        return f"no interval: {counted(delta.num_processes, 'process')}, {MIN_PROCESSES} needed"
+        return f"no interval: {counted(delta.num_processes, unit)}, {MIN_PROCESSES} needed"
     return f"interval of the change by itself {delta.ci_pct[0]:+.1f}% to {delta.ci_pct[1]:+.1f}%"
 
 
@@ -154,9 +154,19 @@ def identity_sentence(result: Result) -> str:
     return f"The {nouns} of all bitwise variants are md5-identical to those of {result.named[0]}, in {runs}."
 
 
+OF_SERVERS = (
+    "Luck of the processes: each server is one, so a change is of these processes alone.",
+    "Host syncs and the work of a GPU: nobody watched the servers' processes.",
+    "Code and machine: what the servers run, and on what, they do not tell.",
+)
+
+
 def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[str]:
     """What a reader might expect and this result cannot tell."""
     environment, deltas = result.environment, result.deltas
+    is_server = result.outline.is_server
+    if is_server:
+        yield from OF_SERVERS
     if environment.device_kind == "cpu":
         yield "Latency on a GPU: these are CPU latencies, which predict nothing about one."
     if any(cell.sync_device == "simulated" for cell in result.cells):
@@ -164,19 +174,19 @@ def unknown_lines(result: Result, *, has_timelines: bool = False) -> Iterator[st
     if not result.noise:
         yield f"Noise floor: {result.named[0]} was not timed against itself, as in files from before 2026-11-27."
     if any(delta.ci_pct is None for delta in deltas):
-        yield f"Intervals: some changes have fewer than {MIN_PROCESSES} processes."
+        yield f"Intervals: some changes have fewer than {counted(MIN_PROCESSES, unit_text(result))}."
     readings = [run.conditions for run in runs_of(TimedRun, result.runs)]
     if not any(each is not None and each.num_samples for each in readings):
         yield "Clocks, temperature and power of a GPU were not recorded, so a slowdown by heat cannot be ruled out."
     if not any(run.sites for run in runs_of(CountedRun, result.runs)) and any(cell.host_syncs for cell in result.cells):
         yield "Source lines of the host syncs are not in the result."
-    if result.ceilings is None:
+    if result.ceilings is None and not is_server:
         yield "Floors: the rates that the device can reach were not measured."
-    if not has_timelines:
+    if not has_timelines and not is_server:
         yield "Timelines: none was given beside the result."
     if "random" in str(result.subject.details.get("weights", "")):
         yield f"Quality: weights are random; the {result.outline.noun}s show identity and nothing else."
-    if environment.commit is None or environment.dirty is not False:
+    if not is_server and (environment.commit is None or environment.dirty is not False):
         yield "Code: the commit may not name all that was measured."
     if not result.complete:
         yield "The rest: the run ended early or lacks something; see the findings above."

@@ -18,6 +18,7 @@ from torch import Tensor
 from bagel_perf.records.errors import UsageError
 from bagel_perf.subjects.bagel.model.checkpoint_files import needed
 from bagel_perf.subjects.bagel.model.config import BagelConfig
+from bagel_perf.subjects.pictures import draw_default_picture as draw_default_picture
 
 FILES = "tokenizer.json, or vocab.json and merges.txt"
 
@@ -108,29 +109,6 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     """Pillow clips 16-bit grey instead of scaling it."""
     grey = np.asarray(image).astype(np.int64).clip(0, 65535)
     return Image.fromarray((grey // 257).astype(np.uint8)).convert("RGB")
-
-
-def draw_default_picture(width: int, height: int) -> Image.Image:
-    """A red house on hills under a sun: gradients, edges, curves and texture, the same on every machine."""
-    # Only sums, products and comparisons, so that no math library decides on a pixel.
-    x = (np.arange(width) + 0.5)[None, :] / width
-    y = (np.arange(height) + 0.5)[:, None] / height
-    picture = np.empty((height, width, 3))
-    picture[:] = np.stack([80 + 130 * y + 30 * x, 150 + 75 * y - 25 * x, 235 - 20 * y - 35 * x], axis=-1)
-
-    def paint(mask: np.ndarray, red: float, green: float, blue: float, *, shade: np.ndarray | float = 1.0) -> None:
-        color = np.stack(np.broadcast_arrays(red * shade, green * shade, blue * shade), axis=-1)
-        picture[mask] = np.broadcast_to(color, picture.shape)[mask]
-
-    paint((x - 0.78) ** 2 + (y - 0.2) ** 2 < 0.008, 255, 225, 90)
-    paint(y > 0.52 + 0.9 * (x - 0.25) ** 2, 95, 140, 110)
-    checks = ((x * 24).astype(np.int64) + (y * 24).astype(np.int64)) % 2
-    paint(y > 0.72 - 0.5 * (x - 0.3) * (x - 0.9), 80, 160, 60, shade=0.75 + 0.25 * checks)
-    paint((abs(x - 0.42) < 0.17) & (abs(y - 0.62) < 0.15), 205, 45, 40, shade=1.15 - 0.4 * (x + 0 * y))
-    paint((y > 0.29) & (y < 0.47) & (abs(x - 0.42) < 1.2 * (y - 0.29)), 70, 55, 60)
-    paint((abs(x - 0.36) < 0.035) & (abs(y - 0.59) < 0.045), 250, 240, 200)
-    paint((abs(x - 0.49) < 0.03) & (abs(y - 0.69) < 0.08), 90, 60, 40)
-    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
 
 
 def vae_pixels(image: Image.Image, width: int, height: int) -> Tensor:

@@ -1,0 +1,63 @@
+"""Servers under load: throughput, the middle and the slow end of their latencies, and waits in the queue."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from bagel_perf.records.loads import Load
+from bagel_perf.records.results import Result
+from bagel_perf.report.table import NONE, Column, Table, ms_text
+
+CAPTION = (
+    "p50, p99: of the answers' latencies, by nearest rank, so that of fewer than 100 answers p99 is the slowest; "
+    "at once: closed loop, from sending; /s: random arrivals, from arrival; queue: median and p99 as the server tells; "
+    "429: refused for too much load; one pass a level, so no verdict"
+)
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The nearest-rank percentile of values: the smallest that ``share`` of them do not exceed; None without any."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else None
+
+
+def load_tables(result: Result) -> Iterator[Table]:
+    """One, with a row for each case, level and server; none where nothing was put under load."""
+    if not result.loads:
+        return
+    headers = ("throughput (1/s)", "p50 (ms)", "p99 (ms)", "queue (ms)", "queue p99 (ms)", "answers", "429", "failed")
+    has_pictures = any(load.num_differing for load in result.loads)
+    yield Table(
+        title="Under load",
+        columns=(
+            Column(header="case"),
+            Column(header="load"),
+            Column(header="server"),
+            *(Column(header=header, numeric=True) for header in headers),
+            *([Column(header="other pictures", numeric=True)] if has_pictures else []),
+        ),
+        rows=tuple(_row(load, has_pictures=has_pictures) for load in result.loads),
+        caption=CAPTION,
+    )
+
+
+def _row(load: Load, *, has_pictures: bool) -> tuple[str, ...]:
+    number = len(load.latency_ms)
+    times = (percentile(load.latency_ms, 0.5), percentile(load.latency_ms, 0.99))
+    queue = (NONE, NONE)
+    if load.queue_ms is not None:
+        queue = ms_text(percentile(load.queue_ms, 0.5)), ms_text(percentile(load.queue_ms, 0.99))
+    differing = NONE if load.num_differing is None else str(load.num_differing)
+    return (
+        load.case,
+        load.level,
+        load.variant,
+        f"{number / load.duration_s:.3g}",
+        *map(ms_text, times),
+        *queue,
+        str(number),
+        str(load.num_refused),
+        str(load.num_failed),
+        *([differing] if has_pictures else []),
+    )
