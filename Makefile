@@ -39,8 +39,8 @@ test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## all tests but those of test-upstream, in two processes; ARGS="-k NAME" for some, ARGS="-n 0" in one
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not upstream" $(ARGS)
 
-test-upstream: $(STAMP) ## the example of vLLM-Omni under its released code, where BAGEL_UPSTREAM has it
-	$(BIN)/python -m pytest tests/examples/test_vllm_omni_bagel.py -m upstream $(ARGS)
+test-upstream: $(STAMP) ## what is held to vLLM-Omni's own code: baseline and the example, where BAGEL_UPSTREAM has it
+	$(BIN)/python -m pytest tests/bagel tests/examples -m upstream $(ARGS)
 
 test-torch: export TORCH := $(TORCH)
 test-torch: export BOUNDS := $(BOUNDS)

@@ -18,6 +18,8 @@ from bagel_perf.subjects.bagel.model.preprocess import vae_pixels
 from cheap_model import cheap_model
 from upstream_lines import OUTSIDE, Place, Row, Upstream, Wait, documented, run_upstream, waits_of, with_text
 
+pytestmark = pytest.mark.upstream
+
 RELEASE = "0.20.0"
 NUM_TEXT = 7
 """Five words and two markers, in the runner as here."""
