@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from bagel_perf.records.collector import without_collector
 from bagel_perf.syncs.regions import region
 
 Arm = TypeVar("Arm")
@@ -90,14 +91,9 @@ def run_stages(subject: Subject, each: Callable[[Stage], Callable[[Any], Any]] =
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
     """Collects once, and then not until the end: a collection would fall on whichever arm allocates next."""
-    was_enabled = gc.isenabled()
     gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextmanager

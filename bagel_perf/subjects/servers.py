@@ -11,10 +11,11 @@ import itertools
 import platform
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 from msgspec.structs import replace
 
+from bagel_perf.records.collector import without_collector
 from bagel_perf.records.errors import OutputsDiffer, RunFailed
 from bagel_perf.records.events import (
     EnvironmentEvent,
@@ -75,7 +76,7 @@ def run_servers(plan: Plan, emit: Emit, connect: Connect = ServerClient) -> None
             requests=requests,
             pictures={case: input_picture(request) for case, request in requests.items()},
         )
-        with _few_collections():
+        with without_collector():  # but between rounds: a collection would fall on whichever answer is read then
             _compare(session, facts)
 
 
@@ -287,15 +288,3 @@ def environment_of_client() -> Environment:
         commit=None,
         dirty=None,
     )
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """No garbage collection but between rounds: it would fall on whichever answer is read then."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -7,8 +7,6 @@ compared.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bagel_perf.records import codec
+from bagel_perf.records.collector import without_collector
 from bagel_perf.records.errors import BagelPerfError, OutputsDiffer, RunFailed, UsageError
 from bagel_perf.records.events import lines_file
 from bagel_perf.records.outlines import WHOLE
@@ -180,7 +179,8 @@ def read_result(path: Path) -> Reading:
     """
     lines = lines_file(path)
     file = result_file(path) if lines is None else lines
-    with _without_collector():
+    # A file of 100 MB becomes millions of objects without a cycle, which the collector would walk again and again.
+    with without_collector():
         data = load_json(file) if lines is None else unfinished_result(lines).to_json()
         try:
             data = current(data)
@@ -188,18 +188,6 @@ def read_result(path: Path) -> Reading:
         except (UsageError, OverflowError, RecursionError) as problem:
             raise UsageError("result file is not usable", value=file, allowed=str(problem)) from problem
     return Reading(result=result, environment_fields=frozenset(data["environment"]))
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """A file of 100 MB becomes millions of objects without a cycle, which the collector would walk again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def checked(data: Any) -> Result:
