@@ -16,13 +16,13 @@ FILES = [FOLDER / "ahead-256-512.json", FOLDER / "ahead-1024.json"]
 
 def test_the_tables_are_those_of_the_files(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
-    import upstream_ahead
+    import upstream_ahead_tables
 
-    upstream_ahead.print_tables(FILES)
+    upstream_ahead_tables.print_tables(FILES)
     printed = capsys.readouterr().out
     assert printed.count("### ") == 9
     assert (FOLDER / "README.md").read_text().endswith(printed)
-    sys.modules.pop("upstream_ahead")
+    sys.modules.pop("upstream_ahead_tables")
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,18 @@ def test_a_side_that_failed_is_named_and_leaves_the_others_their_rounds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
-    import upstream_ahead
+    import upstream_ahead_tables
 
     ran = {"ms": {"prefill": 1.0, "denoise": 2.0, "decode": 3.0}, "steps": 2, "joule": None, "sha256": "abc"}
     one = {"0.30.0": ran, "fused": {"error": "OOM. Tried to"}}
-    upstream_ahead.print_block({"kind": "256:15:i2i:0:1", "warm": one, "rounds": [one], "counts": {}})
+    upstream_ahead_tables.print_block({"kind": "256:15:i2i:0:1", "warm": one, "rounds": [one], "counts": {}})
     printed = capsys.readouterr().out
     assert "| 0.30.0 | in prefill | 1.0 | 2.0 | 3.0 | 6.0 (6.0 to 6.0) | 1.00 |" in printed
     assert "- fused failed: OOM\n" in printed and "| fused |" not in printed
-    upstream_ahead.print_block({"kind": "256:15:i2i:0:1", "warm": one, "rounds": [], "counts": {}})
+    upstream_ahead_tables.print_block({"kind": "256:15:i2i:0:1", "warm": one, "rounds": [], "counts": {}})
     shown = capsys.readouterr()
     assert shown.err == "256:15:i2i:0:1: nothing to show, 0 rounds; failed: {'fused': 'OOM'}\n" and not shown.out
-    sys.modules.pop("upstream_ahead")
+    sys.modules.pop("upstream_ahead_tables")
 
 
 def test_pictures_of_bitwise_variants_are_those_of_the_baseline_and_of_no_other_kind() -> None:
