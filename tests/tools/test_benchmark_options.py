@@ -16,16 +16,16 @@ def declared(tree: ast.Module) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
-            named = [str(each.value.value) for each in node.keywords if each.arg == "dest" and is_text(each.value)]
-            flags = [each.value for each in node.args if is_text(each)]
-            names |= {*named, *(flag.lstrip("-").replace("-", "_") for flag in flags)}
+            flags = [*node.args, *(each.value for each in node.keywords if each.arg == "dest")]
+            names |= {text.lstrip("-").replace("-", "_") for text in map(text_of, flags) if text}
         if isinstance(node, ast.ImportFrom) and (path := BENCHMARKS / f"{node.module}.py").is_file():
             names |= declared(ast.parse(path.read_text(encoding="utf-8")))
     return names
 
 
-def is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def text_of(node: ast.expr) -> str:
+    """The text that this is, else none."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def read(tree: ast.Module) -> set[str]:
