@@ -164,7 +164,7 @@ OURS: dict[str, set[str]] = {
         *COMPONENTS_SIDE_OF_THE_MODEL,
     },
 }
-SERVER = {"starlette", "uvicorn", "prometheus_client"}
+SERVER = {"h11", "starlette", "uvicorn", "prometheus_client"}
 TORCH_SIDE = {"msgspec", "torch", "numpy", "PIL", "safetensors", "transformers", "nvtx"}
 OTHERS: dict[str, set[str]] = {
     RECORDS: {"msgspec"},
