@@ -49,13 +49,8 @@ def one_of(*names):
     return lambda text: {name: name for name in names}[text]
 
 
-def at_least(smallest):
-    def read(text):
-        if int(text) < smallest:
-            raise ValueError(text)
-        return int(text)
-
-    return read
+def whole(smallest, largest):
+    return lambda text: {str(number): number for number in range(smallest, largest + 1)}[text.strip()]
 
 
 def sizes(text):
@@ -73,11 +68,11 @@ def interval(text):
 
 
 SHAPE = setting("OMNI_BAGEL_SHAPE", "tiny", one_of(*SHAPES), "tiny, 7b")
-LAYERS = setting("OMNI_BAGEL_LAYERS", str(SHAPES[SHAPE]["llm"]["layers"]), at_least(1), "a number of layers from 1")
+LAYERS = setting("OMNI_BAGEL_LAYERS", str(SHAPES[SHAPE]["llm"]["layers"]), whole(1, 28), "1 to 28 layers")
 WEIGHTS = setting("OMNI_BAGEL_WEIGHTS", "random", str, "random, or the folder of ByteDance-Seed/BAGEL-7B-MoT")
 TASK = setting("OMNI_BAGEL_TASK", "i2i", one_of("i2i", "t2i"), "i2i, t2i")
 SIZES = setting("OMNI_BAGEL_SIZES", "256,512,1024", sizes, f"multiples of {STRIDE} up to 1024, with commas")
-STEPS = setting("OMNI_BAGEL_STEPS", "15", at_least(2), "a number of time points from 2")
+STEPS = setting("OMNI_BAGEL_STEPS", "15", whole(2, 1000), "2 to 1000 time points")
 INTERVAL = setting("OMNI_BAGEL_INTERVAL", "0.4,1", interval, "LOW,HIGH between 0 and 1; guidance is on between them")
 ATTENTION = setting(
     "OMNI_BAGEL_ATTENTION",

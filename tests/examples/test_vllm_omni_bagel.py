@@ -128,9 +128,10 @@ def test_a_release_is_held_and_another_fails(environments: dict[str, Path], caps
         ("SHAPE", "large", "tiny, 7b"),
         ("TASK", "edit", "i2i, t2i"),
         ("SIZES", "250", "multiples of 16 up to 1024"),
-        ("STEPS", "1", "a number of time points from 2"),
+        ("STEPS", "1", "2 to 1000 time points"),
         ("INTERVAL", "0.4", "LOW,HIGH between 0 and 1"),
-        ("LAYERS", "none", "a number of layers from 1"),
+        ("LAYERS", "none", "1 to 28 layers"),
+        ("LAYERS", "1000000", "1 to 28 layers"),
         ("ATTENTION", "fa3", "default (what vllm-omni takes by itself), FLASH_ATTN, TORCH_SDPA"),
     ],
 )
