@@ -76,7 +76,7 @@ def _name_table(sources: Sequence[Source]) -> Table:
 def _blocks(sources: Sequence[Source], index: int, case: str) -> Iterator[Block]:
     series = _series(sources, case)
     if series:
-        label = f"Changes at {case} over the results"
+        label = f"Paired changes at {case} over the results"
         caption = f"{label}. Bars are intervals by themselves, rings change points; numbers: the table of results."
         drawing = svg.draw(f"history{index}", 2.6, lambda figure: _paint(figure, series, sources))
         yield Plot(svg=drawing, label=label, caption=caption)
@@ -152,8 +152,8 @@ def _table(sources: Sequence[Source], title: str, series: Series) -> Table:
             label = stage_text(point.delta.stage)
             note = _note(sources, before, point, has_moved)
             rows.append((label, candidate, str(point.number + 1), change_text(point.delta), note))
-    headers = ("stage", "candidate", "result", "delta (interval)", "change point")
-    columns = tuple(Column(header=header, numeric=header.startswith(("result", "delta"))) for header in headers)
+    headers = ("stage", "candidate", "result", "paired change (interval)", "change point")
+    columns = tuple(Column(header=header, numeric=header.startswith(("result", "paired"))) for header in headers)
     return Table(title=title, columns=columns, rows=tuple(rows), caption=NOTE)
 
 

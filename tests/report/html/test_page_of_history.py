@@ -64,7 +64,7 @@ def test_results_of_other_resolutions_have_their_own_drawing() -> None:
     other = source_of(make_result({"pr3987": {"e2e": -5}}, sizes=((1024, 1024),)), Path())
     blocks = section((other, source(-5, 2)), "history").blocks
     summaries = [block.summary for block in blocks if isinstance(block, Fold)]
-    assert summaries == ["Changes at 256x256 over the results", "Changes at 1024x1024 over the results"]
+    assert summaries == ["Paired changes at 256x256 over the results", "Paired changes at 1024x1024 over the results"]
 
 
 @pytest.mark.usefixtures("undrawn")
