@@ -24,7 +24,7 @@ from bagel_perf.records.expectations import (
 )
 from bagel_perf.records.gates import VERDICTS, CellState, GatedCell, GateReport
 from bagel_perf.report.inert import clean_xml, markdown, workflow_data, workflow_property
-from bagel_perf.report.table import NONE, Column, Table, counted, sentences, stage_text
+from bagel_perf.report.table import NONE, Column, Table, counted, divisible_text, sentences, stage_text
 from bagel_perf.verdicts.gated_cells import cell_text, interval_text, limit_text, number_text
 from bagel_perf.verdicts.statistics import change_of_medians_pct
 
@@ -162,7 +162,7 @@ def _row(cell: GatedCell) -> tuple[str, ...]:
     unit = cell.limit.unit
     apart = cell.after_ms - cell.before_ms if unit == "ms" else change_of_medians_pct(cell.before_ms, cell.after_ms)
     delta = NONE if apart is None else number_text(apart, unit)
-    medians = f"{cell.before_ms:.1f}", f"{cell.after_ms:.1f}", delta
+    medians = divisible_text(cell.before_ms), divisible_text(cell.after_ms), delta
     change = number_text(cell.change, unit), interval_text(cell) or NONE, limit_text(cell.limit)
     return (cell.case, stage_text(cell.stage), one_line(cell.variant), *medians, *change, cell.verdict)
 

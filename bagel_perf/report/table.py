@@ -220,7 +220,12 @@ def delta_of(deltas: Iterable[Delta], case: str, stage: str, candidate: str) -> 
 
 
 def median_text(cell: Cell | None) -> str:
-    return ms_text(None if cell is None else cell.median_ms)
+    return NONE if cell is None or cell.median_ms is None else divisible_text(cell.median_ms)
+
+
+def divisible_text(ms: float) -> str:
+    """Milliseconds with four digits or more, so that a reader who divides two gets the change that is printed."""
+    return f"{ms:.{1 if ms >= 100 else 2 if ms >= 10 else 3 if ms >= 1 else 4}f}"
 
 
 def syncs_text(cell: Cell | None) -> str:
