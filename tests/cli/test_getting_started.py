@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bagel_perf.cli import main
+from typed_commands import BLOCK, is_in_order, plain, printed, told
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 
 
 @pytest.fixture
@@ -26,34 +23,9 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def told(name: str) -> Iterator[tuple[list[str], list[str]]]:
-    """The words of each command of a page that has output, and the lines of that."""
-    for language, block in BLOCK.findall((DOCS / name).read_text(encoding="utf-8")):
-        if not language:
-            for part in re.split(r"^\$ bagel-perf ", block, flags=re.M)[1:]:
-                command, *lines = part.splitlines()
-                yield shlex.split(command), [line for line in map(plain, lines) if line not in ("...", "")]
-
-
-def plain(line: str) -> str:
-    """Words alone: rules are as wide as their table."""
-    return " ".join(line.replace("\u2500", "").split())
-
-
-def printed(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
-    code = main(words)
-    out, err = capsys.readouterr()
-    return code, [*map(plain, out.splitlines()), *map(plain, err.splitlines())]
-
-
-def is_in_order(lines: list[str], found: list[str]) -> bool:
-    rest = iter(found)
-    return all(line in rest for line in lines)
-
-
 @pytest.mark.parametrize("name", ["syncs", "compare", "gate"])
 def test_the_first_page_prints_what_it_says(name: str, loop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [*told("getting-started.md")]
+    commands = [*told(DOCS / "getting-started.md")]
     assert [words[0] for words, _ in commands] == ["syncs", "compare", "gate", "gate"]
     for words, lines in commands:
         if words[0] == name:
@@ -63,7 +35,7 @@ def test_the_first_page_prints_what_it_says(name: str, loop: Path, capsys: pytes
 
 
 def test_the_gate_of_the_guide_passes_and_fails_as_it_says(loop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (update, before), (gate, after) = told("guides/ci.md")
+    (update, before), (gate, after) = told(DOCS / "guides" / "ci.md")
     assert is_in_order(before, printed(update, capsys)[1])
     loop.write_text(
         loop.read_text().replace("x = torch.where(norm > 1e4, x / norm, x)", "x = x / norm if norm > 1e4 else x")
@@ -77,7 +49,7 @@ def test_the_trace_of_the_guide_reads_as_it_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(DOCS.parent)
-    ((words, lines),) = told("guides/trace.md")
+    ((words, lines),) = told(DOCS / "guides" / "trace.md")
     code, found = printed(words, capsys)
     assert (code, is_in_order(lines, found)) == (0, True)
     text = (DOCS / "guides" / "trace.md").read_text(encoding="utf-8")
