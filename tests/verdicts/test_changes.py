@@ -144,7 +144,7 @@ def test_what_one_stage_loses_and_the_other_gains_is_told() -> None:
 
     result = result_of(hidden)
     assert (delta(result, "dit").verdict, delta(result, "e2e").verdict) == ("regressed", "no difference shown")
-    assert "- sync_free at 256x256: DiT regressed, +5.0%, which e2e hides" in verdict_lines(result)
+    assert "- sync_free at 256x256: DiT regressed (paired change +5.0%), which e2e hides" in verdict_lines(result)
     assert [each.state for each in result.stage_sums] == ["agree", "agree"]
 
 
