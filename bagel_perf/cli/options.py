@@ -46,6 +46,8 @@ bagel-perf compare   (BAGEL, its own variants)"""
 
 Task = Annotated[str, typer.Option(metavar="|".join(TASKS), help="i2i: edit a picture; t2i: make one from text.")]
 Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]
+Prompt = Annotated[str, typer.Option(help="What the picture is to become, or to show.")]
+Seed = Annotated[int, typer.Option(help="Of all random numbers of a case.")]
 Steps = Annotated[int, typer.Option(help="Points of the schedule, one more than iterations.")]
 Preset = Annotated[str, typer.Option(metavar="|".join(PRESETS), help="auto: 7b on CUDA, tiny on a CPU.")]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint folder.", show_default="random weights")]
