@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BROWSER_STAMP := $(VENV)/.installed-browser
+DOCS_STAMP := $(VENV)/.installed-docs
 AXE := $(VENV)/axe
 RESULT ?=
 RES ?=
@@ -11,7 +12,7 @@ TORCH ?=
 BOUNDS ?= pinned
 
 .DEFAULT_GOAL := help
-.PHONY: help install compare check gate test test-upstream test-browser test-torch test-operators docs-waits docs-results clean
+.PHONY: help install compare check gate test test-upstream test-browser test-torch test-operators docs docs-commands docs-waits docs-results clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +64,16 @@ $(BROWSER_STAMP): $(STAMP) tests/browser/package-lock.json
 	mkdir -p $(AXE) && cp tests/browser/package.json tests/browser/package-lock.json $(AXE)
 	npm ci --prefix $(AXE) --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+docs: $(DOCS_STAMP) ## build docs as a site into build/docs, and check every link and anchor in it
+	$(BIN)/python tests/tools/docs_site.py build/docs
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs-commands: $(STAMP) ## write the options of every command into docs/commands.md
+	$(BIN)/python tests/tools/commands_page.py docs/commands.md
 
 docs-waits: $(STAMP) ## write docs/what-waits.md anew from the rules and what was measured
 	$(BIN)/python tests/tools/waits_page.py tests/data/sync_catalogue.json tests/data/sync_expressions.json docs/what-waits.md

@@ -21,7 +21,7 @@ DEFAULT_PROMPT = "Change the color to blue"
 BITWISE_VARIANTS = ",".join(built_in.name for built_in in BUILT_IN if built_in.is_bitwise)
 EVERY_VARIANT = ",".join(built_in.name for built_in in BUILT_IN)
 FIRST_AND_BEST = f"{BUILT_IN[0].name},{best_bitwise().name}"
-VARIANTS_HELP = f"Comma-separated: {GRAMMAR}."
+VARIANTS_HELP = f"Variants of BAGEL, comma-separated: {GRAMMAR}."
 LIMIT_HELP = f"How much slower a stage may be: {LIMIT_GRAMMAR}; may be repeated. Others are not judged then."
 DEFAULT_LIMIT = f"{DEFAULT_LIMIT_PCT:g}% of each stage"
 GATES = (
@@ -44,8 +44,10 @@ bagel-perf trace trace.json.gz
 
 bagel-perf compare   (BAGEL, its own variants)"""
 
-Task = Annotated[str, typer.Option(metavar="|".join(TASKS))]
+Task = Annotated[str, typer.Option(metavar="|".join(TASKS), help="i2i: edit a picture; t2i: make one from text.")]
 Image = Annotated[Path | None, typer.Option(help="Picture to edit.", show_default="one drawn here")]
+Prompt = Annotated[str, typer.Option(help="What the picture is to become, or to show.")]
+Seed = Annotated[int, typer.Option(help="Of all random numbers of a case.")]
 Steps = Annotated[int, typer.Option(help="Points of the schedule, one more than iterations.")]
 Preset = Annotated[str, typer.Option(metavar="|".join(PRESETS), help="auto: 7b on CUDA, tiny on a CPU.")]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint folder.", show_default="random weights")]
@@ -89,15 +91,18 @@ CheckSaving = Annotated[bool, typer.Option("--check-saving", help="Put the top s
 KeptTrace = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Keep the profile's trace, for `trace`; Kineto JSON, gzipped.")
 ]
-Device = Annotated[str, typer.Option(metavar="|".join(DEVICES))]
+Device = Annotated[str, typer.Option(metavar="|".join(DEVICES), help="Where it runs; auto: a GPU, if there is one.")]
 CountingDevice = Annotated[str, typer.Option(metavar="|".join(DEVICES), help="cpu: the simulated device.")]
 Attention = Annotated[str, typer.Option(metavar="|".join(ATTENTIONS), help="Attention backend, the same for all.")]
 PairsOrAuto = Annotated[
-    str | None, typer.Option(metavar="N|auto", help="Timed rounds, shared by the processes; auto: as --resolve says.")
+    str | None,
+    typer.Option(metavar="N|auto", help="Timed rounds, shared by the processes; auto: as many as --resolve needs."),
 ]
 Resolve = Annotated[
     float | None,
-    typer.Option(metavar="PERCENT", help="Where --pairs auto stops: all intervals within so much.", show_default="2"),
+    typer.Option(
+        metavar="PERCENT", help="Where --pairs auto stops: every interval is within so much.", show_default="2"
+    ),
 ]
 Processes = Annotated[
     int | None,
@@ -111,11 +116,17 @@ Budgets = Annotated[
     typer.Option(metavar="N|REGION=N", help="Host syncs per entry of a region, or in all; may be repeated."),
 ]
 After = Annotated[
-    str, typer.Option(metavar="REGION", help="Hold to budgets what comes after this region; before is warm-up.")
+    str,
+    typer.Option(
+        metavar="REGION",
+        help="Take what comes before the first end of this region for warm-up, which spends no budget.",
+    ),
 ]
 SkipFirst = Annotated[
     list[str] | None,
-    typer.Option(metavar="N|REGION=N", help="Take the first entries of a region, or of each, for warm-up; repeat."),
+    typer.Option(
+        metavar="N|REGION=N", help="Take the first N entries of each region, or of one, for warm-up; may be repeated."
+    ),
 ]
 Raise = Annotated[bool, typer.Option("--raise", help="Raise at the first wait over budget, with its stack.")]
 Capture = Annotated[str, typer.Option(metavar="REGION", help="Also list what prevents a CUDA graph of a region.")]
@@ -126,7 +137,9 @@ Attach = Annotated[
 ]
 QuietOps = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=REASON", help="An operator that cannot be judged here and does not wait; repeat."),
+    typer.Option(
+        metavar="NAME=REASON", help="Say that an operator which cannot be judged here does not wait; may be repeated."
+    ),
 ]
 Api = Annotated[str, typer.Option(metavar="|".join(APIS), help="Endpoint of servers.")]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long an answer of a server may take.")]

@@ -7,7 +7,17 @@ from collections.abc import Iterator, Sequence
 from bagel_perf.records.ablations import Ablation, ComponentSaving, Saving
 from bagel_perf.records.bagel import CALLERS
 from bagel_perf.records.results import Result
-from bagel_perf.report.table import NONE, Column, Table, counted, coverage_text, place_text, rounds_text, stage_text
+from bagel_perf.report.table import (
+    NONE,
+    Column,
+    Table,
+    counted,
+    coverage_text,
+    place_text,
+    rounds_text,
+    sentences,
+    stage_text,
+)
 from bagel_perf.verdicts.changes import NEGLIGIBLE_REST, additivity
 
 HEADERS = ("alone saves (ms)", "interval", "last saves (ms)", "interval")
@@ -48,19 +58,16 @@ def _caption(result: Result, ablations: Sequence[Ablation]) -> str:
     intervals = [saving.num_processes for saving in savings if saving.ci_ms is not None]
     swallowed = {part.component for each in ablations for part in each.components if part.swallowed}
     callers = sorted(frozenset[str]().union(*(CALLERS[component] for component in swallowed)))
-    parts = (
+    number, does = len(intervals), "do" if len(callers) > 1 else "does"
+    return sentences(
         rounds_text({saving.num_rounds for saving in savings}, result.pairs),
-        f"alone: put into {ablations[0].reference}",
-        "last: put in where all others are",
-        "rest: all together less the components alone",
-        f"they add up: all of its interval within {NEGLIGIBLE_REST:.0%} of all together",
+        f"alone, a component is put into {ablations[0].reference}, and last, it is put in where all others are",
+        "the rest is what all together save less what the components save alone",
+        f"the components add up where all of its interval lies within {NEGLIGIBLE_REST:.0%} of all together",
         coverage_text(set(intervals), result.looks),
-        f"{counted(len(intervals), 'interval')}, {UNCORRECTED}" if intervals else "",
-        f"* is a part of what {' and '.join(callers)} {'do' if len(callers) > 1 else 'does'}, and not in that sum"
-        if callers
-        else "",
+        f"{counted(number, 'interval')} {'are' if number > 1 else 'is'} {UNCORRECTED}" if intervals else "",
+        f"* marks a part of what {' and '.join(callers)} {does}, which is not in that sum" if callers else "",
     )
-    return "; ".join(part for part in parts if part)
 
 
 def _savings(ablation: Ablation) -> list[Saving]:

@@ -6,9 +6,13 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from bagel_perf.records.bench_files import BenchFile
-from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
+from bagel_perf.report.table import NONE, Column, Table, counted, ms_text, sentences
 
-WHERE = {"SGLang": "e2e is the server's own", "vLLM": "e2e is at the client", "vLLM-Omni": "e2e is at the client"}
+WHERE = {
+    "SGLang": "the whole (e2e) is the server's own",
+    "vLLM": "the whole (e2e) is at the client",
+    "vLLM-Omni": "the whole (e2e) is at the client",
+}
 
 
 def bench_tables(files: Sequence[BenchFile], name: str) -> tuple[Table, ...]:
@@ -16,9 +20,11 @@ def bench_tables(files: Sequence[BenchFile], name: str) -> tuple[Table, ...]:
     first = files[0]
     headers = ("mean (ms)", "p50 (ms)", "p99 (ms)") if len(files) == 1 else ("low (ms)", "median (ms)", "high (ms)")
     rows = _rows_of_one(first) if len(files) == 1 else _rows_of_many(files)
-    caption = f"turned into ms by the names of stages; {WHERE[first.form]}"
-    if len(files) > 1:
-        caption += f"; of each file its median, else its mean; {counted(len(files), 'file')}"
+    caption = sentences(
+        "the names of stages say the units, and all are shown in ms",
+        WHERE[first.form],
+        f"each of {len(files)} files gives its median, or its mean where it has no median" if len(files) > 1 else "",
+    )
     return (
         Table(
             title=f"What {first.form} wrote: {name}",

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import TextIO
 
 from bagel_perf.records.blockers import CAPTURED, LABELS, Blocker, CaptureReport
-from bagel_perf.report.table import Column, Table, counted
+from bagel_perf.report.table import Column, Table, counted, sentences
 from bagel_perf.report.text import print_document
 
 
@@ -56,8 +56,11 @@ def blocker_table(report: CaptureReport, top: int) -> Table:
             Column(header="where and what to do"),
         ),
         rows=tuple(rows),
-        caption="stops: the capture fails; freezes: it is captured, and each replay does what the capture did; "
-        "count: times, or entries that differ from the one before",
+        caption=sentences(
+            "what stops a graph makes the capture fail",
+            "what freezes is captured, and each replay does what the capture did",
+            "the count is of times, or of entries that differ from the one before",
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from bagel_perf.records.copies import CopySite
 from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import SyncReport
-from bagel_perf.report.table import Column, Table, counted
+from bagel_perf.report.table import Column, Table, counted, sentences
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -30,7 +30,7 @@ def copy_table(report: SyncReport, top: int) -> Table | None:
         title="Copies between host and GPU",
         columns=tuple(Column(header=header, numeric=numeric) for header, numeric in headers),
         rows=tuple(rows),
-        caption="; ".join(_captions(report)),
+        caption=sentences(*_captions(report)),
     )
 
 
@@ -61,15 +61,15 @@ def bytes_text(num_bytes: int) -> str:
 
 
 def _captions(report: SyncReport) -> Iterator[str]:
-    yield "waiting: copies that the host waited for"
+    yield "the host waited for as many copies as stand under waiting"
     if any(site.num_bytes is None for site in report.copies or ()):
-        yield "?: bytes that nobody knows"
+        yield "? stands for bytes that nobody knows"
     if report.device == "simulated":
         return
     num_unknown = sum(site.count for site in report.sites if site.kind == "unknown")
     if num_unknown:
         yield f"{counted(num_unknown, 'wait')} of unknown kind may be copies, too"
-    yield "asynchronous ones of the watching thread alone"
+    yield "asynchronous copies of other threads than the watching one are not counted"
 
 
 def copy_note(report: SyncReport) -> str | None:

@@ -24,8 +24,9 @@ from bagel_perf.records.expectations import (
 )
 from bagel_perf.records.gates import VERDICTS, CellState, GatedCell, GateReport
 from bagel_perf.report.inert import clean_xml, markdown, workflow_data, workflow_property
-from bagel_perf.report.table import NONE, Column, Table, counted, stage_text
+from bagel_perf.report.table import NONE, Column, Table, counted, divisible_text, sentences, stage_text
 from bagel_perf.verdicts.gated_cells import cell_text, interval_text, limit_text, number_text
+from bagel_perf.verdicts.statistics import change_of_medians_pct
 
 
 def quoted(text: str) -> str:
@@ -143,7 +144,8 @@ def gate_tables(report: GateReport) -> tuple[Table, ...]:
 
 def cell_table(report: GateReport, cells: Sequence[GatedCell]) -> Table:
     """Some of the report's cells, a row each."""
-    headers = ("before (ms)", "after (ms)", "change", "interval", "limit")
+    paired = "paired change" if report.cells[0].is_paired else "change of processes"
+    headers = ("before (ms)", "after (ms)", "delta of medians", paired, "interval", "limit")
     return Table(
         title=one_line(report.subject),
         columns=(
@@ -157,8 +159,11 @@ def cell_table(report: GateReport, cells: Sequence[GatedCell]) -> Table:
 
 
 def _row(cell: GatedCell) -> tuple[str, ...]:
-    medians = (f"{cell.before_ms:.1f}", f"{cell.after_ms:.1f}")
-    change = number_text(cell.change, cell.limit.unit), interval_text(cell) or NONE, limit_text(cell.limit)
+    unit = cell.limit.unit
+    apart = cell.after_ms - cell.before_ms if unit == "ms" else change_of_medians_pct(cell.before_ms, cell.after_ms)
+    delta = NONE if apart is None else number_text(apart, unit)
+    medians = divisible_text(cell.before_ms), divisible_text(cell.after_ms), delta
+    change = number_text(cell.change, unit), interval_text(cell) or NONE, limit_text(cell.limit)
     return (cell.case, stage_text(cell.stage), one_line(cell.variant), *medians, *change, cell.verdict)
 
 
@@ -166,16 +171,17 @@ def _caption(cells: Sequence[GatedCell]) -> str:
     """How the changes came about, and how sure the intervals are."""
     numbers = sorted({cell.num_processes for cell in cells})
     number = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-    paired, apart = "change is the median over processes", "change is the median of all pairs of processes of the two"
+    paired = "paired change is the median over processes of the ratios within a round"
+    apart = "change of processes is the median over all pairs of a process of the one and a process of the other"
     excluded = max(cell.num_excluded for cell in cells)
-    parts = (
-        f"{number} {'process' if numbers == [1] else 'processes'}",
-        f"up to {excluded} rounds excluded" if excluded else "",
-        paired if cells[0].is_paired else apart,
+    return sentences(
+        f"each side was measured in {number} {'process' if numbers == [1] else 'processes'}",
+        f"up to {excluded} rounds were excluded" if excluded else "",
+        "delta of medians is what before and after give by themselves",
+        f"{paired if cells[0].is_paired else apart}, and the verdict judges it",
         "each interval is for its cell by itself" if any(cell.interval for cell in cells) else "",
-        f"a fail holds for all {len(cells)} together, 5% error" if len(cells) > 1 else "",
+        f"a fail holds for all {len(cells)} together, with 5% error" if len(cells) > 1 else "",
     )
-    return "; ".join(part for part in parts if part)
 
 
 def gate_markdown(report: GateReport) -> str:
@@ -270,13 +276,12 @@ def _add_cell(suite: ElementTree.Element, cell: GatedCell) -> None:
 
 
 def _properties(cell: GatedCell) -> dict[str, str]:
-    """The interval is in the unit of the limit, the ratio is that of the medians where that is ms."""
-    in_percent = cell.limit.unit == "%"
-    ratio = 1 + cell.change / 100 if in_percent else cell.after_ms / cell.before_ms
+    """The ratio is that of the medians; the change that is judged and its interval are in the unit of the limit."""
     return {
         "before_ms": f"{cell.before_ms:.3f}",
         "after_ms": f"{cell.after_ms:.3f}",
-        "ratio": f"{ratio:.4f}",
+        "ratio": f"{cell.after_ms / cell.before_ms:.4f}",
+        "paired_change" if cell.is_paired else "change": number_text(cell.change, cell.limit.unit),
         "interval": f"{interval_text(cell)} {cell.limit.unit}" if cell.interval else "none",
         "limit": limit_text(cell.limit),
         "confidence": f"{cell.confidence:.4f}",

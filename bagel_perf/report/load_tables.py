@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from bagel_perf.records.loads import Load
 from bagel_perf.records.results import Result
-from bagel_perf.report.table import NONE, Column, Table, ms_text
+from bagel_perf.report.table import NONE, Column, Table, ms_text, sentences
 
-CAPTION = (
-    "p50, p99: of the answers' latencies, by nearest rank, so that of fewer than 100 answers p99 is the slowest; "
-    "at once: closed loop, from sending; /s: random arrivals, from arrival; queue: median and p99 as the server tells; "
-    "429: refused for too much load; one pass a level, so no verdict"
+CAPTION = sentences(
+    "p50 and p99 are of the answers' latencies, by nearest rank, so that of fewer than 100 answers p99 is the slowest",
+    "a latency is from sending in a closed loop (at once), and from the arrival where arrivals are random (/s)",
+    "the times in the queue are what the server tells",
+    "429 counts requests that were refused for too much load",
+    "each level is one pass, so there is no verdict",
 )
 
 

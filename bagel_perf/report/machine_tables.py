@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from bagel_perf.records.results import Ceilings, Cell, Result, StageFloor
 from bagel_perf.records.runs import Conditions, TimedRun, runs_of
-from bagel_perf.report.table import NONE, Column, Table, stage_text
+from bagel_perf.report.table import NONE, Column, Table, sentences, stage_text
 from bagel_perf.verdicts.work import against_floor
 
 
@@ -40,10 +40,11 @@ def _component_table(floors: tuple[StageFloor, ...], ceilings: Ceilings) -> Tabl
             Column(header="floor (ms)", numeric=True),
         ),
         rows=tuple(rows),
-        caption=(
-            f"one after another, at rates measured here: GEMM {ceilings.gemm_tflops:.0f} and attention "
-            f"{ceilings.attention_tflops:.0f} TFLOP/s (means of all shapes; each GEMM at its own), copy "
-            f"{ceilings.copy_tbps:.2f} TB/s; a launch takes {ceilings.launch_us:.1f} us, in no floor"
+        caption=sentences(
+            "a floor is the time of all operations and bytes one after another, at rates that were measured here",
+            f"the means of all shapes are {ceilings.gemm_tflops:.0f} TFLOP/s of GEMMs, each of which counts at its own "
+            f"rate, {ceilings.attention_tflops:.0f} TFLOP/s of attention, and {ceilings.copy_tbps:.2f} TB/s of copies",
+            f"a launch takes {ceilings.launch_us:.1f} us, which no floor holds",
         ),
     )
 
@@ -69,7 +70,10 @@ def _ratio_table(result: Result) -> Table:
             *(Column(header=header, numeric=True) for header in headers),
         ),
         rows=tuple(rows),
-        caption="median latency; operations and bytes are those of the floor, whatever a variant does besides",
+        caption=sentences(
+            "time is the median latency",
+            "TFLOP/s and GB/s count the operations and bytes of the floor, whatever a variant does besides",
+        ),
     )
 
 
@@ -97,7 +101,10 @@ def condition_tables(result: Result) -> Iterator[Table]:
                 Column(header="throttled by"),
             ),
             rows=tuple((cell.case, cell.variant, *_texts(cell, _conditions(result, cell))) for cell in cells),
-            caption="medians of the timed runs; J: by the GPU's own counter; CPU load: of all cores of the host",
+            caption=sentences(
+                "all are medians of the timed runs",
+                "joules are those of the GPU's own counter, and the load of the CPU is that of all cores of the host",
+            ),
         )
 
 

@@ -17,12 +17,12 @@ from bagel_perf.report.trace_summary import next_line, note_lines
 from bagel_perf.report.trace_tables import CAUSE_LABELS, count_text, short_name
 
 ARRIVALS = (
-    "clocks of ranks are not synchronous: in each step the rank with the least time in communication kernels arrived "
-    "last, and what others spent in them beyond that, they waited"
+    "Clocks of ranks are not synchronous. In each step the rank with the least time in communication kernels arrived "
+    "last, and the others waited for as long as they spent in them beyond that."
 )
 TOTALS = (
-    "ms of each window; in the steady steps: waited, in which step most of that, and for how long all others together "
-    "waited for it"
+    "Times are in ms of each window. Of the steady steps they say how long a rank waited, in which step most, and "
+    "how long all others together waited for it."
 )
 
 
@@ -126,7 +126,7 @@ def _numeric(*headers: str) -> Sequence[Column]:
 
 
 def _cut(caption: str, number: int, top: int) -> str:
-    return f"{caption}\n{top} of {number}; --top shows more" if number > top else caption
+    return f"{caption}\n{top} of {number} are shown, and --top shows more." if number > top else caption
 
 
 NAME_WIDTH = 60

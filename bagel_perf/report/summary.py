@@ -44,7 +44,8 @@ def hidden_lines(result: Result) -> Iterator[str]:
         for delta in deltas:
             if delta.verdict == "regressed" and whole != "regressed":
                 place = f"{candidate} at {case}"
-                yield f"- {place}: {stage_text(delta.stage)} regressed, {delta.delta_pct:+.1f}%, which e2e hides"
+                change = f"paired change {delta.delta_pct:+.1f}%"
+                yield f"- {place}: {stage_text(delta.stage)} regressed ({change}), which e2e hides"
 
 
 def stage_sum_lines(result: Result) -> Iterator[str]:
@@ -74,7 +75,8 @@ def capture_lines(result: Result) -> Iterator[str]:
         if run.captures_ms and run.variant in result.named and place not in told:
             told.add(place)  # each process records anew
             graphs = counted(len(run.captures_ms), "graph")
-            took = f"{graphs} recorded in {sum(run.captures_ms):.0f} ms, once a shape; in no latency"
+            were = "were" if len(run.captures_ms) > 1 else "was"
+            took = f"{graphs} {were} recorded in {sum(run.captures_ms):.0f} ms, once a shape, which no latency holds"
             yield f"- {run.variant} at {run.case}: {took}"
 
 

@@ -17,7 +17,7 @@ from bagel_perf.records.sites import HINTS, SyncSite
 from bagel_perf.records.syncs import UNUSED_REMEDY, BudgetCheck, SyncChange, SyncDifference, SyncReport, doubts
 from bagel_perf.report.copy_tables import copy_note, copy_table, device_lines, has_several_devices
 from bagel_perf.report.process_tables import process_table
-from bagel_perf.report.table import Column, Table, counted, ms_text
+from bagel_perf.report.table import Column, Table, counted, ms_text, sentences
 from bagel_perf.report.text import print_document
 from bagel_perf.report.trace_tables import idle_table, range_text, region_table
 from bagel_perf.verdicts.hints import hint_of
@@ -98,8 +98,12 @@ def _title(report: SyncReport) -> str:
 
 def _caption(*, timed: bool) -> str:
     if not timed:
-        return "by count; times need a GPU"
-    return "ms; idle caused: by the waits, of the GPU; blocked: host inside them; saving: predicted, of a run without"
+        return "Sites are ordered by count. What they cost needs a GPU."
+    return sentences(
+        "times are in ms",
+        "idle caused is how long the GPU was idle because of the waits, and blocked how long the host stood in them",
+        "saving is what a run without them is predicted to save",
+    )
 
 
 def _site_row(site: SyncSite, *, timed: bool, several: bool) -> tuple[str, ...]:

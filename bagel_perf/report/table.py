@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bagel_perf.records.results import Cell, Delta, Result
 from bagel_perf.records.runs import TimedRun, runs_of
 from bagel_perf.verdicts.judging import e2e_is_apart
-from bagel_perf.verdicts.statistics import coverage, stopped_coverage
+from bagel_perf.verdicts.statistics import change_of_medians_pct, coverage, stopped_coverage
 
 UNSHOWN = "?"
 """Marks a change that is not shown: its interval holds 0, or the joint test of the table does not exclude 0."""
@@ -23,6 +23,19 @@ def place_text(result: Result) -> str:
     if environment.device_kind == "server":
         place = "Latency of servers, e2e at the client"
     return f"{place}, {result.subject.title}"
+
+
+MEDIANS_HEADER = "delta of medians (%)"
+"""What a reader gets who divides the medians of a table."""
+PAIRED_HEADER = "paired change (%)"
+"""What verdicts and gates judge."""
+APART_PCT = 2.0
+"""From how many points between the two on a caption says why they differ."""
+
+
+def sentences(*parts: str) -> str:
+    """The parts that hold something, each as a sentence."""
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
 
 
 def changes_caption(
@@ -40,26 +53,59 @@ def changes_caption(
     deltas = [
         each for each in (*result.deltas, *result.steps) if each.candidate in variants and case in (None, each.case)
     ]
-    is_marked = any(f"%{UNSHOWN} " in text for row in rows for text in row)
-    parts = (
-        rounds_text({len(cell.latency_ms) for cell in cells if cell.latency_ms}, result.pairs),
+    is_marked = any(f"{UNSHOWN} (" in text for row in rows for text in row)
+    return sentences(
+        f"{rounds_text({len(cell.latency_ms) for cell in cells if cell.latency_ms}, result.pairs)}{_processes(result)}",
         *units_texts(result),
+        _apart_text(result, deltas),
         coverage_text({delta.num_processes for delta in deltas if delta.ci_pct is not None}, result.looks),
         joint_text(result),
-        "e2e: runs of its own" if e2e_is_apart(result.runs) else "",
+        "the whole (e2e) was timed in runs of its own" if e2e_is_apart(result.runs) else "",
         noise_text(result, case),
         *more,
-        f"{UNSHOWN}: no difference shown" if is_marked else "",
+        f"{UNSHOWN} marks a change that is not shown" if is_marked else "",
     )
-    return "; ".join(part for part in parts if part)
+
+
+def _processes(result: Result) -> str:
+    number = len({run.process for run in runs_of(TimedRun, result.runs)})
+    return f" in {counted(number, 'process')}" if number and result.unit != "round" else ""
 
 
 def units_texts(result: Result) -> tuple[str, ...]:
-    """What a change is the median of; servers are one process each, so their luck is in it."""
+    """What the two changes are; servers are one process each, so their luck is in them."""
+    head = "delta of medians is after / before - 1 of the medians"
     if result.unit == "round":
-        return "delta is the median of the paired ratios of rounds", "of these processes alone: each server is one"
-    number = counted(len({run.process for run in runs_of(TimedRun, result.runs)}), "process")
-    return number, "delta is the median over processes of the paired ratios' medians"
+        paired = "paired change is the median of the ratios within a round, and verdicts judge it"
+        return head, paired, "it holds for these processes alone, as each server is one"
+    return head, "paired change is the median over processes of the ratios within a round, and verdicts judge it"
+
+
+def _apart_text(result: Result, deltas: Iterable[Delta]) -> str:
+    """Why the two changes differ, where they do so by more than a reader overlooks."""
+    apart = max((gap for each in deltas if (gap := _apart_pct(result, each)) is not None), default=0.0)
+    if apart < APART_PCT:
+        return ""
+    what = "medians take all runs together, and the paired change holds only runs of one round against each other"
+    return f"the two differ by up to {apart:.0f} points, because {what}"
+
+
+def _apart_pct(result: Result, delta: Delta) -> float | None:
+    before, after = (cell_of(result, delta.case, delta.stage, name) for name in (delta.reference, delta.candidate))
+    change = _medians_pct(before, after)
+    return None if change is None else abs(change - delta.delta_pct)
+
+
+def _medians_pct(before: Cell | None, after: Cell | None) -> float | None:
+    if before is None or after is None:
+        return None
+    return change_of_medians_pct(before.median_ms, after.median_ms)
+
+
+def medians_change_text(before: Cell | None, after: Cell | None) -> str:
+    """The change in percent that the medians of two cells give by themselves."""
+    change = _medians_pct(before, after)
+    return NONE if change is None else f"{change:+.1f}"
 
 
 def unit_text(result: Result) -> str:
@@ -69,18 +115,19 @@ def unit_text(result: Result) -> str:
 
 def noise_text(result: Result, case: str | None = None) -> str:
     """What noise means; with ``case``, for a table that has no column of it, its figures too."""
+    if not result.noise:
+        return ""
     found = [each for each in result.noise if each.case == case and each.floor_pct is not None]
     figures = ", ".join(f"{stage_text(each.stage)} {each.floor_pct:.1f}%" for each in found)
-    head = f"noise {figures}" if figures else "noise"
     place = "in the same rounds" if result.unit == "round" else "in the same processes"
-    what = f"{result.named[0]} against itself {place}, half its interval"
-    return f"{head}: {what}" if result.noise else ""
+    head = f"noise is half the interval of {result.named[0]} against itself {place}"
+    return f"{head}: {figures}" if figures else head
 
 
 def joint_text(result: Result) -> str:
     """For how many changes together verdicts hold; nothing where none has one."""
     number = sum(delta.ci_pct is not None for delta in result.deltas)
-    return f"verdicts hold for all {number} changes of the result together, 5% error" if number > 1 else ""
+    return f"verdicts hold for all {number} changes of the result together, with 5% error" if number > 1 else ""
 
 
 def rounds_text(numbers: Collection[int], planned: int) -> str:
@@ -89,8 +136,8 @@ def rounds_text(numbers: Collection[int], planned: int) -> str:
         return "no round was timed"
     low, high = min(numbers), max(numbers)
     if low == high == planned:
-        return f"medians of {counted(planned, 'round')}"
-    return f"medians of {low if low == high else f'{low} to {high}'} of {counted(planned, 'round')}"
+        return f"medians are of {counted(planned, 'round')}"
+    return f"medians are of {low if low == high else f'{low} to {high}'} of {counted(planned, 'round')}"
 
 
 def coverage_text(numbers: Collection[int], looks: Sequence[int] = ()) -> str:
@@ -173,15 +220,16 @@ def delta_of(deltas: Iterable[Delta], case: str, stage: str, candidate: str) -> 
 
 
 def median_text(cell: Cell | None) -> str:
-    return ms_text(None if cell is None else cell.median_ms)
+    return NONE if cell is None or cell.median_ms is None else divisible_text(cell.median_ms)
+
+
+def divisible_text(ms: float) -> str:
+    """Milliseconds with four digits or more, so that a reader who divides two gets the change that is printed."""
+    return f"{ms:.{1 if ms >= 100 else 2 if ms >= 10 else 3 if ms >= 1 else 4}f}"
 
 
 def syncs_text(cell: Cell | None) -> str:
     return NONE if cell is None or cell.host_syncs is None else str(cell.host_syncs)
-
-
-def launches_text(cell: Cell | None) -> str:
-    return NONE if cell is None or cell.launches is None else str(cell.launches)
 
 
 def peak_text(cell: Cell | None) -> str:
@@ -189,14 +237,18 @@ def peak_text(cell: Cell | None) -> str:
     return NONE if cell is None or cell.peak_bytes is None else f"{cell.peak_bytes / 2**30:.2f}"
 
 
-def change_text(delta: Delta | None, unit: str = "process") -> str:
-    """Percent with the interval, marked where that holds 0; without one, the units that were too few for it."""
+def change_text(delta: Delta | None, unit: str = "process", sign: str = "%") -> str:
+    """The paired change with its interval, marked where that holds 0; without one, the units that were too few for it.
+
+    ``sign`` is "" where a header has the unit.
+    """
     if delta is None:
         return NONE
+    change = f"{delta.delta_pct:+.1f}{sign}"
     if delta.ci_pct is None:
-        return f"{delta.delta_pct:+.1f}% ({counted(delta.num_processes, unit)})"
+        return f"{change} ({counted(delta.num_processes, unit)})"
     mark = UNSHOWN * (delta.verdict == "no difference shown")
-    return f"{delta.delta_pct:+.1f}%{mark} ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
+    return f"{change}{mark} ({delta.ci_pct[0]:+.1f} to {delta.ci_pct[1]:+.1f})"
 
 
 def noise_floor_of(result: Result, case: str, stage: str) -> float | None:

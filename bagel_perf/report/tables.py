@@ -14,7 +14,9 @@ from bagel_perf.report.ablation_tables import ablation_tables
 from bagel_perf.report.load_tables import load_tables
 from bagel_perf.report.machine_tables import condition_tables, floor_tables
 from bagel_perf.report.table import (
+    MEDIANS_HEADER,
     NONE,
+    PAIRED_HEADER,
     Column,
     Table,
     bitwise_variants,
@@ -23,12 +25,13 @@ from bagel_perf.report.table import (
     changes_caption,
     counted,
     delta_of,
-    launches_text,
     median_text,
+    medians_change_text,
     noise_columns,
     noise_texts,
     peak_text,
     place_text,
+    sentences,
     stage_text,
     syncs_text,
     tolerant_variants,
@@ -57,14 +60,19 @@ def _successive_table(result: Result, case: str) -> Table:
     variants = bitwise_variants(result)
     rows = []
     for stage in result.timed_stages:
-        for variant in variants:
+        for before, variant in zip((None, *variants), variants, strict=False):
             cell = cell_of(result, case, stage, variant)
-            step, change = (delta_of(deltas, case, stage, variant) for deltas in (result.steps, result.deltas))
-            counts = syncs_text(cell), launches_text(cell), peak_text(cell)
             rows.append(
-                (stage_text(stage), variant, median_text(cell), change_text(step), change_text(change), *counts)
+                (
+                    stage_text(stage),
+                    variant,
+                    median_text(cell),
+                    *(_pair_texts(result, result.steps, case, stage, before, variant)),
+                    *(_pair_texts(result, result.deltas, case, stage, before and variants[0], variant)),
+                    syncs_text(cell),
+                )
             )
-    headers = ("ms", *change_headers(result), "syncs", "launches", "GiB")
+    headers = ("ms", *(f"{which}: {name}" for which in ("step", "in all") for name in PAIR_HEADERS), "syncs")
     return Table(
         title=f"{place_text(result)}: from variant to variant at {case}",
         columns=(
@@ -73,16 +81,35 @@ def _successive_table(result: Result, case: str) -> Table:
             *(Column(header=header, numeric=True) for header in headers),
         ),
         rows=tuple(rows),
-        caption=changes_caption(result, variants, rows, STEPS_CAPTION, "GiB: peak memory", case=case),
+        caption=changes_caption(
+            result,
+            variants,
+            rows,
+            f"a step is from the variant above, and in all is from {variants[0]}",
+            STEPS_CAPTION,
+            case=case,
+        ),
     )
 
 
-def change_headers(result: Result) -> tuple[str, str]:
-    """Of the change from the variant before, and of that from the first."""
-    return "step (interval)", f"from {result.named[0]} (interval)"
+PAIR_HEADERS = (MEDIANS_HEADER, PAIRED_HEADER)
 
 
-SYNC_CAPTIONS = {"cuda": "counted by CUDA callbacks", "simulated": "counted on a simulated device", None: "not counted"}
+def _pair_texts(
+    result: Result, deltas: Sequence[Delta], case: str, stage: str, before: str | None, after: str
+) -> tuple[str, str]:
+    """The delta of medians, and the paired change with its interval; the first variant has neither."""
+    if before is None:
+        return NONE, NONE
+    medians = medians_change_text(*(cell_of(result, case, stage, name) for name in (before, after)))
+    return medians, change_text(delta_of(deltas, case, stage, after), unit_text(result), sign="")
+
+
+SYNC_CAPTIONS = {
+    "cuda": "host syncs were counted by CUDA callbacks",
+    "simulated": "host syncs were counted on a simulated device",
+    None: "host syncs were not counted",
+}
 
 
 def result_tables(result: Result) -> tuple[Table, ...]:
@@ -103,7 +130,7 @@ def result_tables(result: Result) -> tuple[Table, ...]:
 
 
 def latency_table(result: Result, candidate: str) -> Table:
-    """Before and after as medians, the change as the median of paired ratios with its interval."""
+    """Before and after as medians with their delta, and the paired change with its interval."""
     reference = result.named[0]
     rows = [
         (case, stage_text(stage), *change_cells(result, case, stage, candidate))
@@ -120,15 +147,16 @@ def latency_table(result: Result, candidate: str) -> Table:
 
 def change_columns(result: Result) -> tuple[Column, ...]:
     """Of what ``change_cells`` gives."""
-    headers = ("before (ms)", "after (ms)", "delta (%)", "interval (%)")
+    headers = ("before (ms)", "after (ms)", *PAIR_HEADERS, "interval (%)")
     numbers = (Column(header=header, numeric=True) for header in headers)
     return (*numbers, *noise_columns(result), Column(header="verdict"))
 
 
 def change_cells(result: Result, case: str, stage: str, candidate: str) -> tuple[str, ...]:
-    """Medians of the first variant and of a candidate, the change between them, the noise and the verdict."""
-    medians = (median_text(cell_of(result, case, stage, name)) for name in (result.named[0], candidate))
+    """Medians of the first variant and of a candidate, their delta, the paired change, the noise and the verdict."""
+    before, after = (cell_of(result, case, stage, name) for name in (result.named[0], candidate))
     delta = delta_of(result.deltas, case, stage, candidate)
+    medians = median_text(before), median_text(after), medians_change_text(before, after)
     return (*medians, *_delta_texts(delta, unit_text(result)), *noise_texts(result, case, stage), verdict_text(delta))
 
 
@@ -173,7 +201,11 @@ def work_table(result: Result) -> Table:
             *(Column(header=header, numeric=True) for header in headers),
         ),
         rows=tuple(rows),
-        caption="counted in a profiled run; a graph's replay is one launch; busy: share of the median latency",
+        caption=sentences(
+            "counted in a profiled run",
+            "the replay of a graph is one launch",
+            "busy (%) is a share of the median latency",
+        ),
     )
 
 
@@ -215,7 +247,10 @@ def identity_table(result: Result) -> Table:
             Column(header="runs compared", numeric=True),
         ),
         rows=tuple(rows),
-        caption=f"{hashes}, on every run of the same seed" + f"; {differing}: in any of them at most" * has_pixels,
+        caption=sentences(
+            f"every run of the same seed was compared: {hashes}",
+            f"{differing} are the most of any run" if has_pixels else "",
+        ),
     )
 
 
@@ -247,13 +282,16 @@ def verification_table(verification: Verification, variant: str) -> Table:
             Column(header="ok"),
         ),
         rows=rows,
-        caption="relative L2 norm; mean difference of grey levels for uint8; difference for integers",
+        caption=sentences(
+            "an error is the relative L2 norm",
+            "of uint8 it is the mean difference of grey levels, and of integers the difference",
+        ),
     )
 
 
 def sync_caption(result: Result) -> str:
     devices = {cell.sync_device for cell in result.cells} - {None}
-    return "; ".join(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None])
+    return sentences(*(SYNC_CAPTIONS[device] for device in sorted(devices, key=str) or [None]))
 
 
 def _delta_texts(delta: Delta | None, unit: str) -> tuple[str, str]:
@@ -266,35 +304,42 @@ def _delta_texts(delta: Delta | None, unit: str) -> tuple[str, str]:
 
 
 def tolerance_tables(result: Result) -> Iterator[Table]:
-    """One, apart from all that is bitwise; none unless a variant declares a tolerance."""
+    """One a resolution, apart from all that is bitwise; none unless a variant declares a tolerance."""
     variants = tolerant_variants(result)
     if variants:
-        yield tolerance_table(result, variants)
+        yield from (_tolerance_table(result, variants, case) for case in result.cases)
 
 
-def tolerance_table(result: Result, variants: Sequence[str]) -> Table:
-    """A row per resolution, stage and variant: the change, also from the variant before it, and the worst distance."""
-    checks = {(check.case, check.candidate): check for check in result.identity}
-    rows = []
-    for case in result.cases:
-        for stage in result.timed_stages:
-            for variant in variants:
-                cell, check = cell_of(result, case, stage, variant), checks.get((case, variant))
-                step, change = (delta_of(deltas, case, stage, variant) for deltas in (result.steps, result.deltas))
-                place = case, stage_text(stage), variant
-                rows.append((*place, median_text(cell), change_text(step), change_text(change), _distance_cell(check)))
-    worst = f"distance: worst of all runs against {result.named[0]}, rounded to the far side"
+def _tolerance_table(result: Result, variants: Sequence[str], case: str) -> Table:
+    """A row per stage, variant, and what it is held against: the first variant, and the one before it."""
+    checks = {check.candidate: check for check in result.identity if check.case == case}
+    rows = [
+        (stage_text(stage), variant, *texts, _distance_cell(checks.get(variant)))
+        for stage in result.timed_stages
+        for variant in variants
+        for texts in _against(result, case, stage, variant)
+    ]
+    headers = ("before (ms)", "after (ms)", *PAIR_HEADERS, "distance")
+    worst = f"distance is that of the worst run from {result.named[0]}, rounded to the far side"
     return Table(
-        title=f"{place_text(result)}: declared tolerance",
+        title=f"{place_text(result)}: declared tolerance at {case}",
         columns=(
-            Column(header="case"),
-            Column(header="stage"),
-            Column(header="variant"),
-            *(Column(header=header, numeric=True) for header in ("ms", *change_headers(result), "distance")),
+            *(Column(header=header) for header in ("stage", "variant", "against")),
+            *(Column(header=header, numeric=True) for header in headers),
         ),
         rows=tuple(rows),
-        caption=changes_caption(result, variants, rows, "step: from the variant before", STEPS_CAPTION, worst),
+        caption=changes_caption(result, variants, rows, worst, case=case),
     )
+
+
+def _against(result: Result, case: str, stage: str, variant: str) -> Iterator[tuple[str, ...]]:
+    """The name, both medians and the two changes, from the first variant and from the one before where that differs."""
+    before = {result.named[0]: result.deltas, result.named[result.named.index(variant) - 1]: result.steps}
+    before[result.named[0]] = result.deltas
+    after = cell_of(result, case, stage, variant)
+    for name, deltas in before.items():
+        medians = median_text(cell_of(result, case, stage, name)), median_text(after)
+        yield name, *medians, *_pair_texts(result, deltas, case, stage, name, variant)
 
 
 def tolerance_lines(result: Result) -> Iterator[str]:

@@ -150,4 +150,4 @@ def _numeric(*headers: str) -> tuple[Column, ...]:
 
 
 def _cut(number: int, top: int) -> str:
-    return f"{top} of {number}; --top shows more" if number > top else ""
+    return f"{top} of {number} are shown, and --top shows more." if number > top else ""

@@ -33,7 +33,7 @@ CAUSE_MEANINGS: dict[Cause, str] = {
     "cpu_elsewhere": "the launching thread did something else than issuing",
     "launch_bound": "the host was issuing, more slowly than the GPU worked",
     "launch_overhead": "inside the launch call, or on its way to the GPU",
-    "queued": "launched already; held up by a stream wait or a queue",
+    "queued": "launched already, and held up by a stream wait or a queue",
     "unknown": "the trace has no launch for the work that ended the gap",
 }
 OUTSIDE = "(outside of regions)"
@@ -141,7 +141,7 @@ def phase_table(report: TraceReport) -> Table:
         title="Warm-up and steady steps",
         columns=(Column(header="phase"), *_numeric(*headers), Column(header="idle mostly")),
         rows=(whole, *rows),
-        caption=f"ms; steps by {short_name(found_by, WIDE_NAME)}; step: the median of the phase",
+        caption=f"Times are in ms. Steps are by {short_name(found_by, WIDE_NAME)}; a step is the median of its phase.",
     )
 
 
@@ -184,7 +184,7 @@ def delay_table(report: TraceReport) -> Table:
         title="Launch delay",
         columns=(Column(header="work"), *_numeric("count", "median (us)", "95% (us)", "longest (us)")),
         rows=rows,
-        caption="from the begin of the launch call to the begin of the work; long where work waits in the queue",
+        caption="A delay is from the begin of the launch call to that of the work. It is long where work queues.",
     )
 
 
@@ -197,14 +197,14 @@ def site_table(report: TraceReport, top: int) -> Table:
         [str(site.count) for site in shown],
         _numbers([site.blocked_ms for site in shown]),
     ]
-    headers, caption = ["count", "blocked"], "ms that the host was held"
+    headers, caption = ["count", "blocked"], "Blocked is how long the host was held, in ms."
     if report.lost_gpu_ms is not None:
         headers += ["idle caused", "saving"]
         columns += [
             _numbers([site.lost_gpu_ms for site in shown]),
             [range_text(site.predicted_saving_ms) for site in shown],
         ]
-        caption = "ms; idle caused: GPU idle in waits and until the next work; saving: predicted by a replay"
+        caption = "Times are in ms. Idle caused lasts until the next work. Saving is what a replay predicts."
     return Table(
         title="Host syncs",
         columns=(Column(header="kind"), Column(header="where"), *_numeric(*headers)),
@@ -241,7 +241,8 @@ def region_table(report: TraceReport, top: int) -> Table:
         columns=(Column(header="region"), *_numeric(*headers), *mostly),
         rows=tuple(zip(*columns, strict=True)),
         caption=_cut(
-            "ms; a region contains those indented below it; busy: work that it launched; idle: within its time",
+            "Times are in ms. A region contains those indented below it. Busy is of the work that it launched, "
+            "and idle is within its time.",
             len(report.regions),
             top,
         ),
@@ -267,7 +268,7 @@ def gap_table(report: TraceReport, top: int) -> Table:
         title="Worst gaps",
         columns=(*_numeric("at (ms)", "idle (ms)"), Column(header="before, after"), Column(header="parts of it")),
         rows=rows,
-        caption=_cut(f"gaps of less than {LEAST_GAP:.0%} of the idle time are left out", len(worth), top),
+        caption=_cut(f"Gaps of less than {LEAST_GAP:.0%} of the idle time are left out.", len(worth), top),
     )
 
 
@@ -361,5 +362,5 @@ def range_text(values: tuple[float, float] | None) -> str:
 
 
 def _cut(caption: str, number: int, top: int) -> str:
-    cut = f"{top} of {number}; --top shows more" if number > top else ""
+    cut = f"{top} of {number} are shown, and --top shows more." if number > top else ""
     return "\n".join(part for part in (caption, cut) if part)

@@ -101,6 +101,11 @@ def percent(log_ratio: float) -> float:
     return math.expm1(log_ratio) * 100
 
 
+def change_of_medians_pct(before_ms: float | None, after_ms: float | None) -> float | None:
+    """The change in percent from one median to another; None where either was not measured, or the first is 0."""
+    return (after_ms / before_ms - 1) * 100 if before_ms and after_ms is not None else None
+
+
 def allowed_error(num_processes: int, looks: Sequence[int] = ()) -> float:
     """How often an interval or a joint test of so many processes may err.
 

@@ -24,7 +24,7 @@ def total_ms(run: Json) -> float:
 
 
 def print_tables(paths: Sequence[Path]) -> None:
-    """Medians by side, and for each release the ratio to each variant of ours, paired by round."""
+    """Medians by side, and for each release its ratio to each variant of ours: of medians, and paired by round."""
     for path in paths:
         try:
             blocks = json.loads(path.read_text())["blocks"]
@@ -70,7 +70,8 @@ def print_block(block: Json) -> None:
             ratios = [total_ms(one[release]) / total_ms(one[side]) for one in rounds]
             median, interval = median_interval(ratios)
             shown = "no interval" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
-            print(f"- {release} / {side}: {median:.2f} ({shown})")
+            before, after = (statistics.median(total_ms(one[each]) for one in rounds) for each in (release, side))
+            print(f"- {release} / {side}: medians {before / after:.2f}, paired {median:.2f} ({shown})")
     for side, problem in failed.items():
         print(f"- {side} failed: {problem}")
     hashes = {side: {one[side]["sha256"][:12] for one in (block["warm"], *rounds)} for side in sides}

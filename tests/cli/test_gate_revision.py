@@ -167,7 +167,7 @@ def test_both_results_stay_and_are_judged_again_as_pairs(checkout: Checkout, cap
     assert before.order_seed == now.order_seed
     capsys.readouterr()
     assert main(["gate", "result", "kept/candidate", "--reference", "kept/reference", "--limit", "dit:3%"]) == 1
-    assert "6 processes; change is the median over processes" in capsys.readouterr().out
+    assert "Paired change is the median over processes" in capsys.readouterr().out
 
 
 def test_a_revision_whose_worker_knew_bagel_alone_is_measured_too(checkout: Checkout, capsys: Capture) -> None:

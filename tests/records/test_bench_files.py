@@ -116,7 +116,7 @@ def test_show_prints_what_is_told_and_names_what_is_not(tmp_path: Path, capsys: 
     path = written(tmp_path / "omni.json", OMNI)
     assert main(["show", str(path), "--json", str(tmp_path / "out.json")]) == 0
     out = capsys.readouterr().out
-    assert "What vLLM-Omni wrote: " in out and "290.0" in out and "e2e is at the client" in out
+    assert "What vLLM-Omni wrote: " in out and "290.0" in out and "The whole (e2e) is at the client" in out
     assert "not shown, as their unit is not known: denoise" in out
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["schema"] == "bagel-perf.bench" and found["files"][0]["num_requests"] == 10

@@ -18,5 +18,5 @@ def test_each_variant_and_shape_has_a_line() -> None:
     )
     result = build_result(make_outline(plan), ENVIRONMENT, [recording, *make_runs(plan)], session)
     assert list(capture_lines(result)) == [
-        "- captured at 256x256: 2 graphs recorded in 51 ms, once a shape; in no latency"
+        "- captured at 256x256: 2 graphs were recorded in 51 ms, once a shape, which no latency holds"
     ]

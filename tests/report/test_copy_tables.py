@@ -81,7 +81,7 @@ def test_bytes_that_nobody_knows_are_told() -> None:
     assert size_text([None]) == "?"
     assert size_text([None, 12]) == ">= 12 B"
     assert size_text([]) == "?" and size_text([0]) == "0 B"
-    assert "?: bytes that nobody knows" in printed(report_of(copies=(copy("upload", None),)))
+    assert "? stands for bytes that nobody knows" in printed(report_of(copies=(copy("upload", None),)))
 
 
 @pytest.mark.parametrize(

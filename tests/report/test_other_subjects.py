@@ -85,14 +85,14 @@ def test_it_passes_with_its_own_cases_and_stages() -> None:
 def test_its_tables_name_its_cases_and_stages() -> None:
     table = headline_table(RESULT)
     assert table.title == "Latency on NVIDIA H200, codec.py"
-    assert [row[:2] for row in table.rows] == [(case, stage) for case in CASES for stage in (*STAGES, "e2e")]
+    assert [row[:2] for row in table.rows[::2]] == [(case, stage) for case in CASES for stage in (*STAGES, "e2e")]
     assert titles(RESULT)[-1] == "Outputs" and "Pictures" not in titles(RESULT)
     caption = result_tables(RESULT)[-1].caption
-    assert caption == "md5 of the bytes, sha256 of dtype, shape and values, on every run of the same seed"
+    assert caption == "Every run of the same seed was compared: md5 of the bytes, sha256 of dtype, shape and values."
 
 
 def test_its_tolerance_reads_in_its_own_unit() -> None:
-    table = next(each for each in result_tables(RESULT) if each.title.endswith("declared tolerance"))
+    table = next(each for each in result_tables(RESULT) if "declared tolerance" in each.title)
     assert {row[-1] for row in table.rows} == {"relative L2 0.00023"}
     assert [*tolerance_lines(RESULT)] == [
         f"- half at {case}: relative L2 against plain at most 0.00023, at most 5 differing values; "
@@ -180,7 +180,7 @@ def test_a_single_stage_is_the_whole_and_has_no_sums() -> None:
     assert {cell.stage for cell in SINGLE.cells} == {delta.stage for delta in SINGLE.deltas} == {"e2e"}
     assert [cell.host_syncs for cell in SINGLE.cells] == [4] * len(SINGLE.cells)
     assert [cell.peak_bytes for cell in SINGLE.cells] == [2**20] * len(SINGLE.cells)
-    assert [row[:2] for row in headline_table(SINGLE).rows] == [(case, "e2e") for case in CASES]
+    assert [row[:2] for row in headline_table(SINGLE).rows[::2]] == [(case, "e2e") for case in CASES]
     assert "runs of its own" not in headline_table(SINGLE).caption
     text = words(SINGLE)
     assert f"e2e: all of a run, in one stage (generate). {SYNC}" in text

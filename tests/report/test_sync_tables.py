@@ -144,7 +144,7 @@ def test_the_rows_add_up_to_the_total_with_a_set_up() -> None:
     lines = lines_of(report, top=1)
     counts = [
         int(line.split()[0])
-        for line in lines[3 : lines.index("by count; times need a GPU")]
+        for line in lines[3 : lines.index("Sites are ordered by count. What they cost needs a GPU.")]
         if line.split()[0].isdigit()
     ]
     assert lines[0].endswith(f": {sum(counts)}") and sum(counts) == report.host_syncs

@@ -74,7 +74,7 @@ def test_the_same_pixels_in_another_png_are_not_bitwise() -> None:
 
 
 def tolerance_rows(result: Result) -> tuple[tuple[str, ...], ...]:
-    return next(table.rows for table in result_tables(result) if table.title.endswith("declared tolerance"))
+    return next(table.rows for table in result_tables(result) if "declared tolerance" in table.title)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_tolerance_is_that_of_the_name_although_the_variant_never_ran() -> Non
     )
     titles = [table.title for table in result_tables(result)]
     assert not [title for title in titles if title.endswith("-> approx_norm")]
-    assert [row[2:4] for row in tolerance_rows(result)] == [("approx_norm", "-")] * 3
+    assert [(row[1], row[4]) for row in tolerance_rows(result)] == [("approx_norm", "-")] * 6
 
 
 def test_a_variant_of_another_version_is_what_was_recorded_with_it() -> None:
@@ -122,7 +122,7 @@ def test_a_variant_of_another_version_is_what_was_recorded_with_it() -> None:
     renamed = replace(
         result, variants=(result.variants[0], replace(result.variants[1], name="rough")), identity=identity
     )
-    assert [row[2] for row in tolerance_rows(renamed)] == ["rough"] * 3
+    assert [row[1] for row in tolerance_rows(renamed)] == ["rough"] * 3
 
 
 def test_one_variant_alone_is_identical_to_none() -> None:

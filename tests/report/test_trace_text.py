@@ -141,7 +141,7 @@ def test_unreliable_idle_time_is_not_printed_anywhere() -> None:
 def test_rows_that_are_cut_off_are_counted() -> None:
     report = analyse(read_trace(FOLDER / "torch211_h100.json.gz"))
     text = text_of(report, 2)
-    assert "2 of 7; --top shows more" in text
+    assert "2 of 7 are shown, and --top shows more." in text
     assert len(rows_of(text, "Host syncs")) == 1 + 2 + 2
 
 

@@ -16,6 +16,7 @@ from bagel_perf.records.store import writing
 from bagel_perf.report.inert import markdown, print_line, source_text
 from bagel_perf.report.summary import table_markdown
 from bagel_perf.report.table import (
+    NONE,
     Column,
     Table,
     bitwise_variants,
@@ -24,6 +25,7 @@ from bagel_perf.report.table import (
     changes_caption,
     delta_of,
     median_text,
+    medians_change_text,
     noise_columns,
     noise_texts,
     place_text,
@@ -31,7 +33,7 @@ from bagel_perf.report.table import (
     syncs_text,
     tolerant_variants,
 )
-from bagel_perf.report.tables import sync_caption, tolerance_tables
+from bagel_perf.report.tables import PAIR_HEADERS, sync_caption, tolerance_tables
 from bagel_perf.verdicts.reading import load_checked
 
 BEGIN = "<!-- result:begin -->"
@@ -88,34 +90,29 @@ def section(result: Result, folder: Path, document_folder: Path) -> str:
 
 
 def headline_table(result: Result) -> Table:
-    """All bitwise variants: median latency and change of each candidate, and the host syncs of all."""
-    reference, *candidates = variants = bitwise_variants(result)
+    """A row for each bitwise variant: its median latency, the two changes from the first, and its host syncs."""
+    variants = bitwise_variants(result)
     rows = []
     for case in result.cases:
         for stage in result.timed_stages:
-            cells = [cell_of(result, case, stage, variant) for variant in variants]
-            row = [case, stage_text(stage), median_text(cells[0])]
-            for candidate, cell in zip(candidates, cells[1:], strict=True):
-                row += [median_text(cell), change_text(delta_of(result.deltas, case, stage, candidate))]
-            rows.append((*row, *noise_texts(result, case, stage), " / ".join(map(syncs_text, cells))))
+            first = cell_of(result, case, stage, variants[0])
+            for variant in variants:
+                cell, delta = cell_of(result, case, stage, variant), delta_of(result.deltas, case, stage, variant)
+                changes = NONE if cell is first else medians_change_text(first, cell), change_text(delta, sign="")
+                noise = noise_texts(result, case, stage)
+                rows.append((case, stage_text(stage), variant, median_text(cell), *changes, *noise, syncs_text(cell)))
     return Table(
         title=place_text(result),
         columns=(
             Column(header="case"),
             Column(header="stage"),
-            Column(header=f"{reference} (ms)", numeric=True),
-            *(
-                Column(header=header, numeric=True)
-                for candidate in candidates
-                for header in (f"{candidate} (ms)", "delta (interval)")
-            ),
+            Column(header="variant"),
+            *(Column(header=header, numeric=True) for header in ("ms", *PAIR_HEADERS)),
             *noise_columns(result),
             Column(header="host syncs", numeric=True),
         ),
         rows=tuple(rows),
-        caption=changes_caption(
-            result, variants, rows, f"host syncs in the order of the columns, {sync_caption(result)}"
-        ),
+        caption=f"{changes_caption(result, variants, rows)} {sync_caption(result)}",
     )
 
 

@@ -33,5 +33,5 @@ def test_every_guide_is_reached_from_the_readme() -> None:
             if path.suffix == ".md" and path.exists() and path not in seen:
                 seen.add(path)
                 reached.append(path)
-    assert set((ROOT / "docs").glob("*.md")) <= seen
+    assert set((ROOT / "docs").rglob("*.md")) <= seen
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150

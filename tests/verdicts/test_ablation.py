@@ -139,9 +139,9 @@ def test_components_that_add_up_are_said_to_with_the_limit_in_the_caption() -> N
     line = next(line for line in ablation_lines(result) if "DiT" in line)
     assert "they add up: together they save 90.0 ms, 0.0 ms" in line
     caption = caption_of(result)
-    assert "they add up: all of its interval within 5% of all together" in caption
-    assert "36 intervals, not corrected for their number" in caption
-    assert "each interval by itself covers 96.9%" in caption
+    assert "The components add up where all of its interval lies within 5% of all together." in caption
+    assert "36 intervals are not corrected for their number." in caption
+    assert "Each interval by itself covers 96.9%." in caption
 
 
 def test_what_costs_time_is_not_said_to_save_it() -> None:
@@ -164,7 +164,7 @@ def test_the_footnote_stands_where_a_row_has_it() -> None:
             for each in result.ablations
         )
         assert caption_of(replace(result, ablations=ablations)).endswith(
-            f"; * is a part of what {words}, and not in that sum"
+            f" * marks a part of what {words}, which is not in that sum."
         )
 
 
@@ -172,7 +172,7 @@ def test_under_six_processes_a_saving_names_them() -> None:
     result = measured(adding_up, pairs=5)
     table = next(table for table in result_tables(result) if "components of" in table.title)
     assert table.rows[0] == ("AR", "adjust_positions", "50.0", "5 processes", "50.0", "5 processes")
-    assert table.caption.startswith("medians of 5 rounds; alone:")
+    assert table.caption.startswith("Medians are of 5 rounds. Alone, ")
     assert "interval," not in table.caption and "cover" not in table.caption
 
 
@@ -235,4 +235,4 @@ def test_steps_are_from_each_variant_to_the_next() -> None:
     assert steps == pytest.approx({("baseline", "pr3987"): -10.0, ("pr3987", "sync_free"): -100 / 3})
     row = next(table for table in result_tables(result) if "from variant to variant" in table.title).rows[5]
     assert row[:3] == ("DiT", "sync_free", "1350.0")
-    assert row[3:5] == ("-33.3% (-33.3 to -33.3)", "-40.0% (-40.0 to -40.0)")
+    assert row[3:7] == ("-33.3", "-33.3 (-33.3 to -33.3)", "-40.0", "-40.0 (-40.0 to -40.0)")

@@ -118,8 +118,8 @@ def test_verdicts_of_one_table_hold_together() -> None:
     ar = delta(result, "ar")
     assert ar.ci_pct is not None and ar.ci_pct[0] > 0
     assert ar.verdict == "no difference shown"
-    assert "+2.5%? (+0.0 to +5.0)" in headline_table(result).rows[0]
-    assert "verdicts hold for all 3 changes of the result together" in headline_table(result).caption
+    assert "+2.5? (+0.0 to +5.0)" in headline_table(result).rows[1]
+    assert "Verdicts hold for all 3 changes of the result together" in headline_table(result).caption
 
 
 def test_older_results_take_every_round_for_itself_and_judge_by_the_interval_alone() -> None:
@@ -144,7 +144,7 @@ def test_what_one_stage_loses_and_the_other_gains_is_told() -> None:
 
     result = result_of(hidden)
     assert (delta(result, "dit").verdict, delta(result, "e2e").verdict) == ("regressed", "no difference shown")
-    assert "- sync_free at 256x256: DiT regressed, +5.0%, which e2e hides" in verdict_lines(result)
+    assert "- sync_free at 256x256: DiT regressed (paired change +5.0%), which e2e hides" in verdict_lines(result)
     assert [each.state for each in result.stage_sums] == ["agree", "agree"]
 
 

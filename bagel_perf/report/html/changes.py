@@ -1,4 +1,4 @@
-"""What changed, in tables and as a forest of intervals: before, after, delta, verdict, and host syncs beside them."""
+"""What changed, in tables and as a forest of intervals: before, after, both changes, verdict, and host syncs."""
 
 from __future__ import annotations
 
@@ -134,12 +134,15 @@ def _forest(result: Result, key: str, case: str, rows: list[Delta]) -> Plot:
         axes.scatter(
             list(marks.values()), list(marks), marker="D", s=34, facecolors="none", edgecolors=svg.SERIES[3], zorder=4
         )
-        axes.set_yticks(range(len(rows)), [f"{stage_text(each.stage)}  {svg.short(each.candidate)}" for each in rows])
+        axes.set_yticks(
+            range(len(rows)), [f"{svg.short(stage_text(each.stage))}  {svg.short(each.candidate)}" for each in rows]
+        )
         axes.set_ylim(len(rows) - 0.4, -0.6)
         ends = [end for each in rows for end in each.ci_pct or ()]
         axes.set_xlim(svg.limits([*(each.delta_pct for each in rows), *marks.values()], ends))
-        axes.set_xlabel(f"change of latency from {svg.short(result.named[0])} (%); left is faster")
+        axes.set_xlabel(f"paired change of latency from {svg.short(result.named[0])} (%), left is faster")
         axes.grid(axis="x")
+        axes.locator_params(axis="x", nbins=5)
         axes.tick_params(axis="y", length=0)
 
     over = "rounds" if result.unit == "round" else "processes"

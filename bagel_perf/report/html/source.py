@@ -38,6 +38,11 @@ class Source:
         return created.replace(tzinfo=datetime.UTC) if created.tzinfo is None else created.astimezone(datetime.UTC)
 
     @property
+    def rank(self) -> int:
+        """Of the kind of device, from a CPU, whose latencies say nothing about a GPU, to a GPU."""
+        return ("cpu", "server", "cuda").index(self.result.environment.device_kind)
+
+    @property
     def name(self) -> str:
         """Time, commit and device, which tell it from the others of a history."""
         environment = self.result.environment
@@ -45,10 +50,13 @@ class Source:
 
 
 def load_sources(paths: Sequence[Path]) -> tuple[Source, ...]:
-    """The results of files or folders, oldest first; a file that is named twice counts once."""
+    """The results of files or folders, those of a CPU first and those of a GPU last, each oldest first.
+
+    The last, which a page is about, is so the newest of the best kind of device. A file named twice counts once.
+    """
     files = dict.fromkeys(_file(path) for path in paths)
     sources = [_named_source(load_checked(path), path) for path in files]
-    return tuple(sorted(sources, key=lambda source: source.created))
+    return tuple(sorted(sources, key=lambda source: (source.rank, source.created)))
 
 
 def _file(path: Path) -> Path:

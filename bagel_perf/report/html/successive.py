@@ -84,8 +84,8 @@ ABLATE = (
 )
 
 HOW = (
-    "Full bar: what is left, as a median; pale: what went from the variant above; red: what came; % is its change, "
-    f"with {UNSHOWN} where no difference is shown or the pairs are too few."
+    "Full bar: what is left, as a median; pale: what went from the variant above; red: what came; % is the paired "
+    f"change, with {UNSHOWN} where no difference is shown or the pairs are too few."
 )
 
 

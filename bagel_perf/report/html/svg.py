@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from bagel_perf.records.errors import clean_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DIGITS = 2
@@ -89,6 +90,8 @@ SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "bagel-perf",
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-12, 12),
     "font.size": 9.0,
     "axes.labelsize": 9.0,
     "axes.titlesize": 9.0,
@@ -127,11 +130,29 @@ def draw(key: str, height_in: float, paint: Callable[[Figure], None], titles: Ma
         matplotlib.rcParams.update(SETTINGS)
         figure = NewFigure(figsize=(WIDTH_IN, height_in), layout="constrained")
         paint(figure)
+        for axes in figure.axes:
+            _widen(axes)
         for label in figure.findobj(Label):
             label.set_text(clean_text(label.get_text()))  # XML has no place for what is no character
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return rebuilt(buffer.getvalue(), key, titles)
+
+
+LEAST_SHARE = 1e-3
+"""Of its values, that an axis has to span, so that no tick needs digits which nobody measured."""
+
+
+def _widen(axes: Axes) -> None:
+    """Gives an axis whose values are all but the same room on both sides; limits that a drawing set are kept."""
+    for is_free, limits_of, set_limits in (
+        (axes.get_autoscalex_on(), axes.get_xlim, axes.set_xlim),
+        (axes.get_autoscaley_on(), axes.get_ylim, axes.set_ylim),
+    ):
+        low, high = limits_of()
+        middle = abs(low + high) / 2
+        if is_free and abs(high - low) < LEAST_SHARE * middle:
+            set_limits(low - 0.05 * middle, high + 0.05 * middle)
 
 
 def rebuilt(source: str, key: str, titles: Mapping[str, str] | None = None) -> str:
@@ -210,12 +231,16 @@ def style_of(index: int) -> dict[str, Any]:
     return {"color": SERIES[index % len(SERIES)], "marker": MARKERS[(index + turn) % len(MARKERS)]}
 
 
+LEAST_SPAN = 1.0
+"""Of an axis of changes in percent, or of savings in ms; both are told with one digit after the point."""
+
+
 def limits(points: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
     """An axis that holds 0, all points, and the ends of intervals as far as they do not press the rest together."""
     low, high = min(0.0, *points), max(0.0, *points)
-    room = 1.5 * max(high - low, 1e-9)
+    room = 1.5 * max(high - low, LEAST_SPAN)
     low, high = max(min((low, *ends)), low - room), min(max((high, *ends)), high + room)
-    margin = 0.05 * max(high - low, 1e-9)
+    margin = 0.05 * (high - low) if high - low >= LEAST_SPAN else (LEAST_SPAN - (high - low)) / 2
     return low - margin, high + margin
 
 
