@@ -18,6 +18,7 @@ from bagel_perf.records.gates import GateReport
 from bagel_perf.records.results import Result
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.report.html.changes import changes_section, forest_section
+from bagel_perf.report.html.colours import root_css
 from bagel_perf.report.html.content import (
     MAX_ROWS,
     Block,
@@ -162,7 +163,9 @@ def page_html(page: Page) -> str:
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(csp=CSP, style=Markup(_resource("page.css")), safe_svg=Markup, safe_json=Markup)
+    environment.globals.update(
+        csp=CSP, style=Markup(root_css() + _resource("page.css")), safe_svg=Markup, safe_json=Markup
+    )
     environment.globals.update(glyph=glyph)
     return environment.from_string(_resource("page.html.jinja")).render(page=_clean(page))
 

@@ -54,8 +54,8 @@ def _paint(axes: Axes, ablation: Ablation, names: Sequence[str]) -> None:
     axes.axvline(0, color=svg.INK, linewidth=0.8)
     for component in ablation.components:
         row = names.index(component.component)
-        _mark(axes, component.alone, row - SHIFT, svg.SERIES[0], "o")
-        _mark(axes, component.last, row + SHIFT, svg.SERIES[1], "s")
+        _mark(axes, component.alone, row - SHIFT, svg.PARTS[0], "o")
+        _mark(axes, component.last, row + SHIFT, svg.PARTS[1], "s")
     _mark(axes, ablation.total, len(names), svg.INK, "D")
     savings = [
         each for component in ablation.components for each in (component.alone, component.last) if each is not None
@@ -119,8 +119,9 @@ def _waterfalls(result: Result) -> Iterator[Plot]:
                 notes = [_step_text(result, case, stage, variant) for variant in variants]
                 grid[0][column].set_title(f"{stage_text(stage)}: latency (ms)", loc="left")
                 grid[1][column].set_title(f"{stage_text(stage)}: host syncs", loc="left")
-                _fall(grid[0][column], times, notes, "{:.1f}")
-                _fall(grid[1][column], counts, [""] * len(variants), "{:.0f}")
+                colours = [svg.style_of(result.named.index(variant))["color"] for variant in variants]
+                _fall(grid[0][column], times, notes, "{:.1f}", colours)
+                _fall(grid[1][column], counts, [""] * len(variants), "{:.0f}", colours)
                 for row in range(2):
                     names = [svg.short(name) for name in variants] if column == 0 else []
                     grid[row][column].set_yticks(range(len(variants)), names or [""] * len(variants))
@@ -148,7 +149,7 @@ def _step_text(result: Result, case: str, stage: str, variant: str) -> str:
     return f"{step.delta_pct:+.1f}%{UNSHOWN * (step.verdict not in ('improved', 'regressed'))}"
 
 
-def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str) -> None:
+def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str, colours: Sequence[str]) -> None:
     before: float | None = None
     top = max((value for value in values if value is not None and svg.is_plain(value)), default=0.0) or 1.0
     for y, (value, note) in enumerate(zip(values, notes, strict=True)):
@@ -156,7 +157,7 @@ def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str) -
             axes.text(0, y, "not measured", va="center", fontsize=8.5)
             continue
         style: dict[str, Any] = {"height": 0.62, "linewidth": 0}
-        axes.barh(y, value, color=svg.SERIES[0], **style)
+        axes.barh(y, value, color=colours[y], **style)
         if before is not None and before > value:
             axes.barh(y, before - value, left=value, color=svg.SHADE, **style)
         if before is not None and before < value:
