@@ -9,7 +9,7 @@ from bagel_perf.records.ablations import Ablation, Saving
 from bagel_perf.records.results import Result
 from bagel_perf.report.ablation_tables import ablation_tables
 from bagel_perf.report.html import svg
-from bagel_perf.report.html.content import Block, Heading, Plot, Section, Text, tables
+from bagel_perf.report.html.content import Block, Fold, Plot, Section, Text, tables
 from bagel_perf.report.table import UNSHOWN, bitwise_variants, cell_of, delta_of, stage_text
 from bagel_perf.report.tables import every_successive_table
 
@@ -92,20 +92,22 @@ HOW = (
 def successive_section(result: Result) -> Section:
     """A waterfall for each resolution, the table from variant to variant, and the components."""
     is_bagel = result.outline.is_bagel
-    ablations: tuple[Block, ...] = (*component_plots(result), *tables(*ablation_tables(result)))
     blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*every_successive_table(result)))
+    components = tuple(_components(result)) if result.outline.is_bagel else ()
     return Section(
         anchor="successive",
-        title="From variant to variant",
-        blocks=(
-            *(blocks or (Text(text="Nothing was timed."),)),
-            *(
-                (Heading(text="Components left in and left out"), *(ablations or (Text(text=ABLATE),)))
-                if is_bagel
-                else ()
-            ),
-        ),
+        title="Variant to variant",
+        blocks=(*(blocks or (Text(text="Nothing was timed."),)), *components),
     )
+
+
+def _components(result: Result) -> Iterator[Block]:
+    """What each saves, folded; where it was not measured, how to."""
+    blocks: tuple[Block, ...] = (*component_plots(result), *tables(*ablation_tables(result)))
+    if blocks:
+        yield Fold(summary="Components left in and left out", blocks=blocks)
+    else:
+        yield Text(text=ABLATE, style="note")
 
 
 def _waterfalls(result: Result) -> Iterator[Plot]:

@@ -183,7 +183,7 @@ def _waits(number: int, report: SyncReport) -> Section:
     blocks: list[Block] = [Text(text=lead, style="lead")]
     blocks += [Bullets(items=(*open_points, *report.notes))] if open_points or report.notes else []
     sites = by_role(report.sites)
-    blocks += [site_block(sites, f"Host syncs of {report.subject}")] if sites else []
+    blocks += [site_block(sites, f"Host syncs of {report.subject}", report.subject)] if sites else []
     blocks += tables(*filter(None, (process_table(report), copy_table(report, ROWS))))
     return Section(anchor=f"waits{number}", title=shortened(f"Host syncs of {report.subject}"), blocks=tuple(blocks))
 
