@@ -56,10 +56,10 @@ def _cost_ms(site: SyncSite) -> float:
     return site.predicted_saving_ms[1] if site.predicted_saving_ms else site.lost_gpu_ms or 0.0
 
 
-def culprit_card(site: SyncSite, variant: str, size: str, *, of_run: str, measured: str = "") -> Culprit:
-    """What is said of a site; ``of_run`` is what it waits in, ``measured`` what taking it out gave."""
+def culprit_card(site: SyncSite, variant: str, size: str, *, of_run: str, measured: str = "", who: str = "") -> Culprit:
+    """What is said of a site; ``of_run`` is what it waits in, ``measured`` what taking it out gave, ``who`` waits."""
     is_timed = site.predicted_saving_ms is not None or bool(site.lost_gpu_ms)
-    title = (COSTLY if is_timed else FREQUENT).format(who=svg.short(variant))
+    title = (COSTLY if is_timed else FREQUENT).format(who=svg.short(who or variant))
     hint = hint_of(site)
     label = HINTS[site.kind].label
     text = f"{many(site.count, 'wait')} in one {of_run}, each of them a {label}."

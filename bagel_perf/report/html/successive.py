@@ -91,7 +91,6 @@ HOW = (
 
 def successive_section(result: Result) -> Section:
     """A waterfall for each resolution, the table from variant to variant, and the components."""
-    is_bagel = result.outline.is_bagel
     blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*every_successive_table(result)))
     components = tuple(_components(result)) if result.outline.is_bagel else ()
     return Section(
