@@ -57,7 +57,7 @@ END_TO_END = "end to end"
 
 def answer_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
     """What was shown, in the order in which somebody asks."""
-    found = lead(result)
+    found = None if contradictions(result) else lead(result)
     cards = tuple(_cards(result, found))
     culprit = culprit_of(result, reports)
     return Section(
@@ -86,7 +86,7 @@ def _findings(result: Result) -> Iterator[Block]:
 def headline(result: Result) -> tuple[Span, ...]:
     """What is wrong, if anything is; then what was measured; then whether outputs are the same."""
     spans = [*_trouble(result)]
-    found = lead(result)
+    found = None if contradictions(result) else lead(result)
     if found is not None:
         spans += [*_spaced(spans), *_gain(result, found)]
     elif not spans:
@@ -140,7 +140,7 @@ def _gain(result: Result, found: Pairing) -> Iterator[Span]:
     first = svg.short(result.named[0])
     change = change_pct(*found.medians_ms)
     verdict = found.delta.verdict
-    if result.verdict == "invalid" or contradictions(result):
+    if result.verdict == "invalid":
         yield from (name, Span(text=f" took {after} instead of {before} for {thing}{where}."))
         return
     if verdict == "no difference shown":
@@ -305,6 +305,8 @@ def _slower_text(delta: Delta) -> str:
 
 def _caveats(result: Result) -> Iterator[Badge]:
     environment = result.environment
+    if not result.complete:
+        yield Badge(text="the run ended early", tone="bad")
     if environment.device_kind == "cpu":
         yield Badge(text="CPU latencies: they predict nothing about a GPU", tone="doubt")
     if any(cell.sync_device == "simulated" for cell in result.cells):

@@ -117,7 +117,9 @@ def _latencies(result: Result, case: str, names: Sequence[str], medians: dict[st
     for name in names:
         cell = cell_of(result, case, WHOLE, name)
         if name not in medians:
-            bars.append(Bar(name=name, parts=(), value="not timed", end=_syncs(result, case, name)))
+            is_wrong = any((each.case, each.candidate) == (case, name) for each in wrong_checks(result))
+            value = f"another {result.outline.noun}" if is_wrong else "not timed"
+            bars.append(Bar(name=name, parts=(), value=value, end=_syncs(result, case, name)))
             continue
         parts = _parts(result, case, name, medians[name] / axis)
         has_stages |= len(parts) > 1

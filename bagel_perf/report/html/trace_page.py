@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bagel_perf.records import codec
+from bagel_perf.records.errors import UsageError
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.records.trace_ranks import RanksReport
 from bagel_perf.records.traces import TraceReport
@@ -23,7 +24,8 @@ from bagel_perf.report.html.content import (
     shortened,
     tables,
 )
-from bagel_perf.report.html.page import json_text
+from bagel_perf.report.html.inputs import Inputs
+from bagel_perf.report.html.page import gate_page, json_text
 from bagel_perf.report.html.trace_answer import answer_section
 from bagel_perf.report.html.trace_plots import rank_plot
 from bagel_perf.report.html.trace_sections import (
@@ -185,6 +187,19 @@ def other_page(syncs: Sequence[SyncReport], traces: Sequence[TraceReport]) -> Pa
         sections=bounded(*_answered(syncs, traces)),
         data_json=json_text(data),
     )
+
+
+def page_of_inputs(inputs: Inputs) -> Page:
+    """Of files among which is no result: of ranks, of a gate, or of waits and traces.
+
+    Raises ``UsageError`` where reports of ranks or gates do not stand alone.
+    """
+    apart = [*inputs.ranks, *inputs.gates]
+    if not apart:
+        return other_page(inputs.syncs, inputs.traces)
+    if len(apart) > 1 or inputs.syncs or inputs.traces:
+        raise UsageError("report of ranks or of a gate among other reports", remedy="make a page of each by itself")
+    return ranks_page(inputs.ranks[0]) if inputs.ranks else gate_page(inputs.gates[0])
 
 
 def _subtitle(syncs: Sequence[SyncReport], traces: Sequence[TraceReport]) -> str:
