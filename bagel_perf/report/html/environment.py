@@ -141,15 +141,18 @@ ADVICE: dict[FindingKind, str] = {
 OF_BAGEL = "A variant shows another picture: bagel-perf verify DIR finds the first tensor that differs."
 
 
-def gate_section(report: GateReport, *, is_bagel: bool = True) -> Section:
-    """A sentence, what to do next, and then in tables what was judged and what was found."""
+def gate_section(report: GateReport, *, is_bagel: bool = True, is_alone: bool = False) -> Section:
+    """A sentence, what to do next, and then in tables what was judged and what was found.
+
+    Where it ``is_alone`` on its page, the line above the sentence says what was judged.
+    """
     report = GateReport.from_json(cleaned(report.to_json()))
     worst = report.worst
     number = counted(len(report.findings), "finding")
     lead = PASSED if worst is None else f"The gate does not pass: {report.verdict} ({number})."
     badges = tuple(Badge(text=f"{name}: {outcome}", tone=_tone(outcome)) for name, outcome in report.checks)
     blocks: list[Block] = [Badges(badges=badges)] if badges else []
-    blocks += [Text(text=report.subject)] if report.subject and not report.cells else []
+    blocks += [Text(text=report.subject)] if report.subject and not report.cells and not is_alone else []
     blocks += [each for each in (_culprit(report),) if each is not None]
     if worst is not None:
         blocks.append(Text(text=OF_BAGEL if worst == "picture" and is_bagel else ADVICE[worst]))
