@@ -13,12 +13,9 @@ from bagel_perf.records.trace_ranks import RanksReport
 from bagel_perf.records.traces import TraceReport
 from bagel_perf.report.html.content import (
     MAX_ROWS,
-    Badge,
-    Badges,
     Block,
     Page,
     Section,
-    Span,
     Text,
     bounded,
     shortened,
@@ -26,6 +23,7 @@ from bagel_perf.report.html.content import (
 )
 from bagel_perf.report.html.inputs import Inputs
 from bagel_perf.report.html.page import gate_page, json_text
+from bagel_perf.report.html.ranks_answer import ranks_answer
 from bagel_perf.report.html.trace_answer import answer_section
 from bagel_perf.report.html.trace_plots import rank_plot
 from bagel_perf.report.html.trace_sections import (
@@ -41,8 +39,7 @@ from bagel_perf.report.html.trace_sections import (
     syncs_section,
 )
 from bagel_perf.report.html.waits import programs_answer, waits_answer, waits_section
-from bagel_perf.report.html.words import sentence
-from bagel_perf.report.ranks import advice, headline, rank_tables, shown_rank, title
+from bagel_perf.report.ranks import rank_tables, shown_rank, title
 from bagel_perf.report.table import counted
 from bagel_perf.report.trace_changes import totals_table
 from bagel_perf.report.trace_summary import source_line
@@ -74,7 +71,7 @@ def ranks_page(report: RanksReport, top: int = ROWS) -> Page:
         title=shortened(f"Traces of {counted(len(report.ranks), 'rank')}"),
         subtitle=title(report),
         sections=bounded(
-            _ranks_answer(report),
+            ranks_answer(report),
             _ranks_section(report, top),
             *_ranks_changes(report),
             *(_of_rank(section, shown.rank) for section in _sections(shown.report, top)),
@@ -102,22 +99,6 @@ def _rarely_read(top: int) -> Iterator[tuple[Callable[[TraceReport], Section], s
     yield phases_section, "steps one by one, and what a warm-up took"
     yield lambda report: streams_section(report, top), "how far ahead the host was"
     yield lambda report: kernels_section(report, top), "which kernels took the time of the GPU"
-
-
-def _ranks_answer(report: RanksReport) -> Section:
-    busy, late = headline(report)
-    warnings = [Badge(text=warning, tone="bad") for warning in report.warnings]
-    size = Badge(text=f"{counted(len(report.ranks), 'rank')} side by side")
-    return Section(
-        anchor="answer",
-        title="Answer",
-        headline=(Span(text=sentence(late)),),
-        blocks=(
-            Badges(badges=(*warnings, size)),
-            Text(text=sentence(busy)),
-            Text(text=f"Next: {sentence(advice(report))}"),
-        ),
-    )
 
 
 def _ranks_section(report: RanksReport, top: int) -> Section:
