@@ -30,6 +30,8 @@ from bagel_perf.report.trace_summary import BUSY_SHARE, SYNC_CAUSES, headline, n
 from bagel_perf.report.trace_tables import CAUSE_LABELS, CAUSE_MEANINGS, place_of, range_text, short_name
 
 NAME_WIDTH = 160
+MAX_LINKED = 40
+"""Rows of the table of waits that are there whatever was asked for."""
 WHY: dict[Cause, str] = {
     "host_sync": "while the host was held in waits",
     "after_sync": "while the host restarted after a wait",
@@ -127,7 +129,7 @@ def _culprit(report: TraceReport) -> Culprit | None:
     """What cost most: a place that waits where the idle time is of waits, else what the host was in; or None."""
     cause = _chief_cause(report)
     if cause in SYNC_CAUSES and report.sites:
-        site = max(report.sites, key=_cost_ms)
+        number, site = max(enumerate(report.sites), key=lambda each: _cost_ms(each[1]))
         cost = (
             f"Taking them out should save {range_text(site.predicted_saving_ms)} ms."
             if site.predicted_saving_ms
@@ -138,7 +140,7 @@ def _culprit(report: TraceReport) -> Culprit | None:
             place=short_name(place_of(site), NAME_WIDTH),
             text=f"{counted(site.count, 'wait')}, {HINTS[site.kind].label}. {cost}",
             instead=HINTS[site.kind].advice,
-            href="",
+            href=f"wait{number}" if number < MAX_LINKED else "",
             colour=kind_name(site.kind),
         )
     worst = next((each for each in report.culprits if each.cause == cause and each.what), None)

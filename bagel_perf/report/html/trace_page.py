@@ -14,6 +14,7 @@ from bagel_perf.records.traces import TraceReport
 from bagel_perf.report.html.content import (
     MAX_ROWS,
     Block,
+    Culprit,
     Page,
     Section,
     Text,
@@ -203,9 +204,15 @@ def _answered(syncs: Sequence[SyncReport], traces: Sequence[TraceReport]) -> tup
 
 def _of_traces(traces: Sequence[TraceReport]) -> Iterator[Section]:
     for number, report in enumerate(traces):
-        sections = trace_sections(report, ROWS) if number == 0 else (answer_section(report),)
+        sections = trace_sections(report, ROWS) if number == 0 else (_unlinked(answer_section(report)),)
         for section in sections:
             title = section.title if len(traces) == 1 else shortened(f"{section.title}: trace {report.source.file}")
             yield dataclasses.replace(section, anchor=f"trace{number}-{section.anchor}", title=title)
     if len(traces) > 1:
         yield Section(anchor="other-traces", title="Other traces", blocks=(Text(text=ONE_IN_FULL),))
+
+
+def _unlinked(section: Section) -> Section:
+    """The answer of a trace whose table of waits is not on the page."""
+    blocks = (dataclasses.replace(each, href="") if isinstance(each, Culprit) else each for each in section.blocks)
+    return dataclasses.replace(section, blocks=tuple(blocks))

@@ -103,7 +103,8 @@ def svg_can_hold(lanes: Lanes) -> bool:
 def syncs_section(report: TraceReport, top: int) -> Section:
     """The places that wait."""
     empty = UNKNOWN_SYNCS if report.host_syncs is None else NO_SYNCS
-    blocks: Iterable[Block] = folded(site_table(report, top)) if report.sites else (Text(text=empty),)
+    ids = tuple(f"wait{number}" for number in range(min(top, len(report.sites))))
+    blocks: Iterable[Block] = folded(site_table(report, top), ids) if report.sites else (Text(text=empty),)
     return Section(anchor="syncs", title="Waits by line", blocks=tuple(blocks))
 
 
@@ -261,15 +262,15 @@ def _stretch(lanes: Lanes) -> str:
     return f"{lanes.start_ms:.2f} to {lanes.end_ms:.2f} ms"
 
 
-def folded(table: Table) -> Iterator[TableBlock | Fold]:
-    """A table whose first rows are open, and the rest closed until somebody asks."""
+def folded(table: Table, row_ids: tuple[str, ...] = ()) -> Iterator[TableBlock | Fold]:
+    """A table whose first rows are open, and the rest closed until somebody asks; ``row_ids`` are anchors."""
     first, rest = table.rows[:OPEN_ROWS], table.rows[OPEN_ROWS:]
     if len(rest) <= OPEN_ROWS // 2:
-        yield from tables(table)
+        yield TableBlock(table=table, row_ids=row_ids)
         return
-    yield from tables(dataclasses.replace(table, rows=first))
+    yield TableBlock(table=dataclasses.replace(table, rows=first), row_ids=row_ids[:OPEN_ROWS])
     more = dataclasses.replace(table, title=f"{table.title}: {counted(len(rest), 'row')} more", rows=rest, caption="")
-    yield Fold(summary=more.title, blocks=tables(more))
+    yield Fold(summary=more.title, blocks=(TableBlock(table=more, row_ids=row_ids[OPEN_ROWS:]),))
 
 
 def _main_cause(step: StepTime) -> str:

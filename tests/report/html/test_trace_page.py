@@ -93,6 +93,8 @@ def test_a_trace_whose_idle_time_is_of_waits_blames_the_wait_that_costs_most() -
     waiting = replace(report, idle_by_cause_ms={"host_sync": 9.0, "after_sync": 1.0})
     (culprit,) = [block for block in answer_section(waiting).blocks if isinstance(block, Culprit)]
     assert culprit.title == "The wait that costs most" and "Taking them out should save" in culprit.text
+    rows = {row_id for block in blocks_of(trace_page(waiting), TableBlock) for row_id in block.row_ids}  # type: ignore[attr-defined]
+    assert culprit.href in rows
     assert answer(waiting) == "The GPU was idle for 92% of 12.2 ms, most of it while the host was held in waits."
 
 
