@@ -367,7 +367,8 @@ def _waits_card(alone: Pairing, found: Pairing) -> Card:
         others.append("fewer kernels")
     rest = f"; the rest came with {listed(others)}" if others else ""
     shown = alone.delta is not None and alone.delta.verdict == "improved"
-    doubt = "" if shown else ", a change that was not shown" if alone.delta and alone.delta.ci_pct else ""
+    has_interval = alone.delta is not None and alone.delta.ci_pct is not None
+    doubt = "" if shown else ", a change that was not shown" if has_interval else ", without an interval"
     return Card(
         value=percent_text(change_pct(*alone.medians_ms)),
         label="by not waiting alone",

@@ -204,6 +204,10 @@ def test_what_not_waiting_gives_is_shown_where_counts_tell_it_apart_and_nowhere_
 
     assert "by not waiting alone" in labels(with_work(result, launches, {"captured": 3}))
     assert "by not waiting alone" not in labels(result), "nobody counted launches"
+    few = make_result({"sync_free": {"e2e": -20.0}, "captured": {"e2e": -40.0}}, num_pairs=3)
+    assert cards(with_work(few, launches, {"captured": 3}))[1].note == (
+        "sync_free, without an interval; the rest came with graphs and fewer kernels"
+    )
     fewer = {**launches, "sync_free": 4_000}
     assert "by not waiting alone" not in labels(with_work(result, fewer, {})), "something else was fused"
     assert "by not waiting alone" not in labels(with_work(result, launches, {"sync_free": 2, "captured": 3}))
