@@ -132,7 +132,7 @@ def _forest(result: Result, key: str, case: str, rows: list[Delta]) -> Plot:
         for y, delta in enumerate(rows):
             _paint_row(axes, y, delta, unit_text(result))
         axes.scatter(
-            list(marks.values()), list(marks), marker="D", s=34, facecolors="none", edgecolors=svg.SERIES[3], zorder=4
+            list(marks.values()), list(marks), marker="D", s=34, facecolors="none", edgecolors=svg.PARTS[0], zorder=4
         )
         axes.set_yticks(
             range(len(rows)), [f"{svg.short(stage_text(each.stage))}  {svg.short(each.candidate)}" for each in rows]

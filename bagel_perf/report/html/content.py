@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from bagel_perf.report.table import Table, counted
 
@@ -67,11 +67,102 @@ class Links:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableBlock:
-    """A table; the cells of ``code_columns`` are source text."""
+    """A table; the cells of ``code_columns`` are source text, and ``row_ids`` the anchors of rows, "" for none."""
 
     kind: ClassVar[str] = "table"
     table: Table
     code_columns: tuple[str, ...] = ()
+    row_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A piece of a sentence; ``colour`` is a property of ``colours``, "" for that of the text."""
+
+    text: str
+    colour: str = ""
+
+
+Tone = Literal["plain", "good", "bad", "doubt"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Badge:
+    """A few words that stand by themselves."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Badges:
+    """Badges in a row."""
+
+    kind: ClassVar[str] = "badges"
+    badges: tuple[Badge, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A number large, with what it is of and how far to trust it."""
+
+    value: str
+    label: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cards:
+    """Cards side by side."""
+
+    kind: ClassVar[str] = "cards"
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A piece of a bar: its share of the axis, from 0 to 1, and the property of its colour, which may be paler."""
+
+    share: float
+    colour: str
+    is_light: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A row of bars: what it is of, its pieces, its figure, more behind it, and an interval as shares of the axis."""
+
+    name: str
+    parts: tuple[Part, ...]
+    value: str
+    change: str = ""
+    end: str = ""
+    whisker: tuple[float, float] | None = None
+    is_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bars:
+    """Bars below each other on one axis that begins at 0, drawn for the width of the screen; ``legend`` names parts."""
+
+    kind: ClassVar[str] = "bars"
+    title: str
+    bars: tuple[Bar, ...]
+    legend: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Culprit:
+    """The one line to look at first; ``href`` leads to its row, "" where there is none."""
+
+    kind: ClassVar[str] = "culprit"
+    title: str
+    place: str
+    code: str = ""
+    text: str = ""
+    instead: str = ""
+    href: str = ""
+    colour: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,24 +200,38 @@ class Fold:
 
     kind: ClassVar[str] = "fold"
     summary: str
-    blocks: tuple[Text | TableBlock, ...]
+    blocks: tuple[Block, ...]
 
 
-Block = Text | Heading | Bullets | Code | Links | TableBlock | Plot | Photos | Fold
+Block = Text | Heading | Bullets | Code | Links | TableBlock | Badges | Cards | Bars | Culprit | Plot | Photos | Fold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the page with an anchor of its own."""
+    """A part of the page with an anchor of its own.
+
+    ``title`` stands in the contents and, unless there is a ``headline``, above it. One with ``folded``, words on what
+    is inside, is closed until somebody opens it.
+    """
 
     anchor: str
     title: str
     blocks: tuple[Block, ...]
+    headline: tuple[Span, ...] = ()
+    folded: str = ""
+
+    @property
+    def heading(self) -> str:
+        """What stands above it, in words."""
+        return "".join(span.text for span in self.headline) or self.title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """All of it; ``data_json`` are the numbers of the tables for programs, ``beside`` a file that has them as text."""
+    """All of it; the headline of the first section is that of the page, ``subtitle`` the line above it.
+
+    ``data_json`` are the numbers of the tables for programs, ``beside`` a file that has them as text.
+    """
 
     title: str
     subtitle: str
@@ -196,8 +301,7 @@ class _Room:
                 self.svg_bytes -= len(block.svg)
                 return block if self.svg_bytes > 0 else Text(text=f"{block.caption} Left out: no room.", style="note")
             case Fold():
-                inner = (self.fitted(each) for each in block.blocks)
-                return dataclasses.replace(block, blocks=tuple(e for e in inner if isinstance(e, Text | TableBlock)))
+                return dataclasses.replace(block, blocks=tuple(map(self.fitted, block.blocks)))
             case _:
                 return block
 
@@ -209,4 +313,5 @@ class _Room:
             return block
         more = f"{counted(len(table.rows) - number, 'row')} more are not shown; {self.rest}"
         caption = "; ".join(filter(None, (table.caption, more)))
-        return dataclasses.replace(block, table=dataclasses.replace(table, rows=table.rows[:number], caption=caption))
+        cut = dataclasses.replace(table, rows=table.rows[:number], caption=caption)
+        return dataclasses.replace(block, table=cut, row_ids=block.row_ids[:number])

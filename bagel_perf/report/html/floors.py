@@ -78,7 +78,7 @@ def _plot(key: str, size: str, runs: Sequence[Profiled]) -> Plot:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("ms of the GPU in a whole run")
         axes.grid(axis="x")
-        handles = [_square(svg.SERIES[index], name) for index, name in enumerate(CLASSES)]
+        handles = [_square(svg.PARTS[index], name) for index, name in enumerate(CLASSES)]
         figure.legend(handles=handles, loc="outside lower left", ncols=len(CLASSES))
 
     label = f"Time of the GPU by class of kernel{f' at {size}' if size else ''}"
@@ -90,7 +90,7 @@ def _paint_row(axes: Axes, y: int, times_ms: Sequence[float]) -> None:
     left = 0.0
     for index, ms in enumerate(times_ms):
         if svg.is_plain(ms):
-            axes.barh(y, ms, left=left, height=0.62, color=svg.SERIES[index], linewidth=0)
+            axes.barh(y, ms, left=left, height=0.62, color=svg.PARTS[index], linewidth=0)
             left += ms
 
 
@@ -174,7 +174,7 @@ def _parts_plot(result: Result, floors: list[StageFloor]) -> Plot:
 def _paint_parts(axes: Axes, result: Result, floor: StageFloor) -> None:
     left = 0.0
     for index, part in enumerate(floor.components):
-        colour = svg.SERIES[index % len(svg.SERIES)]
+        colour = svg.PARTS[index % len(svg.PARTS)]
         axes.barh(
             0, part.floor_ms, left=left, height=0.5, color=colour, edgecolor=svg.PAPER, label=svg.short(part.name)
         )

@@ -17,12 +17,18 @@ from bagel_perf.records.errors import clean_text
 from bagel_perf.records.gates import GateReport
 from bagel_perf.records.results import Result
 from bagel_perf.records.syncs import SyncReport
+from bagel_perf.report.html.answer import answer_section
 from bagel_perf.report.html.changes import changes_section, forest_section
+from bagel_perf.report.html.colours import root_css
 from bagel_perf.report.html.content import (
     MAX_ROWS,
+    Badges,
+    Bars,
     Block,
     Bullets,
+    Cards,
     Code,
+    Culprit,
     Fold,
     Heading,
     Link,
@@ -39,6 +45,7 @@ from bagel_perf.report.html.content import (
 from bagel_perf.report.html.environment import environment_section, gate_section
 from bagel_perf.report.html.floors import floors_section
 from bagel_perf.report.html.history import history_section
+from bagel_perf.report.html.limits import limits_section
 from bagel_perf.report.html.pictures import pictures_section
 from bagel_perf.report.html.profiles import ordered
 from bagel_perf.report.html.samples import samples_section
@@ -46,8 +53,8 @@ from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.source import Source
 from bagel_perf.report.html.successive import successive_section
 from bagel_perf.report.html.timeline import timeline_section
-from bagel_perf.report.html.verdict import verdict_section
-from bagel_perf.report.inert import markdown_line, markdown_verbatim, source_text
+from bagel_perf.report.html.words import date_text
+from bagel_perf.report.inert import markdown_line, markdown_verbatim
 from bagel_perf.report.summary import table_markdown
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -66,6 +73,8 @@ GLYPHS = {
     "not judged": ("plain", "?"),
     **dict.fromkeys(("outputs differ", "unlike environments", "counters drifted", "incomplete"), ("worse", "✕")),
 }
+TONES = {"good": "\u2713", "bad": "\u2715"}
+"""Signs of badges."""
 HEADERS_WITH_GLYPHS = ("verdict", "identical", "outcome")
 DATA_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 TREE = "Counts and pictures of every variant on the simulated device, against the expected ones; no latency"
@@ -103,32 +112,79 @@ def build_page(
     profiles = ordered(profiles, result)
     history = (history_section(sources),) if len(sources) > 1 else ()
     return Page(
-        title=shortened(f"{result.named[0]} against {', '.join(result.named[1:]) or 'nothing'}"),
-        subtitle=f"{source_text(result)}; {_subject_text(result)}",
+        title=shortened(f"{', '.join(result.named[1:]) or 'nothing'} against {result.named[0]}"),
+        subtitle=_meta(result),
         sections=bounded(
             *([gate_section(gate, is_bagel=result.outline.is_bagel)] if gate else []),
-            verdict_section(result, profiles),
-            changes_section(result),
-            forest_section(result),
-            successive_section(result),
-            pictures_section(result, subject.folder),
+            answer_section(result, profiles),
+            _changes(result),
             *_inner_sections(result, profiles),
-            samples_section(result),
+            pictures_section(result, subject.folder),
+            successive_section(result),
+            *_floors(result, profiles),
+            _folded(samples_section(result), "the latency of every round, with clock, temperature and power"),
             *history,
             *others,
-            environment_section(sources),
+            limits_section(result, has_timelines=bool(profiles)),
+            _folded(environment_section(sources), "where it was measured, and how to do it again"),
         ),
         data_json=data_text(result),
         beside=beside,
     )
 
 
-def _inner_sections(result: Result, profiles: Sequence[SyncReport]) -> tuple[Section, ...]:
-    """What was seen inside of runs: timelines, waits by line, floors; nobody looks into servers."""
+def _meta(result: Result) -> str:
+    """Subject, device, torch, commit and date."""
+    environment = result.environment
+    parts = [f"BAGEL, {result.subject.title}" if result.outline.is_bagel else result.subject.title]
+    parts += [environment.device_name]
+    if not result.outline.is_server:
+        torch, commit = (environment.torch or "").partition("+")[0], environment.commit or ""
+        parts += [f"torch {torch}" if torch else "", f"commit {commit[:12]}" if commit else "no commit"]
+    return " \u00b7 ".join(filter(None, (*parts, date_text(result.created))))
+
+
+def _folded(section: Section, inside: str) -> Section:
+    """A section that is rarely read."""
+    return dataclasses.replace(section, folded=inside)
+
+
+def _changes(result: Result) -> Section:
+    """The tables, and folded below them the same as drawings."""
+    section, drawn = changes_section(result), forest_section(result)
+    drawings = Fold(summary=f"{drawn.title}, drawn", blocks=drawn.blocks)
+    return dataclasses.replace(section, title="Changes", blocks=(*section.blocks, drawings))
+
+
+def _floors(result: Result, profiles: Sequence[SyncReport]) -> tuple[Section, ...]:
+    """How far the device is from its limits; of servers nobody knows it."""
     if result.outline.is_server:
         return ()
-    makers = timeline_section, sites_section, floors_section
-    return tuple(make(result, profiles) for make in makers)
+    section = dataclasses.replace(floors_section(result, profiles), title="Roofline")
+    return (_folded(section, "how near each stage comes to what the device can do"),)
+
+
+def _inner_sections(result: Result, profiles: Sequence[SyncReport]) -> tuple[Section, ...]:
+    """What was seen inside of runs: waits by line and timelines; nobody looks into servers."""
+    if result.outline.is_server:
+        return ()
+    return sites_section(result, profiles), first_open(timeline_section(result, profiles))
+
+
+def first_open(section: Section) -> Section:
+    """What stands below the first heading of a section open, below the others folded."""
+    blocks: list[Block] = []
+    groups: list[tuple[Heading, list[Block]]] = []
+    for block in section.blocks:
+        if isinstance(block, Heading):
+            groups.append((block, []))
+        elif groups:
+            groups[-1][1].append(block)
+        else:
+            blocks.append(block)
+    for number, (heading, inner) in enumerate(groups):
+        blocks += [heading, *inner] if number == 0 else [Fold(summary=heading.text, blocks=tuple(inner))]
+    return dataclasses.replace(section, blocks=tuple(blocks))
 
 
 def gate_page(gate: GateReport) -> Page:
@@ -137,7 +193,7 @@ def gate_page(gate: GateReport) -> Page:
     return Page(
         title="Gate of host syncs" if gate.subject else "Gate of the tree",
         subtitle=f"{what}; {clean_text(gate.provenance)}" if gate.provenance else what,
-        sections=bounded(gate_section(gate)),
+        sections=bounded(gate_section(gate, is_alone=True)),
         data_json=json_text(gate.to_json()),
     )
 
@@ -162,8 +218,10 @@ def page_html(page: Page) -> str:
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(csp=CSP, style=Markup(_resource("page.css")), safe_svg=Markup, safe_json=Markup)
-    environment.globals.update(glyph=glyph)
+    environment.globals.update(
+        csp=CSP, style=Markup(root_css() + _resource("page.css")), safe_svg=Markup, safe_json=Markup
+    )
+    environment.globals.update(glyph=glyph, tones=TONES)
     return environment.from_string(_resource("page.html.jinja")).render(page=_clean(page))
 
 
@@ -190,16 +248,12 @@ def _resource(name: str) -> str:
     return str(found.read_text(encoding="utf-8"))
 
 
-def _subject_text(result: Result) -> str:
-    weights = result.subject.details.get("weights")
-    return result.subject.title if weights is None else f"{result.subject.title}, weights {weights}"
-
-
 def page_markdown(page: Page) -> str:
     """All sections; HTML in what a result holds is shown, not obeyed."""
-    parts = [f"# {_line(page.title)}", _line(page.subtitle)]
-    for section in page.sections:
-        parts.append(f"## {_line(section.title)}")
+    parts = []
+    for number, section in enumerate(page.sections):
+        parts.append(f"{'#' if number == 0 else '##'} {_line(section.heading)}")
+        parts += [_line(page.subtitle)] if number == 0 else []
         parts += [text for block in section.blocks if (text := _block(block))]
     return "\n\n".join(parts) + "\n"
 
@@ -227,6 +281,18 @@ def _block(block: Block) -> str:
             return "\n".join(f"- {_line(link.text)}{_target(link)}: {_line(link.note)}" for link in block.links)
         case TableBlock():
             return _without_html(table_markdown(block.table))
+        case Badges():
+            return "\n".join(f"- {_line(badge.text)}" for badge in block.badges)
+        case Cards():
+            cards = ((card.value, card.label, card.note) for card in block.cards)
+            return "\n".join(f"- **{_line(value)}** {_line('; '.join(filter(None, rest)))}" for value, *rest in cards)
+        case Bars():
+            bars = (" ".join(filter(None, (bar.value, bar.change, bar.end))) for bar in block.bars)
+            rows = (f"- {_line(bar.name)}: {_line(text)}" for bar, text in zip(block.bars, bars, strict=True))
+            return "\n".join([f"{_line(block.title)}", "", *rows])
+        case Culprit():
+            words = (f"{block.title}: {block.place} {block.code}", block.text, f"Write instead: {block.instead}")
+            return "\n\n".join(_line(text) for text in words[: 3 if block.instead else 2])
         case Photos():
             return "\n".join(f"- {_line(photo.caption)}" for photo in block.photos)
         case Plot():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from bagel_perf.report.sync_tables import setup_details, setup_text, split_setup
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
 from bagel_perf.verdicts.hints import hint_of
 
-TOP = 12
+TOP = 6
 CODE = ("source line", "expression", "instead")
 TIMED = (
     "of a profiled run, what left the GPU idle most first; blocked: the host inside the waits; idle caused: of the GPU"
@@ -29,21 +30,22 @@ MISSING = (
 
 
 def sites_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
-    """A table for each variant in its last case, the other cases closed; profiled ones with times."""
+    """A table for each variant and case, all but the first variant's last case closed; profiled ones with times."""
     found = [*_profiled(reports), *_counted(result)]
     order = list(dict.fromkeys([*result.named, *(each.variant for each in found)]))
     first_of_place = {(each.variant, each.size): each for each in reversed(found)}
-    last_first = list(reversed(result.cases))
+    last_first = dict(zip(reversed(result.cases), range(len(result.cases)), strict=True))
     ranked = sorted(
         first_of_place.values(),
-        key=lambda each: (order.index(each.variant), last_first.index(each.size) if each.size in last_first else -1),
+        key=lambda each: (
+            order.index(each.variant),
+            last_first.get(each.size, len(last_first)),
+        ),
     )
     blocks: list[Block] = []
-    for before, each in zip((None, *ranked), ranked, strict=False):
-        blocks += _tables(each, is_open=before is None or before.variant != each.variant)
-    return Section(
-        anchor="sites", title="Host syncs by source line", blocks=tuple(blocks) or (Text(text=_no_sites(result)),)
-    )
+    for number, each in enumerate(ranked):
+        blocks += _tables(each, is_open=number == 0)
+    return Section(anchor="sites", title="Waits by line", blocks=tuple(blocks) or (Text(text=_no_sites(result)),))
 
 
 def _no_sites(result: Result) -> str:
@@ -81,17 +83,26 @@ def _tables(waiting: Waiting, *, is_open: bool) -> Iterator[Block]:
     where = f"{waiting.variant}{f' at {waiting.size}' if waiting.size else ''}"
     title = f"{where}: {counted(sum(site.count for site in sites), 'host sync')}"
     if not is_open:
-        yield Fold(summary=title, blocks=(site_block(sites, title),))
+        yield Fold(summary=title, blocks=(site_block(sites, title, waiting.variant, waiting.size),))
         return
     work, setup = split_setup(sites)
-    yield site_block((*work[:TOP], *setup), title)
+    yield site_block((*work[:TOP], *setup), title, waiting.variant, waiting.size)
     if work[TOP:]:
         title = f"{where}: {counted(len(work) - TOP, 'site')} more"
-        yield Fold(summary=title, blocks=(site_block(work[TOP:], title),))
+        yield Fold(summary=title, blocks=(site_block(work[TOP:], title, waiting.variant, waiting.size),))
 
 
-def site_block(sites: Sequence[SyncSite], title: str) -> TableBlock:
-    """Sites as a table, in their order, those of the set-up in one row at the end; with times where they have any."""
+def wait_anchor(variant: str, size: str, site: SyncSite) -> str:
+    """The id of a site's row in the table of a variant, or program, and a case, "" for none."""
+    place = (variant, size, site.kind, site.file, str(site.line), site.region, site.op or "", site.process)
+    return f"wait-{hashlib.sha256(chr(0).join(place).encode()).hexdigest()[:12]}"
+
+
+def site_block(sites: Sequence[SyncSite], title: str, variant: str, size: str = "") -> TableBlock:
+    """Sites as a table, in their order, those of the set-up in one row at the end; with times where they have any.
+
+    Rows have the ids of ``wait_anchor``, of several that share one the first.
+    """
     work, setup = split_setup(sites)
     timed = any(site.blocked_ms is not None or site.lost_gpu_ms is not None for site in sites)
     several = any(site.process for site in sites)
@@ -114,7 +125,13 @@ def site_block(sites: Sequence[SyncSite], title: str) -> TableBlock:
             caption=TIMED if timed else UNTIMED,
         ),
         code_columns=CODE,
+        row_ids=tuple(_first_only([wait_anchor(variant, size, site) for site in work])) + ("",) * bool(setup),
     )
+
+
+def _first_only(names: Sequence[str]) -> Iterator[str]:
+    """Each name once, "" where it stands again."""
+    yield from ("" if name in names[:number] else name for number, name in enumerate(names))
 
 
 def place_text(site: SyncSite) -> str:

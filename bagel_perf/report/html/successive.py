@@ -9,8 +9,8 @@ from bagel_perf.records.ablations import Ablation, Saving
 from bagel_perf.records.results import Result
 from bagel_perf.report.ablation_tables import ablation_tables
 from bagel_perf.report.html import svg
-from bagel_perf.report.html.content import Block, Heading, Plot, Section, Text, tables
-from bagel_perf.report.table import UNSHOWN, bitwise_variants, cell_of, delta_of, stage_text
+from bagel_perf.report.html.content import Block, Fold, Plot, Section, Text, tables
+from bagel_perf.report.table import UNSHOWN, bitwise_variants, cell_of, counted, delta_of, stage_text
 from bagel_perf.report.tables import every_successive_table
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def _paint(axes: Axes, ablation: Ablation, names: Sequence[str]) -> None:
     axes.axvline(0, color=svg.INK, linewidth=0.8)
     for component in ablation.components:
         row = names.index(component.component)
-        _mark(axes, component.alone, row - SHIFT, svg.SERIES[0], "o")
-        _mark(axes, component.last, row + SHIFT, svg.SERIES[1], "s")
+        _mark(axes, component.alone, row - SHIFT, svg.PARTS[0], "o")
+        _mark(axes, component.last, row + SHIFT, svg.PARTS[1], "s")
     _mark(axes, ablation.total, len(names), svg.INK, "D")
     savings = [
         each for component in ablation.components for each in (component.alone, component.last) if each is not None
@@ -83,6 +83,8 @@ ABLATE = (
     "What each component saves alone and last is not in this result; bagel-perf compare --ablate --pairs 6 measures it."
 )
 
+MAX_OPEN = 2
+"""Cases that are drawn open."""
 HOW = (
     "Full bar: what is left, as a median; pale: what went from the variant above; red: what came; % is the paired "
     f"change, with {UNSHOWN} where no difference is shown or the pairs are too few."
@@ -91,21 +93,26 @@ HOW = (
 
 def successive_section(result: Result) -> Section:
     """A waterfall for each resolution, the table from variant to variant, and the components."""
-    is_bagel = result.outline.is_bagel
-    ablations: tuple[Block, ...] = (*component_plots(result), *tables(*ablation_tables(result)))
-    blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*every_successive_table(result)))
+    plots = tuple(_waterfalls(result))
+    more: tuple[Block, ...] = plots[:MAX_OPEN]
+    if plots[MAX_OPEN:]:
+        more += (Fold(summary=f"{counted(len(plots) - MAX_OPEN, 'case')} more, drawn", blocks=plots[MAX_OPEN:]),)
+    blocks: tuple[Block, ...] = (*more, *tables(*every_successive_table(result)))
+    components = tuple(_components(result)) if result.outline.is_bagel else ()
     return Section(
         anchor="successive",
-        title="From variant to variant",
-        blocks=(
-            *(blocks or (Text(text="Nothing was timed."),)),
-            *(
-                (Heading(text="Components left in and left out"), *(ablations or (Text(text=ABLATE),)))
-                if is_bagel
-                else ()
-            ),
-        ),
+        title="Variant to variant",
+        blocks=(*(blocks or (Text(text="Nothing was timed."),)), *components),
     )
+
+
+def _components(result: Result) -> Iterator[Block]:
+    """What each saves, folded; where it was not measured, how to."""
+    blocks: tuple[Block, ...] = (*component_plots(result), *tables(*ablation_tables(result)))
+    if blocks:
+        yield Fold(summary="Components left in and left out", blocks=blocks)
+    else:
+        yield Text(text=ABLATE, style="note")
 
 
 def _waterfalls(result: Result) -> Iterator[Plot]:
@@ -119,8 +126,9 @@ def _waterfalls(result: Result) -> Iterator[Plot]:
                 notes = [_step_text(result, case, stage, variant) for variant in variants]
                 grid[0][column].set_title(f"{stage_text(stage)}: latency (ms)", loc="left")
                 grid[1][column].set_title(f"{stage_text(stage)}: host syncs", loc="left")
-                _fall(grid[0][column], times, notes, "{:.1f}")
-                _fall(grid[1][column], counts, [""] * len(variants), "{:.0f}")
+                colours = [svg.style_of(result.named.index(variant))["color"] for variant in variants]
+                _fall(grid[0][column], times, notes, "{:.1f}", colours)
+                _fall(grid[1][column], counts, [""] * len(variants), "{:.0f}", colours)
                 for row in range(2):
                     names = [svg.short(name) for name in variants] if column == 0 else []
                     grid[row][column].set_yticks(range(len(variants)), names or [""] * len(variants))
@@ -148,7 +156,7 @@ def _step_text(result: Result, case: str, stage: str, variant: str) -> str:
     return f"{step.delta_pct:+.1f}%{UNSHOWN * (step.verdict not in ('improved', 'regressed'))}"
 
 
-def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str) -> None:
+def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str, colours: Sequence[str]) -> None:
     before: float | None = None
     top = max((value for value in values if value is not None and svg.is_plain(value)), default=0.0) or 1.0
     for y, (value, note) in enumerate(zip(values, notes, strict=True)):
@@ -156,7 +164,7 @@ def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str) -
             axes.text(0, y, "not measured", va="center", fontsize=8.5)
             continue
         style: dict[str, Any] = {"height": 0.62, "linewidth": 0}
-        axes.barh(y, value, color=svg.SERIES[0], **style)
+        axes.barh(y, value, color=colours[y], **style)
         if before is not None and before > value:
             axes.barh(y, before - value, left=value, color=svg.SHADE, **style)
         if before is not None and before < value:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from bagel_perf.records.errors import clean_text
+from bagel_perf.report.html.colours import PART_COLOURS, STAND_INS, VARIANT_COLOURS, part_name, stand_in, variant_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,12 +73,13 @@ def _number(text: str) -> str:
 
 INK, MUTED, LINE, PAPER, SHADE = "#000001", "#000002", "#000003", "#000004", "#000005"
 BETTER, WORSE = "#000006", "#000007"
-SERIES = tuple(f"#00001{index}" for index in range(6))
+SERIES = tuple(stand_in(variant_name(index)) for index in range(len(VARIANT_COLOURS)))
+PARTS = tuple(stand_in(part_name(index)) for index in range(len(PART_COLOURS)))
 WAITS = tuple(f"#00002{index}" for index in range(5))
 IDLE = tuple(f"#00003{index}" for index in range(7))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper", SHADE: "shade", BETTER: "better", WORSE: "worse"}
-VARIABLES |= {colour: f"s{index}" for index, colour in enumerate(SERIES)}
+VARIABLES |= {colour: name for name, colour in STAND_INS.items()}
 VARIABLES |= {colour: f"w{index}" for index, colour in enumerate(WAITS)}
 VARIABLES |= {colour: f"i{index}" for index, colour in enumerate(IDLE)}
 
@@ -226,7 +228,7 @@ def short(text: str) -> str:
 
 
 def style_of(index: int) -> dict[str, Any]:
-    """Colour and marker of the variant with this number, the same in every drawing; 36 differ."""
+    """Colour and marker of the variant with this number, the same in every drawing; 72 differ."""
     turn = index // len(SERIES)
     return {"color": SERIES[index % len(SERIES)], "marker": MARKERS[(index + turn) % len(MARKERS)]}
 

@@ -42,7 +42,7 @@ def test_references_stay_within_the_drawing() -> None:
 
 def test_an_unknown_colour_is_that_of_the_text() -> None:
     found = rebuilt(f"{HEAD}<path style='fill: #123456; stroke: {SERIES[1]}'/></svg>", "k")
-    assert "fill: currentColor; stroke: var(--s1)" in found
+    assert "fill: currentColor; stroke: var(--v1)" in found
 
 
 def test_text_stays_text_and_is_no_formula() -> None:
@@ -79,9 +79,9 @@ def test_only_numbers_fit_an_axis() -> None:
 
 
 def test_many_variants_are_told_apart_by_colour_and_marker() -> None:
-    styles = [style_of(index) for index in range(36)]
-    assert len({(each["color"], each["marker"]) for each in styles}) == 36
-    assert [each["color"] for each in styles[:6]] == list(SERIES), "as long as colours last, each has its own"
+    styles = [style_of(index) for index in range(72)]
+    assert len({(each["color"], each["marker"]) for each in styles}) == 72
+    assert [each["color"] for each in styles[:12]] == list(SERIES), "as long as colours last, each has its own"
     for before, after in itertools.pairwise(styles):
         assert before["color"] != after["color"] and before["marker"] != after["marker"]
 
@@ -90,5 +90,5 @@ def test_every_drawing_of_samples_has_its_variants_in_these_styles() -> None:
     names = ["pr3987", "sync_free", "captured", "fused", *(f"sync_free-{component}" for component in COMPONENTS)]
     result = make_result({name: {} for name in names}, num_pairs=2)
     drawing = next(block.svg for block in samples_section(result).blocks if isinstance(block, Plot))
-    markers = re.findall(r'<use [^>]*stroke: var\(--(s\d)\)[^>]*href="#([^"]+)"', drawing)
+    markers = re.findall(r'<use [^>]*stroke: var\(--(v\d+)\)[^>]*href="#([^"]+)"', drawing)
     assert len(set(markers)) == len(names) + 1

@@ -71,7 +71,7 @@ def test_reports_and_traces_alone_make_a_page(watched: SyncReport, tmp_path: Pat
     inputs = read_inputs([path, TRACE])
     page = other_page(inputs.syncs, inputs.traces)
     assert inputs.results == () and page.subtitle == "1 report of host syncs and 1 trace; nothing was compared"
-    assert [section.anchor for section in page.sections][:2] == ["waits0", "trace0-answer"]
+    assert [section.anchor for section in page.sections][:2] == ["answer", "waits0"]
     assert "<script>" not in page_html(page)
 
 
@@ -101,7 +101,7 @@ def test_a_merged_segment_is_as_high_as_it_is_full() -> None:
         """Of the only bar, in points."""
         whole = replace(lanes(), cpu=(), gpu=((12, 14, ""),), shares={} if share is None else {"gpu": (share,)})
         drawn = timeline_svg("t", [Strip(variant="baseline", lanes=whole)])
-        bars = re.findall(r'd="M[\d.]+ ([\d.]+)H[\d.]+V([\d.]+)H[\d.]+z" [^>]*style="fill: var\(--s2\)', drawn)
+        bars = re.findall(r'd="M[\d.]+ ([\d.]+)H[\d.]+V([\d.]+)H[\d.]+z" [^>]*style="fill: var\(--v2\)', drawn)
         return max(float(low) - float(high) for low, high in bars)
 
     assert height(None) == height(1.0)

@@ -1,0 +1,79 @@
+"""Figures as a sentence has them: times on one scale, changes with a sign, counts with separators, cases in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from bagel_perf.records.results import Result
+
+MINUS = "\u2212"
+TIMES = "\u00d7"
+SCALES = ((1000.0, "s"), (1.0, "ms"), (0.001, "us"))
+"""Milliseconds of each unit."""
+SIGNIFICANT = 3
+
+
+def times_text(values_ms: Sequence[float]) -> list[str]:
+    """Times in the unit of the longest and with as many digits as the shortest needs, so that readers can divide."""
+    known = [value for value in values_ms if value > 0]
+    scale, unit = next(((ms, name) for ms, name in SCALES if max(known, default=1.0) >= ms), SCALES[-1])
+    least = min(known, default=1.0) / scale
+    digits = next((digits for digits in range(4) if least >= 10 ** (SIGNIFICANT - 1 - digits)), 4)
+    return [f"{value / scale:,.{digits}f} {unit}" for value in values_ms]
+
+
+def change_pct(before_ms: float, after_ms: float) -> float:
+    """The delta of two medians in percent, as a reader gets it who divides them."""
+    return 100 * (after_ms / before_ms - 1) if before_ms else 0.0
+
+
+def percent_text(value: float) -> str:
+    """With a sign and one digit; what rounds to nothing has no sign."""
+    text = f"{abs(value):.1f}"
+    return "0.0%" if text == "0.0" else f"{MINUS if value < 0 else '+'}{text}%"
+
+
+def number_text(value: int) -> str:
+    """With separators of thousands."""
+    return f"{value:,}"
+
+
+def many(number: int, noun: str) -> str:
+    """``1 host sync``, ``79,557 host syncs``."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number_text(number)} {noun}{plural * (number != 1)}"
+
+
+def case_text(case: str) -> str:
+    """A resolution with a proper sign, any other case as it is."""
+    found = re.fullmatch(r"(\d+)x(\d+)", case)
+    return f"{found[1]} {TIMES} {found[2]}" if found else case
+
+
+def thing_text(result: Result, case: str) -> str:
+    """What a run of a case makes: a picture of a size, or the case itself."""
+    if result.outline.noun != "picture":
+        return f"case {case}"
+    is_size = re.fullmatch(r"\d+x\d+", case) is not None
+    return f"a {case_text(case)} picture" if is_size else f"a picture of {case}"
+
+
+def date_text(created: str) -> str:
+    """The day of an ISO time in words; the text itself where it is none."""
+    try:
+        day = datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    return f"{day.day} {day:%B %Y}"
+
+
+def stopped(text: str) -> str:
+    """With a full stop, as a line that begins with a name, which has no capital."""
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return stopped(f"{text[:1].upper()}{text[1:]}")
