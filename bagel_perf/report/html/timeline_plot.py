@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bagel_perf.records.sites import HINTS
-from bagel_perf.records.traces import LANES, MAX_SEGMENTS, Cause, Lanes
+from bagel_perf.records.sites import HINTS, KINDS
+from bagel_perf.records.traces import CAUSES, LANES, MAX_SEGMENTS, Cause, Lanes
 from bagel_perf.report.html import svg
+from bagel_perf.report.html.colours import cause_name, kind_name, stand_in
 from bagel_perf.report.trace_tables import CAUSE_LABELS
 
 if TYPE_CHECKING:
@@ -16,32 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-IDLE_COLOURS: dict[Cause, str] = {
-    "host_sync": svg.WORSE,
-    "after_sync": svg.IDLE[0],
-    "unrecorded_work": svg.MUTED,
-    "one_time_setup": svg.IDLE[2],
-    "graph_capture": svg.IDLE[3],
-    "allocator": svg.IDLE[4],
-    "data_loader": svg.IDLE[5],
-    "cpu_elsewhere": svg.SERIES[3],
-    "launch_bound": svg.SERIES[1],
-    "launch_overhead": svg.IDLE[1],
-    "queued": svg.IDLE[6],
-    "unknown": svg.INK,
-}
-WAIT_COLOURS: dict[str, str] = {
-    "scalar_read": svg.WAITS[0],
-    "mask_gather": svg.WAITS[1],
-    "mask_scatter": svg.WAITS[2],
-    "tensor_as_size": svg.WAITS[3],
-    "d2h_copy": svg.WAITS[4],
-}
-"""The same in every plot; other kinds share one."""
-OTHER_WAITS = svg.INK
-CPU, GPU = svg.SERIES[5], svg.SERIES[2]
+IDLE_COLOURS: dict[Cause, str] = {cause: stand_in(cause_name(cause)) for cause in CAUSES}
+CPU, GPU = stand_in("l-cpu"), stand_in("l-gpu")
 LANE_NAMES = {"cpu": "CPU", "syncs": "waits", "gpu": "GPU", "idle": "idle"}
 """From top to bottom."""
+NOTHING = {"cpu": "nothing recorded", "syncs": "no wait", "gpu": "no work", "idle": "never idle"}
+"""What stands in a lane without bars."""
 LANE_HEIGHT = 0.8
 HEIGHTS: dict[Cause, tuple[float, str]] = {
     "launch_overhead": (0.5, "half as high"),
@@ -66,11 +47,17 @@ Bar = tuple[float, float, str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """A variant and the call of it that is drawn; ``places`` says where each of ``lanes.syncs`` waits, if known."""
+    """A variant and the call of it that is drawn.
+
+    ``places`` says where each of ``lanes.syncs`` waits, if known, and ``rows`` the anchor of the row of that line;
+    ``colour`` is the property of the variant, "" where it has none.
+    """
 
     variant: str
     lanes: Lanes
     places: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    colour: str = ""
 
 
 def timeline_svg(key: str, strips: Sequence[Strip], axis: str = DURATION) -> str:
@@ -86,6 +73,7 @@ def timeline_svg(key: str, strips: Sequence[Strip], axis: str = DURATION) -> str
         longest_ms = max(strip.lanes.end_ms - strip.lanes.start_ms for strip in strips)
         for row, strip in enumerate(strips):
             _paint_strip(axes, strip.lanes, row * ROW)
+            _paint_nothing(axes, strip.lanes, row * ROW, 0.004 * longest_ms)
             titles.update(_paint_waits(axes, strip, row, kinds, LEAST_SHARE * longest_ms))
         ticks = [row * ROW + lane for row in range(len(strips)) for lane in range(len(LANE_NAMES))]
         names = [
@@ -132,10 +120,10 @@ def waits_of(strip: Strip) -> list[tuple[Bar, str]]:
 
 
 def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
-    """Of the kinds that are drawn, in the order of ``WAIT_COLOURS``."""
+    """Of the kinds that are drawn, in the order of ``KINDS``; those of another version share a colour."""
     found = {kind for strip in strips for _, _, kind in strip.lanes.syncs}
-    known = {kind: colour for kind, colour in WAIT_COLOURS.items() if kind in found}
-    return known | dict.fromkeys(sorted(found - known.keys()), OTHER_WAITS)
+    order = [*(kind for kind in KINDS if kind in found), *sorted(found - {*KINDS})]
+    return {kind: stand_in(kind_name(kind)) for kind in order}
 
 
 def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
@@ -146,6 +134,13 @@ def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
     for name, colour in IDLE_COLOURS.items():
         height, _ = HEIGHTS.get(name, (LANE_HEIGHT, ""))
         _bars(axes, [bar for bar in idle if bar[2] == name], zero, top + 3, colour, height=height)
+
+
+def _paint_nothing(axes: Axes, lanes: Lanes, top: float, left_ms: float) -> None:
+    """Words in each lane in which nothing happened, so that it is not taken for one that was left out."""
+    for number, lane in enumerate(LANE_NAMES):
+        if not getattr(lanes, lane):
+            axes.text(left_ms, top + number, NOTHING[lane], va="center", fontsize=8, color=svg.MUTED)
 
 
 def _paint_waits(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bagel_perf.records.traces import CAUSES, Lanes, StepTime, TraceReport
 from bagel_perf.report.html.content import Block, Bullets, Fold, Heading, Plot, Section, TableBlock, Text, tables
+from bagel_perf.report.html.timeline_data import timeline_json
 from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
 from bagel_perf.report.html.trace_plots import cause_plot, queue_plot, trace_links
 from bagel_perf.report.table import NONE, Column, Table, counted
@@ -121,7 +122,8 @@ def lanes_section(report: TraceReport) -> Section:
             caption = (
                 TIMELINE if not number else f"The call of {short_name(title, NAME_WIDTH)} that left the GPU idle most."
             )
-            blocks += [Heading(text=heading), Plot(svg=svg, label=heading, caption=caption)]
+            data = timeline_json(strips, axis)
+            blocks += [Heading(text=heading), Plot(svg=svg, label=heading, caption=caption, lanes_json=data)]
     if drawn:
         blocks += [Heading(text="The same in a trace viewer"), trace_links(drawn)]
     return Section(
