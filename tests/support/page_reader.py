@@ -41,7 +41,7 @@ class Reader(HTMLParser):
     @property
     def running(self) -> list[str]:
         """Texts of all scripts that are no data."""
-        return [text for kind, text in self.scripts if kind != "application/json"]
+        return [text for kind, text in self.scripts if kind not in ("application/json", "text/plain")]
 
 
 def hash_of(script: str) -> str:

@@ -169,14 +169,14 @@ class Culprit:
 class Plot:
     """A drawing as SVG that is safe to stand in a page; its numbers stand in a table as well.
 
-    ``lanes_json`` is what the script of the page draws in its place, "" for nothing.
+    ``lanes`` is what the script of the page draws in its place, as ``timeline_data`` packs it, "" for nothing.
     """
 
     kind: ClassVar[str] = "plot"
     svg: str
     label: str
     caption: str
-    lanes_json: str = ""
+    lanes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +303,11 @@ class _Room:
                 more = f"and {len(block.items) - MAX_ROWS} more; {self.rest}"
                 return dataclasses.replace(block, items=(*block.items[:MAX_ROWS], more))
             case Plot():
-                self.svg_bytes -= len(block.svg) + len(block.lanes_json)
+                self.svg_bytes -= len(block.svg)
+                if self.svg_bytes > len(block.lanes):
+                    self.svg_bytes -= len(block.lanes)
+                else:
+                    block = dataclasses.replace(block, lanes="")
                 return block if self.svg_bytes > 0 else Text(text=f"{block.caption} Left out: no room.", style="note")
             case Fold():
                 return dataclasses.replace(block, blocks=tuple(map(self.fitted, block.blocks)))

@@ -228,7 +228,7 @@ function makeSortable(head, body, order) {
 
 // Timelines: the same bars as in the drawing, at any zoom, on a canvas.
 
-const LANES = [["cpu", "CPU"], ["syncs", "waits"], ["gpu", "GPU"], ["idle", "idle"]];
+const LANES = { cpu: "CPU", syncs: "waits", gpu: "GPU", idle: "idle" };
 const NOTHING = { cpu: "nothing recorded", syncs: "no wait", gpu: "no work", idle: "never idle" };
 const NAME_PX = 20, LANE_PX = 17, BAR_PX = 13, SPACE_PX = 8, AXIS_PX = 24, GUTTER_PX = 44, MAP_PX = 34;
 const FONT = "12px system-ui, sans-serif";
@@ -269,6 +269,10 @@ class Timeline {
     this.data = data;
     this.strips = data.strips.map(strip => ({ ...strip, cpu: readLane(strip.cpu, 3, data.unit), syncs: readLane(strip.syncs, 5, data.unit),
       gpu: readLane(strip.gpu, 3, data.unit), idle: readLane(strip.idle, 4, data.unit) }));
+    this.strips.reduce((top, strip) => {
+      strip.top = top;
+      return strip.bottom = top + (strip.name ? NAME_PX : 0) + strip.lanes.length * LANE_PX + SPACE_PX;
+    }, 0);
     this.length = Math.max(...this.strips.map(strip => strip.length * data.unit));
     this.from = 0;
     this.to = this.length;
@@ -324,9 +328,10 @@ class Timeline {
     this.names = this.strips.map(strip => strip.colour ? of(strip.colour) : this.colours.ink);
   }
 
-  stripHeight() { return (this.hasNames() ? NAME_PX : 0) + LANES.length * LANE_PX + SPACE_PX; }
-  hasNames() { return this.strips.some(strip => strip.name); }
-  laneTop(strip, lane) { return strip * this.stripHeight() + (this.hasNames() ? NAME_PX : 0) + lane * LANE_PX; }
+  laneTop(index, name) {
+    const strip = this.strips[index];
+    return strip.top + (strip.name ? NAME_PX : 0) + strip.lanes.indexOf(name) * LANE_PX;
+  }
   scale() { return (this.width - GUTTER_PX - 1) / (this.to - this.from); }
   xOf(time) { return GUTTER_PX + (time - this.from) * this.scale(); }
   timeOf(x) { return this.from + (x - GUTTER_PX) / this.scale(); }
@@ -335,18 +340,18 @@ class Timeline {
     const width = Math.floor(this.box.clientWidth);
     if (!width || width === this.width) return;
     this.width = width;
-    this.height = this.strips.length * this.stripHeight() + AXIS_PX;
-    this.fit(this.canvas, this.height);
-    this.fit(this.map, MAP_PX);
+    this.height = this.strips.at(-1).bottom + AXIS_PX;
+    this.fit(this.canvas, this.width, this.height);
+    this.fit(this.map, this.width - GUTTER_PX, MAP_PX);
     this.drawMap();
     this.setWindow(this.from, this.to);
   }
 
-  fit(canvas, height) {
+  fit(canvas, width, height) {
     const ratio = devicePixelRatio || 1;
-    canvas.width = Math.round(this.width * ratio);
+    canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
-    canvas.style.width = `${this.width}px`;
+    canvas.style.width = `${width}px`;
     canvas.style.height = `${height}px`;
     canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
   }
@@ -373,16 +378,16 @@ class Timeline {
     context.textBaseline = "middle";
     this.drawAxis(context, muted, line);
     this.strips.forEach((strip, index) => {
-      if (this.hasNames()) {
+      if (strip.name) {
         context.fillStyle = this.names[index];
         context.font = `600 ${FONT}`;
-        context.fillText(strip.name, 0, index * this.stripHeight() + NAME_PX / 2, this.width);
+        context.fillText(strip.name, 0, strip.top + NAME_PX / 2, this.width);
         context.font = FONT;
       }
-      LANES.forEach(([name, label], number) => {
-        const top = this.laneTop(index, number);
+      strip.lanes.forEach(name => {
+        const top = this.laneTop(index, name);
         context.fillStyle = ink;
-        context.fillText(label, 0, top + BAR_PX / 2 + 1);
+        context.fillText(LANES[name], 0, top + BAR_PX / 2 + 1);
         if (strip[name].begin.length) this.drawLane(context, strip[name], name, top);
         else {
           context.fillStyle = muted;
@@ -434,7 +439,7 @@ class Timeline {
 
   // Little triangles above the waits of the place that was asked for, and a frame around the chosen one.
   drawMarks(context, strip, index) {
-    const top = this.laneTop(index, 1), lane = strip.syncs;
+    const top = this.laneTop(index, "syncs"), lane = strip.syncs;
     context.fillStyle = this.colours.ink;
     let last = -Infinity;
     if (this.marked >= 0) {
@@ -459,7 +464,8 @@ class Timeline {
 
   drawMap() {
     if (!this.width) return;
-    const context = this.map.getContext("2d"), scale = (this.width - 1) / this.length, height = MAP_PX / this.strips.length;
+    const context = this.map.getContext("2d"), scale = (this.width - GUTTER_PX - 1) / this.length;
+    const height = MAP_PX / this.strips.length;
     context.clearRect(0, 0, this.width, MAP_PX);
     this.strips.forEach((strip, index) => {
       for (const [name, top, part] of [["gpu", 0.15, 0.4], ["syncs", 0.6, 0.3]]) {
@@ -481,11 +487,10 @@ class Timeline {
 
   // The bar at a point of the canvas; of waits, which are narrow, the nearest within three pixels.
   at(x, y) {
-    const index = Math.floor(y / this.stripHeight()), strip = this.strips[index];
-    if (!strip || x < GUTTER_PX) return null;
-    const number = Math.floor((y - this.laneTop(index, 0)) / LANE_PX);
-    if (number < 0 || number >= LANES.length) return null;
-    const name = LANES[number][0], lane = strip[name], room = (name === "syncs" ? 3 : 1) / this.scale(), time = this.timeOf(x);
+    const index = this.strips.findIndex(each => y < each.bottom), strip = this.strips[index];
+    const name = strip?.lanes.find(each => y >= this.laneTop(index, each) - 1 && y < this.laneTop(index, each) + LANE_PX - 1);
+    if (!name || x < GUTTER_PX) return null;
+    const lane = strip[name], room = (name === "syncs" ? 3 : 1) / this.scale(), time = this.timeOf(x);
     let best = -1, nearest = room;
     for (let each = firstAfter(lane, time - room); each < lane.begin.length && lane.begin[each] <= time + room; each++) {
       const distance = Math.max(lane.begin[each] - time, time - lane.end[each], 0);
@@ -624,7 +629,7 @@ class Timeline {
       act();
       if (!"npEnterEscape".includes(event.key)) this.tell();
     });
-    const inMap = event => (event.clientX - this.mapBox.getBoundingClientRect().left) / this.width * this.length;
+    const inMap = event => (event.clientX - this.mapBox.getBoundingClientRect().left) / (this.width - GUTTER_PX) * this.length;
     let grip = null;
     this.mapBox.addEventListener("pointerdown", event => {
       this.mapBox.setPointerCapture(event.pointerId);
@@ -650,10 +655,17 @@ class Timeline {
   }
 }
 
-function makeTimelines() {
+// What timeline_data.py packs.
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), each => each.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
+async function makeTimelines() {
+  if (!("DecompressionStream" in window)) return; // the drawings stay
   const ways = new Map(); // from the id of a row to the timelines that have its waits
   for (const script of all("script.lanes-data")) {
-    const timeline = new Timeline(script.closest("figure"), JSON.parse(script.textContent));
+    const timeline = new Timeline(script.closest("figure"), await unpacked(script.textContent));
     timeline.data.places.forEach(([, row], place) => {
       if (row) ways.set(row, [...(ways.get(row) || []), [timeline, place]]);
     });
@@ -756,10 +768,9 @@ function makePictures(photos) {
   update();
 }
 
-document.addEventListener("DOMContentLoaded", () => {
+document.addEventListener("DOMContentLoaded", async () => {
   makeSettings();
   all("main table").forEach(makeTable);
-  makeTimelines();
   all(".photos").forEach(makePictures);
   followReader();
   addEventListener("hashchange", followHash);
@@ -768,4 +779,6 @@ document.addEventListener("DOMContentLoaded", () => {
     if (link && link.hash === location.hash) followHash();
   });
   followHash();
+  await makeTimelines();
+  document.documentElement.dataset.live = "ready";
 });

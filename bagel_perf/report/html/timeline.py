@@ -14,7 +14,7 @@ from bagel_perf.report.html.colours import variant_name
 from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Plot, Section, Text, tables
 from bagel_perf.report.html.profiles import SIZE_MARK, devices_of, places_of, size_of, variant_of
 from bagel_perf.report.html.sites import place_text, wait_anchor
-from bagel_perf.report.html.timeline_data import timeline_json
+from bagel_perf.report.html.timeline_data import timeline_data
 from bagel_perf.report.html.timeline_plot import DURATION, Strip, is_drawn_whole, timeline_svg
 from bagel_perf.report.html.trace_plots import WHOLE, trace_links
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
@@ -147,7 +147,7 @@ def _drawing(key: str, title: str, strips: Sequence[Strip], group: Sequence[Sync
         yield Text(text=OLD.format(names=", ".join(old)))
     caption = f"{CAPTION} {POINTED}" if any(strip.places for strip in strips) else CAPTION
     label = f"{title}: {', '.join(names)}"
-    yield Plot(svg=timeline_svg(key, strips), label=label, caption=caption, lanes_json=timeline_json(strips, DURATION))
+    yield Plot(svg=timeline_svg(key, strips), label=label, caption=caption, lanes=timeline_data(strips, DURATION))
 
 
 def _strips(report: SyncReport, name: str, colours: Mapping[str, str]) -> Iterator[Strip]:

@@ -1,12 +1,15 @@
 """The bars of a timeline as numbers for the page's script, which draws them at any zoom.
 
-The form is that of ``page.js``: of each lane one list of whole numbers, in units of ``UNIT_MS``. A bar is the distance
-of its begin from the end of the one before, its length, and how much of it is not filled in thousandths; after that the
-number of its label where the lane has labels, and the number of its place where it is a wait (-1: not known).
+The form is what ``page.js`` reads: JSON, gzipped, in base64. Of each lane there is one list of whole numbers, in units
+of ``UNIT_MS``. A bar is the distance of its begin from the end of the one before, its length, and how much of it is not
+filled in thousandths; after that the number of its label where the lane has labels, and the number of its place where
+it is a wait (-1: not known).
 """
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Sequence
 
@@ -19,12 +22,10 @@ from bagel_perf.report.trace_tables import CAUSE_LABELS
 UNIT_MS = 1e-4
 LABELLED = ("syncs", "idle")
 """Lanes whose bars have a label."""
-ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
-"""JSON has these as words, so that it cannot end the element that it stands in."""
 
 
-def timeline_json(strips: Sequence[Strip], axis: str) -> str:
-    """All strips of one drawing, which share an axis, as JSON that may stand in a page."""
+def timeline_data(strips: Sequence[Strip], axis: str) -> str:
+    """All strips of one drawing, which share an axis; the same strips give the same text."""
     kinds = sorted({kind for strip in strips for *_, kind in strip.lanes.syncs})
     causes = [cause for cause in CAUSES if any(cause == name for strip in strips for *_, name in strip.lanes.idle)]
     places = list(dict.fromkeys((place, row) for strip in strips for place, row in _places(strip) if place))
@@ -41,6 +42,7 @@ def timeline_json(strips: Sequence[Strip], axis: str) -> str:
             {
                 "name": clean_text(strip.variant),
                 "colour": strip.colour,
+                "lanes": list(strip.names),
                 "length": round((strip.lanes.end_ms - strip.lanes.start_ms) / UNIT_MS),
                 "cpu": _numbers(strip, "cpu"),
                 "syncs": _waits(strip, kinds, places),
@@ -50,7 +52,8 @@ def timeline_json(strips: Sequence[Strip], axis: str) -> str:
             for strip in strips
         ],
     }
-    return json.dumps(data, separators=(",", ":")).translate(ESCAPES)
+    text = json.dumps(data, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
 
 
 def _places(strip: Strip) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bagel_perf.records import codec
@@ -11,11 +12,23 @@ from bagel_perf.records.syncs import SyncReport
 from bagel_perf.records.trace_ranks import RanksReport
 from bagel_perf.records.traces import TraceReport
 from bagel_perf.report.copy_tables import copy_table
-from bagel_perf.report.html.content import MAX_ROWS, Block, Bullets, Page, Section, Text, bounded, shortened, tables
+from bagel_perf.report.html.content import (
+    MAX_ROWS,
+    Block,
+    Bullets,
+    Heading,
+    Page,
+    Section,
+    Text,
+    bounded,
+    shortened,
+    tables,
+)
 from bagel_perf.report.html.page import json_text
 from bagel_perf.report.html.sites import site_block
 from bagel_perf.report.html.trace_plots import rank_plot
 from bagel_perf.report.html.trace_sections import (
+    WINDOW_AXIS,
     answer_section,
     changes_section,
     gaps_section,
@@ -26,7 +39,10 @@ from bagel_perf.report.html.trace_sections import (
     phases_section,
     regions_section,
     streams_section,
+    strip_of,
+    svg_can_hold,
     syncs_section,
+    timeline_plot,
 )
 from bagel_perf.report.process_tables import process_table
 from bagel_perf.report.ranks import advice, headline, rank_tables, shown_rank, title
@@ -37,6 +53,12 @@ from bagel_perf.verdicts.merging import by_role
 
 ROWS = 40
 """Of each table at least."""
+MAX_RANKS = 8
+"""On one axis."""
+RANK_LANES = (
+    "The whole window of each rank, from its own begin on: clocks of ranks are not held against each other. Host syncs "
+    "are coloured by kind, idle time by cause."
+)
 REST = "the rest is in the JSON of trace --json"
 
 
@@ -112,10 +134,24 @@ def _ranks_section(report: RanksReport, top: int) -> Section:
         title="Ranks side by side",
         blocks=(
             *drawn,
+            *_rank_lanes(report),
             *tables(*rank_tables(report, top)),
             Text(text=f"The sections below are of rank {shown.rank}; trace FILE --html makes the page of another."),
         ),
     )
+
+
+def _rank_lanes(report: RanksReport) -> Iterator[Block]:
+    """The whole window of every rank, all on one axis; of many ranks the first, and the one that is shown in full."""
+    shown = shown_rank(report)
+    known = [each for each in report.ranks if each.report.lanes and svg_can_hold(each.report.lanes[0])]
+    drawn = [each for number, each in enumerate(known) if number < MAX_RANKS or each is shown]
+    if drawn:
+        cut = f" {len(drawn)} of {len(report.ranks)} ranks." if len(drawn) < len(report.ranks) else ""
+        strips = [strip_of(each.report, each.report.lanes[0], f"rank {each.rank}") for each in drawn]
+        rows = [strip if each is shown else replace(strip, rows=()) for strip, each in zip(strips, drawn, strict=True)]
+        yield Heading(text="All ranks on one axis")
+        yield timeline_plot("lanes-of-ranks", rows, WINDOW_AXIS, "All ranks on one axis", RANK_LANES + cut)
 
 
 def _ranks_changes(report: RanksReport) -> tuple[Section, ...]:

@@ -20,7 +20,8 @@ from bagel_perf.report.html.timeline_plot import (
     LEGEND_ROW_IN,
     Bar,
     Strip,
-    bars_of,
+    coarser,
+    drawn_bars,
     kind_label,
     waits_of,
 )
@@ -69,10 +70,10 @@ def _events(pid: int, title: str, strip: Strip) -> Iterator[dict[str, Any]]:
     yield _name(pid, 0, "process_name", f"{strip.variant}: {title}")
     for tid, (lane, bars) in enumerate(
         (
-            ("CPU: operators and calls", [(bar, "") for bar in bars_of(lanes, "cpu")]),
-            ("CPU: host syncs", waits_of(strip)),
-            ("GPU: at work", [(bar, "") for bar in bars_of(lanes, "gpu")]),
-            ("GPU: idle, by cause", [(bar, "") for bar in bars_of(lanes, "idle")]),
+            ("CPU: operators and calls", [(bar, "") for bar in drawn_bars(lanes, "cpu")]),
+            ("CPU: host syncs", coarser(waits_of(strip))),
+            ("GPU: at work", [(bar, "") for bar in drawn_bars(lanes, "gpu")]),
+            ("GPU: idle, by cause", [(bar, "") for bar in drawn_bars(lanes, "idle")]),
         ),
         1,
     ):

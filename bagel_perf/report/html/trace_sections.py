@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from bagel_perf.records.traces import CAUSES, Lanes, StepTime, TraceReport
+from bagel_perf.records.traces import CAUSES, LANES, Lanes, StepTime, TraceReport, WaitSite
 from bagel_perf.report.html.content import Block, Bullets, Fold, Heading, Plot, Section, TableBlock, Text, tables
-from bagel_perf.report.html.timeline_data import timeline_json
+from bagel_perf.report.html.timeline_data import timeline_data
 from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
 from bagel_perf.report.html.trace_plots import cause_plot, queue_plot, trace_links
 from bagel_perf.report.table import NONE, Column, Table, counted
@@ -20,6 +20,7 @@ from bagel_perf.report.trace_tables import (
     gap_table,
     idle_table,
     phase_table,
+    place_of,
     region_table,
     short_name,
     site_table,
@@ -37,6 +38,7 @@ TIMELINE = (
 )
 WHOLE_WINDOW = "The whole window"
 WINDOW_AXIS, REGION_AXIS = "ms since the window began", "ms since the call began"
+NO_SITE = -1
 NO_IDLE = "Why the GPU was idle is unknown: the trace does not tell when it was."
 NO_SYNCS = "No host sync in the window."
 UNKNOWN_SYNCS = "Host syncs are unknown: the trace has no calls of the runtime."
@@ -111,24 +113,47 @@ def lanes_section(report: TraceReport) -> Section:
     """The whole window and the calls that left the GPU idle most as drawings, then all as a file for viewers."""
     blocks: list[Block] = []
     drawn: dict[str, list[Strip]] = {}
+    others = [lanes for lanes in report.lanes[1:] if not lanes.region and svg_can_hold(lanes)]
     for number, lanes in enumerate(report.lanes):
-        if svg_can_hold(lanes):
+        if svg_can_hold(lanes) and lanes not in others:
             title = lanes.region or WHOLE_WINDOW
-            strips = [Strip(variant="", lanes=lanes)]
+            strips = [strip_of(report, lanes)] + [strip_of(report, each) for each in others if not lanes.region]
             drawn[f"{title} at {lanes.start_ms:.3f} ms"] = strips
-            axis = REGION_AXIS if lanes.region else WINDOW_AXIS
-            svg = timeline_svg(f"lanes{number}", strips, axis)
             heading = f"{short_name(title, NAME_WIDTH)}, {_stretch(lanes)}" if lanes.region else WHOLE_WINDOW
             caption = (
                 TIMELINE if not number else f"The call of {short_name(title, NAME_WIDTH)} that left the GPU idle most."
             )
-            data = timeline_json(strips, axis)
-            blocks += [Heading(text=heading), Plot(svg=svg, label=heading, caption=caption, lanes_json=data)]
+            axis = REGION_AXIS if lanes.region else WINDOW_AXIS
+            blocks += [Heading(text=heading), timeline_plot(f"lanes{number}", strips, axis, heading, caption)]
     if drawn:
         blocks += [Heading(text="The same in a trace viewer"), trace_links(drawn)]
     return Section(
         anchor="timeline", title="Timeline", blocks=tuple(blocks) or (Text(text="There is nothing to draw."),)
     )
+
+
+def timeline_plot(key: str, strips: Sequence[Strip], axis: str, label: str, caption: str) -> Plot:
+    """Strips as a drawing, and as what the script of the page draws in its place."""
+    return Plot(svg=timeline_svg(key, strips, axis), label=label, caption=caption, lanes=timeline_data(strips, axis))
+
+
+def strip_of(report: TraceReport, lanes: Lanes, name: str = "") -> Strip:
+    """Lanes of a trace under a name, that of their device where there are several; with the rows of their waits."""
+    known = [each if each < len(report.sites) else NO_SITE for each in lanes.sites]
+    is_second = lanes.device is not None and not lanes.region and lanes is not report.lanes[0]
+    return Strip(
+        variant=name or (f"GPU {lanes.device}" if lanes.device is not None else ""),
+        lanes=lanes,
+        places=tuple(_wait_text(report.sites[each]) if each >= 0 else "" for each in known),
+        rows=tuple(f"wait{each}" if each >= 0 else "" for each in known),
+        names=("gpu", "idle") if is_second else LANES,
+    )
+
+
+def _wait_text(site: WaitSite) -> str:
+    """The place of a wait with what all waits there took."""
+    times = f"host blocked {_ms(site.blocked_ms)} ms, GPU idle through it {_ms(site.lost_gpu_ms)} ms"
+    return f"{place_of(site)}; {counted(site.count, 'time')} in the window, {times}"
 
 
 def svg_can_hold(lanes: Lanes) -> bool:
@@ -139,7 +164,8 @@ def svg_can_hold(lanes: Lanes) -> bool:
 def syncs_section(report: TraceReport, top: int) -> Section:
     """The places that wait."""
     empty = UNKNOWN_SYNCS if report.host_syncs is None else NO_SYNCS
-    blocks: Iterable[Block] = folded(site_table(report, top)) if report.sites else (Text(text=empty),)
+    ids = tuple(f"wait{number}" for number in range(min(top, len(report.sites))))
+    blocks: Iterable[Block] = folded(site_table(report, top), ids) if report.sites else (Text(text=empty),)
     return Section(anchor="syncs", title="Host syncs by place", blocks=tuple(blocks))
 
 
@@ -305,15 +331,15 @@ def _stopped(text: str) -> str:
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
-def folded(table: Table) -> Iterator[TableBlock | Fold]:
-    """A table whose first rows are open, and the rest closed until somebody asks."""
+def folded(table: Table, row_ids: tuple[str, ...] = ()) -> Iterator[TableBlock | Fold]:
+    """A table whose first rows are open, and the rest closed until somebody asks; ``row_ids`` are anchors."""
     first, rest = table.rows[:OPEN_ROWS], table.rows[OPEN_ROWS:]
     if len(rest) <= OPEN_ROWS // 2:
-        yield from tables(table)
+        yield TableBlock(table=table, row_ids=row_ids)
         return
-    yield from tables(dataclasses.replace(table, rows=first))
+    yield TableBlock(table=dataclasses.replace(table, rows=first), row_ids=row_ids[:OPEN_ROWS])
     more = dataclasses.replace(table, title=f"{table.title}: {counted(len(rest), 'row')} more", rows=rest, caption="")
-    yield Fold(summary=more.title, blocks=tables(more))
+    yield Fold(summary=more.title, blocks=(TableBlock(table=more, row_ids=row_ids[OPEN_ROWS:]),))
 
 
 def _main_cause(step: StepTime) -> str:
