@@ -299,7 +299,7 @@ class Timeline {
       element("div", { className: "bar", role: "group", "aria-label": `Zoom of ${title}` },
         step("+", "Zoom in", () => this.zoom(0.5)), step("\u2212", "Zoom out", () => this.zoom(2)),
         step("\u2190", "Earlier", () => this.move(-0.3)), step("\u2192", "Later", () => this.move(0.3)),
-        step("Whole", "Show all of it", () => this.setWindow(0, this.length)), this.range),
+        button("Show all", () => this.setWindow(0, this.length)), this.range),
       this.mapBox, element("div", { className: "view" }, this.canvas, this.tip), this.legend(), this.status);
     const old = figure.querySelector(".scroll");
     old.classList.add("drawn-live");
@@ -363,7 +363,13 @@ class Timeline {
     this.to = this.from + length;
     this.ask();
   }
-  zoom(factor, at = (this.from + this.to) / 2) { this.setWindow(at - (at - this.from) * factor, at + (this.to - at) * factor); }
+  // Without a place: about the chosen wait, if it is in sight.
+  middle() {
+    const lane = this.chosen && this.strips[this.chosen[0]].syncs;
+    const time = lane ? (lane.begin[this.chosen[1]] + lane.end[this.chosen[1]]) / 2 : -1;
+    return time >= this.from && time <= this.to ? time : (this.from + this.to) / 2;
+  }
+  zoom(factor, at = this.middle()) { this.setWindow(at - (at - this.from) * factor, at + (this.to - at) * factor); }
   move(share) { const by = share * (this.to - this.from); this.setWindow(this.from + by, this.to + by); }
 
   ask() {
@@ -672,7 +678,7 @@ async function makeTimelines() {
   }
   for (const [id, found] of ways) {
     const cell = document.getElementById(id)?.cells?.[0];
-    cell?.append(" ", button("in the timeline", () => {
+    cell?.append(button("in the timeline", () => {
       const [timeline, place] = found.find(([each]) => each === cell.parentElement.cameFrom) || found[0];
       timeline.comeTo(place);
     }, { className: "made to-timeline" }));
@@ -781,4 +787,5 @@ document.addEventListener("DOMContentLoaded", async () => {
   followHash();
   await makeTimelines();
   document.documentElement.dataset.live = "ready";
+  performance.mark("live");
 });
