@@ -11,7 +11,8 @@ from report_pages import REMOTE, SHOWN, TEMPLATE
 
 # Elements and attributes that only a string of the result could have brought.
 FOREIGN = """return [...document.querySelectorAll('*')].filter(e =>
-    e.matches('script:not([type]):not(#live), iframe, object, embed, base, form, textarea, a[href^="javascript" i], [src="x"]')
+    e.matches('script:not([type]):not(#live), iframe, object, embed, base, form, textarea, [src="x"]')
+    || e.matches('a[href^="javascript" i]')
     || [...e.attributes].some(a => a.name.startsWith('on'))
 ).map(e => e.outerHTML.slice(0, 100))"""
 # Elements and words, without the controls that the script makes.
