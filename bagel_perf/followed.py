@@ -91,7 +91,7 @@ class Followed:
         self.pid, self.stem, self.is_done = os.getpid(), stem, False
         self.is_root = Path(self.order.folder, ROOT).read_text() == str(self.pid)
         self.ledger = new_ledger(stem.with_name(f"{stem.name}.ledger"))
-        self.ledger.slot({"name": self.name})
+        self.ledger.tell_name(lambda: self.name)
         # Left open: threads of the program may run to the very end. Those of the process that this is a fork of are
         # kept, as they would be closed with their last name.
         self._left += self._open, self._until_cuda

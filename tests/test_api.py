@@ -15,7 +15,7 @@ import bagel_perf as bp
 from bagel_perf.records.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "reports" / "2026-11-30_h200_badc8ad"
+RESULT = ROOT / "reports" / "2026-12-01_h200_fc53e68"
 TRACE = ROOT / "tests" / "data" / "traces" / "torch211_h100.json.gz"
 CASES = {"short": {"steps": 2}, "long": {"steps": 4}}
 
@@ -82,7 +82,7 @@ def test_no_two_lines_of_a_plot_look_alike(found: bp.Comparison) -> None:
 def test_a_committed_result_loads_with_frames() -> None:
     loaded = bp.load(RESULT)
     assert len(loaded.deltas) == 12 and loaded.deltas.low_pct.notna().all()
-    assert loaded.cells.host_syncs.max() == 18117
+    assert loaded.cells.host_syncs.max() == 18123
 
 
 def test_a_trace_is_read() -> None:

@@ -65,7 +65,7 @@ OURS: dict[str, set[str]] = {
         "bagel_perf.rules.torch_names",
         RECORDS,
     },
-    "bagel_perf.serve": {"bagel_perf.serve", BAGEL, MEASURE, RECORDS},
+    "bagel_perf.serve": {"bagel_perf.serve", BAGEL, MEASURE, SIMULATED, RECORDS},
     # Processes that are started.
     "bagel_perf.worker": {BAGEL, *USERS_FILES, MEASURE, RECORDS},
     "bagel_perf.arming": {"bagel_perf.followed"},
@@ -164,7 +164,7 @@ OURS: dict[str, set[str]] = {
         *COMPONENTS_SIDE_OF_THE_MODEL,
     },
 }
-SERVER = {"starlette", "uvicorn", "prometheus_client"}
+SERVER = {"h11", "starlette", "uvicorn", "prometheus_client"}
 TORCH_SIDE = {"msgspec", "torch", "numpy", "PIL", "safetensors", "transformers", "nvtx"}
 OTHERS: dict[str, set[str]] = {
     RECORDS: {"msgspec"},

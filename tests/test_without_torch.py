@@ -16,7 +16,7 @@ from bagel_perf.records.errors import EnvironmentUnfit
 pytest_plugins = ("pytester",)
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "reports" / "2026-11-30_h200_badc8ad"
+RESULT = ROOT / "reports" / "2026-12-01_h200_fc53e68"
 TRACE = ROOT / "tests" / "data" / "traces" / "torch211_h100.json.gz"
 SYNCS = str(ROOT / "reports" / "syncs-h100" / "three_loops.json")
 LINE = (

@@ -17,7 +17,10 @@ from bagel_perf.cli.options import (
 def report(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Results, reports of syncs --json, traces; the newest result is shown."),
+        typer.Argument(
+            metavar="FILE...",
+            help="Results, what syncs, trace and gate gave as --json, traces.",
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of report.html and summary.md.")],
@@ -25,7 +28,7 @@ def report(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Renders results, sync reports and traces as one self-contained page; several results are a history."""
+    """Renders results, sync reports, gates and traces as one self-contained page; several results are a history."""
     from bagel_perf.commands.report import run_report
 
     run_report(results, out, json_path, quiet=quiet)

@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bagel_perf.commands.common import check_json_path, check_outputs, json_file, stream_for_people, write_json
 from bagel_perf.records.bench_files import bench_files, bench_to_json
@@ -20,6 +21,9 @@ from bagel_perf.report.summary import SUMMARY_FILE
 from bagel_perf.report.text import print_document, print_result
 from bagel_perf.verdicts.reading import load_checked
 
+if TYPE_CHECKING:
+    from bagel_perf.report.html.inputs import Inputs
+
 PAGE_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
 MAX_PAGE_BYTES = 3_000_000
@@ -32,13 +36,14 @@ VERSION = 1
 def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet: bool) -> None:
     """Writes ``report.html`` and ``summary.md`` of what is there; of results the last by date is the subject.
 
-    Reports of ``syncs`` and traces among the paths have sections of their own; profiled runs give the timelines.
+    Reports of ``syncs`` and traces among the paths have sections of their own; profiled runs give the timelines. A
+    report of ``gate`` stands before the results that it judged, or by itself as one of ranks does.
     """
     # Imported here: jinja2 and matplotlib are for pages alone.
     from bagel_perf.report.html.inputs import read_inputs
     from bagel_perf.report.html.page import build_page, page_html, page_markdown
     from bagel_perf.report.html.source import load_sources
-    from bagel_perf.report.html.trace_page import other_page, other_sections
+    from bagel_perf.report.html.trace_page import other_sections, page_of_inputs
 
     check_json_path(json_path)
     with writing(out):
@@ -52,9 +57,10 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
         if sources:
             counted = tuple(report for report in inputs.syncs if report.profile is None)
             others = other_sections(counted, inputs.traces)
-            page = build_page(sources, inputs.profiles, beside=SUMMARY_FILE, others=others)
+            gate = _one_gate(inputs)
+            page = build_page(sources, inputs.profiles, gate, beside=SUMMARY_FILE, others=others)
         else:
-            page = dataclasses.replace(other_page(inputs.syncs, inputs.traces), beside=SUMMARY_FILE)
+            page = dataclasses.replace(page_of_inputs(inputs), beside=SUMMARY_FILE)
         texts = {PAGE_FILE: page_html(page), SUMMARY_FILE: page_markdown(page)}
     _write(out, texts)
     warn_of_size(texts[PAGE_FILE], "give fewer profiled runs")
@@ -64,6 +70,15 @@ def run_report(paths: Sequence[Path], out: Path, json_path: str | None, *, quiet
     names = [str(source.folder / RESULT_FILE) for source in sources]
     subject = names[-1] if names else None
     write_json(json_path, {"schema": SCHEMA, "version": VERSION, "subject": subject, "results": names, **files})
+
+
+def _one_gate(inputs: Inputs) -> GateReport | None:
+    """The gate that judged the results; ``UsageError`` where there are several, or reports of ranks."""
+    if inputs.ranks or len(inputs.gates) > 1:
+        raise UsageError(
+            "reports that go with no result", allowed="one report of a gate", remedy="make a page of each by itself"
+        )
+    return inputs.gates[0] if inputs.gates else None
 
 
 def write_page(result: Result, folder: Path) -> Path:

@@ -53,8 +53,8 @@ def unwatched_processes(counts: Counts) -> tuple[Process, ...]:
 
 
 def process_name(entries: Entries) -> str:
-    """What the process called itself when it began, "" before that."""
-    return next((record["name"] for record, _ in entries if "name" in record), "")
+    """What the process was called when it met something new the last time, "" before it has told."""
+    return next((record["name"] for record, _ in reversed(entries) if "name" in record), "")
 
 
 COUNTED = ("site", "copy", "unjudged", "hazards", "notes")
@@ -151,6 +151,8 @@ class Ledger:
     """
 
     def __init__(self, memory: mmap.mmap | None = None, *, opened: bool = False) -> None:
+        self._tell_name: Callable[[], str] = str
+        self._name = ""
         memory = mmap.mmap(-1, SIZE) if memory is None else memory
         self._words = memoryview(memory).cast("B")[: SIZE - _TEXT_BYTES].cast("Q")
         self._text = memoryview(memory).cast("B")[SIZE - _TEXT_BYTES :]
@@ -159,10 +161,25 @@ class Ledger:
         if not opened:
             self._words[0] = 1  # place 0 has no record
 
+    def tell_name(self, tell: Callable[[], str]) -> None:
+        """Notes what the process is called now, and again with each new record if it has another name by then."""
+        self._tell_name = tell
+        self._note_name()
+
+    def _note_name(self) -> None:
+        name = self._tell_name()
+        if name != self._name:
+            self._name = name
+            self._append({"name": name})
+
     def slot(self, record: dict[str, Any]) -> int:
         """The place of a new number, 0 so far; place 0, which has no record, where there is no room."""
         if os.getpid() != self._owner:
             return 0
+        self._note_name()
+        return self._append(record)
+
+    def _append(self, record: dict[str, Any]) -> int:
         line = dumps(record).encode() + b"\n"
         with self._lock:
             number, used = self._words[0], self._words[1]

@@ -23,6 +23,7 @@ from bagel_perf.records.errors import BagelPerfError, EnvironmentUnfit, RunFaile
 from bagel_perf.records.serving import ServeOptions
 from bagel_perf.serve.app import Service
 from bagel_perf.serve.asking import Limits
+from bagel_perf.serve.connections import MAX_CONNECTIONS, TimelyProtocol
 from bagel_perf.serve.line import Line
 from bagel_perf.serve.making import MIB, Maker, OneProcess, Preparing
 from bagel_perf.subjects.bagel.loading import load
@@ -118,7 +119,14 @@ async def _serve(options: ServeOptions, maker: Maker, listening: socket.socket) 
         log=(lambda text: None) if options.quiet else log,
     )
     config = uvicorn.Config(
-        service.app(), http="h11", ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False
+        service.app(),
+        http=TimelyProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
     )
     server = DrainingServer(config, line, options.drain_s)  # type: ignore[arg-type]
     task = asyncio.create_task(server.serve(sockets=[listening]))

@@ -27,6 +27,7 @@ from bagel_perf.records.plans import Plan
 from bagel_perf.records.serving import ServeOptions
 from bagel_perf.serve.making import HandOver, Made, ModelFacts, PeakMemory, facts_of, released_after_failure
 from bagel_perf.serve.refusals import ApiError
+from bagel_perf.simulated import active_device
 from bagel_perf.subjects.bagel.edit import RequestInputs, edit_subject
 from bagel_perf.subjects.bagel.loading import bind, load
 from bagel_perf.subjects.bagel.model.prefill import ContextCache
@@ -62,30 +63,6 @@ class StageActor:
         """What the server has to know of the model."""
         return facts_of(self._loaded)
 
-    def run_ar(self, inputs: RequestInputs) -> tuple[float, float | None]:
-        """Makes the KV cache and keeps it; gives the latency in ms and peak memory in MiB."""
-        run = self._run(inputs, 0, None)
-        self._cache = run.output
-        return run.latency_ms, run.peak_memory_mb
-
-    def give(self) -> ContextCache:
-        """Gives the KV cache away."""
-        cache, self._cache = self._cache, None
-        assert cache is not None
-        return _mapped(cache, torch.device("cpu")) if self._is_by_store else cache
-
-    def take(self, cache: ContextCache) -> int:
-        """Keeps a KV cache on this device; gives its bytes."""
-        device = self._loaded.model.device
-        self._cache = _mapped(cache, device)
-        WallClock(device=device).synchronize()
-        return sum(_num_bytes(layer.key_PKE) + _num_bytes(layer.value_PKE) for layer in cache.layers)
-
-    def run_dit(self, inputs: RequestInputs) -> StageRun:
-        """Makes the picture of the KV cache that was taken."""
-        cache, self._cache = self._cache, None
-        return self._run(inputs, 1, cache)
-
     def forget(self) -> None:
         """Drops the KV cache of a request that failed."""
         self._cache = None
@@ -98,6 +75,38 @@ class StageActor:
             alone = Subject(stages=(Stage(name=stage.name, run=lambda _: stage.run(value)),))
             outcome = time_stages(alone, WallClock(device=model.device))
         return StageRun(output=outcome.output, latency_ms=outcome.latency_ms[stage.name], peak_memory_mb=peak.read_mb())
+
+
+class ArActor(StageActor):
+    """From host inputs to the KV cache."""
+
+    def run(self, inputs: RequestInputs) -> tuple[float, float | None]:
+        """Makes the KV cache and keeps it; gives the latency in ms and peak memory in MiB."""
+        run = self._run(inputs, 0, None)
+        self._cache = run.output
+        return run.latency_ms, run.peak_memory_mb
+
+    def give(self) -> ContextCache:
+        """Gives the KV cache away."""
+        cache, self._cache = self._cache, None
+        assert cache is not None
+        return _mapped(cache, torch.device("cpu")) if self._is_by_store else cache
+
+
+class DitActor(StageActor):
+    """From the KV cache to the picture."""
+
+    def take(self, cache: ContextCache) -> int:
+        """Keeps a KV cache on this device; gives its bytes."""
+        device = self._loaded.model.device
+        self._cache = _mapped(cache, device)
+        WallClock(device=device).synchronize()
+        return sum(_num_bytes(layer.key_PKE) + _num_bytes(layer.value_PKE) for layer in cache.layers)
+
+    def run(self, inputs: RequestInputs) -> StageRun:
+        """Makes the picture of the KV cache that was taken."""
+        cache, self._cache = self._cache, None
+        return self._run(inputs, 1, cache)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -125,12 +134,12 @@ class SplitStages:
         try:
             with ExitStack() as held:
                 with _taken(self._free_ars) as ar:
-                    ar_ms, ar_peak_mb = ray.get(ar.run_ar.remote(inputs))
+                    ar_ms, ar_peak_mb = ray.get(ar.run.remote(inputs))
                     waits_since_s = time.perf_counter()
                     dit = held.enter_context(_taken(self._free_dits))
                     wait_ms = (time.perf_counter() - waits_since_s) * 1e3
                     hand_over = self._hand_over(ar, dit)
-                run = ray.get(dit.run_dit.remote(dataclasses.replace(inputs, picture=None)))
+                run = ray.get(dit.run.remote(dataclasses.replace(inputs, picture=None)))
         except RayTaskError as error:
             raise error.cause from None
         except RayActorError as error:
@@ -177,8 +186,11 @@ def _unavailable() -> ApiError:
 
 
 def split_stages(options: ServeOptions) -> SplitStages:
-    """Starts Ray, unless RAY_ADDRESS names a cluster, and the actors; raises ``EnvironmentUnfit`` for too few GPUs."""
-    on_gpu = options.plan.device != "cpu" and torch.cuda.is_available()
+    """Starts Ray, unless RAY_ADDRESS names a cluster, and the actors; raises ``EnvironmentUnfit`` for too few GPUs.
+
+    Of the simulated device each process has one of its own, of which Ray knows nothing.
+    """
+    on_gpu = options.plan.device != "cpu" and torch.cuda.is_available() and active_device() is None
     transport = options.kv_transport
     if transport == "auto":
         transport = "nccl" if on_gpu else "object_store"
@@ -186,8 +198,8 @@ def split_stages(options: ServeOptions) -> SplitStages:
         raise EnvironmentUnfit("NCCL needs GPUs", value="--kv-transport nccl", remedy="take object_store or gloo")
     num_actors = options.ar_replicas + options.dit_replicas
     _start_ray(num_actors, on_gpu=on_gpu)
-    actor_class = _actor_class(transport, on_gpu=on_gpu)
-    actors = [actor_class.remote(options.plan, transport) for _ in range(num_actors)]
+    classes = [ArActor] * options.ar_replicas + [DitActor] * options.dit_replicas
+    actors = [_remote(each, transport, on_gpu=on_gpu).remote(options.plan, transport) for each in classes]
     facts = ray.get([actor.facts.remote() for actor in actors], timeout=START_S)
     if transport != "object_store":
         _join(actors, transport)
@@ -217,13 +229,13 @@ def _start_ray(num_actors: int, *, on_gpu: bool) -> None:
         raise EnvironmentUnfit("too few GPUs to split", value=num_gpus, allowed=allowed, remedy="leave --split out")
 
 
-def _actor_class(transport: Transport, *, on_gpu: bool) -> Any:
+def _remote(actor_class: type[StageActor], transport: Transport, *, on_gpu: bool) -> Any:
     """Ray starts anew what died, unless a group would have to be told, and loads the model again."""
     by_store = transport == "object_store"
     options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0, "max_restarts": -1 if by_store else 0}
     if not by_store:
         options["enable_tensor_transport"] = True
-    return ray.remote(**options)(StageActor)
+    return ray.remote(**options)(actor_class)
 
 
 def _join(actors: Sequence[Any], transport: Transport) -> None:

@@ -87,7 +87,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def make(options: argparse.Namespace) -> Bench:
-    built_ins = [built_in for built_in in options.built_ins.split(",") if built_in != options.against]
+    built_ins = [built_in for built_in in options.variants.split(",") if built_in != options.against]
     parse_variants(",".join((options.against, *built_ins)))
     requests = identity_requests([parse_resolution(text) for text in options.res], options.seeds)
     return prepare(options, requests, built_ins)

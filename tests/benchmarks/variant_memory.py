@@ -72,12 +72,12 @@ def parse_options() -> argparse.Namespace:
 
 def make(options: argparse.Namespace) -> Bench:
     sizes = [parse_resolution(text) for text in options.res]
-    parse_variants(options.built_in)
+    parse_variants(options.variant)
     if options.requests < MIN_ROUNDS * len(sizes):
         allowed = f"at least {MIN_ROUNDS * len(sizes)}, {MIN_ROUNDS} of each of {len(sizes)} sizes"
         raise UsageError("too few requests to judge growth", value=options.requests, allowed=allowed)
     requests = [Request(width=width, height=height, steps=options.steps) for width, height in sizes]
-    return prepare(options, requests, [options.built_in])
+    return prepare(options, requests, [options.variant])
 
 
 if __name__ == "__main__":

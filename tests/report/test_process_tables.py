@@ -74,6 +74,6 @@ def test_one_process_has_no_table() -> None:
 
 
 def test_the_page_of_a_report_has_the_processes_too() -> None:
-    (section, *_) = other_page([REPORT], []).sections
-    text = repr(section)
-    assert "rank *" in text and "it is no Python" in text and "Not watched, and not in the counts: ./native." in text
+    text = repr(other_page([REPORT], []).sections)
+    assert "rank *" in text and "it is no Python" in text and "1 process not watched" in text
+    assert "not watched, and its waits not in the counts: ./native." in text

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +20,17 @@ from bagel_perf.launch import stat_of
 from bagel_perf.measure.stages import run_stages
 from bagel_perf.records.bagel import Request
 from bagel_perf.records.plans import Plan
+from bagel_perf.records.syncs import SyncReport
 from bagel_perf.serve.pictures import read_picture
+from bagel_perf.subjects.bagel.bench import count_stages
 from bagel_perf.subjects.bagel.edit import edit_subject, request_inputs
-from bagel_perf.subjects.bagel.loading import Loaded, bind, load
+from bagel_perf.subjects.bagel.loading import Loaded, bind, load, with_regions
 from bagel_servers import Served, picture, served
+
+NUM_LAYERS = 2
+"""Of the tiny preset, each with keys and values."""
+OF_CLOCK = 2
+"""Synchronizations of the server's clock, where a stage begins and where it ends."""
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray")
 
@@ -102,7 +111,11 @@ def stage_processes(server: Served) -> list[int]:
     def is_of_the_server(number: int) -> bool:
         return number == server.process.pid or (number in parents and is_of_the_server(parents[number]))
 
-    return [number for number in parents if is_of_the_server(number) and b"ray::StageActor" in command_of(number)]
+    return [
+        number
+        for number in parents
+        if is_of_the_server(number) and command_of(number).startswith((b"ray::ArActor", b"ray::DitActor"))
+    ]
 
 
 def command_of(number: int) -> bytes:
@@ -124,3 +137,29 @@ def test_a_process_that_dies_costs_its_requests_and_is_started_anew(server: Serv
         time.sleep(0.2)
     assert answer.json()["data"] == first
     assert set(stage_processes(server)) != set(processes)
+
+
+def test_a_split_server_is_counted_in_the_process_of_each_stage(tmp_path: Path, fused: Loaded) -> None:
+    fields: dict[str, Any] = {"task": "i2i", "width": 64, "height": 64, "steps": 3, "seed": 1, "prompt": "blue"}
+    waits = tmp_path / "waits.json"
+    with served("--split", "--variant", "pr3987", "--preset", "tiny", watched=waits) as server:
+        for _ in range(2):
+            ask(server, fields)
+    found: Counter[tuple[str, str]] = Counter()
+    for site in SyncReport.from_json(json.loads(waits.read_text())).sites:
+        found[str(site.process).partition(".")[0], site.region.partition("/")[0] or site.function] += site.count
+    inputs = request_inputs(
+        Request(**fields), fused.model.config, None, 1, image=read_picture(picture(), 1 << 20, "image")
+    )
+    counts = count_stages(fused.model, lambda copy: edit_subject(copy, inputs, with_regions(bind("pr3987"))))
+    alone = {each.stage: each.host_syncs or 0 for each in counts.measurements}
+    copy, loading = "_mapped.<locals>.<genexpr>", "RandomSource.take_table"
+    assert found == {
+        ("ray::ArActor", loading): 2,
+        ("ray::ArActor", "ar"): 2 * (alone["ar"] + OF_CLOCK),
+        ("ray::ArActor", copy): 2 * 2 * NUM_LAYERS,
+        ("ray::DitActor", loading): 2,
+        ("ray::DitActor", copy): 2 * 2 * NUM_LAYERS,
+        ("ray::DitActor", "DitActor.take"): 2,
+        ("ray::DitActor", "dit"): 2 * (alone["dit"] + OF_CLOCK),
+    }

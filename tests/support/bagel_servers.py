@@ -54,9 +54,15 @@ class Served:
 
 
 @contextmanager
-def served(*options: str) -> Iterator[Served]:
-    """A server on a free port of the loopback interface; it has to end by itself at SIGTERM, with 0."""
-    command = [sys.executable, "-m", "bagel_perf", "serve", "--device", "cpu", "--port", "0", "--json", "-", *options]
+def served(*options: str, watched: Path | None = None) -> Iterator[Served]:
+    """A server on a free port of the loopback interface; it has to end by itself at SIGTERM, with 0.
+
+    With ``watched`` it runs on the simulated device under ``syncs``, which writes its report there.
+    """
+    own = [sys.executable, "-m", "bagel_perf"]
+    watch = [] if watched is None else [*own, *f"syncs --no-profile --device cpu --quiet --json {watched} --".split()]
+    device = "cpu" if watched is None else "cuda"
+    command = [*watch, *own, "serve", "--device", device, "--port", "0", "--json", "-", *options]
     with (
         tempfile.NamedTemporaryFile(suffix=".log") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ) as process,

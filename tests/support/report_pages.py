@@ -28,7 +28,9 @@ LARGEST = "h200"
 """A committed page, with eight timelines."""
 TRACE = "trace"
 RANKS = "ranks"
-PAGES = (*COMMITTED, HISTORY, HOSTILE, GATE, LARGEST, TRACE, RANKS)
+WAITS = "waits"
+"""Of a report of syncs alone, without a drawing of matplotlib."""
+PAGES = (*COMMITTED, HISTORY, HOSTILE, GATE, LARGEST, TRACE, RANKS, WAITS)
 
 OF_HISTORY = ("2026-11-23_h200_252761e", "2026-11-26_h200_5841467", "2026-11-26_h200_5841467-2")
 
@@ -105,6 +107,8 @@ def _trace_page(name: str, folder: Path) -> Path:
 def _files(name: str, folder: Path) -> list[Path]:
     if name == HISTORY:
         return [*(ROOT / "reports" / each for each in OF_HISTORY), _profiled_run(folder)]
+    if name == WAITS:
+        return [ROOT / "reports" / "syncs-h100" / "pr3987-256.json"]
     return [ROOT / "reports" / name]
 
 

@@ -25,7 +25,6 @@ from bagel_perf.report.html.content import (
 from bagel_perf.report.html.culprit import culprit_of
 from bagel_perf.report.html.sites import place_text
 from bagel_perf.report.html.standing import (
-    FEW_SYNCS,
     Pairing,
     best_of,
     checks_of,
@@ -40,7 +39,7 @@ from bagel_perf.report.html.words import (
     many,
     number_text,
     percent_text,
-    sentence,
+    stopped,
     thing_text,
     times_text,
 )
@@ -51,12 +50,14 @@ from bagel_perf.verdicts.statistics import MIN_PROCESSES
 
 MAX_FINDINGS = 3
 MAX_NAMES = 3
+MAX_LAST = 20
+"""Host syncs that are left: of no more than that the place of most is named."""
 END_TO_END = "end to end"
 
 
 def answer_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
     """What was shown, in the order in which somebody asks."""
-    found = lead(result)
+    found = None if contradictions(result) else lead(result)
     cards = tuple(_cards(result, found))
     culprit = culprit_of(result, reports)
     return Section(
@@ -75,8 +76,8 @@ def answer_section(result: Result, reports: Sequence[SyncReport] = ()) -> Sectio
 
 def _findings(result: Result) -> Iterator[Block]:
     """Why it did not pass, below the sentence that says so."""
-    found = [*contradictions(result), *map(sentence, result.findings)] if result.verdict != "pass" else []
-    found = found or list(contradictions(result))
+    found = [*contradictions(result), *map(stopped, result.findings)]
+    found += [f"Ended early: {stopped(result.error)}"] if result.error is not None else []
     more = [f"{len(found) - MAX_FINDINGS} more are in the notes."] if len(found) > MAX_FINDINGS else []
     if found:
         yield Bullets(items=(*found[:MAX_FINDINGS], *more))
@@ -85,12 +86,12 @@ def _findings(result: Result) -> Iterator[Block]:
 def headline(result: Result) -> tuple[Span, ...]:
     """What is wrong, if anything is; then what was measured; then whether outputs are the same."""
     spans = [*_trouble(result)]
-    found = lead(result)
+    found = None if contradictions(result) else lead(result)
     if found is not None:
         spans += [*_spaced(spans), *_gain(result, found)]
     elif not spans:
         spans += [*_alone(result)]
-    if not wrong_checks(result) and (same := _sameness(result, found)):
+    if not (wrong_checks(result) or contradictions(result)) and (same := _sameness(result, found)):
         spans.append(Span(text=f" {same}"))
     return tuple(spans)
 
@@ -139,6 +140,9 @@ def _gain(result: Result, found: Pairing) -> Iterator[Span]:
     first = svg.short(result.named[0])
     change = change_pct(*found.medians_ms)
     verdict = found.delta.verdict
+    if result.verdict == "invalid":
+        yield from (name, Span(text=f" took {after} instead of {before} for {thing}{where}."))
+        return
     if verdict == "no difference shown":
         yield Span(text=f"No difference in speed was shown between {first} and ")
         yield from (name, Span(text=f": {thing} takes {before} and {after}{where}."))
@@ -222,7 +226,8 @@ def _sameness(result: Result, found: Pairing | None) -> str:
     """What is known of the outputs, all of which are right."""
     noun = result.outline.noun
     if checks_of(result, bitwise=True):
-        return f"Every {noun} is the same to the bit."
+        loose = bool(checks_of(result, bitwise=False))
+        return f"Its {noun}s are the same to the bit." if loose else f"Every {noun} is the same to the bit."
     if checks_of(result, bitwise=False):
         return f"Its {noun}s differ, and stay within the tolerance that it declares."
     return "" if found is None else f"No two {noun}s were compared."
@@ -245,7 +250,8 @@ def _identity_badges(result: Result) -> Iterator[Badge]:
         yield Badge(text=f"{len(wrong) - MAX_NAMES} more {noun}s differ", tone="bad")
     if exact and not any(each in wrong for each in exact):
         runs = number_text(sum(each.num_runs for each in exact))
-        yield Badge(text=f"identical in {runs} of {runs} runs", tone="good")
+        of_whom = " of bitwise variants" if checks_of(result, bitwise=False) else ""
+        yield Badge(text=f"identical in {runs} of {runs} runs{of_whom}", tone="good")
     if not result.identity:
         yield Badge(text=f"no {noun}s were compared", tone="doubt")
     loose = [each for each in checks_of(result, bitwise=False) if each.is_ok]
@@ -299,6 +305,8 @@ def _slower_text(delta: Delta) -> str:
 
 def _caveats(result: Result) -> Iterator[Badge]:
     environment = result.environment
+    if not result.complete:
+        yield Badge(text="the run ended early", tone="bad")
     if environment.device_kind == "cpu":
         yield Badge(text="CPU latencies: they predict nothing about a GPU", tone="doubt")
     if any(cell.sync_device == "simulated" for cell in result.cells):
@@ -344,7 +352,7 @@ def _paired_text(delta: Delta) -> str:
     if delta.ci_pct is None:
         return f"{paired}, no interval"
     low, high = map(percent_text, delta.ci_pct)
-    state = ", which shows no difference" if delta.verdict == "no difference shown" else ""
+    state = ", not shown" if delta.verdict == "no difference shown" else ""
     return f"{paired} ({low} to {high}){state}"
 
 
@@ -359,7 +367,8 @@ def _waits_card(alone: Pairing, found: Pairing) -> Card:
         others.append("fewer kernels")
     rest = f"; the rest came with {listed(others)}" if others else ""
     shown = alone.delta is not None and alone.delta.verdict == "improved"
-    doubt = "" if shown else ", and its interval shows no difference" if alone.delta and alone.delta.ci_pct else ""
+    has_interval = alone.delta is not None and alone.delta.ci_pct is not None
+    doubt = "" if shown else ", a change that was not shown" if has_interval else ", without an interval"
     return Card(
         value=percent_text(change_pct(*alone.medians_ms)),
         label="by not waiting alone",
@@ -371,9 +380,12 @@ def _last_syncs(result: Result, found: Pairing) -> str:
     """What the waits are that are left, where they are few and their places known."""
     number = found.after.host_syncs or 0
     runs = [r for r in runs_of(CountedRun, result.runs) if (r.variant, r.case) == (found.name, found.case) and r.sites]
-    if not number or number > FEW_SYNCS or not runs:
-        return "none is left" if number == 0 and found.before.host_syncs else ""
+    if not number:
+        return "none is left" if found.before.host_syncs else ""
+    if number > MAX_LAST or not runs:
+        return ""
     site = max(runs[-1].sites, key=lambda each: each.count)
-    which = "the last one is" if number == 1 else f"{site.count} of the last are"
     kind = HINTS[site.kind].label
-    return f"{which} {'a ' if number == 1 else ''}{kind} at {place_text(site)}"
+    if number == 1:
+        return f"the last one is a {kind} at {place_text(site)}"
+    return f"{site.count} of the last {number} at {place_text(site)}: {kind}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from bagel_perf.records.outlines import WHOLE
@@ -11,17 +12,17 @@ from bagel_perf.report.html.colours import variant_name
 from bagel_perf.report.html.content import Bar, Bars, Block, Fold, Part, Span
 from bagel_perf.report.html.standing import best_of, lead, without_waits, wrong_checks
 from bagel_perf.report.html.words import case_text, change_pct, many, percent_text, times_text
-from bagel_perf.report.table import cell_of, counted, delta_of, stage_text
+from bagel_perf.report.table import cell_of, delta_of, stage_text
 
 MAX_BARS = 5
 """Of one case: with more variants the rest is folded."""
-MAX_OPEN = 9
-"""Bars of all cases: with more the other cases are folded."""
+MAX_OPEN = 12
+"""Lines of all plots, each of which has two beside its bars: what goes beyond is folded."""
 MAX_CASES = 12
 ROOM = 1.35
 """Of the longest bar: how far an interval may stretch the axis."""
 WHISKERS = "Whiskers: interval of the paired change."
-NOT_SHOWN = "Not shown: the interval holds 0."
+NOT_SHOWN = "Not shown: judged with all changes of the result, this one may be 0."
 
 
 def latency_bars(result: Result) -> Iterator[Block]:
@@ -31,16 +32,18 @@ def latency_bars(result: Result) -> Iterator[Block]:
     order += [case for case in reversed(result.cases) if case not in order]
     drawn = [(case, bars) for case in order[:MAX_CASES] if (bars := _of_case(result, case)) is not None]
     room = MAX_OPEN
-    folded = []
+    folded: list[Block] = []
+    legend: tuple[Span, ...] = ()
     for number, (_, bars) in enumerate(drawn):
-        room -= len(bars.bars)
+        room -= len(bars.bars) + 2
         if number and room < 0:
             folded.append(bars)
         else:
-            yield bars
+            yield dataclasses.replace(bars, legend=() if bars.legend == legend else bars.legend)
             yield from _rest(result, bars)
+            legend = bars.legend
     if folded:
-        yield Fold(summary=f"{counted(len(folded), 'case')} more", blocks=tuple(folded))
+        yield Fold(summary=f"{len(folded)} more {'case' if len(folded) == 1 else 'cases'}", blocks=tuple(folded))
 
 
 def shown_variants(result: Result, case: str) -> list[str]:
@@ -61,7 +64,10 @@ def _rest(result: Result, shown: Bars) -> Iterator[Block]:
     others = [name for name in result.named if name not in names]
     bars = _drawn(result, case, others) if others else None
     if bars is not None:
-        yield Fold(summary=f"{counted(len(others), 'variant')} more at {case_text(case)}", blocks=(bars,))
+        yield Fold(
+            summary=f"{len(others)} more {'variant' if len(others) == 1 else 'variants'} at {case_text(case)}",
+            blocks=(bars,),
+        )
 
 
 def _title(result: Result, case: str) -> str:
@@ -111,7 +117,9 @@ def _latencies(result: Result, case: str, names: Sequence[str], medians: dict[st
     for name in names:
         cell = cell_of(result, case, WHOLE, name)
         if name not in medians:
-            bars.append(Bar(name=name, parts=(), value="not timed", end=_syncs(result, case, name)))
+            is_wrong = any((each.case, each.candidate) == (case, name) for each in wrong_checks(result))
+            value = f"another {result.outline.noun}" if is_wrong else "not timed"
+            bars.append(Bar(name=name, parts=(), value=value, end=_syncs(result, case, name)))
             continue
         parts = _parts(result, case, name, medians[name] / axis)
         has_stages |= len(parts) > 1
@@ -175,7 +183,7 @@ def _syncs(result: Result, case: str, name: str) -> str:
 def _legend(result: Result, bars: Sequence[Bar], has_stages: bool) -> Iterator[Span]:
     stages = [stage_text(stage) for stage in result.timed_stages if stage != WHOLE]
     if has_stages and len(stages) == 2:
-        yield Span(text=f"Light part: {stages[0]}; dark part: {stages[1]}.")
+        yield Span(text=f"Pale part: {stages[0]}; full part: {stages[1]}.")
     elif has_stages:
         yield Span(text=f"Parts, from left to right: {', '.join(stages)}.")
     if any(bar.whisker for bar in bars):

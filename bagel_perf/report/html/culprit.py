@@ -9,7 +9,7 @@ from bagel_perf.records.outlines import WHOLE
 from bagel_perf.records.results import Result
 from bagel_perf.records.runs import CountedRun, runs_of
 from bagel_perf.records.sites import HINTS, SyncSite
-from bagel_perf.records.syncs import SyncReport
+from bagel_perf.records.syncs import SavingCheck, SyncReport
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.colours import kind_name
 from bagel_perf.report.html.content import Culprit
@@ -31,14 +31,14 @@ def culprit_of(result: Result, reports: Sequence[SyncReport]) -> Culprit | None:
     for report in sorted(own, key=lambda each: -known[size_of(each)]):
         site = costliest(report.sites)
         if site is not None:
-            measured = _measured(result, report, site)
+            measured = _measured(result, size_of(report), site, report.saving_check)
             return culprit_card(site, first, size_of(report), of_run=_run_word(result), measured=measured)
     runs = [run for run in runs_of(CountedRun, result.runs) if run.variant == first and split_setup(run.sites)[0]]
     if not runs:
         return None
     last = max(runs, key=lambda run: known.get(run.case, -1))
     site = max(split_setup(last.sites)[0], key=lambda each: each.count)
-    return culprit_card(site, first, last.case, of_run=_run_word(result))
+    return culprit_card(site, first, last.case, of_run=_run_word(result), measured=_measured(result, last.case, site))
 
 
 def _run_word(result: Result) -> str:
@@ -56,10 +56,10 @@ def _cost_ms(site: SyncSite) -> float:
     return site.predicted_saving_ms[1] if site.predicted_saving_ms else site.lost_gpu_ms or 0.0
 
 
-def culprit_card(site: SyncSite, variant: str, size: str, *, of_run: str, measured: str = "") -> Culprit:
-    """What is said of a site; ``of_run`` is what it waits in, ``measured`` what taking it out gave."""
+def culprit_card(site: SyncSite, variant: str, size: str, *, of_run: str, measured: str = "", who: str = "") -> Culprit:
+    """What is said of a site; ``of_run`` is what it waits in, ``measured`` what taking it out gave, ``who`` waits."""
     is_timed = site.predicted_saving_ms is not None or bool(site.lost_gpu_ms)
-    title = (COSTLY if is_timed else FREQUENT).format(who=svg.short(variant))
+    title = (COSTLY if is_timed else FREQUENT).format(who=svg.short(who or variant))
     hint = hint_of(site)
     label = HINTS[site.kind].label
     text = f"{many(site.count, 'wait')} in one {of_run}, each of them a {label}."
@@ -81,14 +81,13 @@ def culprit_card(site: SyncSite, variant: str, size: str, *, of_run: str, measur
     )
 
 
-def _measured(result: Result, report: SyncReport, site: SyncSite) -> str:
+def _measured(result: Result, case: str, site: SyncSite, check: SavingCheck | None = None) -> str:
     """What taking the component of a site out gave, where that was timed by itself."""
     component = site.region.rpartition("/")[2]
-    check = report.saving_check
     if check is not None and check.component == component:
         interval = f" ({range_text(check.measured_ci_ms)})" if check.measured_ci_ms else ""
         return f"Measured: {check.measured_ms:.1f} ms less{interval}, with {component} taken out in {check.mixture}."
-    found = [each for each in result.ablations if each.case == size_of(report)]
+    found = [each for each in result.ablations if each.case == case]
     for ablation in sorted(found, key=lambda each: each.stage != WHOLE):
         if text := _alone_text(ablation, component):
             return text

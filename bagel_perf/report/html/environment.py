@@ -8,8 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from bagel_perf.records.gates import VERDICTS, Finding, FindingKind, GateReport
 from bagel_perf.records.results import Result
 from bagel_perf.report.gates import gate_tables
-from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Section, TableBlock, Text, tables
+from bagel_perf.report.html.content import (
+    Badge,
+    Badges,
+    Block,
+    Bullets,
+    Code,
+    Culprit,
+    Heading,
+    Section,
+    Span,
+    TableBlock,
+    Text,
+    Tone,
+    tables,
+)
 from bagel_perf.report.html.source import Source, cleaned
+from bagel_perf.report.html.words import stopped
 from bagel_perf.report.inert import commit_text
 from bagel_perf.report.table import NONE, Column, Table, counted
 from bagel_perf.verdicts.comparability import unlike_makings
@@ -126,20 +141,39 @@ ADVICE: dict[FindingKind, str] = {
 OF_BAGEL = "A variant shows another picture: bagel-perf verify DIR finds the first tensor that differs."
 
 
-def gate_section(report: GateReport, *, is_bagel: bool = True) -> Section:
-    """A sentence, what to do next, and then in tables what was judged and what was found."""
+def gate_section(report: GateReport, *, is_bagel: bool = True, is_alone: bool = False) -> Section:
+    """A sentence, what to do next, and then in tables what was judged and what was found.
+
+    Where it ``is_alone`` on its page, the line above the sentence says what was judged.
+    """
     report = GateReport.from_json(cleaned(report.to_json()))
     worst = report.worst
     number = counted(len(report.findings), "finding")
     lead = PASSED if worst is None else f"The gate does not pass: {report.verdict} ({number})."
-    blocks: list[Block] = [Text(text=lead, style="lead")]
-    blocks += [Text(text=report.subject)] if report.subject and not report.cells else []
+    badges = tuple(Badge(text=f"{name}: {outcome}", tone=_tone(outcome)) for name, outcome in report.checks)
+    blocks: list[Block] = [Badges(badges=badges)] if badges else []
+    blocks += [Text(text=report.subject)] if report.subject and not report.cells and not is_alone else []
+    blocks += [each for each in (_culprit(report),) if each is not None]
     if worst is not None:
         blocks.append(Text(text=OF_BAGEL if worst == "picture" and is_bagel else ADVICE[worst]))
     blocks += [TableBlock(table=_finding_table(report), code_columns=("source line",))] if report.findings else []
-    blocks += tables(*gate_tables(report), _check_table(report))
+    blocks += tables(*gate_tables(report))
     blocks += [Bullets(items=report.notes)] if report.notes else []
-    return Section(anchor="gate", title="Gate", blocks=tuple(blocks))
+    return Section(anchor="gate", title="Gate", headline=(Span(text=lead),), blocks=tuple(blocks))
+
+
+def _tone(outcome: str) -> Tone:
+    tones: dict[str, Tone] = {"pass": "good", "fail": "bad", "failed": "bad", "invalid": "bad", "not judged": "doubt"}
+    return tones.get(outcome, "plain")
+
+
+def _culprit(report: GateReport) -> Culprit | None:
+    """The first finding, gravest first, that names a line."""
+    ranked = sorted(report.findings, key=lambda each: list(VERDICTS).index(each.kind))
+    finding = next((each for each in ranked if each.file), None)
+    if finding is None:
+        return None
+    return Culprit(title="The line to look at first", place=_line(finding), text=stopped(finding.message))
 
 
 def _finding_table(report: GateReport) -> Table:
@@ -151,7 +185,3 @@ def _finding_table(report: GateReport) -> Table:
 
 def _line(finding: Finding) -> str:
     return f"{finding.file}:{finding.line}" if finding.file else NONE
-
-
-def _check_table(report: GateReport) -> Table:
-    return Table(title="Checks", columns=(Column(header="check"), Column(header="outcome")), rows=report.checks)

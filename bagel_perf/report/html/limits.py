@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bagel_perf.records.results import Result
 from bagel_perf.records.runs import CountedRun, TimedRun, runs_of
 from bagel_perf.report.html.content import Bullets, Heading, Section, Text
-from bagel_perf.report.html.words import sentence
+from bagel_perf.report.html.words import sentence, stopped
 from bagel_perf.report.summary import verdict_lines
 from bagel_perf.report.table import counted, unit_text
 from bagel_perf.verdicts.statistics import MIN_PROCESSES
@@ -16,7 +16,7 @@ from bagel_perf.verdicts.statistics import MIN_PROCESSES
 def limits_section(result: Result, *, has_timelines: bool = False) -> Section:
     """The verdict with each finding, warning and note, then what is not known."""
     head, *rest = verdict_lines(result)
-    notes = (Bullets(items=tuple(sentence(line.removeprefix("- ")) for line in rest)),) if rest else ()
+    notes = (Bullets(items=tuple(stopped(line.removeprefix("- ")) for line in rest)),) if rest else ()
     unknown = tuple(unknown_lines(result, has_timelines=has_timelines))
     return Section(
         anchor="limits",

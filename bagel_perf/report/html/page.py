@@ -199,7 +199,7 @@ def gate_page(gate: GateReport) -> Page:
     return Page(
         title="Gate of host syncs" if gate.subject else "Gate of the tree",
         subtitle=f"{what}; {clean_text(gate.provenance)}" if gate.provenance else what,
-        sections=bounded(gate_section(gate)),
+        sections=bounded(gate_section(gate, is_alone=True)),
         data_json=json_text(gate.to_json()),
     )
 

@@ -34,10 +34,13 @@ def sites_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section
     found = [*_profiled(reports), *_counted(result)]
     order = list(dict.fromkeys([*result.named, *(each.variant for each in found)]))
     first_of_place = {(each.variant, each.size): each for each in reversed(found)}
-    last_first = list(reversed(result.cases))
+    last_first = dict(zip(reversed(result.cases), range(len(result.cases)), strict=True))
     ranked = sorted(
         first_of_place.values(),
-        key=lambda each: (order.index(each.variant), last_first.index(each.size) if each.size in last_first else -1),
+        key=lambda each: (
+            order.index(each.variant),
+            last_first.get(each.size, len(last_first)),
+        ),
     )
     blocks: list[Block] = []
     for number, each in enumerate(ranked):

@@ -10,7 +10,7 @@ from bagel_perf.records.results import Result
 from bagel_perf.report.ablation_tables import ablation_tables
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Fold, Plot, Section, Text, tables
-from bagel_perf.report.table import UNSHOWN, bitwise_variants, cell_of, delta_of, stage_text
+from bagel_perf.report.table import UNSHOWN, bitwise_variants, cell_of, counted, delta_of, stage_text
 from bagel_perf.report.tables import every_successive_table
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ ABLATE = (
     "What each component saves alone and last is not in this result; bagel-perf compare --ablate --pairs 6 measures it."
 )
 
+MAX_OPEN = 2
+"""Cases that are drawn open."""
 HOW = (
     "Full bar: what is left, as a median; pale: what went from the variant above; red: what came; % is its change, "
     f"with {UNSHOWN} where no difference is shown or the pairs are too few."
@@ -91,8 +93,11 @@ HOW = (
 
 def successive_section(result: Result) -> Section:
     """A waterfall for each resolution, the table from variant to variant, and the components."""
-    is_bagel = result.outline.is_bagel
-    blocks: tuple[Block, ...] = (*_waterfalls(result), *tables(*every_successive_table(result)))
+    plots = tuple(_waterfalls(result))
+    more: tuple[Block, ...] = plots[:MAX_OPEN]
+    if plots[MAX_OPEN:]:
+        more += (Fold(summary=f"{counted(len(plots) - MAX_OPEN, 'case')} more, drawn", blocks=plots[MAX_OPEN:]),)
+    blocks: tuple[Block, ...] = (*more, *tables(*every_successive_table(result)))
     components = tuple(_components(result)) if result.outline.is_bagel else ()
     return Section(
         anchor="successive",

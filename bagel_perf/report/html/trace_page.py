@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from bagel_perf.records import codec
+from bagel_perf.records.errors import UsageError
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.records.trace_ranks import RanksReport
 from bagel_perf.records.traces import TraceReport
-from bagel_perf.report.copy_tables import copy_table
 from bagel_perf.report.html.content import (
     MAX_ROWS,
     Block,
-    Bullets,
+    Culprit,
     Heading,
     Page,
     Section,
@@ -24,12 +24,13 @@ from bagel_perf.report.html.content import (
     shortened,
     tables,
 )
-from bagel_perf.report.html.page import json_text
-from bagel_perf.report.html.sites import site_block
+from bagel_perf.report.html.inputs import Inputs
+from bagel_perf.report.html.page import gate_page, json_text
+from bagel_perf.report.html.ranks_answer import ranks_answer
+from bagel_perf.report.html.trace_answer import answer_section
 from bagel_perf.report.html.trace_plots import rank_plot
 from bagel_perf.report.html.trace_sections import (
     WINDOW_AXIS,
-    answer_section,
     changes_section,
     gaps_section,
     idle_section,
@@ -44,12 +45,11 @@ from bagel_perf.report.html.trace_sections import (
     syncs_section,
     timeline_plot,
 )
-from bagel_perf.report.process_tables import process_table
-from bagel_perf.report.ranks import advice, headline, rank_tables, shown_rank, title
+from bagel_perf.report.html.waits import programs_answer, waits_answer, waits_section
+from bagel_perf.report.ranks import rank_tables, shown_rank, title
 from bagel_perf.report.table import counted
 from bagel_perf.report.trace_changes import totals_table
 from bagel_perf.report.trace_summary import source_line
-from bagel_perf.verdicts.merging import by_role
 
 ROWS = 40
 """Of each table at least."""
@@ -84,7 +84,7 @@ def ranks_page(report: RanksReport, top: int = ROWS) -> Page:
         title=shortened(f"Traces of {counted(len(report.ranks), 'rank')}"),
         subtitle=title(report),
         sections=bounded(
-            _ranks_answer(report),
+            ranks_answer(report),
             _ranks_section(report, top),
             *_ranks_changes(report),
             *(_of_rank(section, shown.rank) for section in _sections(shown.report, top)),
@@ -99,30 +99,19 @@ def _sections(report: TraceReport, top: int) -> tuple[Section, ...]:
     """Everything between the answer and the notes."""
     return (
         *changes_section(report, top),
+        syncs_section(report, top),
         idle_section(report, top),
         lanes_section(report),
-        syncs_section(report, top),
         regions_section(report, top),
         gaps_section(report, top),
-        phases_section(report),
-        streams_section(report, top),
-        kernels_section(report, top),
+        *(dataclasses.replace(make(report), folded=inside) for make, inside in _rarely_read(top)),
     )
 
 
-def _ranks_answer(report: RanksReport) -> Section:
-    warnings = [Text(text=f"WARNING: {warning}", style="worse") for warning in report.warnings]
-    busy, late = headline(report)
-    return Section(
-        anchor="answer",
-        title="Answer",
-        blocks=(
-            *warnings,
-            Text(text=f"{late[:1].upper()}{late[1:]}.", style="lead"),
-            Text(text=f"{busy[:1].upper()}{busy[1:]}."),
-            Text(text=f"Next: {advice(report)}."),
-        ),
-    )
+def _rarely_read(top: int) -> Iterator[tuple[Callable[[TraceReport], Section], str]]:
+    yield phases_section, "steps one by one, and what a warm-up took"
+    yield lambda report: streams_section(report, top), "how far ahead the host was"
+    yield lambda report: kernels_section(report, top), "which kernels took the time of the GPU"
 
 
 def _ranks_section(report: RanksReport, top: int) -> Section:
@@ -190,45 +179,66 @@ ONE_IN_FULL = "Of several traces the first is shown in full; trace FILE --html m
 
 def other_sections(syncs: Sequence[SyncReport], traces: Sequence[TraceReport]) -> tuple[Section, ...]:
     """One of each report of waits; of the first trace all, of others the answer."""
-    return (*(_waits(number, report) for number, report in enumerate(syncs)), *_of_traces(traces))
+    return (*(waits_section(number, report) for number, report in enumerate(syncs)), *_of_traces(traces))
 
 
 def other_page(syncs: Sequence[SyncReport], traces: Sequence[TraceReport]) -> Page:
     """Of files among which is no result."""
     names = [*(report.subject for report in syncs), *(f"trace {report.source.file}" for report in traces)]
-    what = [counted(len(syncs), "report") + " of host syncs"] * bool(syncs)
-    what += [counted(len(traces), "trace")] * bool(traces)
     data = {
         "syncs": [{**codec.to_json(report), "profile": None} for report in syncs],
         "traces": [{**codec.to_json(report), "lanes": None} for report in traces],
     }
     return Page(
         title=shortened(", ".join(names)),
-        subtitle=f"{' and '.join(what)}; nothing was compared",
-        sections=bounded(*other_sections(syncs, traces)),
+        subtitle=_subtitle(syncs, traces),
+        sections=bounded(*_answered(syncs, traces)),
         data_json=json_text(data),
     )
 
 
-def _waits(number: int, report: SyncReport) -> Section:
-    where = "the simulated device" if report.device == "simulated" else "a GPU"
-    lead = f"{report.subject} waits {counted(report.host_syncs, 'time')}, counted on {where}."
-    open_points = [f"{report.unexplained} more waits have no place."] * (report.unexplained > 0)
-    open_points += [f"Not judged: {', '.join(report.unjudged)}."] * bool(report.unjudged)
-    open_points += [f"Not watched, and not in the counts: {process.name}." for process in report.unwatched]
-    blocks: list[Block] = [Text(text=lead, style="lead")]
-    blocks += [Bullets(items=(*open_points, *report.notes))] if open_points or report.notes else []
-    sites = by_role(report.sites)
-    blocks += [site_block(sites, f"Host syncs of {report.subject}", report.subject)] if sites else []
-    blocks += tables(*filter(None, (process_table(report), copy_table(report, ROWS))))
-    return Section(anchor=f"waits{number}", title=shortened(f"Host syncs of {report.subject}"), blocks=tuple(blocks))
+def page_of_inputs(inputs: Inputs) -> Page:
+    """Of files among which is no result: of ranks, of a gate, or of waits and traces.
+
+    Raises ``UsageError`` where reports of ranks or gates do not stand alone.
+    """
+    apart = [*inputs.ranks, *inputs.gates]
+    if not apart:
+        return other_page(inputs.syncs, inputs.traces)
+    if len(apart) > 1 or inputs.syncs or inputs.traces:
+        raise UsageError("report of ranks or of a gate among other reports", remedy="make a page of each by itself")
+    return ranks_page(inputs.ranks[0]) if inputs.ranks else gate_page(inputs.gates[0])
+
+
+def _subtitle(syncs: Sequence[SyncReport], traces: Sequence[TraceReport]) -> str:
+    """What was given; of a single trace what it is."""
+    if len(traces) == 1 and not syncs:
+        return source_line(traces[0])
+    what = [counted(len(syncs), "report") + " of host syncs"] * bool(syncs)
+    what += [counted(len(traces), "trace")] * bool(traces)
+    return f"{' and '.join(what)}; nothing was compared"
+
+
+def _answered(syncs: Sequence[SyncReport], traces: Sequence[TraceReport]) -> tuple[Section, ...]:
+    """The answer of what is there first: of the one program, of several, or of the trace, whose sections follow."""
+    if len(syncs) == 1:
+        return waits_answer(syncs[0]), waits_section(0, syncs[0], is_answered=True), *_of_traces(traces)
+    if syncs:
+        return programs_answer(syncs), *other_sections(syncs, traces)
+    return other_sections(syncs, traces)
 
 
 def _of_traces(traces: Sequence[TraceReport]) -> Iterator[Section]:
     for number, report in enumerate(traces):
-        sections = trace_sections(report, ROWS) if number == 0 else (answer_section(report),)
+        sections = trace_sections(report, ROWS) if number == 0 else (_unlinked(answer_section(report)),)
         for section in sections:
-            title = shortened(f"{section.title}: trace {report.source.file}")
+            title = section.title if len(traces) == 1 else shortened(f"{section.title}: trace {report.source.file}")
             yield dataclasses.replace(section, anchor=f"trace{number}-{section.anchor}", title=title)
     if len(traces) > 1:
         yield Section(anchor="other-traces", title="Other traces", blocks=(Text(text=ONE_IN_FULL),))
+
+
+def _unlinked(section: Section) -> Section:
+    """The answer of a trace whose table of waits is not on the page."""
+    blocks = (dataclasses.replace(each, href="") if isinstance(each, Culprit) else each for each in section.blocks)
+    return dataclasses.replace(section, blocks=tuple(blocks))

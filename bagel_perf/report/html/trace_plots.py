@@ -131,7 +131,7 @@ class _Piece:
 
 def cause_plot(report: TraceReport) -> Plot | None:
     """The whole window, the warm-up and the steady steps as bars of busy and idle time; None where it is unknown."""
-    rows = _cause_rows(report)
+    rows = cause_rows(report)
     if not rows:
         return None
     found = [cause for cause in IDLE_COLOURS if any(idle.get(cause) for *_, idle in rows)]
@@ -153,7 +153,8 @@ def cause_plot(report: TraceReport) -> Plot | None:
     return Plot(svg=svg.draw("causes", height_in, paint), label=label, caption=CAUSES_CAPTION)
 
 
-def _cause_rows(report: TraceReport) -> list[Row]:
+def cause_rows(report: TraceReport) -> list[Row]:
+    """The whole window, and each phase."""
     stretches: list[tuple[str, TraceReport | Phase]] = [("whole window", report)]
     stretches += [(phase.name, phase) for phase in report.phases]
     return [

@@ -5,14 +5,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from bagel_perf.records.traces import CAUSES, LANES, Lanes, StepTime, TraceReport, WaitSite
-from bagel_perf.report.html.content import Block, Bullets, Fold, Heading, Plot, Section, TableBlock, Text, tables
+from bagel_perf.records.traces import LANES, Lanes, StepTime, TraceReport, WaitSite
+from bagel_perf.report.html.content import (
+    Block,
+    Bullets,
+    Fold,
+    Heading,
+    Plot,
+    Section,
+    TableBlock,
+    Text,
+    tables,
+)
 from bagel_perf.report.html.timeline_data import timeline_data
 from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
 from bagel_perf.report.html.trace_plots import cause_plot, queue_plot, trace_links
+from bagel_perf.report.html.words import sentence
 from bagel_perf.report.table import NONE, Column, Table, counted
 from bagel_perf.report.trace_changes import change_tables
-from bagel_perf.report.trace_summary import headline, next_line, note_lines, source_line, warning_lines
+from bagel_perf.report.trace_summary import (
+    note_lines,
+    source_line,
+)
 from bagel_perf.report.trace_tables import (
     CAUSE_LABELS,
     culprit_table,
@@ -46,54 +60,6 @@ NO_GAPS = "No gap in the window."
 NO_NOTES = "Nothing was assumed or left out."
 FLAT = "No part of the program is named: annotations (record_function, NVTX ranges) make regions."
 NO_PHASES = "No steps can be told apart: call step() of the profiler, or annotate each by record_function or NVTX."
-
-
-def answer_section(report: TraceReport) -> Section:
-    """Warnings before any figure, then the answer in a sentence, then figures and what to do next."""
-    warnings = [Text(text=line, style="worse") for line in warning_lines(report)]
-    return Section(
-        anchor="answer",
-        title="Answer",
-        blocks=(
-            *warnings,
-            Text(text=answer(report), style="lead"),
-            Text(text=f"Next: {_stopped(next_line(report).removeprefix('next: '))}"),
-            *_figures(report),
-        ),
-    )
-
-
-def _figures(report: TraceReport) -> Iterator[Block]:
-    """What the terminal's headline says beyond the answer; a line that goes on stands with the one before it."""
-    first, *rest = headline(report)
-    items: list[str] = []
-    for line in (first.rpartition("; ")[2], *rest):
-        if items and line.startswith("held "):
-            items[-1] += f"; they {line}"
-        else:
-            items.append(line)
-    yield Bullets(items=tuple(map(_sentence, items)))
-
-
-def answer(report: TraceReport) -> str:
-    """How busy the GPU was, how long idle, and through what most: one sentence."""
-    if report.gpu_busy_ms is None:
-        return "The trace does not tell what the GPU did."
-    several = len(report.devices) > 1
-    devices_ms = report.window_ms * max(len(report.devices), 1)
-    share = f" ({report.gpu_busy_ms / devices_ms:.0%})" if devices_ms else ""
-    who = "The GPUs were" if several else "The GPU was"
-    busy = f"{who} busy for {report.gpu_busy_ms:.2f} of {devices_ms:.2f} ms{share}"
-    if report.gpu_idle_ms is None:
-        return f"{busy}; how long idle is unknown."
-    idle = f"{busy} and idle for {report.gpu_idle_ms:.2f} ms"
-    cause = max(CAUSES, key=lambda name: report.idle_by_cause_ms.get(name, 0.0))
-    cause_ms = report.idle_by_cause_ms.get(cause, 0.0)
-    if not cause_ms:
-        return f"{idle}."
-    culprit = next((each for each in report.culprits if each.cause == cause and each.what), None)
-    what = f", {culprit.idle_ms:.2f} of it: {short_name(culprit.what, NAME_WIDTH)}" if culprit else ""
-    return f"{idle}, mostly {CAUSE_LABELS[cause]} ({cause_ms:.2f} ms{what})."
 
 
 def idle_section(report: TraceReport, top: int) -> Section:
@@ -166,7 +132,7 @@ def syncs_section(report: TraceReport, top: int) -> Section:
     empty = UNKNOWN_SYNCS if report.host_syncs is None else NO_SYNCS
     ids = tuple(f"wait{number}" for number in range(min(top, len(report.sites))))
     blocks: Iterable[Block] = folded(site_table(report, top), ids) if report.sites else (Text(text=empty),)
-    return Section(anchor="syncs", title="Host syncs by place", blocks=tuple(blocks))
+    return Section(anchor="syncs", title="Waits by line", blocks=tuple(blocks))
 
 
 def regions_section(report: TraceReport, top: int) -> Section:
@@ -284,7 +250,7 @@ def changes_section(report: TraceReport, top: int) -> tuple[Section, ...]:
     difference = report.difference
     if difference is None:
         return ()
-    notes = (Bullets(items=tuple(map(_sentence, difference.notes))),) if difference.notes else ()
+    notes = (Bullets(items=tuple(map(sentence, difference.notes))),) if difference.notes else ()
     blocks = (*notes, *tables(*change_tables(difference, top)))
     return (Section(anchor="changes", title="What changed", blocks=blocks),)
 
@@ -300,7 +266,7 @@ def notes_section(report: TraceReport, more: Sequence[str] = ()) -> Section:
         *((f"GPU {device.device}", device.name or "unnamed") for device in report.devices),
         *sorted(source.versions.items()),
     ]
-    notes = tuple(_sentence(note) for note in (*more, *(line.removeprefix("- ") for line in note_lines(report))))
+    notes = tuple(sentence(note) for note in (*more, *(line.removeprefix("- ") for line in note_lines(report))))
     table = Table(
         title="Recording",
         columns=(Column(header="what"), Column(header="value")),
@@ -310,6 +276,7 @@ def notes_section(report: TraceReport, more: Sequence[str] = ()) -> Section:
     return Section(
         anchor="notes",
         title="Notes and recording",
+        folded="what was assumed or left out, and what was recorded",
         blocks=(Bullets(items=notes) if notes else Text(text=NO_NOTES), *tables(table)),
     )
 
@@ -320,15 +287,6 @@ def _plots(plot: Plot | None) -> tuple[Plot, ...]:
 
 def _stretch(lanes: Lanes) -> str:
     return f"{lanes.start_ms:.2f} to {lanes.end_ms:.2f} ms"
-
-
-def _sentence(text: str) -> str:
-    """With a capital and a full stop, which lines of a terminal do without."""
-    return _stopped(f"{text[:1].upper()}{text[1:]}")
-
-
-def _stopped(text: str) -> str:
-    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def folded(table: Table, row_ids: tuple[str, ...] = ()) -> Iterator[TableBlock | Fold]:

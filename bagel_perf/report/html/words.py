@@ -69,7 +69,11 @@ def date_text(created: str) -> str:
     return f"{day.day} {day:%B %Y}"
 
 
+def stopped(text: str) -> str:
+    """With a full stop, as a line that begins with a name, which has no capital."""
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+
+
 def sentence(text: str) -> str:
     """With a capital and a full stop."""
-    text = f"{text[:1].upper()}{text[1:]}"
-    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+    return stopped(f"{text[:1].upper()}{text[1:]}")

@@ -13,7 +13,7 @@ from bagel_perf.commands import report
 from bagel_perf.records.gates import VERDICTS, Finding, FindingKind, GateReport
 from bagel_perf.records.results import Result
 from bagel_perf.records.store import write_json_atomic
-from bagel_perf.report.html.content import Section, TableBlock, Text
+from bagel_perf.report.html.content import Badges, Culprit, Section, TableBlock, Text
 from bagel_perf.report.html.environment import ADVICE, gate_section
 from bagel_perf.report.html.page import build_page, gate_page, glyph, page_html
 from bagel_perf.report.html.source import source_of
@@ -29,7 +29,12 @@ SLOWER = make_result({"sync_free": {"dit": 9.0}}, load=(1.0,) * 10)
 
 
 def texts(section: Section) -> list[str]:
-    return [block.text for block in section.blocks if isinstance(block, Text)]
+    return [section.heading, *(block.text for block in section.blocks if isinstance(block, Text))]
+
+
+def badges(section: Section) -> list[tuple[str, str]]:
+    found = (badge for block in section.blocks if isinstance(block, Badges) for badge in block.badges)
+    return [(badge.text, badge.tone) for badge in found]
 
 
 def cells(section: Section) -> list[tuple[str, ...]]:
@@ -39,13 +44,15 @@ def cells(section: Section) -> list[tuple[str, ...]]:
 def test_a_gate_that_passes_says_so_and_what_was_not_judged() -> None:
     section = gate_section(PASSED)
     assert texts(section) == ["The gate passes."]
-    assert cells(section) == [("pictures", "pass"), ("counters", "not judged")]
+    assert badges(section) == [("pictures: pass", "good"), ("counters: not judged", "doubt")]
 
 
 def test_a_gate_that_does_not_names_the_line_and_the_next_step() -> None:
     section = gate_section(DRIFTED)
     assert texts(section) == ["The gate does not pass: counters drifted (1 finding).", ADVICE["counter"]]
     assert ("counters drifted", "<b>calls</b> 5, expected 4", "kernels/x.py:3") in cells(section)
+    (culprit,) = [block for block in section.blocks if isinstance(block, Culprit)]
+    assert (culprit.place, culprit.text) == ("kernels/x.py:3", "<b>calls</b> 5, expected 4.")
 
 
 def test_each_kind_of_finding_has_advice_and_each_verdict_a_sign() -> None:
@@ -62,7 +69,7 @@ def test_what_a_finding_says_is_text() -> None:
 
 def test_the_gate_comes_before_the_result_that_it_judged() -> None:
     page = build_page([source_of(SLOWER, Path())], gate=DRIFTED)
-    assert [section.anchor for section in page.sections][:2] == ["gate", "verdict"]
+    assert [section.anchor for section in page.sections][:2] == ["gate", "answer"]
 
 
 @pytest.fixture

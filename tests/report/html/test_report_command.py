@@ -13,8 +13,13 @@ from bagel_perf import launch
 from bagel_perf.cli import main
 from bagel_perf.commands import report
 from bagel_perf.commands.report import write_page
+from bagel_perf.records.gates import Finding, GateReport
 from bagel_perf.report.html import page
+from bagel_perf.traces.analyse import analyse
+from bagel_perf.traces.ranks import compare_ranks
 from bagel_perf.verdicts.reading import load_checked
+from rank_scenes import four_ranks
+from trace_stories import trace_of
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULT = ROOT / "reports" / "2026-11-23_h200_252761e"
@@ -149,3 +154,38 @@ def test_a_foreign_summary_is_not_replaced(tmp_path: Path, capsys: pytest.Captur
     assert main(["report", str(RESULT), "--out", str(tmp_path)]) == 2
     assert "a file that is not ours is in the way" in capsys.readouterr().err
     assert (tmp_path / "summary.md").read_text() == "my notes"
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> tuple[Path, Path]:
+    """The JSON of a gate and of several ranks."""
+    gate = GateReport(
+        findings=(Finding(kind="counter", message="calls 5, expected 4", file="kernels/x.py", line=3),),
+        checks=(("counters", "failed"),),
+    )
+    ranks = compare_ranks({rank: analyse(trace_of(scene)) for rank, scene in enumerate(four_ranks())})
+    for name, made in (("gate.json", gate), ("ranks.json", ranks)):
+        (tmp_path / name).write_text(json.dumps(made.to_json()), encoding="utf-8")
+    return tmp_path / "gate.json", tmp_path / "ranks.json"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_reports_of_gates_and_ranks_make_pages_of_their_own(
+    apart: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentences = "The gate does not pass: counters drifted (1 finding).", "Rank 2 was last in 3 of 3 steady steps"
+    for path, sentence in zip(apart, sentences, strict=True):
+        assert main(["report", str(path), "--out", str(tmp_path / "page"), "--quiet"]) == 0
+        text = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+        assert f'-title">{sentence}' in text and text.count("<h1") == 1
+    assert main(["report", *map(str, apart), "--out", str(tmp_path / "page")]) == 2
+    assert "make a page of each by itself" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_gate_stands_before_the_result_that_it_judged(apart: tuple[Path, Path], tmp_path: Path) -> None:
+    gate, ranks = apart
+    assert main(["report", str(gate), str(RESULT), "--out", str(tmp_path / "page"), "--quiet"]) == 0
+    text = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+    assert text.index('id="gate"') < text.index('id="answer"')
+    assert main(["report", str(ranks), str(RESULT), "--out", str(tmp_path / "page")]) == 2

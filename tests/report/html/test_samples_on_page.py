@@ -8,9 +8,9 @@ from bagel_perf.records.results import Result
 from bagel_perf.records.runs import Conditions, CountedRun, Run, TimedRun
 from bagel_perf.records.sites import SyncSite
 from bagel_perf.report.html.content import Fold, Plot, TableBlock
+from bagel_perf.report.html.culprit import culprit_of
 from bagel_perf.report.html.samples import samples_section
 from bagel_perf.report.html.sites import TOP, sites_section
-from bagel_perf.report.html.verdict import culprit_lines
 from gated_results import make_result
 
 
@@ -92,4 +92,4 @@ def test_the_set_up_is_one_row_and_is_blamed_by_nobody() -> None:
     assert [row[2:4] for row in rows] == [("set-up: uploads of module parameters, 9001 waits, 2 lines", "9001")]
     assert "load.py:99" in rows[0][1]
     assert "load.py" not in str(rest)
-    assert not any("load.py" in line for line in culprit_lines(result, ()))
+    assert "load.py" not in str(culprit_of(result, ()))

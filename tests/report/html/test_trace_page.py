@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from bagel_perf.records.traces import CAUSES, TraceReport
 from bagel_perf.report.html import svg
-from bagel_perf.report.html.content import Fold, Page, Plot, TableBlock, Text
+from bagel_perf.report.html.content import Badge, Badges, Cards, Culprit, Fold, Page, Plot, TableBlock
 from bagel_perf.report.html.page import page_html
 from bagel_perf.report.html.timeline_plot import HEIGHTS, IDLE_COLOURS, LANE_HEIGHT
+from bagel_perf.report.html.trace_answer import answer, answer_section
 from bagel_perf.report.html.trace_page import ranks_page, trace_page
-from bagel_perf.report.html.trace_sections import answer
 from bagel_perf.report.trace_tables import CAUSE_LABELS
 from bagel_perf.traces.against import difference
 from bagel_perf.traces.analyse import analyse
@@ -28,7 +28,7 @@ from trace_stories import trace_of
 
 TRACES = Path(__file__).resolve().parents[2] / "data" / "traces"
 CSS = Path(svg.__file__).with_name("page.css")
-ANCHORS = ["answer", "idle", "timeline", "syncs", "regions", "gaps", "phases", "streams", "kernels", "notes"]
+ANCHORS = ["answer", "syncs", "idle", "timeline", "regions", "gaps", "phases", "streams", "kernels", "notes"]
 MAX_BYTES = 3_000_000
 
 
@@ -69,20 +69,33 @@ def test_a_page_of_any_recorded_trace_runs_nothing_and_loads_nothing(recorded: T
 @pytest.mark.usefixtures("undrawn")
 def test_warnings_stand_before_any_figure() -> None:
     report = replace(report_of(two_steps()), warnings=("rows were lost",))
-    first, second, *_ = trace_page(report).sections[0].blocks
-    assert isinstance(first, Text) and first.text == "WARNING: rows were lost"
-    assert isinstance(second, Text) and second.text == answer(report)
+    section = trace_page(report).sections[0]
+    assert section.heading == answer(report)
+    first, second, *_ = section.blocks
+    assert isinstance(first, Badges) and first.badges[0] == Badge(text="rows were lost", tone="bad")
+    assert isinstance(second, Cards)
 
 
 def test_the_answer_is_one_sentence_with_shares_and_the_culprit() -> None:
     report = analyse(read_trace(TRACES / "torch211_h100_stacks.json.gz"))
-    assert re.fullmatch(
-        r"The GPU was busy for 0\.95 of 12\.25 ms \(8%\) and idle for 11\.30 ms, mostly CPU elsewhere "
-        r"\(6\.\d\d ms, 2\.94 of it: traces\.py\(14\): loop > randn: aten::randn > aten::normal_\)\.",
-        answer(report),
-    )
+    assert answer(report) == "The GPU was idle for 92% of 12.2 ms, most of it while the CPU did other things."
     assert answer(replace(report, gpu_idle_ms=None)).endswith("; how long idle is unknown.")
     assert answer(replace(report, gpu_busy_ms=None)) == "The trace does not tell what the GPU did."
+    busy = answer(replace(report, gpu_busy_ms=12.0, gpu_idle_ms=0.2))
+    assert busy == "The GPU was at work for 98% of 12.2 ms, so the host does not hold it up."
+    (culprit,) = [block for block in answer_section(report).blocks if isinstance(block, Culprit)]
+    assert culprit.place == "traces.py(14): loop > randn: aten::randn > aten::normal_"
+    assert culprit.text.startswith("The GPU was idle for 2.94 ms in 1 gap meanwhile")
+
+
+def test_a_trace_whose_idle_time_is_of_waits_blames_the_wait_that_costs_most() -> None:
+    report = analyse(read_trace(TRACES / "torch211_h100_stacks.json.gz"))
+    waiting = replace(report, idle_by_cause_ms={"host_sync": 9.0, "after_sync": 1.0})
+    (culprit,) = [block for block in answer_section(waiting).blocks if isinstance(block, Culprit)]
+    assert culprit.title == "The wait that costs most" and "Taking them out should save" in culprit.text
+    rows = {row_id for block in blocks_of(trace_page(waiting), TableBlock) for row_id in block.row_ids}  # type: ignore[attr-defined]
+    assert culprit.href in rows
+    assert answer(waiting) == "The GPU was idle for 92% of 12.2 ms, most of it while the host was held in waits."
 
 
 def test_what_is_unknown_is_said_in_words() -> None:
@@ -129,9 +142,10 @@ def test_differences_stand_after_the_answer() -> None:
 def test_ranks_stand_after_the_answer_and_the_late_one_is_shown_in_full() -> None:
     page = of_ranks()
     assert [section.anchor for section in page.sections] == ["answer", "ranks", *ANCHORS[1:]]
-    assert page.sections[2].title == "Why the GPU was idle (rank 2)"
-    answers = [block.text for block in page.sections[0].blocks if isinstance(block, Text) and block.style == "lead"]
-    assert answers[0].startswith("Rank 2 was last in 3 of 3 steady steps; the others waited 0.90 ms for it")
+    assert page.sections[3].title == "Why the GPU was idle (rank 2)"
+    assert page.sections[0].heading.startswith(
+        "Rank 2 was last in 3 of 3 steady steps; the others waited 0.90 ms for it"
+    )
 
 
 @pytest.mark.usefixtures("undrawn")
