@@ -29,7 +29,7 @@ MISSING = (
 CAPTION = (
     "The call of its region that left the GPU idle most, in a profiled run, which takes longer than a timed one; gaps "
     "between bars are idle. Host waits are coloured by kind and drawn a pixel wide at least, idle time of the GPU by "
-    "its cause; the lines that wait are listed in the next section. Where segments are too many to draw, neighbours "
+    "its cause; their lines stand under Waits by line. Where segments are too many to draw, neighbours "
     "share a bar, as high as the part of it that they fill."
 )
 POINTED = "The pointer on a wait shows its line, and what all waits of that line took."
