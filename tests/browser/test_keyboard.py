@@ -27,8 +27,7 @@ return {
 """
 
 
-@pytest.mark.parametrize("width", [PHONE, DESK])
-@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize(("width", "opened"), [(PHONE, False), (DESK, True)])
 def test_tab_reaches_everything_in_order_and_visibly(browser: Browser, page: Path, width: int, opened: bool) -> None:
     browser.open(page, width=width)
     if opened:

@@ -25,7 +25,7 @@ SIDE = 64
 def timelines_page(folder: Path) -> Path:
     """A committed result with the profiled runs of three variants, of which the last does not wait."""
     profiles = [TIMELINES / f"{name}-256.json.gz" for name in ("baseline", "pr3987", "sync_free")]
-    given = map(str, (ROOT / "reports" / "2026-11-30_h200_badc8ad", *profiles))
+    given = map(str, (ROOT / "reports" / "2026-12-01_h200_fc53e68", *profiles))
     command = [sys.executable, "-m", "bagel_perf", "report", *given, "--out", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

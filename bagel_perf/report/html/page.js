@@ -283,7 +283,7 @@ class Timeline {
   }
 
   build(figure) {
-    const title = figure.dataset.title || figure.querySelector("[aria-label]")?.getAttribute("aria-label") || "Timeline";
+    const title = figure.querySelector("[aria-label]")?.getAttribute("aria-label") || "Timeline";
     const step = (text, label, act) => button(text, act, { "aria-label": label, title: label });
     this.range = element("span", { className: "range" });
     this.status = element("p", { className: "note said", role: "status" });
@@ -299,7 +299,8 @@ class Timeline {
       element("div", { className: "bar", role: "group", "aria-label": `Zoom of ${title}` },
         step("+", "Zoom in", () => this.zoom(0.5)), step("\u2212", "Zoom out", () => this.zoom(2)),
         step("\u2190", "Earlier", () => this.move(-0.3)), step("\u2192", "Later", () => this.move(0.3)),
-        button("Show all", () => this.setWindow(0, this.length)), this.range),
+        button("Show all", () => this.setWindow(0, this.length)), this.range,
+        element("span", {}, this.data.axis.replace(/^ms /, ""))),
       this.mapBox, element("div", { className: "view" }, this.canvas, this.tip), this.legend(), this.status);
     const old = figure.querySelector(".scroll");
     old.classList.add("drawn-live");

@@ -30,7 +30,7 @@ from trace_stories import trace_of
 ROOT = Path(__file__).resolve().parents[3]
 COMMITTED = sorted(ROOT.glob("reports/**/report.html"))
 SCRIPT = Path(page_module.__file__).with_name("page.js")
-MAX_SCRIPT_BYTES = 40_000
+MAX_SCRIPT_BYTES, MAX_PAGE_BYTES = 40_000, 3_000_000
 REFUSED = ("record it anew", "Left out, of", "Given, and without a timeline")
 
 
@@ -159,6 +159,7 @@ def test_bars_for_the_script_go_before_a_drawing_does() -> None:
 def test_no_lane_of_a_committed_page_is_blank(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert [words for words in REFUSED if words in text] == []
+    assert path.stat().st_size < MAX_PAGE_BYTES
     figures = re.findall(r"<figure>(?:(?!</figure>).)*lanes-data\">(?:(?!</figure>).)*</figure>", text, flags=re.S)
     blank, silent = [], 0
     for figure in figures:
