@@ -41,8 +41,8 @@ PATH_SEPARATOR = " > "
 
 LANES = ("cpu", "syncs", "gpu", "idle")
 """The fields of ``Lanes`` that are drawn, and the keys of its ``shares``."""
-MAX_SEGMENTS = 400
-"""Of a lane: more are merged down to this number."""
+MAX_SEGMENTS = 1000
+"""Of a lane: more are merged down to this number; before 2026-12-01 it was 400."""
 
 
 class TraceSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,7 +247,9 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
     region that caused most idle time. ``places`` says for each of ``syncs`` which of the ``sites`` of the report of
     ``syncs`` it is one of, -1 where that is not known; it is empty in reports of ``trace`` and in files from before
     2026-11-28. ``shares`` says by the name of a lane which part of each segment is filled, 1 where it was not merged;
-    files from before 2026-11-28 have none.
+    files from before 2026-11-28 have none. ``sites`` says for each of ``syncs`` which of the ``sites`` of the report of
+    ``trace`` it is one of; files from before 2026-12-01 have none. ``device`` is named where the trace has several;
+    beside the whole window of the first one there is that of each other one, with ``gpu`` and ``idle`` alone.
     """
 
     region: str
@@ -259,6 +261,8 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
     idle: tuple[Segment, ...]
     places: tuple[int, ...] = ()
     shares: dict[str, tuple[float, ...]] = {}
+    sites: tuple[int, ...] = ()
+    device: int | None = None
 
 
 class TraceReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,8 +81,8 @@ def _cuts(
 MAX_PREDICTED = 12
 
 
-def wait_sites(findings: Findings, savings: PredictedSavings) -> tuple[WaitSite, ...]:
-    """The places that wait, by falling idle time caused; the first of them with their predicted savings."""
+def wait_sites(findings: Findings, savings: PredictedSavings) -> tuple[tuple[WaitSite, ...], Ints]:
+    """The places that wait, by falling idle time caused, the first with predicted savings; and that of each wait."""
     waits, idle = findings.waits, findings.idle
     keys = np.column_stack([waits.kind, waits.outer_op, waits.inner_op, waits.site, waits.region, waits.name])
     distinct, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
@@ -104,7 +104,10 @@ def wait_sites(findings: Findings, savings: PredictedSavings) -> tuple[WaitSite,
         )
         for i, wait in enumerate(first)
     ]
-    return tuple(sorted(sites, key=_rank))
+    order = sorted(range(len(sites)), key=lambda each: _rank(sites[each]))
+    number = np.empty(len(sites), np.int64)
+    number[order] = np.arange(len(sites))
+    return tuple(sites[each] for each in order), number[place]
 
 
 def syncs_by_kind(kinds: np.ndarray) -> dict[Kind, int]:
@@ -165,6 +168,7 @@ def report_of(
     pageable_copies, pageable_copy_ms = _pageable_copies(findings)
     naming, is_reliable = naming_of(findings), has_gpu and is_idle_reliable(findings)
     names = part_names(findings, naming)
+    sites, site_of_wait = wait_sites(findings, savings)
     report = TraceReport(
         source=_source(trace),
         window_ms=findings.window.length_us / 1e3,
@@ -187,11 +191,11 @@ def report_of(
         profiler_syncs=waits.num_profiler_syncs,
         unmatched_markers=len(waits.unmatched_markers),
         devices=device_times(findings),
-        sites=wait_sites(findings, savings),
+        sites=sites,
         regions=region_times(findings),
         gaps=worst_gaps(findings, naming),
         kernels=_kernels(findings),
-        lanes=lanes(findings, site_of_marker or {}),
+        lanes=lanes(findings, site_of_marker or {}, site_of_wait),
         captured_launches=findings.launches.num_captured,
         launches_without_work=findings.launches.num_without_work if has_gpu else None,
         phases=phases(findings, names),

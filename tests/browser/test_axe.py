@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chromium import AXE, DESK, PHONE, Browser, Scheme
+from live_pages import pictures_page
 
 AUDIT = """
 const done = arguments[arguments.length - 1];
@@ -29,6 +30,16 @@ def test_axe_finds_nothing_serious(browser: Browser, page: Path, scheme: Scheme,
     browser.open(page, scheme=scheme, width=width)
     browser.open_details()
     assert audit(browser) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_finds_nothing_serious_in_pictures_that_are_compared(
+    browser: Browser, tmp_path: Path, scheme: Scheme
+) -> None:
+    browser.open(pictures_page(tmp_path / "page"), scheme=scheme)
+    for number in range(3):
+        browser.run("document.querySelectorAll('.compare button')[arguments[0]].click()", number)
+        assert audit(browser) == []
 
 
 def test_axe_finds_what_is_wrong(browser: Browser, tmp_path: Path) -> None:

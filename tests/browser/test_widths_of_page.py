@@ -14,9 +14,9 @@ MIN_LETTER_PX = 8
 
 INVISIBLE = """
 const shown = e => e.checkVisibility({opacityProperty: true, visibilityProperty: true, contentVisibilityAuto: true});
-return [...document.querySelectorAll('h1, h2, h2 + *, table, caption, svg, figure, img')].filter(e => {
+return [...document.querySelectorAll('h1, h2, h2 + *, table, caption, svg, canvas:not([hidden]), figure, img')].filter(e => {
     const box = e.getBoundingClientRect();
-    return !shown(e) || box.width < 1 || box.height < 1;
+    return !e.closest('.drawn-live') && (!shown(e) || box.width < 1 || box.height < 1);
 }).map(e => e.outerHTML.slice(0, 100));
 """
 # A box that sticks out can be read only if something around it scrolls.

@@ -41,6 +41,10 @@ document.addEventListener('securitypolicyviolation', e => violations.push(e.viol
 """
 
 
+# A page of ours says when its controls are there.
+LIVE = "return !document.getElementById('live') || document.documentElement.dataset.live === 'ready'"
+
+
 def missing() -> list[str]:
     """What the browser tests need and is not here, found without importing or starting anything."""
     modules = [name for name in ("selenium", "pypdf") if importlib.util.find_spec(name) is None]
@@ -71,6 +75,8 @@ class Browser:
         self._log("browser")
         self._log("performance")
         self.driver.get(page.as_uri())
+        if scripts:
+            self.wait_for(lambda: bool(self.run(LIVE)))
 
     def show(self, *, width: int = DESK, scheme: Scheme = "light", media: Literal["", "print"] = "") -> None:
         """A phone is mobile in that it obeys the viewport's meta element. A medium that is named holds for PDF too."""

@@ -167,23 +167,28 @@ class Culprit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """A drawing as SVG that is safe to stand in a page; its numbers stand in a table as well."""
+    """A drawing as SVG that is safe to stand in a page; its numbers stand in a table as well.
+
+    ``lanes`` is what the script of the page draws in its place, as ``timeline_data`` packs it, "" for nothing.
+    """
 
     kind: ClassVar[str] = "plot"
     svg: str
     label: str
     caption: str
+    lanes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Photo:
-    """A picture as a data URI."""
+    """A picture as a data URI; ``name`` is what it is called beside others of its case, "" for one of differences."""
 
     uri: str
     width: int
     height: int
     alt: str
     caption: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +304,10 @@ class _Room:
                 return dataclasses.replace(block, items=(*block.items[:MAX_ROWS], more))
             case Plot():
                 self.svg_bytes -= len(block.svg)
+                if self.svg_bytes > len(block.lanes):
+                    self.svg_bytes -= len(block.lanes)
+                else:
+                    block = dataclasses.replace(block, lanes="")
                 return block if self.svg_bytes > 0 else Text(text=f"{block.caption} Left out: no room.", style="note")
             case Fold():
                 return dataclasses.replace(block, blocks=tuple(map(self.fitted, block.blocks)))

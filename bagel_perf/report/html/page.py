@@ -5,7 +5,9 @@ Markdown has the same sentences and tables, and the captions of what only HTML c
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
@@ -57,7 +59,11 @@ from bagel_perf.report.html.words import date_text
 from bagel_perf.report.inert import markdown_line, markdown_verbatim
 from bagel_perf.report.summary import table_markdown
 
-CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+CSP = (
+    "default-src 'none'; script-src '{script}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'"
+)
+"""Of scripts, the one that has this hash."""
 GLYPHS = {
     "improved": ("better", "▼"),
     "regressed": ("worse", "▲"),
@@ -218,11 +224,16 @@ def page_html(page: Page) -> str:
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(
-        csp=CSP, style=Markup(root_css() + _resource("page.css")), safe_svg=Markup, safe_json=Markup
-    )
+    style, script = root_css() + _resource("page.css") + _resource("live.css"), _resource("page.js")
+    environment.globals.update(csp=CSP.format(script=script_hash(script)), style=Markup(style), script=Markup(script))
+    environment.globals.update(safe_svg=Markup, safe_json=Markup)
     environment.globals.update(glyph=glyph, tones=TONES)
     return environment.from_string(_resource("page.html.jinja")).render(page=_clean(page))
+
+
+def script_hash(script: str) -> str:
+    """The hash by which a policy allows a script of exactly this text."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}"
 
 
 def _clean(value: Any) -> Any:

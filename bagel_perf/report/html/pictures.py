@@ -66,6 +66,8 @@ class Album:
     folder: Path
     bytes_left: int = MAX_BYTES
     missing: list[str] = field(default_factory=list)
+    alts: dict[bytes, str] = field(default_factory=dict)
+    """By the bytes of each picture of the page what it is of."""
 
     def opened(self, name: str | None, what: str) -> Pixels | None:
         """The picture in the result's own folder; None, and a sentence, where there is none that can be shown."""
@@ -88,16 +90,19 @@ class Album:
             return pixels
         return None
 
-    def photo(self, pixels: Pixels, alt: str, caption: str) -> Photo | None:
-        """The picture made small; None, and a sentence, where the page would become too large."""
+    def photo(self, pixels: Pixels, alt: str, caption: str, name: str = "") -> Photo | None:
+        """The picture made small; None, and a sentence, where the page has it already or would become too large."""
         shown = small(pixels)
         kind, data = _encoded(shown)
+        if (first := self.alts.setdefault(data, alt)) != alt:
+            self.missing.append(f"{alt}: at this size the same as {first}, shown once.")
+            return None
         if len(data) > self.bytes_left:
             self.missing.append(f"{alt}: left out to keep the page under 3 MB.")
             return None
         self.bytes_left -= len(data)
         uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-        return Photo(uri=uri, width=shown.width, height=shown.height, alt=alt, caption=caption)
+        return Photo(uri=uri, width=shown.width, height=shown.height, alt=alt, caption=caption, name=name)
 
 
 def _encoded(pixels: Pixels) -> tuple[str, bytes]:
@@ -171,7 +176,7 @@ def _input_photos(result: Result, case: str, album: Album) -> Iterator[Photo]:
         if picture.kind == "picture":
             alt = f"Input at {case}"
             pixels = album.opened(picture.path, alt)
-            photo = None if pixels is None else album.photo(pixels, alt, f"input: md5 {picture.md5}")
+            photo = None if pixels is None else album.photo(pixels, alt, f"input: md5 {picture.md5}", "input")
             if photo is not None:
                 yield photo
 
@@ -185,7 +190,7 @@ def _photos(result: Result, case: str, groups: list[list[ShownOutput]], album: A
         pixels = album.opened(path, alt)
         if pixels is None:
             continue
-        photo = album.photo(pixels, alt, f"{names}: md5 {group[0].md5}{_distance(result, group)}")
+        photo = album.photo(pixels, alt, f"{names}: md5 {group[0].md5}{_distance(result, group)}", names)
         if photo is not None:
             yield photo
         kept = next((image.difference_path for image in group if image.difference_path), None)

@@ -35,6 +35,8 @@ def _problems(lanes: Lanes, num_sites: int) -> Iterator[str]:
         yield f"lane syncs: {len(lanes.places)} places of {len(lanes.syncs)} segments"
     if not all(-1 <= place < num_sites for place in lanes.places):
         yield f"lane syncs: a place that is none of the {num_sites} sites"
+    if lanes.sites and len(lanes.sites) != len(lanes.syncs):
+        yield f"lane syncs: {len(lanes.sites)} sites of {len(lanes.syncs)} segments"
     for name, shares in lanes.shares.items():
         yield from (f"lane {name}: {problem}" for problem in _shares(name, shares, lanes))
 

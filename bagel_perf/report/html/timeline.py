@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bagel_perf.records.outlines import VariantInfo
 from bagel_perf.records.results import Result
 from bagel_perf.records.store import slug
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.records.traces import CAUSES, PATH_SEPARATOR, Cause, RegionTime
+from bagel_perf.report.html.colours import variant_name
 from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Plot, Section, Text, tables
 from bagel_perf.report.html.profiles import SIZE_MARK, devices_of, places_of, size_of, variant_of
-from bagel_perf.report.html.sites import place_text
-from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
+from bagel_perf.report.html.sites import place_text, wait_anchor
+from bagel_perf.report.html.timeline_data import timeline_data
+from bagel_perf.report.html.timeline_plot import DURATION, Strip, is_drawn_whole, timeline_svg
 from bagel_perf.report.html.trace_plots import WHOLE, trace_links
 from bagel_perf.report.table import NONE, Column, Table, counted, ms_text
 from bagel_perf.report.trace_tables import CAUSE_LABELS
@@ -27,12 +29,12 @@ MISSING = (
 CAPTION = (
     "The call of its region that left the GPU idle most, in a profiled run, which takes longer than a timed one; gaps "
     "between bars are idle. Host waits are coloured by kind and drawn a pixel wide at least, idle time of the GPU by "
-    "its cause; the lines that wait are listed in the next section. Where segments are too many to draw, neighbours "
+    "its cause; their lines stand under Waits by line. Where segments are too many to draw, neighbours "
     "share a bar, as high as the part of it that they fill."
 )
 POINTED = "The pointer on a wait shows its line, and what all waits of that line took."
 
-NOT_MARKED = "Not here: {names}. A replayed graph has no region inside it: see the loop."
+NOT_MARKED = "Without a bar of its own here: {names}. A replayed graph has no region inside it: see the loop."
 OLD = "Left out, of {names}: lanes of many merged bars whose profile does not say how full they are; record it anew."
 OLD_CAUSES = (
     "Of {names}, recorded before idle time was split by cause: all of a gap that opened in a host sync counts as "
@@ -57,7 +59,7 @@ def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
     empty = [report.subject for report in reports if report not in profiled]
     lacking = [Text(text=EMPTY.format(names=", ".join(empty)))] if empty else []
     blocks: tuple[Block, ...] = (
-        (*_apart(profiled, result), *_costs(profiled), *_old_causes(profiled), *_drawings(profiled))
+        (*_apart(profiled, result), *_costs(profiled), *_old_causes(profiled), *_drawings(profiled, result))
         if profiled
         else tuple(_missing(result))
     )
@@ -117,14 +119,15 @@ def _costs(reports: Sequence[SyncReport]) -> Iterator[Block]:
         yield Bullets(items=tuple(items))
 
 
-def _drawings(reports: Sequence[SyncReport]) -> Iterator[Block]:
+def _drawings(reports: Sequence[SyncReport], result: Result) -> Iterator[Block]:
     """Those of each resolution on one time axis, then all of them as a file."""
+    colours = {name: variant_name(index) for index, name in enumerate(result.named)}
     drawn: dict[str, list[Strip]] = {}
     for index, size in enumerate(dict.fromkeys(map(size_of, reports))):
         group = [report for report in reports if size_of(report) == size]
         for name, region in REGIONS.items():
             title = f"{region}{SIZE_MARK * bool(size)}{size}"
-            strips = [strip for report in group for strip in _strips(report, name)]
+            strips = [strip for report in group for strip in _strips(report, name, colours)]
             if strips:
                 drawn[title] = strips
                 yield from _drawing(f"timeline{index}-{name}", title, strips, group)
@@ -143,18 +146,30 @@ def _drawing(key: str, title: str, strips: Sequence[Strip], group: Sequence[Sync
     if old := [strip.variant for strip in strips if not is_drawn_whole(strip.lanes)]:
         yield Text(text=OLD.format(names=", ".join(old)))
     caption = f"{CAPTION} {POINTED}" if any(strip.places for strip in strips) else CAPTION
-    yield Plot(svg=timeline_svg(key, strips), label=f"{title}: {', '.join(names)}", caption=caption)
+    label = f"{title}: {', '.join(names)}"
+    yield Plot(svg=timeline_svg(key, strips), label=label, caption=caption, lanes=timeline_data(strips, DURATION))
 
 
-def _strips(report: SyncReport, name: str) -> Iterator[Strip]:
-    """The lanes of the outermost region with this name."""
+def _strips(report: SyncReport, name: str, colours: Mapping[str, str]) -> Iterator[Strip]:
+    """The lanes of the outermost region with this name; ``colours`` are by variant."""
     assert report.profile is not None
     found = [lanes for lanes in report.profile.lanes if lanes.region.split(PATH_SEPARATOR)[-1] == name]
     if found:
         lanes = min(found, key=lambda lanes: len(lanes.region))
         yield Strip(
-            variant=variant_of(report), lanes=lanes, places=tuple(_place(report, place) for place in lanes.places)
+            variant=variant_of(report),
+            lanes=lanes,
+            places=tuple(_place(report, place) for place in lanes.places),
+            rows=tuple(_row(report, place) for place in lanes.places),
+            colour=colours.get(variant_of(report), ""),
         )
+
+
+def _row(report: SyncReport, number: int) -> str:
+    """The anchor of the row of a site; "" where it is not known."""
+    if not 0 <= number < len(report.sites):
+        return ""
+    return wait_anchor(variant_of(report), size_of(report), report.sites[number])
 
 
 def _place(report: SyncReport, number: int) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bagel_perf.records.sites import HINTS
-from bagel_perf.records.traces import LANES, MAX_SEGMENTS, Cause, Lanes
+from bagel_perf.records.sites import HINTS, KINDS
+from bagel_perf.records.traces import CAUSES, LANES, Cause, Lanes
 from bagel_perf.report.html import svg
+from bagel_perf.report.html.colours import cause_name, kind_name, stand_in
 from bagel_perf.report.trace_tables import CAUSE_LABELS
 
 if TYPE_CHECKING:
@@ -16,32 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-IDLE_COLOURS: dict[Cause, str] = {
-    "host_sync": svg.WORSE,
-    "after_sync": svg.IDLE[0],
-    "unrecorded_work": svg.MUTED,
-    "one_time_setup": svg.IDLE[2],
-    "graph_capture": svg.IDLE[3],
-    "allocator": svg.IDLE[4],
-    "data_loader": svg.IDLE[5],
-    "cpu_elsewhere": svg.SERIES[3],
-    "launch_bound": svg.SERIES[1],
-    "launch_overhead": svg.IDLE[1],
-    "queued": svg.IDLE[6],
-    "unknown": svg.INK,
-}
-WAIT_COLOURS: dict[str, str] = {
-    "scalar_read": svg.WAITS[0],
-    "mask_gather": svg.WAITS[1],
-    "mask_scatter": svg.WAITS[2],
-    "tensor_as_size": svg.WAITS[3],
-    "d2h_copy": svg.WAITS[4],
-}
-"""The same in every plot; other kinds share one."""
-OTHER_WAITS = svg.INK
-CPU, GPU = svg.SERIES[5], svg.SERIES[2]
+IDLE_COLOURS: dict[Cause, str] = {cause: stand_in(cause_name(cause)) for cause in CAUSES}
+CPU, GPU = stand_in("l-cpu"), stand_in("l-gpu")
 LANE_NAMES = {"cpu": "CPU", "syncs": "waits", "gpu": "GPU", "idle": "idle"}
 """From top to bottom."""
+NOTHING = {"cpu": "nothing recorded", "syncs": "no wait", "gpu": "no work", "idle": "never idle"}
+"""What stands in a lane without bars."""
 LANE_HEIGHT = 0.8
 HEIGHTS: dict[Cause, tuple[float, str]] = {
     "launch_overhead": (0.5, "half as high"),
@@ -56,9 +38,14 @@ LEAST_SHARE = 0.0012
 """Of the axis: as wide is a wait drawn at least, about a pixel, so that one of microseconds is seen."""
 LEAST_HEIGHT = 0.06
 """Of a lane: as high is a bar drawn at least, however little of it is filled."""
-ROW = len(LANE_NAMES) + 0.8
-"""Lanes of a variant and the space below them, in units of the y axis."""
+SPACE = 0.8
+"""Below the lanes of a variant, in units of the y axis, of which a lane has 1."""
 
+
+MAX_DRAWN = 400
+"""Bars of a lane in a drawing; the script of the page draws all that there are."""
+UNMERGED = 400
+"""Of a lane in files that do not say how full its segments are: with fewer than these none was merged."""
 
 Bar = tuple[float, float, str, float]
 """Begin and end in ms, label, and the share of the lane's height."""
@@ -66,11 +53,18 @@ Bar = tuple[float, float, str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """A variant and the call of it that is drawn; ``places`` says where each of ``lanes.syncs`` waits, if known."""
+    """A variant and the call of it that is drawn.
+
+    ``places`` says where each of ``lanes.syncs`` waits, if known, and ``rows`` the anchor of the row of that line;
+    ``colour`` is the property of the variant, "" where it has none. ``names`` are those of its lanes that are drawn.
+    """
 
     variant: str
     lanes: Lanes
     places: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    colour: str = ""
+    names: tuple[str, ...] = LANES
 
 
 def timeline_svg(key: str, strips: Sequence[Strip], axis: str = DURATION) -> str:
@@ -79,36 +73,39 @@ def timeline_svg(key: str, strips: Sequence[Strip], axis: str = DURATION) -> str
     titles: dict[str, str] = {}
 
     kinds = _kind_colours(strips)
+    tops = [0.0, *itertools.accumulate(len(strip.names) + SPACE for strip in strips)]
     num_entries = len(list(_legend(strips, kinds)))
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         longest_ms = max(strip.lanes.end_ms - strip.lanes.start_ms for strip in strips)
-        for row, strip in enumerate(strips):
-            _paint_strip(axes, strip.lanes, row * ROW)
-            titles.update(_paint_waits(axes, strip, row, kinds, LEAST_SHARE * longest_ms))
-        ticks = [row * ROW + lane for row in range(len(strips)) for lane in range(len(LANE_NAMES))]
+        for row, (strip, top) in enumerate(zip(strips, tops, strict=False)):
+            _paint_strip(axes, strip, top)
+            _paint_nothing(axes, strip, top, 0.004 * longest_ms)
+            if "syncs" in strip.names:
+                titles.update(_paint_waits(axes, strip, row, top, kinds, LEAST_SHARE * longest_ms))
+        ticks = [top + lane for strip, top in zip(strips, tops, strict=False) for lane in range(len(strip.names))]
         names = [
-            f"{svg.short(strip.variant)}  {lane}" if lane == "CPU" else lane
+            f"{svg.short(strip.variant)}  {LANE_NAMES[lane]}" if lane == strip.names[0] else LANE_NAMES[lane]
             for strip in strips
-            for lane in LANE_NAMES.values()
+            for lane in strip.names
         ]
         axes.set_yticks(ticks, names)
         axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(strips) * ROW - 0.8, -0.7)
+        axes.set_ylim(tops[-1] - SPACE, -0.7)
         axes.set_xlim(0, longest_ms)
         axes.set_xlabel(axis)
         handles = list(_legend(strips, kinds))
         figure.legend(handles=handles, loc="outside lower left", ncols=LEGEND_COLUMNS)
 
-    height_in = 0.75 + 0.85 * len(strips) + LEGEND_ROW_IN * -(-num_entries // LEGEND_COLUMNS)
+    height_in = 0.75 + 0.177 * tops[-1] + LEGEND_ROW_IN * -(-num_entries // LEGEND_COLUMNS)
     return svg.draw(key, height_in, paint, titles)
 
 
 def has_shares(lanes: Lanes, lane: str) -> bool:
     """Whether it is known how full each segment is: they were not merged, or the profile says it."""
     number = len(getattr(lanes, lane))
-    return number < MAX_SEGMENTS or len(lanes.shares.get(lane, ())) == number
+    return number < UNMERGED or len(lanes.shares.get(lane, ())) == number
 
 
 def is_drawn_whole(lanes: Lanes) -> bool:
@@ -131,33 +128,73 @@ def waits_of(strip: Strip) -> list[tuple[Bar, str]]:
     return list(zip(bars, strip.places if bars and strip.places else ("",) * len(bars), strict=True))
 
 
+def drawn_bars(lanes: Lanes, lane: str) -> list[Bar]:
+    """The bars of a lane, merged down to ``MAX_DRAWN``."""
+    return [
+        (begin, end, label, share)
+        for (begin, end, label, share), _ in coarser([(bar, "") for bar in bars_of(lanes, lane)])
+    ]
+
+
+def coarser(bars: Sequence[tuple[Bar, str]]) -> list[tuple[Bar, str]]:
+    """Bars with their places, those with the least gaps between them merged until there are ``MAX_DRAWN``.
+
+    What is merged has the label and place that most of it has.
+    """
+    if len(bars) <= MAX_DRAWN:
+        return list(bars)
+    gaps = [after[0][0] - before[0][1] for before, after in itertools.pairwise(bars)]
+    kept = sorted(sorted(range(len(gaps)), key=lambda each: -gaps[each])[: MAX_DRAWN - 1])
+    begins = [0, *(each + 1 for each in kept)]
+    return [_merged(bars[begin:end]) for begin, end in zip(begins, [*begins[1:], len(bars)], strict=True)]
+
+
+def _merged(bars: Sequence[tuple[Bar, str]]) -> tuple[Bar, str]:
+    begin, end = bars[0][0][0], max(bar[1] for bar, _ in bars)
+    filled: dict[tuple[str, str], float] = {}
+    for (left, right, label, share), place in bars:
+        filled[label, place] = filled.get((label, place), 0.0) + (right - left) * share
+    label, place = max(filled, key=lambda each: filled[each])
+    share = min(sum(filled.values()) / (end - begin), 1.0) if end > begin else 1.0
+    return (begin, end, label, share), place
+
+
 def _kind_colours(strips: Sequence[Strip]) -> dict[str, str]:
-    """Of the kinds that are drawn, in the order of ``WAIT_COLOURS``."""
+    """Of the kinds that are drawn, in the order of ``KINDS``; those of another version share a colour."""
     found = {kind for strip in strips for _, _, kind in strip.lanes.syncs}
-    known = {kind: colour for kind, colour in WAIT_COLOURS.items() if kind in found}
-    return known | dict.fromkeys(sorted(found - known.keys()), OTHER_WAITS)
+    order = [*(kind for kind in KINDS if kind in found), *sorted(found - {*KINDS})]
+    return {kind: stand_in(kind_name(kind)) for kind in order}
 
 
-def _paint_strip(axes: Axes, lanes: Lanes, top: float) -> None:
-    zero = lanes.start_ms
-    _bars(axes, bars_of(lanes, "cpu"), zero, top, CPU)
-    _bars(axes, bars_of(lanes, "gpu"), zero, top + 2, GPU)
-    idle = bars_of(lanes, "idle")
+def _paint_strip(axes: Axes, strip: Strip, top: float) -> None:
+    zero = strip.lanes.start_ms
+    at = {lane: top + number for number, lane in enumerate(strip.names)}
+    for lane, colour in (("cpu", CPU), ("gpu", GPU)):
+        if lane in at:
+            _bars(axes, drawn_bars(strip.lanes, lane), zero, at[lane], colour)
+    idle = drawn_bars(strip.lanes, "idle")
     for name, colour in IDLE_COLOURS.items():
         height, _ = HEIGHTS.get(name, (LANE_HEIGHT, ""))
-        _bars(axes, [bar for bar in idle if bar[2] == name], zero, top + 3, colour, height=height)
+        _bars(axes, [bar for bar in idle if bar[2] == name], zero, at["idle"], colour, height=height)
+
+
+def _paint_nothing(axes: Axes, strip: Strip, top: float, left_ms: float) -> None:
+    """Words in each lane in which nothing happened, so that it is not taken for one that was left out."""
+    for number, lane in enumerate(strip.names):
+        if not getattr(strip.lanes, lane):
+            axes.text(left_ms, top + number, NOTHING[lane], va="center", fontsize=8, color=svg.MUTED)
 
 
 def _paint_waits(
-    axes: Axes, strip: Strip, row: int, kinds: Mapping[str, str], least_ms: float
+    axes: Axes, strip: Strip, row: int, top: float, kinds: Mapping[str, str], least_ms: float
 ) -> Iterator[tuple[str, str]]:
     """The waits of each kind and place; gives the gid and title of those whose place is known."""
     groups: dict[tuple[str, str], list[Bar]] = {}
-    for (begin, end, kind, share), place in waits_of(strip):
+    for (begin, end, kind, share), place in coarser(waits_of(strip)):
         groups.setdefault((kind, place), []).append((begin, max(end, begin + least_ms), kind, share))
     for number, ((kind, place), bars) in enumerate(groups.items()):
         gid = f"waits-{row}-{number}" if place else None
-        _bars(axes, bars, strip.lanes.start_ms, row * ROW + 1, kinds[kind], gid=gid)
+        _bars(axes, bars, strip.lanes.start_ms, top + strip.names.index("syncs"), kinds[kind], gid=gid)
         if gid is not None:
             yield gid, f"{kind_label(kind)}: {place}"
 

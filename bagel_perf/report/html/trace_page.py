@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bagel_perf.records import codec
@@ -15,6 +16,7 @@ from bagel_perf.report.html.content import (
     MAX_ROWS,
     Block,
     Culprit,
+    Heading,
     Page,
     Section,
     Text,
@@ -28,6 +30,7 @@ from bagel_perf.report.html.ranks_answer import ranks_answer
 from bagel_perf.report.html.trace_answer import answer_section
 from bagel_perf.report.html.trace_plots import rank_plot
 from bagel_perf.report.html.trace_sections import (
+    WINDOW_AXIS,
     changes_section,
     gaps_section,
     idle_section,
@@ -37,7 +40,10 @@ from bagel_perf.report.html.trace_sections import (
     phases_section,
     regions_section,
     streams_section,
+    strip_of,
+    svg_can_hold,
     syncs_section,
+    timeline_plot,
 )
 from bagel_perf.report.html.waits import programs_answer, waits_answer, waits_section
 from bagel_perf.report.ranks import rank_tables, shown_rank, title
@@ -47,6 +53,12 @@ from bagel_perf.report.trace_summary import source_line
 
 ROWS = 40
 """Of each table at least."""
+MAX_RANKS = 8
+"""On one axis."""
+RANK_LANES = (
+    "The whole window of each rank, from its own begin on: clocks of ranks are not held against each other. Host syncs "
+    "are coloured by kind, idle time by cause."
+)
 REST = "the rest is in the JSON of trace --json"
 
 
@@ -111,10 +123,24 @@ def _ranks_section(report: RanksReport, top: int) -> Section:
         title="Ranks side by side",
         blocks=(
             *drawn,
+            *_rank_lanes(report),
             *tables(*rank_tables(report, top)),
             Text(text=f"The sections below are of rank {shown.rank}; trace FILE --html makes the page of another."),
         ),
     )
+
+
+def _rank_lanes(report: RanksReport) -> Iterator[Block]:
+    """The whole window of every rank, all on one axis; of many ranks the first, and the one that is shown in full."""
+    shown = shown_rank(report)
+    known = [each for each in report.ranks if each.report.lanes and svg_can_hold(each.report.lanes[0])]
+    drawn = [each for number, each in enumerate(known) if number < MAX_RANKS or each is shown]
+    if drawn:
+        cut = f" {len(drawn)} of {len(report.ranks)} ranks." if len(drawn) < len(report.ranks) else ""
+        strips = [strip_of(each.report, each.report.lanes[0], f"rank {each.rank}") for each in drawn]
+        rows = [strip if each is shown else replace(strip, rows=()) for strip, each in zip(strips, drawn, strict=True)]
+        yield Heading(text="All ranks on one axis")
+        yield timeline_plot("lanes-of-ranks", rows, WINDOW_AXIS, "All ranks on one axis", RANK_LANES + cut)
 
 
 def _ranks_changes(report: RanksReport) -> tuple[Section, ...]:

@@ -20,7 +20,8 @@ from bagel_perf.report.html.timeline_plot import (
     LEGEND_ROW_IN,
     Bar,
     Strip,
-    bars_of,
+    coarser,
+    drawn_bars,
     kind_label,
     waits_of,
 )
@@ -69,10 +70,10 @@ def _events(pid: int, title: str, strip: Strip) -> Iterator[dict[str, Any]]:
     yield _name(pid, 0, "process_name", f"{strip.variant}: {title}")
     for tid, (lane, bars) in enumerate(
         (
-            ("CPU: operators and calls", [(bar, "") for bar in bars_of(lanes, "cpu")]),
-            ("CPU: host syncs", waits_of(strip)),
-            ("GPU: at work", [(bar, "") for bar in bars_of(lanes, "gpu")]),
-            ("GPU: idle, by cause", [(bar, "") for bar in bars_of(lanes, "idle")]),
+            ("CPU: operators and calls", [(bar, "") for bar in drawn_bars(lanes, "cpu")]),
+            ("CPU: host syncs", coarser(waits_of(strip))),
+            ("GPU: at work", [(bar, "") for bar in drawn_bars(lanes, "gpu")]),
+            ("GPU: idle, by cause", [(bar, "") for bar in drawn_bars(lanes, "idle")]),
         ),
         1,
     ):
@@ -114,7 +115,7 @@ RANKS_CAPTION = (
     "The window of each rank: computing and copies, communication beside which nothing was computed, and idle time. In "
     "communication a rank waits for those that arrive later."
 )
-RANK_PARTS = ((GPU, "at work"), (svg.SERIES[1], "exposed communication"), (svg.MUTED, "idle"))
+RANK_PARTS = ((GPU, "at work"), (svg.PARTS[1], "exposed communication"), (svg.MUTED, "idle"))
 
 Row = tuple[str, float, dict[str, float]]
 """Label, busy time in ms, and idle time in ms by cause."""
@@ -179,7 +180,7 @@ def queue_plot(report: TraceReport) -> Plot | None:
             points = [(report.window_ms * (each + 0.5) / number, mean) for each, mean in enumerate(queue.means)]
             label = f"GPU {queue.device}" if len(drawn) > 1 else None
             at_ms, means = zip(*thinned(points), strict=True)
-            axes.plot(at_ms, means, color=svg.SERIES[index], label=label, linewidth=1.5, drawstyle="steps-mid")
+            axes.plot(at_ms, means, color=svg.PARTS[index], label=label, linewidth=1.5, drawstyle="steps-mid")
         axes.set_xlim(0, report.window_ms)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("ms since the window began")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from bagel_perf.records.traces import Lanes, StepTime, TraceReport
+from bagel_perf.records.traces import LANES, Lanes, StepTime, TraceReport, WaitSite
 from bagel_perf.report.html.content import (
     Block,
     Bullets,
@@ -17,6 +17,7 @@ from bagel_perf.report.html.content import (
     Text,
     tables,
 )
+from bagel_perf.report.html.timeline_data import timeline_data
 from bagel_perf.report.html.timeline_plot import Strip, is_drawn_whole, timeline_svg
 from bagel_perf.report.html.trace_plots import cause_plot, queue_plot, trace_links
 from bagel_perf.report.html.words import sentence
@@ -33,6 +34,7 @@ from bagel_perf.report.trace_tables import (
     gap_table,
     idle_table,
     phase_table,
+    place_of,
     region_table,
     short_name,
     site_table,
@@ -50,6 +52,7 @@ TIMELINE = (
 )
 WHOLE_WINDOW = "The whole window"
 WINDOW_AXIS, REGION_AXIS = "ms since the window began", "ms since the call began"
+NO_SITE = -1
 NO_IDLE = "Why the GPU was idle is unknown: the trace does not tell when it was."
 NO_SYNCS = "No host sync in the window."
 UNKNOWN_SYNCS = "Host syncs are unknown: the trace has no calls of the runtime."
@@ -76,23 +79,47 @@ def lanes_section(report: TraceReport) -> Section:
     """The whole window and the calls that left the GPU idle most as drawings, then all as a file for viewers."""
     blocks: list[Block] = []
     drawn: dict[str, list[Strip]] = {}
+    others = [lanes for lanes in report.lanes[1:] if not lanes.region and svg_can_hold(lanes)]
     for number, lanes in enumerate(report.lanes):
-        if svg_can_hold(lanes):
+        if svg_can_hold(lanes) and lanes not in others:
             title = lanes.region or WHOLE_WINDOW
-            strips = [Strip(variant="", lanes=lanes)]
+            strips = [strip_of(report, lanes)] + [strip_of(report, each) for each in others if not lanes.region]
             drawn[f"{title} at {lanes.start_ms:.3f} ms"] = strips
-            axis = REGION_AXIS if lanes.region else WINDOW_AXIS
-            svg = timeline_svg(f"lanes{number}", strips, axis)
             heading = f"{short_name(title, NAME_WIDTH)}, {_stretch(lanes)}" if lanes.region else WHOLE_WINDOW
             caption = (
                 TIMELINE if not number else f"The call of {short_name(title, NAME_WIDTH)} that left the GPU idle most."
             )
-            blocks += [Heading(text=heading), Plot(svg=svg, label=heading, caption=caption)]
+            axis = REGION_AXIS if lanes.region else WINDOW_AXIS
+            blocks += [Heading(text=heading), timeline_plot(f"lanes{number}", strips, axis, heading, caption)]
     if drawn:
         blocks += [Heading(text="The same in a trace viewer"), trace_links(drawn)]
     return Section(
         anchor="timeline", title="Timeline", blocks=tuple(blocks) or (Text(text="There is nothing to draw."),)
     )
+
+
+def timeline_plot(key: str, strips: Sequence[Strip], axis: str, label: str, caption: str) -> Plot:
+    """Strips as a drawing, and as what the script of the page draws in its place."""
+    return Plot(svg=timeline_svg(key, strips, axis), label=label, caption=caption, lanes=timeline_data(strips, axis))
+
+
+def strip_of(report: TraceReport, lanes: Lanes, name: str = "") -> Strip:
+    """Lanes of a trace under a name, that of their device where there are several; with the rows of their waits."""
+    known = [each if each < len(report.sites) else NO_SITE for each in lanes.sites]
+    is_second = lanes.device is not None and not lanes.region and lanes is not report.lanes[0]
+    return Strip(
+        variant=name or (f"GPU {lanes.device}" if lanes.device is not None else ""),
+        lanes=lanes,
+        places=tuple(_wait_text(report.sites[each]) if each >= 0 else "" for each in known),
+        rows=tuple(f"wait{each}" if each >= 0 else "" for each in known),
+        names=("gpu", "idle") if is_second else LANES,
+    )
+
+
+def _wait_text(site: WaitSite) -> str:
+    """The place of a wait with what all waits there took."""
+    times = f"host blocked {_ms(site.blocked_ms)} ms, GPU idle through it {_ms(site.lost_gpu_ms)} ms"
+    return f"{place_of(site)}; {counted(site.count, 'time')} in the window, {times}"
 
 
 def svg_can_hold(lanes: Lanes) -> bool:

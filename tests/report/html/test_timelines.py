@@ -101,7 +101,7 @@ def test_a_merged_segment_is_as_high_as_it_is_full() -> None:
         """Of the only bar, in points."""
         whole = replace(lanes(), cpu=(), gpu=((12, 14, ""),), shares={} if share is None else {"gpu": (share,)})
         drawn = timeline_svg("t", [Strip(variant="baseline", lanes=whole)])
-        bars = re.findall(r'd="M[\d.]+ ([\d.]+)H[\d.]+V([\d.]+)H[\d.]+z" [^>]*style="fill: var\(--v2\)', drawn)
+        bars = re.findall(r'd="M[\d.]+ ([\d.]+)H[\d.]+V([\d.]+)H[\d.]+z" [^>]*style="fill: var\(--l-gpu\)', drawn)
         return max(float(low) - float(high) for low, high in bars)
 
     assert height(None) == height(1.0)

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from bagel_perf.records.traces import CAUSES, TraceReport
 from bagel_perf.report.html import svg
-from bagel_perf.report.html.colours import BASE_COLOURS, properties
 from bagel_perf.report.html.content import Badge, Badges, Cards, Culprit, Fold, Page, Plot, TableBlock
 from bagel_perf.report.html.page import page_html
 from bagel_perf.report.html.timeline_plot import HEIGHTS, IDLE_COLOURS, LANE_HEIGHT
@@ -22,7 +21,7 @@ from bagel_perf.traces.against import difference
 from bagel_perf.traces.analyse import analyse
 from bagel_perf.traces.formats.reading import read_trace
 from bagel_perf.traces.ranks import compare_ranks
-from page_reader import Reader
+from page_reader import Reader, hash_of
 from rank_scenes import four_ranks
 from trace_scenes import Scene, two_steps
 from trace_stories import trace_of
@@ -58,7 +57,8 @@ def test_a_page_of_any_recorded_trace_runs_nothing_and_loads_nothing(recorded: T
     assert [section.anchor for section in page.sections] == ANCHORS
     assert len(text.encode()) < MAX_BYTES
     reader = Reader(text)
-    assert reader.tags["script"] == 1 and ("script", "type", "application/json") in reader.attributes
+    (script,) = reader.running
+    assert f"script-src {hash_of(script)};" in reader.policy
     assert not reader.tags.keys() & {"link", "iframe", "object", "embed", "form", "base", "image", "img"}
     assert not [name for _, name, _ in reader.attributes if name.startswith("on")]
     assert all(
@@ -160,24 +160,3 @@ def test_each_cause_has_a_label_and_looks_of_its_own() -> None:
     assert set(CAUSE_LABELS) == set(IDLE_COLOURS) == set(CAUSES)
     looks = {(colour, HEIGHTS.get(cause, (LANE_HEIGHT, ""))[0]) for cause, colour in IDLE_COLOURS.items()}
     assert len(looks) == len({*IDLE_COLOURS.values()}) == len(CAUSES)
-
-
-def luminance(colour: str) -> float:
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(first: str, second: str) -> float:
-    low, high = sorted((luminance(first), luminance(second)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_each_cause_is_seen_on_the_paper_of_light_and_dark() -> None:
-    roots = re.findall(r":root \{(.*?)\}", CSS.read_text(encoding="utf-8"), flags=re.S)
-    for scheme, root in enumerate(roots):
-        colours = dict(re.findall(r"--([\w]+): (#[0-9a-f]{6})", root))
-        colours |= {name: pair[scheme] for name, pair in (*BASE_COLOURS.items(), *properties())}
-        found = [colours[svg.VARIABLES[colour]] for colour in IDLE_COLOURS.values()]
-        assert len(set(found)) == len(CAUSES)
-        assert all(contrast(colour, colours["paper"]) >= 3 for colour in found), root
