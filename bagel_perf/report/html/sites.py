@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bagel_perf.records.outlines import WHOLE
 from bagel_perf.records.results import Result
 from bagel_perf.records.runs import CountedRun, runs_of
 from bagel_perf.records.sites import HINTS, SyncSite
@@ -42,10 +43,22 @@ def sites_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section
             last_first.get(each.size, len(last_first)),
         ),
     )
-    blocks: list[Block] = []
+    blocks: list[Block] = [Text(text=each) for each in _unlike_counts(found, result)]
     for number, each in enumerate(ranked):
         blocks += _tables(each, is_open=number == 0)
     return Section(anchor="sites", title="Waits by line", blocks=tuple(blocks) or (Text(text=_no_sites(result)),))
+
+
+def _unlike_counts(found: Sequence[Waiting], result: Result) -> Iterator[str]:
+    """Which profiled runs waited more or less often than the result says."""
+    wholes = {(each.variant, each.case): each.host_syncs for each in result.cells if each.stage == WHOLE}
+    for each in found:
+        total, whole = sum(site.count for site in each.sites), wholes.get((each.variant, each.size))
+        if each.is_profiled and whole is not None and total != whole:
+            yield (
+                f"The profiled run of {each.variant} at {each.size} waited {counted(total, 'time')}, and the run that "
+                f"was counted {whole}: the profile is of another version or request, and its table shows its own counts."
+            )
 
 
 def _no_sites(result: Result) -> str:
@@ -60,12 +73,13 @@ class Waiting:
     variant: str
     size: str
     sites: tuple[SyncSite, ...]
+    is_profiled: bool = False
 
 
 def _profiled(reports: Sequence[SyncReport]) -> Iterator[Waiting]:
     for report in reports:
         if report.sites:
-            yield Waiting(variant=variant_of(report), size=size_of(report), sites=report.sites)
+            yield Waiting(variant=variant_of(report), size=size_of(report), sites=report.sites, is_profiled=True)
 
 
 def _counted(result: Result) -> Iterator[Waiting]:
