@@ -14,7 +14,8 @@ MIN_LETTER_PX = 8
 
 INVISIBLE = """
 const shown = e => e.checkVisibility({opacityProperty: true, visibilityProperty: true, contentVisibilityAuto: true});
-return [...document.querySelectorAll('h1, h2, h2 + *, table, caption, svg, canvas:not([hidden]), figure, img')].filter(e => {
+const wanted = 'h1, h2, h2 + *, table, caption, svg, canvas:not([hidden]), figure, img';
+return [...document.querySelectorAll(wanted)].filter(e => {
     const box = e.getBoundingClientRect();
     return !e.closest('.drawn-live') && (!shown(e) || box.width < 1 || box.height < 1);
 }).map(e => e.outerHTML.slice(0, 100));
