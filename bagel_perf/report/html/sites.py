@@ -57,7 +57,7 @@ def _unlike_counts(found: Sequence[Waiting], result: Result) -> Iterator[str]:
         if each.is_profiled and whole is not None and total != whole:
             yield (
                 f"The profiled run of {each.variant} at {each.size} waited {counted(total, 'time')}, and the run that "
-                f"was counted {whole}: the profile is of another version or request, and its table shows its own counts."
+                f"was counted {whole}: the profile is of another version or request; its table has its own counts."
             )
 
 

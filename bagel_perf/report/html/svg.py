@@ -75,13 +75,9 @@ INK, MUTED, LINE, PAPER, SHADE = "#000001", "#000002", "#000003", "#000004", "#0
 BETTER, WORSE = "#000006", "#000007"
 SERIES = tuple(stand_in(variant_name(index)) for index in range(len(VARIANT_COLOURS)))
 PARTS = tuple(stand_in(part_name(index)) for index in range(len(PART_COLOURS)))
-WAITS = tuple(f"#00002{index}" for index in range(5))
-IDLE = tuple(f"#00003{index}" for index in range(7))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper", SHADE: "shade", BETTER: "better", WORSE: "worse"}
 VARIABLES |= {colour: name for name, colour in STAND_INS.items()}
-VARIABLES |= {colour: f"w{index}" for index, colour in enumerate(WAITS)}
-VARIABLES |= {colour: f"i{index}" for index, colour in enumerate(IDLE)}
 
 WIDTH_IN = 9.6
 MAX_LABEL = 34
