@@ -55,7 +55,7 @@ from bagel_perf.report.html.sites import sites_section
 from bagel_perf.report.html.source import Source
 from bagel_perf.report.html.successive import successive_section
 from bagel_perf.report.html.timeline import timeline_section
-from bagel_perf.report.html.words import date_text
+from bagel_perf.report.html.words import date_text, unbroken
 from bagel_perf.report.inert import markdown_line, markdown_verbatim
 from bagel_perf.report.summary import table_markdown
 
@@ -227,7 +227,7 @@ def page_html(page: Page) -> str:
     style, script = root_css() + _resource("page.css") + _resource("live.css"), _resource("page.js")
     environment.globals.update(csp=CSP.format(script=script_hash(script)), style=Markup(style), script=Markup(script))
     environment.globals.update(safe_svg=Markup, safe_json=Markup)
-    environment.globals.update(glyph=glyph, tones=TONES)
+    environment.globals.update(glyph=glyph, tones=TONES, unbroken=unbroken)
     return environment.from_string(_resource("page.html.jinja")).render(page=_clean(page))
 
 

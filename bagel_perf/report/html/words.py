@@ -10,6 +10,7 @@ from bagel_perf.records.results import Result
 
 MINUS = "\u2212"
 TIMES = "\u00d7"
+NO_BREAK = "\u00a0"
 SCALES = ((1000.0, "s"), (1.0, "ms"), (0.001, "us"))
 """Milliseconds of each unit."""
 SIGNIFICANT = 3
@@ -58,6 +59,11 @@ def thing_text(result: Result, case: str) -> str:
         return f"case {case}"
     is_size = re.fullmatch(r"\d+x\d+", case) is not None
     return f"a {case_text(case)} picture" if is_size else f"a picture of {case}"
+
+
+def unbroken(text: str) -> str:
+    """The text with its figures held to their units, and sizes together, where lines break."""
+    return re.sub(rf"(?<=\d) (?=(?:s|ms|us|%|{TIMES})\b|{TIMES} )|(?<={TIMES}) (?=\d)", NO_BREAK, text)
 
 
 def date_text(created: str) -> str:

@@ -20,7 +20,7 @@ from bagel_perf.report.html.colours import variant_name
 from bagel_perf.report.html.content import Badges, Bars, Bullets, Card, Cards, Culprit, Fold
 from bagel_perf.report.html.page import build_page, page_html
 from bagel_perf.report.html.source import source_of
-from bagel_perf.report.html.words import change_pct, times_text
+from bagel_perf.report.html.words import change_pct, times_text, unbroken
 from bagel_perf.verdicts.reading import load_checked
 from gated_results import make_result, with_picture
 from scripted import CPU
@@ -261,3 +261,10 @@ def test_the_sentence_is_the_heading_of_the_page_with_the_variant_in_its_colour(
     text = page_html(build_page((source_of(GAIN, Path()),)))
     assert re.search(r'<h1 id="answer-title"><span style="color: var\(--v2\)">sync_free</span> makes a 256', text)
     assert text.count("<h1") == 1
+
+
+def test_a_figure_and_its_unit_stay_on_one_line() -> None:
+    text = "fused makes a 256 \u00d7 256 picture in 0.477 s instead of 2.242 s: 3 stages at 4 sizes"
+    assert unbroken(text).replace("\u00a0", "_") == (
+        "fused makes a 256_\u00d7_256 picture in 0.477_s instead of 2.242_s: 3 stages at 4 sizes"
+    )
