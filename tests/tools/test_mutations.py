@@ -118,7 +118,7 @@ FEW = ("baseline", "sync_free")
 
 @contextmanager
 def copied_with_few_variants(root: Path) -> Iterator[Path]:
-    """A copy whose gate counts two variants: all of them are counted on the tree itself, in ``test_gate_command``."""
+    """A copy whose gate counts two variants: ``make gate`` counts all of them on the tree itself."""
     with copied(root) as copy:
         gates, expected = copy / "bagel_perf/records/gates.py", copy / EXPECTED_FILE
         lines = gates.read_text(encoding="utf-8").splitlines()
