@@ -250,8 +250,8 @@ LOADING = f"""{SERVER}
 import torch
 data = torch.utils.data.TensorDataset(torch.arange(8.0))
 if __name__ == "__main__":
-    for method in ("fork", "spawn"):
-        for (batch,) in torch.utils.data.DataLoader(data, 2, num_workers=2, multiprocessing_context=method):
+    for method, workers in (("fork", 2), ("spawn", 1)):
+        for (batch,) in torch.utils.data.DataLoader(data, 2, num_workers=workers, multiprocessing_context=method):
             batch.to("cuda").sum().item()
 """
 
@@ -260,7 +260,7 @@ def test_workers_that_load_data_are_watched_and_wait_for_nothing(syncs: Syncs) -
     Path("load.py").write_text(LOADING)
     seen = syncs("--budget", "16", "--", "python", "load.py")
     assert (seen.code, seen.counts, seen.report.unwatched) == (0, {"main": 16}, ())
-    assert sum(each.watched and each.used_device is False for each in seen.report.processes) >= 4
+    assert sum(each.watched and each.used_device is False for each in seen.report.processes) >= 3
 
 
 APP = f"""{SERVER}
