@@ -8,13 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from bagel_perf.cli import main
 from bagel_perf.records.syncs import Process, SyncReport
 
+Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
@@ -96,11 +99,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
 
 
-def syncs(*arguments: str) -> Seen:
-    command = [sys.executable, "-m", "bagel_perf", "syncs", "--device", "cpu", "--json", "out.json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert Path("out.json").exists(), done.stderr
-    return Seen(done.returncode, SyncReport.from_json(json.loads(Path("out.json").read_text())), done.stderr)
+Syncs = Callable[..., Seen]
+
+
+@pytest.fixture
+def syncs(capfd: Capture) -> Syncs:
+    """Counts in this process what others do that a command starts."""
+
+    def run(*arguments: str) -> Seen:
+        code = main(["syncs", "--device", "cpu", "--json", "out.json", *arguments])
+        err = capfd.readouterr().err
+        assert Path("out.json").exists(), err
+        return Seen(code, SyncReport.from_json(json.loads(Path("out.json").read_text())), err)
+
+    return run
 
 
 def of(process: str, report: SyncReport) -> Process:
@@ -108,27 +120,21 @@ def of(process: str, report: SyncReport) -> Process:
     return found
 
 
-def test_the_stages_of_a_server_are_counted_each_by_itself_and_summed_where_they_wait() -> None:
+def test_the_stages_of_a_server_are_counted_each_by_itself_and_held_to_budgets_where_they_wait(syncs: Syncs) -> None:
     Path("server.py").write_text(SERVER + STAGES)
-    seen = syncs("--budget", "request=5", "--budget", "10", "--", "python", "server.py")
-    assert (seen.code, seen.counts) == (0, {"AR": 2, "DiT": 3, "DiffusionWorker-1": 5})
+    seen = syncs("--quiet", "--budget", "request=2", "--budget", "10", "--", "python", "server.py")
+    assert (seen.code, seen.counts) == (7, {"AR": 2, "DiT": 3, "DiffusionWorker-1": 5})
+    assert "region request waited for the device 5 times (2 of 3 entries over budget)" in seen.err
     assert seen.report.host_syncs == 10 and seen.report.unwatched == ()
     assert {(site.process, site.count, site.region, site.expressions) for site in seen.report.sites} == {
         (name, count, "request", ("x.sum().item()",)) for name, count in seen.counts.items()
     }
     whole, request = sorted(seen.report.budgets, key=lambda check: check.region)
     assert (whole.worst, whole.ok) == (10, True)
-    assert (request.num_entries, request.worst, request.num_exceeded, request.ok) == (3, 5, 0, True)
+    assert (request.num_entries, request.worst, request.num_exceeded, request.ok) == (3, 5, 2, False)
 
 
-def test_a_budget_is_exceeded_in_whatever_process() -> None:
-    Path("server.py").write_text(SERVER + STAGES)
-    seen = syncs("--quiet", "--budget", "request=2", "--", "python", "server.py")
-    assert seen.code == 7
-    assert "region request waited for the device 5 times (2 of 3 entries over budget)" in seen.err
-
-
-def test_however_a_process_starts_and_ends_nothing_is_lost() -> None:
+def test_however_a_process_starts_and_ends_nothing_is_lost(syncs: Syncs) -> None:
     Path("all.py").write_text(SERVER + ALL_KINDS)
     seen = syncs("--budget", "99", "--", "python", "all.py")
     others = {name: count for name, count in seen.counts.items() if name and name.startswith("-c")}
@@ -144,33 +150,30 @@ def test_however_a_process_starts_and_ends_nothing_is_lost() -> None:
 BLIND = """
 import subprocess, sys, torch
 torch.ones(3, device="cuda").sum().item()
-subprocess.run([sys.executable, *{flags!r}, "-c", "import time; time.sleep(0.2)"], check=True, env={env!r})
-"""
-NATIVE = """
-import subprocess, torch
-torch.ones(3, device="cuda").sum().item()
+wait = ["-c", "import time; time.sleep(0.2)"]
+subprocess.run([sys.executable, "-I", *wait], check=True)
+subprocess.run([sys.executable, "-uS", *wait], check=True)
+subprocess.run([sys.executable, *wait], check=True, env={})
 subprocess.run(["./native", "0.2"])
 """
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (BLIND.format(flags=["-I"], env=None), "it was started with -I"),
-        (BLIND.format(flags=["-uS"], env=None), "it was started with -S"),
-        (BLIND.format(flags=[], env={}), "started without the environment of its parent"),
-        (NATIVE, "it is no Python"),
-    ],
-)
-def test_a_process_that_cannot_be_watched_is_named_and_leaves_budgets_open(text: str, why: str) -> None:
+def test_a_process_that_cannot_be_watched_is_named_and_leaves_budgets_open(syncs: Syncs) -> None:
     shutil.copy(shutil.which("sleep") or "/bin/sleep", "native")
-    Path("run.py").write_text(text)
+    Path("run.py").write_text(BLIND)
     seen = syncs("--budget", "1", "--", "python", "run.py")
-    (blind,) = seen.report.unwatched
-    assert seen.code == 4 and why in blind.why and "budgets are open" in seen.err and seen.report.host_syncs == 1
+    reasons = (
+        "it was started with -I",
+        "it was started with -S",
+        "started without the environment of its parent",
+        "it is no Python",
+    )
+    assert len(seen.report.unwatched) == len(reasons)
+    assert all(why in blind.why for why, blind in zip(reasons, seen.report.unwatched, strict=True))
+    assert seen.code == 4 and "budgets are open" in seen.err and seen.report.host_syncs == 1
 
 
-def test_what_a_shell_script_starts_is_followed_and_the_shell_itself_uses_no_device() -> None:
+def test_what_a_shell_script_starts_is_followed_and_the_shell_itself_uses_no_device(syncs: Syncs) -> None:
     Path("loop.py").write_text(f"{SERVER}\nwait(2)\n")
     Path("run.sh").write_text("python loop.py\nRANK=1 python loop.py | cat\nuname >/dev/null\nexit 3\n")
     seen = syncs("--budget", "4", "--", "bash", "run.sh")
@@ -178,7 +181,7 @@ def test_what_a_shell_script_starts_is_followed_and_the_shell_itself_uses_no_dev
     assert of("rank 1", seen.report).rank == 1 and of("main", seen.report).exit_code == 3
 
 
-def test_a_fork_after_the_device_was_used_fails_as_on_cuda() -> None:
+def test_a_fork_after_the_device_was_used_fails_as_on_cuda(syncs: Syncs) -> None:
     Path("loop.py").write_text(f"{SERVER}\nwait(1)\nprocess, _ = start('fork', stage, 1, 'late')\nprocess.join()\n"
                                "sys.exit(process.exitcode)\n")  # fmt: skip
     seen = syncs("--", "python", "loop.py")
@@ -186,7 +189,7 @@ def test_a_fork_after_the_device_was_used_fails_as_on_cuda() -> None:
     assert seen.counts == {"main": 1}
 
 
-def test_a_budget_is_open_where_nothing_was_watched_or_it_was_never_started_or_something_runs_on() -> None:
+def test_a_budget_is_open_where_nothing_was_watched_or_it_was_never_started_or_something_runs_on(syncs: Syncs) -> None:
     Path("one.py").write_text("import torch\ntorch.ones(2, device='cuda').sum().item()\n")
     late = "sleep 0.1; (sleep 6; true) & exit 0"
     for message, *arguments in (
@@ -223,7 +226,7 @@ dist.destroy_process_group()
 """
 
 
-def test_the_ranks_of_torchrun_are_told_apart() -> None:
+def test_the_ranks_of_torchrun_are_told_apart(syncs: Syncs) -> None:
     Path("ranks.py").write_text(RANKS)
     seen = syncs("--", "torchrun", "--nproc-per-node", "2", "ranks.py")
     assert (seen.code, seen.counts) == (0, {"rank 0": 3, "rank 1": 4})
@@ -237,7 +240,7 @@ def test_waits(times):
 """
 
 
-def test_the_workers_of_pytest_are_told_apart() -> None:
+def test_the_workers_of_pytest_are_told_apart(syncs: Syncs) -> None:
     Path("test_waits.py").write_text(TESTS)
     seen = syncs("--", "python", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "test_waits.py")
     assert seen.code == 0 and set(seen.counts) <= {"gw0", "gw1"} and seen.report.host_syncs == 6
@@ -247,17 +250,17 @@ LOADING = f"""{SERVER}
 import torch
 data = torch.utils.data.TensorDataset(torch.arange(8.0))
 if __name__ == "__main__":
-    for method in ("fork", "spawn"):
-        for (batch,) in torch.utils.data.DataLoader(data, 2, num_workers=2, multiprocessing_context=method):
+    for method, workers in (("fork", 2), ("spawn", 1)):
+        for (batch,) in torch.utils.data.DataLoader(data, 2, num_workers=workers, multiprocessing_context=method):
             batch.to("cuda").sum().item()
 """
 
 
-def test_workers_that_load_data_are_watched_and_wait_for_nothing() -> None:
+def test_workers_that_load_data_are_watched_and_wait_for_nothing(syncs: Syncs) -> None:
     Path("load.py").write_text(LOADING)
     seen = syncs("--budget", "16", "--", "python", "load.py")
     assert (seen.code, seen.counts, seen.report.unwatched) == (0, {"main": 16}, ())
-    assert sum(each.watched and each.used_device is False for each in seen.report.processes) >= 4
+    assert sum(each.watched and each.used_device is False for each in seen.report.processes) >= 3
 
 
 APP = f"""{SERVER}
@@ -289,7 +292,7 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 
 
 @pytest.mark.skipif(not HAS_UVICORN, reason="needs uvicorn")
-def test_the_workers_of_a_web_server_are_counted_when_it_is_told_to_end(unused_port: int) -> None:
+def test_the_workers_of_a_web_server_are_counted_when_it_is_told_to_end(unused_port: int, syncs: Syncs) -> None:
     Path("app.py").write_text(APP)
     Path("client.py").write_text(CLIENT)
     seen = syncs("--", "python", "client.py", str(unused_port))
@@ -316,7 +319,7 @@ ray.shutdown()
 
 
 @pytest.mark.skipif(not HAS_RAY, reason="needs ray")
-def test_the_actors_of_ray_are_counted_each_by_itself() -> None:
+def test_the_actors_of_ray_are_counted_each_by_itself(syncs: Syncs) -> None:
     Path("actors.py").write_text(ACTORS)
     seen = syncs("--budget", "7", "--", "python", "actors.py")
     assert seen.report.host_syncs == 7 and sorted(seen.counts.values(), key=str) == [3, 4]

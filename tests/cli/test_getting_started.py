@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from forked_workers import fork_watched, fork_workers
 from typed_commands import BLOCK, is_in_order, plain, printed, told
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -14,8 +15,10 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of the first page, where people stand."""
+    """The file of the first page, where people stand, and processes that are forked."""
     monkeypatch.chdir(tmp_path)
+    fork_workers(monkeypatch)
+    fork_watched(monkeypatch)
     text = (DOCS / "getting-started.md").read_text(encoding="utf-8")
     blocks = [block for language, block in BLOCK.findall(text) if language == "python"]
     path = tmp_path / "my_loop.py"

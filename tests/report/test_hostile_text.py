@@ -189,8 +189,8 @@ def test_a_page_of_a_trace_has_the_shape_of_a_harmless_one(trace: TraceReport, r
     changed = replace(trace, difference=difference(trace, trace), warnings=("odd",))
     made: list[tuple[Callable[[Any], Page], Any]] = [(trace_page, changed), (ranks_page, ranks)]
     for make, record in made:
-        shape = html_shape(page_html(make(spoiled(record, consistent(text)))))
-        assert shape == harmless(make.__name__, lambda: make(spoiled(record, consistent("a "))))  # noqa: B023
+        page = make(spoiled(record, consistent(text)))
+        assert shapes(page) == harmless(make.__name__, lambda: make(spoiled(record, consistent("a "))))  # noqa: B023
 
 
 known: dict[str, tuple[Any, Any]] = {}
@@ -199,8 +199,13 @@ known: dict[str, tuple[Any, Any]] = {}
 
 def harmless(name: str, make: Callable[[], Page]) -> tuple[Any, Any]:
     if name not in known:
-        known[name] = html_shape(page_html(make()))
+        known[name] = shapes(make())
     return known[name]
+
+
+def shapes(page: Page) -> tuple[Any, Any]:
+    """Of its HTML and of its Markdown."""
+    return html_shape(page_html(page)), markdown_shape(page_markdown(page))
 
 
 @FEW
@@ -247,18 +252,6 @@ def test_markdown_has_the_shape_of_a_harmless_one(record: Any, render: Callable[
     assert markdown_shape(render(spoiled(record, consistent(text)))) == shape
 
 
-@FEWER
-@example(text=":::stop-commands::tok")
-@given(text=TEXTS)
-def test_markdown_of_a_page_of_a_file_has_the_shape_of_a_harmless_one(text: str) -> None:
-    """A page draws its plots, which takes two seconds."""
-    harmless_one, hostile_one = (
-        markdown_shape(page_markdown(build_page((source_of(spoiled(OTHER, consistent(each)), Path()),))))
-        for each in ("a ", text)
-    )
-    assert hostile_one == harmless_one
-
-
 @FEW
 @given(text=TEXTS)
 def test_inline_markdown_is_text(text: str) -> None:
@@ -293,19 +286,23 @@ def test_json_on_stdout_is_the_same_value_and_no_command(text: str) -> None:
 @example(text="\r##[add-mask]pass")
 @given(text=TEXTS)
 def test_a_page_has_the_shape_of_a_harmless_one(text: str) -> None:
-    check_pages(RESULT, text)
+    check_page("bagel", RESULT, text)
 
 
 @FEWER
+@example(text=":::stop-commands::tok")
 @given(text=TEXTS)
 def test_a_page_of_a_file_has_the_shape_of_a_harmless_one(text: str) -> None:
-    check_pages(OTHER, text)
+    check_page("file", OTHER, text)
 
 
-def check_pages(record: Result, text: str) -> None:
-    hostile, harmless = (build_page((source_of(spoiled(record, consistent(each)), Path()),)) for each in (text, "a "))
-    assert html_shape(page_html(hostile)) == html_shape(page_html(harmless))
-    assert markdown_shape(page_markdown(hostile)) == markdown_shape(page_markdown(harmless))
+def check_page(name: str, record: Result, text: str) -> None:
+    """A page draws its plots, which takes two seconds."""
+
+    def make(each: str) -> Page:
+        return build_page((source_of(spoiled(record, consistent(each)), Path()),))
+
+    assert shapes(make(text)) == harmless(name, lambda: make("a "))
 
 
 @FEWER

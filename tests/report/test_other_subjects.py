@@ -39,6 +39,7 @@ from docs_results import headline_table, section
 from other_subjects import CASES, SHAPE, STAGES, make_output, make_result, with_output
 from scripted import CPU
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 RESULT = make_result()
 SINGLE = make_result(stages=("generate",))
 WORK = DeviceWork(launches=6, graph_launches=0, kernels=6, copies={}, busy_ms=9.0)

@@ -11,7 +11,7 @@ import pytest
 
 from bagel_servers import Served, served
 
-LONG_STEPS = 500
+LONG_STEPS = 250
 OPTIONS = ("--max-steps", "1000", "--max-queue", "1")
 
 
@@ -30,9 +30,9 @@ def is_running(server: Served, num_waiting: int) -> Callable[[], bool]:
     return lambda: (server.metric("num_requests_running"), server.metric("num_requests_waiting")) == (1, num_waiting)
 
 
-def test_a_full_line_refuses_and_answers_the_rest_and_drops_who_left() -> None:
+def test_a_full_line_refuses_and_drops_who_left_and_sigterm_finishes_what_runs_and_waits_and_exits_with_0() -> None:
     with served(*OPTIONS) as server, ThreadPoolExecutor() as pool:
-        running = begin(pool, server)
+        running = begin(pool, server, steps=2 * LONG_STEPS)
         until(is_running(server, 0))
         start_s = time.monotonic()
         assert httpx2.get(f"{server.url}/health").status_code == 200
@@ -52,10 +52,6 @@ def test_a_full_line_refuses_and_answers_the_rest_and_drops_who_left() -> None:
         made = server.metric('stage_gen_time_s_count{stage="1"}')
         assert made == 2  # the one whose client left was never made
         assert len([line for line in server.log() if " 499 " in line]) == 1
-
-
-def test_sigterm_finishes_what_runs_and_waits_refuses_the_rest_and_exits_with_0() -> None:
-    with served(*OPTIONS) as server, ThreadPoolExecutor() as pool:
         answers = [begin(pool, server)]
         until(is_running(server, 0))
         answers.append(begin(pool, server, steps=3))

@@ -5,6 +5,7 @@ Each runs in a fork of its own, before anything but the names is imported; print
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -19,7 +20,10 @@ import torch.profiler
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import bagel_perf.records.results  # noqa: F401 - as above; nothing of it looks for a name
+import bagel_perf.records.results
+import bagel_perf.rules.expressions
+import bagel_perf.traces.analyse
+import bagel_perf.traces.formats.reading  # noqa: F401 - as above; nothing of these looks for a name
 from bagel_perf.rules import torch_lacks
 from bagel_perf.rules.torch_versions import TorchName
 
@@ -66,7 +70,9 @@ def _lose(name: TorchName) -> None:
 
 
 def main() -> None:
-    """One fork a name."""
+    """One fork a name, none of which copies what the collector of this process would touch."""
+    gc.freeze()
+    gc.disable()
     for name in torch_lacks.all_names():
         if "simulated" in name.sides and not name.is_added:
             sys.stdout.flush()

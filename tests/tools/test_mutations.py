@@ -117,17 +117,19 @@ FEW = ("baseline", "sync_free")
 
 
 @contextmanager
-def copied_with_few_variants(root: Path) -> Iterator[Path]:
-    """A copy whose gate counts two variants: all of them are counted on the tree itself, in ``test_gate_command``."""
+def copied_for_a_small_gate(root: Path) -> Iterator[Path]:
+    """A copy whose gate counts two variants in one request: ``make gate`` counts all of both on the tree itself."""
     with copied(root) as copy:
         gates, expected = copy / "bagel_perf/records/gates.py", copy / EXPECTED_FILE
         lines = gates.read_text(encoding="utf-8").splitlines()
         (number,) = (number for number, line in enumerate(lines) if line.startswith("VARIANTS = "))
-        lines[number] = f"VARIANTS = {FEW}"
+        lines[number] = f"VARIANTS, REQUESTS = {FEW}, REQUESTS[1:2]"
         gates.write_text("\n".join(lines), encoding="utf-8")
         all_of_them = load_expected(expected)
-        runs = tuple(run for run in all_of_them.runs if run.variant in FEW)
-        expected.write_text(expected_toml(msgspec.structs.replace(all_of_them, runs=runs)), encoding="utf-8")
+        pictures = all_of_them.pictures[1:2]
+        runs = tuple(run for run in all_of_them.runs if run.variant in FEW and run.request == pictures[0].request)
+        fewer = msgspec.structs.replace(all_of_them, pictures=pictures, runs=runs)
+        expected.write_text(expected_toml(fewer), encoding="utf-8")
         yield copy
 
 
@@ -135,7 +137,7 @@ def copied_with_few_variants(root: Path) -> Iterator[Path]:
 def test_the_gate_catches_a_mutation_in_a_copy_and_the_tree_stays_as_it_is(
     mutation: Mutation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mutations, "copied", copied_with_few_variants)
+    monkeypatch.setattr(mutations, "copied", copied_for_a_small_gate)
     before = (ROOT / mutation.file).read_bytes()
     outcome = trial(ROOT, mutation)
     assert outcome.is_caught, outcome
