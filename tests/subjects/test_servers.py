@@ -229,7 +229,7 @@ def test_tables_page_and_summary_say_what_is_known(compared: Callable[..., Compa
     assert result.subject.details["after: model"] == "other" and result.subject.details["before: health"] == 200
     text = summary_markdown(result)
     assert "Latency of servers, e2e at the client, BAGEL-fake, other: before -> third" in text.replace("\\", "")
-    assert "medians of 12 rounds" in text and "processes;" not in text and "Host syncs" not in text
+    assert "Medians are of 12 rounds" in text and "processes;" not in text and "Host syncs" not in text
     assert "- host syncs are unknown: nobody watched the servers' processes" in verdict_lines(result)
     html = page_html(build_page((source_of(result, Path("out")),)))
     assert "each server is one" in html and "torch None" not in html
