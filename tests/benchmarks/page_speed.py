@@ -47,6 +47,7 @@ requestAnimationFrame(frame);
 def measure(browser: Browser, page: Path, seconds: float = 4.0) -> dict[str, float]:
     """First paint, time until the controls are there, frames a second while zooming, and the longest frame, in ms."""
     browser.open(page, width=DESK)
+    browser.wait_for(lambda: browser.run(PAINT) is not None)  # told after the frame that it was in
     paint_ms = browser.run(PAINT)
     live_ms = browser.run("return performance.getEntriesByName('live').map(each => each.startTime)[0]")
     browser.driver.set_script_timeout(10 * seconds + 20)
