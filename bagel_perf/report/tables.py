@@ -67,7 +67,7 @@ def _successive_table(result: Result, case: str) -> Table:
                     stage_text(stage),
                     variant,
                     median_text(cell),
-                    *(_pair_texts(result, result.steps, case, stage, before, variant)),
+                    *(_pair_texts(result, steps_to(result, variant), case, stage, before, variant)),
                     *(_pair_texts(result, result.deltas, case, stage, before and variants[0], variant)),
                     syncs_text(cell),
                 )
@@ -90,6 +90,11 @@ def _successive_table(result: Result, case: str) -> Table:
             case=case,
         ),
     )
+
+
+def steps_to(result: Result, variant: str) -> Sequence[Delta]:
+    """The changes to a variant from the one above, which for the second are those from the first."""
+    return result.deltas if variant in bitwise_variants(result)[:2] else result.steps
 
 
 PAIR_HEADERS = (MEDIANS_HEADER, PAIRED_HEADER)

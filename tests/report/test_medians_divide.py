@@ -137,3 +137,12 @@ def test_a_caption_says_why_the_two_changes_differ_where_they_do() -> None:
     assert "The two differ by up to " in apart and "because medians take all runs together" in apart
     together = headline_table(result_of([1.0] * (6 * len(VARIANTS)))).caption
     assert "The two differ" not in together and APART_PCT == 2.0
+
+
+def test_the_first_step_and_the_whole_change_of_a_variant_are_one_comparison() -> None:
+    result = load_checked(Path(__file__).resolve().parents[2] / "reports" / "2026-12-01_h200_fc53e68")
+    (table,) = every_successive_table(result)
+    rows = [dict(zip((column.header for column in table.columns), row, strict=True)) for row in table.rows]
+    firsts = [row for row in rows if row["variant"] == "pr3987"]
+    assert [row["step: paired change (%)"] for row in firsts] == [row["in all: paired change (%)"] for row in firsts]
+    assert sum("?" in row["step: paired change (%)"] for row in firsts) == 2

@@ -21,24 +21,56 @@ from bagel_perf.report.trace_tables import range_text
 from bagel_perf.verdicts.hints import hint_of
 
 COSTLY, FREQUENT = "The wait that costs {who} most", "The line where {who} waits most often"
+OF_THE_GONE = ", of those that {best} lacks"
 
 
 def culprit_of(result: Result, reports: Sequence[SyncReport]) -> Culprit | None:
-    """Of the first variant: what cost the GPU most in its last profiled case, else what waits most often; or None."""
+    """Of the first variant: what cost the GPU most in its last profiled case, else what waits most often; or None.
+
+    A line at which the variant with the fewest waits still waits is passed over, where another one is left.
+    """
     first = result.named[0]
     known = {size: number for number, size in enumerate(result.cases)}
     own = [report for report in of_result(reports, result) if variant_of(report) == first]
     for report in sorted(own, key=lambda each: -known[size_of(each)]):
-        site = costliest(report.sites)
+        sites, among = _gone(report.sites, result, size_of(report))
+        site = costliest(sites)
         if site is not None:
             measured = _measured(result, size_of(report), site, report.saving_check)
-            return culprit_card(site, first, size_of(report), of_run=_run_word(result), measured=measured)
+            of_run = _run_word(result)
+            return culprit_card(site, first, size_of(report), of_run=of_run, measured=measured, among=among)
     runs = [run for run in runs_of(CountedRun, result.runs) if run.variant == first and split_setup(run.sites)[0]]
     if not runs:
         return None
     last = max(runs, key=lambda run: known.get(run.case, -1))
-    site = max(split_setup(last.sites)[0], key=lambda each: each.count)
-    return culprit_card(site, first, last.case, of_run=_run_word(result), measured=_measured(result, last.case, site))
+    sites, among = _gone(split_setup(last.sites)[0], result, last.case)
+    site = max(sites, key=lambda each: each.count)
+    told = " ".join(filter(None, (_ties_text(site, sites), _measured(result, last.case, site))))
+    return culprit_card(site, first, last.case, of_run=_run_word(result), measured=told, among=among)
+
+
+def _gone(sites: Sequence[SyncSite], result: Result, case: str) -> tuple[Sequence[SyncSite], str]:
+    """The sites that the variant with the fewest waits at a case lacks, and words for them where a costlier one stays.
+
+    All of them, and no words, where it lacks none.
+    """
+    others = [run for run in runs_of(CountedRun, result.runs) if run.case == case and run.variant in result.named[1:]]
+    if not others:
+        return sites, ""
+    best = min(reversed(others), key=lambda run: sum(site.count for site in run.sites))
+    kept = {(site.kind, place_text(site)) for site in best.sites}
+    gone = [site for site in sites if (site.kind, place_text(site)) not in kept]
+    is_passed_over = gone and max(sites, key=_rank) not in gone
+    return gone or sites, OF_THE_GONE.format(best=svg.short(best.variant)) if is_passed_over else ""
+
+
+def _rank(site: SyncSite) -> tuple[float, int]:
+    return _cost_ms(site), site.count
+
+
+def _ties_text(site: SyncSite, sites: Sequence[SyncSite]) -> str:
+    ties = sum(each.count == site.count for each in sites) - 1
+    return f"{many(ties, 'more line')} {'waits' if ties == 1 else 'wait'} as often." if ties else ""
 
 
 def _run_word(result: Result) -> str:
@@ -56,8 +88,13 @@ def _cost_ms(site: SyncSite) -> float:
     return site.predicted_saving_ms[1] if site.predicted_saving_ms else site.lost_gpu_ms or 0.0
 
 
-def culprit_card(site: SyncSite, variant: str, size: str, *, of_run: str, measured: str = "", who: str = "") -> Culprit:
-    """What is said of a site; ``of_run`` is what it waits in, ``measured`` what taking it out gave, ``who`` waits."""
+def culprit_card(
+    site: SyncSite, variant: str, size: str, *, of_run: str, measured: str = "", who: str = "", among: str = ""
+) -> Culprit:
+    """What is said of a site; ``of_run`` is what it waits in, ``measured`` what taking it out gave, ``who`` waits.
+
+    ``among`` says of which waits it is the first, if not of all.
+    """
     is_timed = site.predicted_saving_ms is not None or bool(site.lost_gpu_ms)
     title = (COSTLY if is_timed else FREQUENT).format(who=svg.short(who or variant))
     hint = hint_of(site)
@@ -71,11 +108,11 @@ def culprit_card(site: SyncSite, variant: str, size: str, *, of_run: str, measur
     elif site.lost_gpu_ms:
         text += f" The GPU was idle through that for {site.lost_gpu_ms:.1f} ms of a profiled run."
     return Culprit(
-        title=f"{title} at {case_text(size)}" if size else title,
+        title=(f"{title} at {case_text(size)}" if size else title) + among,
         place=place_text(site),
         code=site.expressions[0] if site.expressions else "",
         text=f"{text} {measured}".strip(),
-        instead=hint.instead,
+        instead=f"{hint.instead} (in place of: {' '.join(hint.waits.split())})",
         href=wait_anchor(variant, size, site),
         colour=kind_name(site.kind),
     )

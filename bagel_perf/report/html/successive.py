@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bagel_perf.records.ablations import Ablation, Saving
@@ -10,8 +10,9 @@ from bagel_perf.records.results import Result
 from bagel_perf.report.ablation_tables import ablation_tables
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.content import Block, Fold, Plot, Section, Text, tables
-from bagel_perf.report.table import UNSHOWN, bitwise_variants, cell_of, counted, delta_of, stage_text
-from bagel_perf.report.tables import every_successive_table
+from bagel_perf.report.table import UNSHOWN, bitwise_variants, cell_of, delta_of, divisible_text, stage_text
+from bagel_perf.report.tables import every_successive_table, steps_to
+from bagel_perf.verdicts.statistics import change_of_medians_pct
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,21 +84,17 @@ ABLATE = (
     "What each component saves alone and last is not in this result; bagel-perf compare --ablate --pairs 6 measures it."
 )
 
-MAX_OPEN = 2
-"""Cases that are drawn open."""
 HOW = (
-    "Full bar: what is left, as a median; pale: what went from the variant above; red: what came; % is the paired "
-    f"change, with {UNSHOWN} where no difference is shown or the pairs are too few."
+    "Full bar: what is left, as a median; pale: what went from the variant above; red: what came; % is the delta of "
+    f"medians, with {UNSHOWN} where the paired change is not shown or the pairs are too few."
 )
 
 
 def successive_section(result: Result) -> Section:
-    """A waterfall for each resolution, the table from variant to variant, and the components."""
-    plots = tuple(_waterfalls(result))
-    more: tuple[Block, ...] = plots[:MAX_OPEN]
-    if plots[MAX_OPEN:]:
-        more += (Fold(summary=f"{counted(len(plots) - MAX_OPEN, 'case')} more, drawn", blocks=plots[MAX_OPEN:]),)
-    blocks: tuple[Block, ...] = (*more, *tables(*every_successive_table(result)))
+    """The last case's waterfall and table from variant to variant, the other cases closed, and the components."""
+    drawn = list(zip(_waterfalls(result), tables(*every_successive_table(result)), strict=True))
+    folds = tuple(Fold(summary=plot.label, blocks=(plot, table)) for plot, table in drawn[:-1])
+    blocks: tuple[Block, ...] = (*drawn[-1], *folds) if drawn else ()
     components = tuple(_components(result)) if result.outline.is_bagel else ()
     return Section(
         anchor="successive",
@@ -123,12 +120,12 @@ def _waterfalls(result: Result) -> Iterator[Plot]:
             grid = figure.subplots(2, len(result.timed_stages), squeeze=False)
             for column, stage in enumerate(result.timed_stages):
                 times, counts = _medians(result, case, stage, variants), _syncs(result, case, stage, variants)
-                notes = [_step_text(result, case, stage, variant) for variant in variants]
+                notes = list(_step_texts(result, case, stage, variants))
                 grid[0][column].set_title(f"{stage_text(stage)}: latency (ms)", loc="left")
                 grid[1][column].set_title(f"{stage_text(stage)}: host syncs", loc="left")
                 colours = [svg.style_of(result.named.index(variant))["color"] for variant in variants]
-                _fall(grid[0][column], times, notes, "{:.1f}", colours)
-                _fall(grid[1][column], counts, [""] * len(variants), "{:.0f}", colours)
+                _fall(grid[0][column], times, notes, divisible_text, colours)
+                _fall(grid[1][column], counts, [""] * len(variants), "{:,.0f}".format, colours)
                 for row in range(2):
                     names = [svg.short(name) for name in variants] if column == 0 else []
                     grid[row][column].set_yticks(range(len(variants)), names or [""] * len(variants))
@@ -149,14 +146,23 @@ def _syncs(result: Result, case: str, stage: str, variants: tuple[str, ...]) -> 
     return [None if cell is None else cell.host_syncs for cell in cells]
 
 
-def _step_text(result: Result, case: str, stage: str, variant: str) -> str:
-    step = delta_of(result.steps, case, stage, variant)
-    if step is None:
-        return ""
-    return f"{step.delta_pct:+.1f}%{UNSHOWN * (step.verdict not in ('improved', 'regressed'))}"
+def _step_texts(result: Result, case: str, stage: str, variants: Sequence[str]) -> Iterator[str]:
+    """What the bars show, in percent, and whether the paired change is shown."""
+    medians = _medians(result, case, stage, tuple(variants))
+    for variant, before, after in zip(variants, (None, *medians), medians, strict=False):
+        change_pct = change_of_medians_pct(before, after)
+        step = delta_of(steps_to(result, variant), case, stage, variant)
+        is_shown = step is not None and step.verdict in ("improved", "regressed")
+        yield "" if change_pct is None else f"{change_pct:+.1f}%{UNSHOWN * (not is_shown)}"
 
 
-def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str, colours: Sequence[str]) -> None:
+def _fall(
+    axes: Axes,
+    values: list[float | None],
+    notes: list[str],
+    form: Callable[[float], str],
+    colours: Sequence[str],
+) -> None:
     before: float | None = None
     top = max((value for value in values if value is not None and svg.is_plain(value)), default=0.0) or 1.0
     for y, (value, note) in enumerate(zip(values, notes, strict=True)):
@@ -170,7 +176,7 @@ def _fall(axes: Axes, values: list[float | None], notes: list[str], form: str, c
         if before is not None and before < value:
             axes.barh(y, value - before, left=before, color=svg.WORSE, **style)
         end = max(value, before or 0.0) + 0.015 * top
-        axes.text(end, y, "  ".join(part for part in (form.format(value), note) if part), va="center", fontsize=8.5)
+        axes.text(end, y, "  ".join(part for part in (form(value), note) if part), va="center", fontsize=8.5)
         before = value
     axes.set_xlim(0, 1.45 * top)
     axes.set_ylim(len(values) - 0.4, -0.6)

@@ -112,3 +112,14 @@ def test_a_run_that_lost_nothing_is_not_blamed(reports: tuple[SyncReport, ...]) 
 
 def test_without_sites_nobody_is_blamed() -> None:
     assert culprit_of(make_result({"sync_free": {}}), ()) is None
+
+
+def test_a_wait_that_the_best_variant_keeps_is_passed_over_and_ties_are_told() -> None:
+    result = load(FOLDER.parent / "flux-h200" / "result.json")
+    culprit = culprit_of(result, ())
+    assert culprit is not None
+    assert culprit.title == "The line where released waits most often at 512, of those that captured lacks"
+    assert (
+        culprit.place == "diffusers/pipelines/flux/pipeline_flux.py:387"
+        and "2 more lines wait as often." in culprit.text
+    )
