@@ -12,7 +12,7 @@ from bagel_perf.records.syncs import SyncReport
 from bagel_perf.records.traces import CAUSES, PATH_SEPARATOR, Cause, RegionTime
 from bagel_perf.report.html.colours import variant_name
 from bagel_perf.report.html.content import Block, Bullets, Code, Fold, Heading, Plot, Section, Text, tables
-from bagel_perf.report.html.profiles import SIZE_MARK, devices_of, places_of, size_of, variant_of
+from bagel_perf.report.html.profiles import SIZE_MARK, devices_of, of_result, places_of, size_of, variant_of
 from bagel_perf.report.html.sites import place_text, wait_anchor
 from bagel_perf.report.html.timeline_data import timeline_data
 from bagel_perf.report.html.timeline_plot import DURATION, Strip, is_drawn_whole, timeline_svg
@@ -65,7 +65,8 @@ def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
     if not profiled:
         return Section(anchor="timeline", title="Timeline", blocks=(*lacking, *_missing(result)))
     about = (*lacking, *_apart(profiled, result), *_costs(profiled), *_old_causes(profiled))
-    blocks = (Text(text=SHOWN), *((Fold(summary=ABOUT, blocks=about),) if about else ()))
+    is_unlike = len(of_result(profiled, result)) < len(profiled)
+    blocks = (Text(text=f"{SHOWN}{UNLIKE * is_unlike}."), *((Fold(summary=ABOUT, blocks=about),) if about else ()))
     return Section(anchor="timeline", title="Timeline", blocks=(*blocks, *_drawings(profiled, result)))
 
 
