@@ -137,7 +137,7 @@ const inert = text => text.replace(/[\\`<|[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]
 
 function markdownOf(table) {
   const written = cell => {
-    const text = cellText(cell), isCode = cell.querySelector("code") && !/[`\\]/.test(text);
+    const text = cellText(cell), isCode = cell.querySelector("code") && /^[^`\\]+$/.test(text);
     return isCode ? `\`${text.replaceAll("|", "\\|")}\`` : inert(text);
   };
   const headers = [...table.tHead.rows[0].cells];
@@ -310,7 +310,7 @@ class Timeline {
     this.listen();
     this.readColours();
     new ResizeObserver(() => this.resize()).observe(this.box);
-    addEventListener("resize", () => this.resize()); // to a screen of other pixels, or to another size of these
+    addEventListener("resize", () => this.resize());
     afterColours.push(() => { this.readColours(); this.drawMap(); this.ask(); });
   }
 
@@ -340,6 +340,7 @@ class Timeline {
   xOf(time) { return GUTTER_PX + (time - this.from) * this.scale(); }
   timeOf(x) { return this.from + (x - GUTTER_PX) / this.scale(); }
 
+  // For another width, or for other pixels of the same one, as of another screen.
   resize() {
     const width = Math.floor(this.box.clientWidth);
     if (!width || (width === this.width && devicePixelRatio === this.ratio)) return;
@@ -379,7 +380,7 @@ class Timeline {
 
   ask() {
     if (this.frame || !this.width) return;
-    this.frame = requestAnimationFrame(() => { this.frame = 0; this.draw(); });
+    this.frame = requestAnimationFrame(() => { this.frame = 0; this.resize(); this.draw(); });
   }
 
   draw() {

@@ -47,9 +47,8 @@ TERMS = (
     "wall: between begin and end on the host; blocked: the host inside waits; idle caused: of the GPU; work of the "
     "GPU is that of the region that launched it, and may end after it"
 )
-SHOWN = (
-    "What CPU and GPU did side by side, in profiled runs, which take longer than the timed ones of the tables above."
-)
+SHOWN = "What CPU and GPU did side by side, in profiled runs, which take longer than the timed ones of the tables above"
+UNLIKE = ", some of them not of what this result is of"
 ABOUT = "About these profiled runs"
 COSTS = (
     "Profiling lengthens each launch, so launches that are slow here may be fast enough by themselves. These are runs "
