@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bagel_perf.records.sites import HINTS
 from bagel_perf.records.trace_differences import KernelChange, SiteChange, TotalChange, TraceDifference
 from bagel_perf.records.traces import PATH_SEPARATOR
 from bagel_perf.report.table import NONE, Column, Table
@@ -64,7 +65,7 @@ def _syncs(difference: TraceDifference, top: int) -> Table:
     rows = tuple(
         (
             change.change,
-            change.kind,
+            HINTS[change.kind].label,
             _place(change),
             _counts(change),
             f"{_text(change.lost_gpu_ms_before)} -> {_text(change.lost_gpu_ms_after)}",

@@ -13,7 +13,15 @@ from bagel_perf.report.inert import terminal
 from bagel_perf.report.table import counted
 from bagel_perf.report.text import console_for, print_lines, print_tables
 from bagel_perf.report.trace_changes import change_lines, change_tables
-from bagel_perf.report.trace_tables import CAUSE_LABELS, WIDE_NAME, place_of, range_text, short_name, trace_tables
+from bagel_perf.report.trace_tables import (
+    CAUSE_LABELS,
+    WIDE_NAME,
+    label_of,
+    place_of,
+    range_text,
+    short_name,
+    trace_tables,
+)
 
 SYNC_CAUSES: tuple[Cause, ...] = ("host_sync", "after_sync")
 SECOND_SHARE = 0.2
@@ -329,7 +337,7 @@ def _launches(report: TraceReport) -> str:
 
 
 def _kinds(report: TraceReport) -> str:
-    kinds = ", ".join(f"{count} {kind}" for kind, count in report.syncs_by_kind.items())
+    kinds = ", ".join(f"{count} x {label_of(kind)}" for kind, count in report.syncs_by_kind.items())
     return f": {kinds}" if kinds else ""
 
 

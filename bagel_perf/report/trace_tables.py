@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from bagel_perf.records.sites import HINTS
 from bagel_perf.records.traces import CAUSES, PATH_SEPARATOR, Cause, GapRow, RegionTime, TraceReport, WaitSite
 from bagel_perf.report.table import NONE, Column, Table, counted
 
@@ -192,7 +193,7 @@ def site_table(report: TraceReport, top: int) -> Table:
     """Waits by place, those first that cost the GPU most."""
     shown = report.sites[:top]
     columns = [
-        [site.kind for site in shown],
+        [HINTS[site.kind].label for site in shown],
         [place_of(site) for site in shown],
         [str(site.count) for site in shown],
         _numbers([site.blocked_ms for site in shown]),
@@ -287,9 +288,16 @@ def short_op(op: str) -> str:
 
 
 def short_name(name: str, width: int = MAX_NAME) -> str:
-    """A kernel's or copy's name without what all have, cut to a width."""
-    plain = _NOISE.sub("", name[:MAX_READ])
+    """A kernel's or copy's name without what all have, or a wait by its kind and place, cut to a width."""
+    kind, space, place = _NOISE.sub("", name[:MAX_READ]).partition(" ")
+    plain = f"{label_of(kind) if '_' in kind else kind}{space}{place}"
     return plain if len(plain) <= width else plain[: width - 2] + ".."
+
+
+def label_of(kind: str) -> str:
+    """The words for a kind of wait; the kind itself where it is none that is known."""
+    known: Mapping[str, str] = {name: hint.label for name, hint in HINTS.items()}
+    return known.get(kind, kind)
 
 
 def count_text(count: int | None) -> str:

@@ -102,3 +102,15 @@ def test_a_page_without_a_store_has_all_its_controls(browser: Browser, reports: 
         assert browser.complaints() == []
     finally:
         browser.cdp("Page.removeScriptToEvaluateOnNewDocument", identifier=added)
+
+
+def test_a_choice_of_colours_that_is_none_counts_for_nothing(browser: Browser, reports: dict[str, Path]) -> None:
+    browser.open(reports[TRACE], scheme="dark")
+    browser.run("localStorage.setItem('bagel-perf.theme', '\"><b>')")
+    try:
+        browser.driver.refresh()
+        assert browser.run("return document.documentElement.dataset.theme") is None
+        assert browser.run("return document.querySelector('.settings select').value") == "system"
+        assert browser.run(PAGE_LUMINANCE) < 0.05
+    finally:
+        browser.run("localStorage.clear()")

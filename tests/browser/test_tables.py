@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from bagel_perf.report.html.content import Page, Section, TableBlock
 from bagel_perf.report.html.page import page_html
@@ -20,6 +21,7 @@ ORDER = {
 }
 CELLS = """return [...document.querySelectorAll('tbody tr')].filter(row => !row.hidden)
     .map(row => row.cells[arguments[0]].textContent)"""
+INPUT = "document.querySelector('.tools input')"
 SORT = "document.querySelectorAll('button.sort')[arguments[0]]"
 # What a browser without a clipboard for files has.
 NO_CLIPBOARD = """Object.defineProperty(navigator, 'clipboard', {value: undefined, configurable: true});
@@ -80,6 +82,37 @@ def test_what_is_seen_is_copied_as_markdown(browser: Browser, table: Path) -> No
     expected = "| name | time | code |\n| --- | ---: | --- |\n| i | 12 / 3 | `x[i] \\| y` |\n"
     browser.wait_for(lambda: browser.run("return window.copied") == expected)
     browser.wait_for(lambda: browser.run("return document.querySelector('.tools .said').textContent") == "Copied")
+
+
+HOSTILE = ("a|b", "a\\|b", "`c`|", "<b>d</b>", "[e](f)", "*g* _h_ ~~i~~", "line\nbreak", "&lt;", "__proto__", "")
+
+
+def test_what_is_copied_is_a_table_whatever_its_cells_hold(browser: Browser, tmp_path: Path) -> None:
+    columns = (Column(header="a|b"), Column(header="code"))
+    block = TableBlock(
+        table=Table(title="t", columns=columns, rows=tuple((text, text) for text in HOSTILE)), code_columns=("code",)
+    )
+    page = Page(title="t", subtitle="", sections=(Section(anchor="a", title="A", blocks=(block,)),), data_json="{}")
+    path = tmp_path / "hostile.html"
+    path.write_text(page_html(page), encoding="utf-8")
+    browser.open(path)
+    tokens = (
+        MarkdownIt("commonmark")
+        .enable(["table", "strikethrough"])
+        .parse(browser.run("return markdownOf(document.querySelector('table'))"))
+    )
+    inner = [token for token in tokens if token.type == "inline"]
+    shown = ["".join(child.content for child in each.children or ()) for each in inner]
+    expected = [" ".join(text.split()) for text in HOSTILE]
+    assert shown == ["a|b", "code", *(text for text in expected for _ in range(2))]
+    assert {child.type for each in inner for child in each.children or ()} <= {"text", "text_special", "code_inline"}
+
+
+def test_a_filter_takes_regular_expressions_and_markup_for_words(browser: Browser, table: Path) -> None:
+    browser.open(table)
+    for text, left in ((".*", 0), ("x[k] | y", 1), ("<b>", 0), ("\\", 0), ("   ", len(NAMES))):
+        browser.run(f"{INPUT}.value = arguments[0]; {INPUT}.dispatchEvent(new Event('input'))", text)
+        assert len(browser.run(CELLS, 0)) == left, text
 
 
 def test_where_a_file_has_no_clipboard_the_text_stands_selected_in_a_box(browser: Browser, table: Path) -> None:

@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+from bagel_perf.records.traces import Lanes
+from bagel_perf.report.html.content import Page, Plot, Section
+from bagel_perf.report.html.page import page_html
+from bagel_perf.report.html.timeline_data import timeline_data
+from bagel_perf.report.html.timeline_plot import Strip
 from chromium import DESK, PHONE, Browser
 from live_pages import timelines_page
 
@@ -234,3 +239,50 @@ def test_the_theme_is_that_of_the_bars(live: Browser) -> None:
     live.show(scheme="dark")
     window(live)
     assert live.run(COLOUR, x) != light
+
+
+SIZES = "const c = document.querySelector('.lanes'); return [c.width, c.clientWidth]"
+
+
+def test_on_a_screen_of_other_pixels_it_is_drawn_in_those(live: Browser) -> None:
+    width = live.run(SIZES)[1]
+    for ratio in (2, 3, 1):
+        live.cdp("Emulation.setDeviceMetricsOverride", width=DESK, height=900, deviceScaleFactor=ratio, mobile=False)
+        live.run("document.querySelector('.lanes').focus()")
+        live.press("+")
+        window(live)
+        assert live.run(SIZES) == [ratio * width, width]
+
+
+def test_beyond_its_ends_there_is_nothing_to_move_or_zoom_to(live: Browser) -> None:
+    _, _, whole = window(live)
+    live.run("document.querySelector('.lanes').focus()")
+    for key in (LEFT, RIGHT, "-", HOME):
+        for _ in range(3):
+            live.press(key)
+        assert window(live) == (0, whole, whole)
+    for _ in range(40):
+        live.press("+")
+    begin, end, _ = window(live)
+    assert 0 <= begin < end <= whole and end - begin == pytest.approx(0.001, rel=0.1)
+    for _ in range(60):
+        live.press(RIGHT)
+    assert window(live)[1] <= whole
+
+
+FIRST_ALPHA = """const context = document.querySelector('.lanes').getContext('2d');
+return context.getImageData(44, 20 + 17 * arguments[0] + 12, 1, 1).data[3];"""
+
+
+def test_a_call_that_took_no_time_is_drawn(browser: Browser, tmp_path: Path) -> None:
+    at = (10.0, 10.0)
+    lanes = Lanes(region="step", start_ms=10, end_ms=10, cpu=((*at, ""),), syncs=((*at, "nonzero"),), gpu=(), idle=())
+    plot = Plot(svg="<svg></svg>", label="t", caption="t", lanes=timeline_data([Strip(variant="v", lanes=lanes)], "ms"))
+    page = Page(title="t", subtitle="", sections=(Section(anchor="a", title="A", blocks=(plot,)),), data_json="{}")
+    path = tmp_path / "empty.html"
+    path.write_text(page_html(page), encoding="utf-8")
+    opened(browser, path)
+    assert window(browser) == (0, 0.0001, 0.0001)
+    assert browser.complaints() == []
+    for lane in (0, 1):
+        assert browser.run(FIRST_ALPHA, lane) > 100, "the bar is seen"

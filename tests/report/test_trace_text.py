@@ -52,7 +52,7 @@ def test_the_first_lines_say_what_was_read_and_where_the_time_went() -> None:
     assert lines[:4] == [
         "scene.json: torch.profiler trace, CUDA 12.4, Made-up GPU, 6 kB, 49 events",
         "GPU busy 0.26 of 0.37 ms (71%), idle 0.11 ms; 6 launches",
-        "2 host syncs: 2 scalar_read",
+        "2 host syncs: 2 x scalar read",
         "held the host 0.17 ms; the GPU was idle in them and until the next work for 0.06 ms; "
         "all would take 0.090 ms less without them",
     ]
@@ -72,7 +72,7 @@ def test_places_are_listed_with_their_cost() -> None:
     scene.frame("models/attention.py(17): forward", 60, 160)
     rows = rows_of(text_of(report_of(scene)), "Host syncs")
     assert rows[0] == ["kind", "where", "count", "blocked", "idle caused", "saving"]
-    assert rows[1] == ["scalar_read", "models/attention.py:17 forward, item", "1", "0.077", "0.056", "0.060"]
+    assert rows[1] == ["scalar read", "models/attention.py:17 forward, item", "1", "0.077", "0.056", "0.060"]
 
 
 def test_the_last_line_names_the_line_to_look_at_and_what_to_write_instead() -> None:
@@ -158,7 +158,7 @@ def test_what_changed_is_printed_with_its_direction() -> None:
     text = text_of(replace(report, difference=difference(report, before)))
     assert ["host syncs", "2", "4", "+2 (+100%)"] in rows_of(text, "Against scene.json")
     rows = rows_of(text, "Host syncs that changed")
-    assert {tuple(row[:2]) for row in rows[1:]} == {("new", "scalar_read"), ("new", "explicit_sync")}
+    assert {tuple(row[:2]) for row in rows[1:]} == {("new", "scalar read"), ("new", "explicit synchronization")}
     assert ["new", "new_kernel<int>", "0 -> 1", "0.000 -> 0.010"] in rows_of(text, "Kernels whose number changed")
 
 

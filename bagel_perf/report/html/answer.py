@@ -26,9 +26,9 @@ from bagel_perf.report.html.culprit import culprit_of
 from bagel_perf.report.html.sites import place_text
 from bagel_perf.report.html.standing import (
     Pairing,
-    best_of,
     checks_of,
     lead,
+    pairing,
     regressions,
     without_waits,
     wrong_checks,
@@ -101,9 +101,9 @@ def _spaced(before: Sequence[Span]) -> list[Span]:
 
 
 def _named(result: Result, name: str) -> Span:
-    """A variant in its colour."""
-    index = result.named.index(name) if name in result.named else 0
-    return Span(text=svg.short(name), colour=variant_name(index))
+    """A variant in its colour; a mixture has none."""
+    colour = variant_name(result.named.index(name)) if name in result.named else ""
+    return Span(text=svg.short(name), colour=colour)
 
 
 def _trouble(result: Result) -> Iterator[Span]:
@@ -138,7 +138,6 @@ def _gain(result: Result, found: Pairing) -> Iterator[Span]:
     before, after = times_text(found.medians_ms)
     where = " on a CPU" if result.environment.device_kind == "cpu" else ""
     first = svg.short(result.named[0])
-    change = change_pct(*found.medians_ms)
     verdict = found.delta.verdict
     if result.verdict == "invalid":
         yield from (name, Span(text=f" took {after} instead of {before} for {thing}{where}."))
@@ -146,11 +145,9 @@ def _gain(result: Result, found: Pairing) -> Iterator[Span]:
     if verdict == "no difference shown":
         yield Span(text=f"No difference in speed was shown between {first} and ")
         yield from (name, Span(text=f": {thing} takes {before} and {after}{where}."))
-    elif verdict in ("improved", "regressed") and (change < 0) != (verdict == "improved"):
-        more = "less" if verdict == "improved" else "more"
-        pair = percent_text(abs(found.delta.delta_pct)).lstrip("+")
-        yield from (name, Span(text=f" takes {pair} {more} in pairs for {thing}{where}, though the medians are "))
-        yield Span(text=f"{after} and, before, {before}.")
+    elif found.is_odd:
+        yield from (name, Span(text=f" takes {_in_pairs(found.delta)} for {thing}{where}"))
+        yield Span(text=f", though the medians are {after} and, before, {before}.")
     elif verdict == "regressed":
         yield from (name, Span(text=f" is slower than {first}: {thing} takes {after} instead of {before}{where}."))
     elif verdict == "improved":
@@ -158,6 +155,13 @@ def _gain(result: Result, found: Pairing) -> Iterator[Span]:
     else:
         yield from (name, Span(text=f" took {after} instead of {before} for {thing}{where}, {_open(result, found)}."))
     yield from _other_case(result, found)
+
+
+def _in_pairs(delta: Delta) -> str:
+    """A change that was shown, in words."""
+    more = "less" if delta.verdict == "improved" else "more"
+    size = percent_text(abs(delta.delta_pct)).lstrip("+")
+    return f"{'under 0.1%' if size == '0.0%' else size} {more} in pairs"
 
 
 def _does(result: Result) -> str:
@@ -182,11 +186,14 @@ def _other_case(result: Result, found: Pairing) -> Iterator[Span]:
         other = next((d for d in result.deltas if (d.case, d.stage, d.candidate) == (case, WHOLE, found.name)), None)
         if case == found.case or other is None or other.verdict == found.delta.verdict:
             continue
-        best = best_of(result, case)
-        if best is not None and best.name == found.name and best.medians_ms is not None:
-            before, after = times_text(best.medians_ms)
+        there = pairing(result, case, found.name)
+        if there is not None and there.medians_ms is not None:
+            before, after = times_text(there.medians_ms)
             how = {"improved": "it is faster", "regressed": "it is slower"}.get(other.verdict, "nothing is shown")
-            yield Span(text=f" At {case_text(case)} {how}: {after} instead of {before}.")
+            text = f"{how}: {after} instead of {before}."
+            if there.is_odd:
+                text = f"it takes {_in_pairs(other)}, though the medians are {after} and, before, {before}."
+            yield Span(text=f" At {case_text(case)} {text}")
             return
 
 
@@ -210,27 +217,53 @@ def _counts(result: Result, found: Pairing) -> Iterator[Span]:
 def _alone(result: Result) -> Iterator[Span]:
     """Of a single variant, or where no other one came to run."""
     first = result.named[0]
-    timed = [each for each in result.cells if (each.variant, each.stage) == (first, WHOLE) and each.median_ms]
-    if not timed:
-        yield Span(text="Nothing was measured.")
+    whole = [each for each in result.cells if (each.variant, each.stage) == (first, WHOLE)]
+    timed = [each for each in whole if each.median_ms is not None]
+    known = timed or [each for each in whole if each.host_syncs is not None]
+    if not known:
+        is_any = any(each.median_ms is not None for each in result.cells)
+        yield Span(text="No run was measured end to end." if is_any else "Nothing was measured.")
         return
-    cell = timed[-1]
+    cell = known[-1]
     where = " on a CPU" if result.environment.device_kind == "cpu" else ""
+    waits = "" if cell.host_syncs is None else f"waits {many(cell.host_syncs, 'time')}"
     yield _named(result, first)
-    yield Span(text=f" {_does(result)} {thing_text(result, cell.case)} in {times_text([cell.median_ms or 0.0])[0]}")
-    waits = "" if cell.host_syncs is None else f" and waits {many(cell.host_syncs, 'time')}"
-    yield Span(text=f"{where}{waits}. Nothing was compared with it.")
+    if cell.median_ms is None:
+        yield Span(
+            text=f" {waits} for {thing_text(result, cell.case)}. Nothing was timed, and nothing compared with it."
+        )
+        return
+    yield Span(text=f" {_does(result)} {thing_text(result, cell.case)} in {times_text([cell.median_ms])[0]}")
+    yield Span(text=f"{where}{' and ' * bool(waits)}{waits}. Nothing was compared with it.")
 
 
 def _sameness(result: Result, found: Pairing | None) -> str:
-    """What is known of the outputs, all of which are right."""
-    noun = result.outline.noun
-    if checks_of(result, bitwise=True):
-        loose = bool(checks_of(result, bitwise=False))
-        return f"Its {noun}s are the same to the bit." if loose else f"Every {noun} is the same to the bit."
-    if checks_of(result, bitwise=False):
-        return f"Its {noun}s differ, and stay within the tolerance that it declares."
-    return "" if found is None else f"No two {noun}s were compared."
+    """What is known of the outputs, all of which are right: of all, or beside tolerances of the variant."""
+    noun, exact = result.outline.noun, checks_of(result, bitwise=True)
+    if not result.identity:
+        return "" if found is None else f"No two {noun}s were compared."
+    if len(exact) == len(result.identity):
+        compared = "" if _is_all_compared(result) else " that was compared"
+        return f"Every {noun}{compared} is the same to the bit."
+    if found is None:
+        return f"Every {noun} that was compared is the same to the bit or within the tolerance that it declares."
+    own = [each for each in result.identity if each.candidate == found.name]
+    if not own:
+        return f"Its {noun}s were not compared."
+    compared = "" if _is_all_compared(result, found.name) else " that were compared"
+    if all(each.identical for each in own):
+        return f"Its {noun}s{compared} are the same to the bit."
+    if all(each.identical or each.distance is None for each in own):
+        return f"Its {noun}s{compared} have the same values, in other bytes."
+    return f"Its {noun}s{compared} differ, and stay within the tolerance that it declares."
+
+
+def _is_all_compared(result: Result, *names: str) -> bool:
+    """Whether every output of these variants, of all where none is named, was held against the first one's."""
+    checked = {(each.case, each.candidate) for each in result.identity}
+    known = {(each.case, each.variant) for each in result.cells}
+    known |= {(each.case, each.variant) for each in result.outputs}
+    return all((case, name) in checked for case, name in known if name in (names or result.named[1:]))
 
 
 def badges(result: Result, found: Pairing | None) -> Iterator[Badge]:
@@ -285,9 +318,11 @@ def _size_badges(result: Result, found: Pairing | None) -> Iterator[Badge]:
         yield Badge(text=f"noise \u00b1{floor_pct:.1f}%, more than the change", tone="doubt")
     else:
         yield Badge(text=f"noise \u00b1{floor_pct:.1f}%")
-    if any(delta.ci_pct is None for delta in result.deltas):
+    without = [delta.ci_pct is None for delta in result.deltas]
+    if any(without):
         few = f"fewer than {MIN_PROCESSES} {'rounds' if unit_text(result) == 'round' else 'processes'}"
-        yield Badge(text=f"no interval: {few}", tone="doubt")
+        whose = "" if all(without) else " of some changes"
+        yield Badge(text=f"no interval{whose}: {few}", tone="doubt")
 
 
 def _slower_badges(result: Result) -> Iterator[Badge]:
@@ -366,9 +401,9 @@ def _waits_card(alone: Pairing, found: Pairing) -> Card:
     if works[0] is not None and works[1] is not None and works[1].kernels < works[0].kernels:
         others.append("fewer kernels")
     rest = f"; the rest came with {listed(others)}" if others else ""
-    shown = alone.delta is not None and alone.delta.verdict == "improved"
     has_interval = alone.delta is not None and alone.delta.ci_pct is not None
-    doubt = "" if shown else ", a change that was not shown" if has_interval else ", without an interval"
+    doubt = ", a change that was not shown" if has_interval else ", without an interval"
+    doubt = {"improved": "", "regressed": ", which is slower"}.get(alone.delta.verdict if alone.delta else "", doubt)
     return Card(
         value=percent_text(change_pct(*alone.medians_ms)),
         label="by not waiting alone",

@@ -10,7 +10,7 @@ from bagel_perf.records.results import Delta, Result
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.colours import variant_name
 from bagel_perf.report.html.content import Bar, Bars, Block, Fold, Part, Span
-from bagel_perf.report.html.standing import best_of, lead, without_waits, wrong_checks
+from bagel_perf.report.html.standing import best_of, is_odd, lead, without_waits, wrong_checks
 from bagel_perf.report.html.words import case_text, change_pct, many, percent_text, times_text
 from bagel_perf.report.table import cell_of, delta_of, stage_text
 
@@ -34,13 +34,13 @@ def latency_bars(result: Result) -> Iterator[Block]:
     room = MAX_OPEN
     folded: list[Block] = []
     legend: tuple[Span, ...] = ()
-    for number, (_, bars) in enumerate(drawn):
+    for number, (case, bars) in enumerate(drawn):
         room -= len(bars.bars) + 2
         if number and room < 0:
             folded.append(bars)
         else:
             yield dataclasses.replace(bars, legend=() if bars.legend == legend else bars.legend)
-            yield from _rest(result, bars)
+            yield from _rest(result, case)
             legend = bars.legend
     if folded:
         yield Fold(summary=f"{len(folded)} more {'case' if len(folded) == 1 else 'cases'}", blocks=tuple(folded))
@@ -57,9 +57,8 @@ def shown_variants(result: Result, case: str) -> list[str]:
     return [name for name in result.named if name in chosen]
 
 
-def _rest(result: Result, shown: Bars) -> Iterator[Block]:
+def _rest(result: Result, case: str) -> Iterator[Block]:
     """The bars of the variants that there was no room for, on the same axis."""
-    case = next(case for case in result.cases if _title(result, case) == shown.title)
     names = shown_variants(result, case)
     others = [name for name in result.named if name not in names]
     bars = _drawn(result, case, others) if others else None
@@ -71,7 +70,7 @@ def _rest(result: Result, shown: Bars) -> Iterator[Block]:
 
 
 def _title(result: Result, case: str) -> str:
-    what = "latency" if any(each.case == case and each.median_ms for each in result.cells) else "host syncs"
+    what = "latency" if any(each.case == case and each.median_ms is not None for each in result.cells) else "host syncs"
     on = " on a CPU" if what == "latency" and result.environment.device_kind == "cpu" else ""
     return f"{case_text(case)}: {what}{on}"
 
@@ -111,7 +110,7 @@ def _latencies(result: Result, case: str, names: Sequence[str], medians: dict[st
     deltas = {name: delta_of(result.deltas, case, WHOLE, name) for name in names}
     longest = max(medians.values())
     ends = [first * (1 + end / 100) for each in deltas.values() for end in _interval(each)] if first else []
-    axis = max(longest, min(max(ends, default=0.0), ROOM * longest))
+    axis = max(longest, min(max(ends, default=0.0), ROOM * longest)) or 1.0
     texts = dict(zip(medians, times_text(list(medians.values())), strict=True))
     bars, has_stages = [], False
     for name in names:
@@ -157,7 +156,7 @@ def _parts(result: Result, case: str, name: str, share: float) -> tuple[Part, ..
     times = [cell.median_ms for cell in cells if cell is not None and svg.is_plain(cell.median_ms)]
     if len(times) < 2 or len(times) < len(stages):
         return (Part(share=share, colour=colour),)
-    total = sum(each or 0.0 for each in times)
+    total = sum(each or 0.0 for each in times) or 1.0
     return tuple(
         Part(share=share * (each or 0.0) / total, colour=colour, is_light=number % 2 == 0)
         for number, each in enumerate(times)
@@ -171,6 +170,8 @@ def _change(medians: dict[str, float], first: str, name: str, delta: Delta | Non
     text = percent_text(change_pct(medians[first], medians[name]))
     if delta is None:
         return text
+    if is_odd(delta, medians[first], medians[name]):
+        return f"{text} {'less' if delta.verdict == 'improved' else 'more'} in pairs"
     words = {"improved": "", "regressed": " slower", "no difference shown": " not shown", "invalid": " invalid"}
     return f"{text}{words.get(delta.verdict, ' undecided')}"
 

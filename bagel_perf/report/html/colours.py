@@ -104,8 +104,8 @@ PART_COLOURS: tuple[Pair, ...] = (
 
 
 def variant_name(index: int) -> str:
-    """The property, which is the class as well, of the variant at a position: ``v0``; after twelve they repeat."""
-    return f"v{index % len(VARIANT_COLOURS)}"
+    """The property of the variant at a position: ``v0`` of the reference alone; those of others repeat after eleven."""
+    return f"v{1 + (index - 1) % (len(VARIANT_COLOURS) - 1) if index else 0}"
 
 
 def kind_name(kind: str) -> str:

@@ -129,6 +129,8 @@ def _differences(sources: Sequence[Source]) -> TableBlock:
 
 
 PASSED = "The gate passes."
+NOT_JUDGED = "not judged"
+JUDGED_NOTHING = "The gate judged nothing, and so found nothing."
 ADVICE: dict[FindingKind, str] = {
     "picture": "A variant gives another output than it has to: look at what it does otherwise.",
     "environment": "Machines, versions or settings differ, so figures cannot be compared: make them the same.",
@@ -149,7 +151,9 @@ def gate_section(report: GateReport, *, is_bagel: bool = True, is_alone: bool = 
     report = GateReport.from_json(cleaned(report.to_json()))
     worst = report.worst
     number = counted(len(report.findings), "finding")
-    lead = PASSED if worst is None else f"The gate does not pass: {report.verdict} ({number})."
+    is_empty = not report.cells and all(outcome == NOT_JUDGED for _, outcome in report.checks)
+    passed = JUDGED_NOTHING if is_empty else PASSED
+    lead = passed if worst is None else f"The gate does not pass: {report.verdict} ({number})."
     badges = tuple(Badge(text=f"{name}: {outcome}", tone=_tone(outcome)) for name, outcome in report.checks)
     blocks: list[Block] = [Badges(badges=badges)] if badges else []
     blocks += [Text(text=report.subject)] if report.subject and not report.cells and not is_alone else []
@@ -163,7 +167,7 @@ def gate_section(report: GateReport, *, is_bagel: bool = True, is_alone: bool = 
 
 
 def _tone(outcome: str) -> Tone:
-    tones: dict[str, Tone] = {"pass": "good", "fail": "bad", "failed": "bad", "invalid": "bad", "not judged": "doubt"}
+    tones: dict[str, Tone] = {"pass": "good", "fail": "bad", "failed": "bad", "invalid": "bad", NOT_JUDGED: "doubt"}
     return tones.get(outcome, "plain")
 
 
@@ -184,4 +188,6 @@ def _finding_table(report: GateReport) -> Table:
 
 
 def _line(finding: Finding) -> str:
-    return f"{finding.file}:{finding.line}" if finding.file else NONE
+    if not finding.file:
+        return NONE
+    return finding.file if finding.line is None else f"{finding.file}:{finding.line}"

@@ -132,17 +132,19 @@ function cellText(cell) {
   return copy.textContent.replace(/\s+/g, " ").trim();
 }
 
+// Text that Markdown takes for nothing else; underscores and stars inside of names and alone mean nothing there.
+const inert = text => text.replace(/[\\`<|[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=\S)\*|\*(?=\S)|~(?=~)|(?<=~)~|&(?=#|[A-Za-z][A-Za-z0-9]*;)/g, "\\$&");
+
 function markdownOf(table) {
   const written = cell => {
-    const text = cellText(cell);
-    const code = cell.querySelector("code") && !text.includes("`");
-    return (code ? `\`${text}\`` : text).replaceAll("|", "\\|");
+    const text = cellText(cell), isCode = cell.querySelector("code") && /^[^`\\]+$/.test(text);
+    return isCode ? `\`${text.replaceAll("|", "\\|")}\`` : inert(text);
   };
   const headers = [...table.tHead.rows[0].cells];
   const rows = [...table.tBodies[0].rows].filter(row => !row.hidden);
   const line = cells => `| ${cells.join(" | ")} |`;
   return [
-    line(headers.map(each => (each.firstChild?.matches?.(".sort") ? cellText(each.firstChild) : cellText(each)).replaceAll("|", "\\|"))),
+    line(headers.map(each => inert(each.firstChild?.matches?.(".sort") ? cellText(each.firstChild) : cellText(each)))),
     line(headers.map(each => each.classList.contains("number") ? "---:" : "---")),
     ...rows.map(row => line([...row.cells].map(written))),
   ].join("\n") + "\n";
@@ -273,7 +275,7 @@ class Timeline {
       strip.top = top;
       return strip.bottom = top + (strip.name ? NAME_PX : 0) + strip.lanes.length * LANE_PX + SPACE_PX;
     }, 0);
-    this.length = Math.max(...this.strips.map(strip => strip.length * data.unit));
+    this.length = Math.max(data.unit, ...this.strips.map(strip => strip.length * data.unit));
     this.from = 0;
     this.to = this.length;
     this.chosen = null; // the wait that has the keyboard's attention: [strip, number]
@@ -308,6 +310,7 @@ class Timeline {
     this.listen();
     this.readColours();
     new ResizeObserver(() => this.resize()).observe(this.box);
+    addEventListener("resize", () => this.resize());
     afterColours.push(() => { this.readColours(); this.drawMap(); this.ask(); });
   }
 
@@ -337,10 +340,12 @@ class Timeline {
   xOf(time) { return GUTTER_PX + (time - this.from) * this.scale(); }
   timeOf(x) { return this.from + (x - GUTTER_PX) / this.scale(); }
 
+  // For another width, or for other pixels of the same one, as of another screen.
   resize() {
     const width = Math.floor(this.box.clientWidth);
-    if (!width || width === this.width) return;
+    if (!width || (width === this.width && devicePixelRatio === this.ratio)) return;
     this.width = width;
+    this.ratio = devicePixelRatio;
     this.height = this.strips.at(-1).bottom + AXIS_PX;
     this.fit(this.canvas, this.width, this.height);
     this.fit(this.map, this.width - GUTTER_PX, MAP_PX);
@@ -375,7 +380,7 @@ class Timeline {
 
   ask() {
     if (this.frame || !this.width) return;
-    this.frame = requestAnimationFrame(() => { this.frame = 0; this.draw(); });
+    this.frame = requestAnimationFrame(() => { this.frame = 0; this.resize(); this.draw(); });
   }
 
   draw() {
@@ -656,7 +661,7 @@ class Timeline {
     const waits = this.strips.map(strip => {
       let number = 0;
       for (let each = firstAfter(strip.syncs, this.from); each < strip.syncs.begin.length && strip.syncs.begin[each] <= this.to; each++) number++;
-      return `${strip.name ? `${strip.name}: ` : ""}${number} bars of waits`;
+      return `${strip.name ? `${strip.name}: ` : ""}${number} bar${number === 1 ? "" : "s"} of waits`;
     });
     this.status.textContent = `${this.range.textContent}; ${waits.join(", ")}`;
   }

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from bagel_perf.records.outlines import WHOLE
 from bagel_perf.records.results import Cell, Delta, IdentityCheck, Result
+from bagel_perf.report.html.words import change_pct, times_text
 from bagel_perf.report.table import bitwise_variants, cell_of, delta_of, tolerant_variants
 
 FEW_SYNCS = 3
 FEW_SHARE = 0.001
 """Of the first variant's host syncs: a variant with no more of them does not wait."""
+SIGNS = {"improved": -1, "regressed": 1}
+"""Of a change, by the verdicts that show one."""
 LAUNCHES_PER_SYNC = 1.5
 """Launches that go at most with each wait that goes, where nothing else was changed."""
 
@@ -33,6 +36,18 @@ class Pairing:
             return None
         return self.before.median_ms, self.after.median_ms
 
+    @property
+    def is_odd(self) -> bool:
+        """Whether the pairs show a change that the medians, as they are written, do not."""
+        return self.delta is not None and self.medians_ms is not None and is_odd(self.delta, *self.medians_ms)
+
+
+def is_odd(delta: Delta, before_ms: float, after_ms: float) -> bool:
+    """Whether the pairs show a change that these medians, as they are written, do not."""
+    before, after = times_text((before_ms, after_ms))
+    sign = SIGNS.get(delta.verdict)
+    return sign is not None and (before == after or sign * round(change_pct(before_ms, after_ms), 1) <= 0)
+
 
 def checks_of(result: Result, *, bitwise: bool) -> list[IdentityCheck]:
     """Of the variants whose output has to be the same to the bit, or of those that declare a tolerance."""
@@ -53,11 +68,11 @@ def pairing(result: Result, case: str, name: str) -> Pairing | None:
 
 
 def best_of(result: Result, case: str) -> Pairing | None:
-    """The variant that gains most among those whose outputs are right; bitwise ones come before tolerant ones.
+    """The variant that gains most among those whose outputs are right in all cases; bitwise come before tolerant ones.
 
     Without latencies it is the one that waits least.
     """
-    wrong = {each.candidate for each in wrong_checks(result) if each.case == case}
+    wrong = {each.candidate for each in wrong_checks(result)}
     for group in (bitwise_variants(result)[1:], tolerant_variants(result)):
         found = [each for name in group if name not in wrong and (each := pairing(result, case, name)) is not None]
         if timed := [each for each in found if each.delta is not None]:
@@ -83,7 +98,7 @@ def without_waits(result: Result, case: str) -> Pairing | None:
 
     Nothing else: it replays no graph, and launches no fewer kernels than the waits that went account for.
     """
-    wrong = {each.candidate for each in wrong_checks(result) if each.case == case}
+    wrong = {each.candidate for each in wrong_checks(result)}
     for name in bitwise_variants(result)[1:]:
         each = pairing(result, case, name)
         if each is not None and name not in wrong and each.medians_ms is not None and _only_waits_less(each):

@@ -11,8 +11,8 @@ from bagel_perf.records.store import slug
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.records.traces import CAUSES, PATH_SEPARATOR, Cause, RegionTime
 from bagel_perf.report.html.colours import variant_name
-from bagel_perf.report.html.content import Block, Bullets, Code, Heading, Plot, Section, Text, tables
-from bagel_perf.report.html.profiles import SIZE_MARK, devices_of, places_of, size_of, variant_of
+from bagel_perf.report.html.content import Block, Bullets, Code, Fold, Heading, Plot, Section, Text, tables
+from bagel_perf.report.html.profiles import SIZE_MARK, devices_of, of_result, places_of, size_of, variant_of
 from bagel_perf.report.html.sites import place_text, wait_anchor
 from bagel_perf.report.html.timeline_data import timeline_data
 from bagel_perf.report.html.timeline_plot import DURATION, Strip, is_drawn_whole, timeline_svg
@@ -47,6 +47,9 @@ TERMS = (
     "wall: between begin and end on the host; blocked: the host inside waits; idle caused: of the GPU; work of the "
     "GPU is that of the region that launched it, and may end after it"
 )
+SHOWN = "What CPU and GPU did side by side, in profiled runs, which take longer than the timed ones of the tables above"
+UNLIKE = ", some of them not of what this result is of"
+ABOUT = "About these profiled runs"
 COSTS = (
     "Profiling lengthens each launch, so launches that are slow here may be fast enough by themselves. These are runs "
     "of their own, not those of the tables above; as a whole they took:"
@@ -58,12 +61,12 @@ def timeline_section(result: Result, reports: Sequence[SyncReport]) -> Section:
     profiled = [report for report in reports if report.profile and report.profile.lanes]
     empty = [report.subject for report in reports if report not in profiled]
     lacking = [Text(text=EMPTY.format(names=", ".join(empty)))] if empty else []
-    blocks: tuple[Block, ...] = (
-        (*_apart(profiled, result), *_costs(profiled), *_old_causes(profiled), *_drawings(profiled, result))
-        if profiled
-        else tuple(_missing(result))
-    )
-    return Section(anchor="timeline", title="Timeline", blocks=(*lacking, *blocks))
+    if not profiled:
+        return Section(anchor="timeline", title="Timeline", blocks=(*lacking, *_missing(result)))
+    about = (*lacking, *_apart(profiled, result), *_costs(profiled), *_old_causes(profiled))
+    is_unlike = len(of_result(profiled, result)) < len(profiled)
+    blocks = (Text(text=f"{SHOWN}{UNLIKE * is_unlike}."), *((Fold(summary=ABOUT, blocks=about),) if about else ()))
+    return Section(anchor="timeline", title="Timeline", blocks=(*blocks, *_drawings(profiled, result)))
 
 
 def _old_causes(reports: Sequence[SyncReport]) -> Iterator[Block]:

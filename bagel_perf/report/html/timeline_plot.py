@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bagel_perf.records.sites import HINTS, KINDS
+from bagel_perf.records.sites import KINDS
 from bagel_perf.records.traces import CAUSES, LANES, Cause, Lanes
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.colours import cause_name, kind_name, stand_in
-from bagel_perf.report.trace_tables import CAUSE_LABELS
+from bagel_perf.report.trace_tables import CAUSE_LABELS, label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -240,6 +240,5 @@ def _legend(strips: Sequence[Strip], kinds: Mapping[str, str]) -> Iterator[Patch
 
 
 def kind_label(kind: str) -> str:
-    """The words for a kind of wait; the kind itself where it is of another version."""
-    known: Mapping[str, str] = {name: hint.label for name, hint in HINTS.items()}
-    return svg.short(known.get(kind, kind))
+    """The words for a kind of wait, as a plot has room for them."""
+    return svg.short(label_of(kind))

@@ -213,6 +213,14 @@ def test_what_not_waiting_gives_is_shown_where_counts_tell_it_apart_and_nowhere_
     assert "by not waiting alone" not in labels(with_work(result, launches, {"sync_free": 2, "captured": 3}))
 
 
+def test_a_variant_that_only_waits_less_and_is_slower_is_called_slower() -> None:
+    result = make_result({"sync_free": {"e2e": 8.0}, "captured": {"e2e": -40.0}})
+    launches = {"baseline": 30_000, "sync_free": 22_000, "captured": 500}
+    card = cards(with_work(result, launches, {"captured": 3}))[1]
+    assert (card.label, card.value) == ("by not waiting alone", "+8.1%")
+    assert card.note == "sync_free, which is slower; the rest came with graphs and fewer kernels"
+
+
 def test_of_many_variants_the_first_the_best_and_the_last_are_drawn_and_the_rest_is_folded() -> None:
     names = [f"baseline+{each}" for each in COMPONENTS[4:11]]
     result = make_result({**{name: {"e2e": -5.0} for name in names}, "fused": {"e2e": -60.0}})

@@ -47,6 +47,17 @@ def test_a_gate_that_passes_says_so_and_what_was_not_judged() -> None:
     assert badges(section) == [("pictures: pass", "good"), ("counters: not judged", "doubt")]
 
 
+def test_a_gate_that_judged_nothing_does_not_say_that_it_passes() -> None:
+    nothing = replace(PASSED, checks=(("pictures", "not judged"), ("counters", "not judged")))
+    assert texts(gate_section(nothing)) == ["The gate judged nothing, and so found nothing."]
+
+
+def test_a_finding_with_a_file_and_no_line_names_the_file() -> None:
+    (finding,) = DRIFTED.findings
+    section = gate_section(replace(DRIFTED, findings=(replace(finding, line=None),)))
+    assert ("counters drifted", finding.message, "kernels/x.py") in cells(section)
+
+
 def test_a_gate_that_does_not_names_the_line_and_the_next_step() -> None:
     section = gate_section(DRIFTED)
     assert texts(section) == ["The gate does not pass: counters drifted (1 finding).", ADVICE["counter"]]

@@ -14,7 +14,7 @@ from bagel_perf.commands.report import run_report
 from bagel_perf.records.results import load
 from bagel_perf.records.syncs import Instrument, SyncReport
 from bagel_perf.records.traces import MAX_SEGMENTS, Lanes
-from bagel_perf.report.html.content import Heading, TableBlock
+from bagel_perf.report.html.content import Fold, Heading, TableBlock, Text
 from bagel_perf.report.html.inputs import read_inputs
 from bagel_perf.report.html.page import page_html
 from bagel_perf.report.html.profiles import ordered
@@ -81,6 +81,23 @@ def test_a_gzipped_profile_is_read(watched: SyncReport, tmp_path: Path) -> None:
     inputs = read_inputs([RESULT, path])
     results, reports = inputs.results, inputs.profiles
     assert (results, reports) == ((RESULT,), (watched,))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_sentence_is_open_above_the_drawings_and_says_where_a_run_is_of_something_else(watched: SyncReport) -> None:
+    cost = Instrument(wait_us=60, call_us=15, plain_wait_us=9, plain_wall_ms=1310, watched_wall_ms=4014)
+    for subject, is_foreign in (("pr3987 at 256x256", False), ("nobody at 256x256", True)):
+        known = load(RESULT)
+        own = replace(known, environment=replace(known.environment, device_name=watched_device(watched)))
+        first, about, *_ = timeline_section(own, [replace(watched, subject=subject, instrument=cost)]).blocks
+        assert isinstance(first, Text) and first.text.endswith("of what this result is of.") == is_foreign
+        assert isinstance(about, Fold) and about.summary == "About these profiled runs"
+        assert ("Not of this result: nobody" in str(about)) == is_foreign
+
+
+def watched_device(report: SyncReport) -> str:
+    assert report.profile is not None
+    return report.profile.devices[0].name
 
 
 @pytest.mark.usefixtures("undrawn")
