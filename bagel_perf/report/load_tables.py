@@ -25,23 +25,21 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 def load_tables(result: Result) -> Iterator[Table]:
-    """One, with a row for each case, level and server; none where nothing was put under load."""
-    if not result.loads:
-        return
+    """One a case, with a row for each level and server; none where nothing was put under load."""
     headers = ("throughput (1/s)", "p50 (ms)", "p99 (ms)", "queue (ms)", "queue p99 (ms)", "answers", "429", "failed")
     has_pictures = any(load.num_differing for load in result.loads)
-    yield Table(
-        title="Under load",
-        columns=(
-            Column(header="case"),
-            Column(header="load"),
-            Column(header="server"),
-            *(Column(header=header, numeric=True) for header in headers),
-            *([Column(header="other pictures", numeric=True)] if has_pictures else []),
-        ),
-        rows=tuple(_row(load, has_pictures=has_pictures) for load in result.loads),
-        caption=CAPTION,
-    )
+    for case in dict.fromkeys(load.case for load in result.loads):
+        yield Table(
+            title=f"Under load at {case}",
+            columns=(
+                Column(header="load"),
+                Column(header="server"),
+                *(Column(header=header, numeric=True) for header in headers),
+                *([Column(header="other pictures", numeric=True)] if has_pictures else []),
+            ),
+            rows=tuple(_row(load, has_pictures=has_pictures) for load in result.loads if load.case == case),
+            caption=CAPTION,
+        )
 
 
 def _row(load: Load, *, has_pictures: bool) -> tuple[str, ...]:
@@ -52,7 +50,6 @@ def _row(load: Load, *, has_pictures: bool) -> tuple[str, ...]:
         queue = ms_text(percentile(load.queue_ms, 0.5)), ms_text(percentile(load.queue_ms, 0.99))
     differing = NONE if load.num_differing is None else str(load.num_differing)
     return (
-        load.case,
         load.level,
         load.variant,
         f"{number / load.duration_s:.3g}",
