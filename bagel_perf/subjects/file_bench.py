@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from bagel_perf.measure.bench import Counts
 from bagel_perf.measure.counting import count_on, count_simulated
 from bagel_perf.measure.environment import environment_of
-from bagel_perf.measure.outputs import Distance, decode, describe, distance, encode
+from bagel_perf.measure.outputs import Distance, decode, describe, distance, encode, naming
 from bagel_perf.measure.stages import Stage, Subject, run_stages
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.events import FloorsEvent
@@ -126,7 +126,8 @@ class FileBench:
     def count(self, variant: str, case: str) -> Counts:
         """Counts one run of the outline's seed, on a simulated device where there is no GPU."""
         if self.device.type == "cuda":
-            return count_on(self.device, self.subject(variant, case, self.outline.seed), describe)
+            described = self._describing(variant, case)
+            return count_on(self.device, self.subject(variant, case, self.outline.seed), described)
         if not self._counts:
             self._count_all()
         return self._counts[variant, case]
@@ -143,7 +144,7 @@ class FileBench:
                 for name, target in self._targets.items():
                     before = simulated.unjudged.copy()
                     subject = self._shaped(file.subject(target.function, state, case, self.outline.seed))
-                    counts = count_simulated(subject, simulated, describe)
+                    counts = count_simulated(subject, simulated, self._describing(name, case))
                     value = self.copied(counts.value) if is_held else None
                     self._counts[name, case] = dataclasses.replace(
                         _judged(counts, simulated.unjudged - before), value=value
@@ -156,6 +157,13 @@ class FileBench:
     def describe(self, value: Any) -> Output:
         """Describes whatever a function returned."""
         return describe(value)
+
+    def _describing(self, variant: str, case: str) -> Callable[[Any], Output]:
+        def described(value: Any) -> Output:
+            with naming(self.outline.place_of(variant), case):
+                return describe(value)
+
+        return described
 
     def copied(self, value: Any) -> Any:
         """Gives a copy on the host: a function may return what its next run writes into."""

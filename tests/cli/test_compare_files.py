@@ -327,3 +327,24 @@ def test_a_list_with_commas_is_one_of_targets_and_a_path_may_hold_one() -> None:
     Path("x,y/loop.py").write_text(Path("loop.py").read_text())
     assert compared("loop.py:f,loop.py:g").named == ("f", "g")
     assert main(["compare", "x,y/loop.py:f", "q=x,y/loop.py:g", "--quiet", "--out", "other"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [("torch.ones(3)", "all numbers are equal"), ("torch.tensor([1.0, float('nan')])", "not finite")],
+)
+def test_an_output_that_proves_nothing_is_not_said_to_differ(body: str, why: str, capsys: Capture) -> None:
+    two_functions(f=body, g=body)
+    assert main(["compare", "loop.py:f", "loop.py:g", "--out", "kept"]) == 3
+    out, err = capsys.readouterr()
+    assert "verdict: output proves nothing (exit code 3)" in out and "outputs differ" not in out + err
+    last = err.splitlines()[-1]
+    assert last.startswith("error: output proves nothing (f (loop.py:f) at default gives an output ") and why in last
+    assert "choose another input, seed or --case" in last
+
+
+@pytest.mark.parametrize("body", ["None", "None if seed == 43 else torch.arange(3)", "[iter([])]"])
+def test_an_output_that_is_refused_names_its_function_and_case(body: str, capsys: Capture) -> None:
+    two_functions(f=body)
+    assert main(["compare", "loop.py:f", "again=loop.py:f", "--out", "kept", "--quiet"]) == 2
+    assert capsys.readouterr().err.startswith("error: f (loop.py:f) at default: ")
