@@ -6,6 +6,7 @@ imported (see ``followed``).
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ class Prepared:
         try:
             run_stages(self.subject)
         except KeyboardInterrupt:
+            _hear_no_more()
             return INTERRUPTED
         except BagelPerfError as problem:
             self.error = problem
@@ -74,6 +76,11 @@ def prepare(run: TargetRun) -> Prepared:
     )
 
 
+def _hear_no_more() -> None:
+    """Has Ctrl-C pass: the run is over, and a second one would take its report."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def main() -> int:
     """Runs the target that the order names; gives an exit code as a program's, whatever the watch found."""
     own = followed()
@@ -86,6 +93,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     code = own.watch_stages(prepared.run)
+    _hear_no_more()
     error = prepared.error
     own.write(
         replace(prepared.told(own.report()), exit_code=code),
