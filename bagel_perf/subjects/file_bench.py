@@ -24,9 +24,12 @@ from bagel_perf.records.events import FloorsEvent
 from bagel_perf.records.outlines import TOGETHER, Outline, SubjectInfo, Tolerance, VariantInfo
 from bagel_perf.records.plans import Plan
 from bagel_perf.records.runs import Environment, Output
+from bagel_perf.records.syncs import UNUSED_REMEDY
 from bagel_perf.records.targets import Target
 from bagel_perf.simulated import SimulatedCuda
 from bagel_perf.subjects.files import UserFile
+
+UNUSED = f"nothing ran on the device: that it counts no waits says nothing about a GPU; {UNUSED_REMEDY}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,10 +147,12 @@ class FileBench:
                 for name, target in self._targets.items():
                     before = simulated.unjudged.copy()
                     subject = self._shaped(file.subject(target.function, state, case, self.outline.seed))
-                    counts = count_simulated(subject, simulated, self._describing(name, case))
+                    uses: list[str] = []
+                    with simulated.uses_to(_noting(uses)):
+                        counts = count_simulated(subject, simulated, self._describing(name, case))
                     value = self.copied(counts.value) if is_held else None
                     self._counts[name, case] = dataclasses.replace(
-                        _judged(counts, simulated.unjudged - before), value=value
+                        _judged(counts, simulated.unjudged - before, is_used=bool(uses)), value=value
                     )
 
     def loop(self, case: str) -> tuple[str, int] | None:
@@ -197,8 +202,21 @@ class FileBench:
         return None
 
 
-def _judged(counts: Counts, unjudged: Mapping[str, int]) -> Counts:
-    """Counts of a run; unknown where something could not be judged, as there may be more waits than were seen."""
+def _noting(uses: list[str]) -> Callable[[], bool]:
+    def note() -> bool:
+        uses.append("used")
+        return True
+
+    return note
+
+
+def _judged(counts: Counts, unjudged: Mapping[str, int], *, is_used: bool) -> Counts:
+    """Counts of a run, with a note where nothing ran on the device.
+
+    They are unknown where something could not be judged, as there may be more waits than were seen.
+    """
+    if not unjudged and not is_used:
+        return dataclasses.replace(counts, notes=(*counts.notes, UNUSED))
     if not unjudged:
         return counts
     names = ", ".join(sorted(unjudged))

@@ -348,3 +348,24 @@ def test_an_output_that_is_refused_names_its_function_and_case(body: str, capsys
     two_functions(f=body)
     assert main(["compare", "loop.py:f", "again=loop.py:f", "--out", "kept", "--quiet"]) == 2
     assert capsys.readouterr().err.startswith("error: f (loop.py:f) at default: ")
+
+
+def test_counts_of_what_used_no_device_are_warned_of(capsys: Capture) -> None:
+    text = "import torch\n\n\ndef setup(device):\n    return torch.arange(3, device=device)\n"
+    for name, body in (("used", "state * 2 + seed"), ("unused", "torch.arange(3) * 2 + seed")):
+        text += f"\n\ndef {name}(state, case, seed):\n    return {body}\n"
+    Path("loop.py").write_text(text)
+    assert main(["compare", "loop.py:used", "loop.py:unused", "--out", "kept"]) == 0
+    found = [each for each in load_checked(Path("kept")).warnings if "nothing ran on the device" in each]
+    assert [each.partition(":")[0] for each in found] == ["default unused"]
+    assert "nothing ran on the device" in capsys.readouterr().out
+
+
+def test_an_error_in_a_file_says_how_its_traceback_is_shown(capsys: Capture) -> None:
+    two_functions(f="1 / 0")
+    words = ["compare", "loop.py:f", "a=loop.py:f", "--quiet", "--out", "kept"]
+    assert main(words) == 6
+    assert capsys.readouterr().err.rstrip().endswith("; --debug shows the traceback")
+    assert main([*words, "--debug"]) == 6
+    err = capsys.readouterr().err
+    assert "1 / 0" in err and "--debug shows" not in err.splitlines()[-1]
