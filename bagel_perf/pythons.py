@@ -13,9 +13,9 @@ from bagel_perf.records.errors import INTERRUPTED, EnvironmentUnfit, UsageError
 _START = """import sys; sys.path += [each for each in {paths!r} if each not in sys.path]
 try:
     from {module} import start
-except KeyboardInterrupt:  # while torch is imported, before anybody listens
-    sys.exit({interrupted})
-start()"""
+    start()
+except KeyboardInterrupt:  # while torch is imported, before anybody listens, or after
+    sys.exit({interrupted})"""
 _FINDS_TORCH = """import sys; sys.path = [each for each in sys.path if each] + {paths!r}
 from importlib.util import find_spec; sys.exit(0 if find_spec("torch") else {missing})"""
 _MISSING = 44

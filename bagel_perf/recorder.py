@@ -36,13 +36,11 @@ from bagel_perf.records.outlines import Outline
 from bagel_perf.records.plans import Plan
 from bagel_perf.records.results import LINES_FILE, RESULT_FILE, CaseInput, Result
 from bagel_perf.records.runs import Output, Run, differing_fields
-from bagel_perf.records.store import device_slug, make_out_dir, slug, write_json_atomic, writing
+from bagel_perf.records.store import PICTURES, device_slug, make_out_dir, slug, write_json_atomic, writing
 from bagel_perf.verdicts.compare import Session, build_result
 from bagel_perf.verdicts.planning import looks_of
 
 REPORTS = Path("reports")
-PICTURES = ".pictures-"
-"""What the names of temporary folders begin with."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,6 +6,7 @@ imported (see ``followed``).
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,9 @@ from msgspec.structs import replace
 
 from bagel_perf.followed import flush, followed
 from bagel_perf.measure.stages import Subject, run_stages
-from bagel_perf.records.errors import INTERRUPTED, BagelPerfError, error_to_json, one_line
+from bagel_perf.records.errors import INTERRUPTED, BagelPerfError, error_to_json
 from bagel_perf.records.syncs import SyncReport
-from bagel_perf.records.targets import TargetRun
+from bagel_perf.records.targets import TargetRun, others_note
 from bagel_perf.subjects.files import UserFile
 from bagel_perf.syncs import count_host_syncs
 
@@ -31,6 +32,7 @@ class Prepared:
 
     subject: Subject
     notes: tuple[str, ...]
+    cases: tuple[str, ...]
     error: BagelPerfError | None = field(default=None, init=False)
 
     def run(self) -> int:
@@ -38,6 +40,7 @@ class Prepared:
         try:
             run_stages(self.subject)
         except KeyboardInterrupt:
+            _hear_no_more()
             return INTERRUPTED
         except BagelPerfError as problem:
             self.error = problem
@@ -62,11 +65,20 @@ def prepare(run: TargetRun) -> Prepared:
         case = file.cases[0] if run.case is None else run.case
         state = file.set_up(torch.device(DEVICE))
         subject = file.subject(target.function, state, case, run.seed)
-    notes = [f"case {case}; the others with --case: {one_line(', '.join(file.cases[1:]))}"]
+    notes = [others_note(file.cases)]
     is_chosen = run.case is not None or len(file.cases) == 1
     number = collector.total()
     before = f"before the stages, as in setup, the host waited {number} time{'s' * (number != 1)}, not counted here"
-    return Prepared(subject=subject, notes=(*([] if is_chosen else notes), *([before] if collector.total() else [])))
+    return Prepared(
+        subject=subject,
+        notes=(*([] if is_chosen else notes), *([before] if collector.total() else [])),
+        cases=file.cases,
+    )
+
+
+def _hear_no_more() -> None:
+    """Has Ctrl-C pass: the run is over, and a second one would take its report."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def main() -> int:
@@ -81,9 +93,11 @@ def main() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     code = own.watch_stages(prepared.run)
+    _hear_no_more()
     error = prepared.error
     own.write(
         replace(prepared.told(own.report()), exit_code=code),
+        cases=prepared.cases,
         **({} if error is None else {"error": error_to_json(error)}),
     )
     return code

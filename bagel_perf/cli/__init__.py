@@ -16,7 +16,7 @@ import typer
 from bagel_perf.cli import compare, doctor, gate, serve, show, syncs, trace, verify
 from bagel_perf.cli.options import EXAMPLES, GATE_HELP, NAMES_HELP
 from bagel_perf.commands.common import lenient_streams, print_error
-from bagel_perf.records.errors import INTERRUPTED, BagelPerfError, ProgramEnded, RunFailed, UsageError
+from bagel_perf.records.errors import INTERRUPTED, BagelPerfError, ProgramEnded, RunFailed, UsageError, reworded
 
 TWO_WORDS = ("gate counts", "gate result", "gate revision")
 """Commands of two words, each of which has options of its own."""
@@ -106,6 +106,8 @@ def _main(argv: Sequence[str] | None) -> int:
         error = _as_error(problem)
         if "--debug" in arguments:
             traceback.print_exception(problem)
+        elif any("Traceback" in note for note in getattr(error, "__notes__", [])) and "--debug" not in error.remedy:
+            error = reworded(error, remedy="; ".join(filter(None, (error.remedy, "--debug shows the traceback"))))
         print_error(error)
         return error.exit_code
 

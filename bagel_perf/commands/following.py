@@ -85,6 +85,8 @@ class Following:
     sightings: dict[tuple[int, str], Sighting] = field(default_factory=dict)
     root: int | None = None
     texts: PlaceTexts = field(default_factory=PlaceTexts)
+    cases: tuple[str, ...] = ()
+    """Of the file of a target, once it is gathered."""
     others: frozenset[int] = field(default_factory=lambda: frozenset(children_of(os.getpid())))
     _known: set[str] = field(default_factory=set)
     _argvs: set[tuple[str, ...]] = field(default_factory=set)
@@ -149,6 +151,7 @@ class Following:
             entries = counts.entries
             if baseline is not None:
                 entries = since(entries, baseline.get(stem, []))
+            self.cases = tuple(outcome.get("cases", self.cases))
             if "error" in outcome:
                 error = error_from_json(outcome["error"])
                 if "report" not in outcome:

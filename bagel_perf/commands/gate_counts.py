@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,15 +17,26 @@ from bagel_perf.commands.gate_result import GateOutput
 from bagel_perf.commands.sync_options import Watching, checked_command, script_of
 from bagel_perf.commands.sync_targets import Job, parse_syncs_targets, watch_target
 from bagel_perf.commands.syncs import Ended, Output, watch_program
-from bagel_perf.records.errors import RunFailed, UsageError, one_line
-from bagel_perf.records.expectations import ExpectedCounts, SubjectName, load_counts
+from bagel_perf.records.errors import (
+    INTERRUPTED,
+    BagelPerfError,
+    EnvironmentUnfit,
+    RunFailed,
+    UsageError,
+    one_line,
+    reworded,
+)
+from bagel_perf.records.expectations import ExpectedCounts, ExpectedSubject, SubjectName, load_counts
 from bagel_perf.records.gates import Finding, GateReport
 from bagel_perf.records.store import write_text
-from bagel_perf.records.targets import Target, parse_targets
+from bagel_perf.records.targets import UNKNOWN_CASE, Target, others_note, parse_targets
 from bagel_perf.report.gates import counts_toml
 from bagel_perf.report.inert import print_line
 from bagel_perf.verdicts.counts import Found, Paths, drift, found_in, recorded
 
+GONE = "its file is not there any more"
+MANY = 2
+"""As many cases have names of their own in a file of expectations."""
 UPDATE = 'bagel-perf gate counts --update "REASON"'
 
 
@@ -38,6 +50,8 @@ class Subject:
     """Where its own file is."""
     is_dead: bool = False
     """Whether that file is no longer there."""
+    is_whole: bool = False
+    """Whether all cases of the file are meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,32 +75,150 @@ def gate_counts(asked: Asked, output: GateOutput) -> None:
     is_new = asked.update is not None and not asked.expect.exists()
     expected = ExpectedCounts() if is_new else load_counts(asked.expect, _update_command(asked))
     root = Path(os.path.abspath(asked.expect)).parent
-    judged: list[tuple[Found, tuple[Finding, ...]]] = []
-    subjects = _subjects(asked, expected, root)
-    dead = [subject.name for subject in subjects if subject.is_dead]
-    for subject in (each for each in subjects if not each.is_dead):
-        paths = Paths(root=root, folders=(Path.cwd(), subject.folder))
-        ended = _watch(subject, asked, output)
+    gating = Gating(asked=asked, output=output, expected=expected, root=root)
+    gating.watch_all(_subjects(asked, expected, root))
+    if asked.update is not None and not gating.findings:
+        kept = [recorded(found, gating.before(found.name), one_line(asked.update)) for found, _ in gating.judged]
+        _update(asked.expect, expected.with_subjects(kept, gating.dropped), output)
+        gating.dead.clear()
+    output.write(gating.report())
+
+
+@dataclass(slots=True, kw_only=True)
+class Gating:
+    """What was watched: counts and findings by subject, ``dead`` subjects with why, and others that ``failed``.
+
+    ``cases`` are those of each file that was watched, by its target.
+    """
+
+    asked: Asked
+    output: GateOutput
+    expected: ExpectedCounts
+    root: Path
+    judged: list[tuple[Found, tuple[Finding, ...]]] = field(default_factory=list)
+    dead: dict[SubjectName, str] = field(default_factory=dict)
+    failed: dict[SubjectName, Finding] = field(default_factory=dict)
+    cases: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    outgrown: set[SubjectName] = field(default_factory=set)
+    left: list[SubjectName] = field(default_factory=list)
+    is_interrupted: bool = False
+
+    def watch_all(self, subjects: Sequence[Subject]) -> None:
+        """Watches one after the other until Ctrl-C; one that cannot be watched keeps no other from it."""
+        for place, subject in enumerate(subjects):
+            if subject.is_dead:
+                self.dead[subject.name] = GONE
+                continue
+            try:
+                self._watch(subject)
+            except EnvironmentUnfit:
+                raise
+            except BagelPerfError as problem:
+                self._failed(subject, problem, is_alone=len(subjects) == 1)
+            if self.is_interrupted:
+                self.left += [each.name for each in subjects[place + 1 :]]
+                return
+
+    def _watch(self, subject: Subject) -> None:
+        """Watches a subject; of a whole file each case under its own name, unless the first alone is expected."""
+        first = _watch(subject, self.asked, self.output)
+        target = subject.name.target
+        if target is not None:
+            self.cases[target] = first.cases
+        is_first_alone = self.asked.update is None and self.expected.of(subject.name) is not None
+        if not subject.is_whole or is_first_alone or len(first.cases) < MANY:
+            self._judge(subject, first)
+            return
+        self.outgrown.add(subject.name)
+        for each in self.expected.subjects:
+            if each.target == target and each.case is not None and each.case not in first.cases:
+                self.dead[each.name] = _no_such_case(first.cases)
+        for case in first.cases:
+            own = dataclasses.replace(subject, name=replace(subject.name, case=case))
+            if self.is_interrupted:
+                self.left.append(own.name)
+                continue
+            self._judge(own, first if case == first.cases[0] else _watch(own, self.asked, self.output))
+
+    def _judge(self, subject: Subject, ended: Ended) -> None:
+        paths = Paths(root=self.root, folders=(Path.cwd(), subject.folder))
         found = found_in(subject.name, ended.report, paths)
-        judged.append((found, tuple(_findings(found, ended, None if asked.update else expected, paths))))
-    findings = tuple(finding for _, own in judged for finding in own)
-    if asked.update is not None and not findings:
-        kept = [recorded(found, expected.of(found.name), one_line(asked.update)) for found, _ in judged]
-        _update(asked.expect, expected.with_subjects(kept, dead), output)
-        dead = []
-    outcomes = {found.name: _outcome(own) for found, own in judged} | dict.fromkeys(dead, "failed")
-    report = GateReport(
-        findings=(*findings, *map(_of_dead, dead)),
-        checks=tuple((f"host syncs of {name}", outcome) for name, outcome in outcomes.items()),
-        notes=tuple(f"{found.name}: {note}" for found, _ in judged for note in found.report.notes),
-        subject=f"host syncs against {asked.expect}",
-    )
-    output.write(report)
+        expected = None if self.asked.update else self.expected
+        self.judged.append((found, tuple(_findings(found, ended, expected, paths))))
+        self.is_interrupted = ended.exit_code == INTERRUPTED and subject.target is not None
+
+    def _failed(self, subject: Subject, problem: BagelPerfError, *, is_alone: bool) -> None:
+        """Keeps why a subject could not be watched; raises it where there is no other one."""
+        is_recorded = self.expected.of(subject.name) is not None
+        if problem.what == UNKNOWN_CASE and is_recorded:
+            self.dead[subject.name] = f"{problem.what} ({problem.value}); {problem.allowed}"
+        elif is_alone:
+            raise reworded(problem, what=f"{subject.name}: {problem.what}") from problem
+        else:
+            self.failed[subject.name] = Finding(kind="incomplete", message=f"{subject.name}: {problem}")
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong with the subjects that are there."""
+        return (*(finding for _, own in self.judged for finding in own), *self.failed.values())
+
+    @property
+    def dropped(self) -> tuple[SubjectName, ...]:
+        """What the file has and an update leaves out."""
+        return (*self.dead, *self.outgrown)
+
+    def before(self, name: SubjectName) -> ExpectedSubject | None:
+        """What was expected of a subject; of a first case what was expected of the file, where that was recorded."""
+        whole = replace(name, case=None)
+        is_first = whole in self.outgrown and name.case == self.cases[name.target or ""][0]
+        return self.expected.of(name) or (self.expected.of(whole) if is_first else None)
+
+    def report(self) -> GateReport:
+        """All that was found."""
+        outcomes = {found.name: _outcome(own) for found, own in self.judged} | dict.fromkeys(self.dead, "failed")
+        outcomes |= dict.fromkeys(self.failed, "incomplete")
+        return GateReport(
+            findings=(*self.findings, *(_of_dead(name, why, self.asked.expect) for name, why in self.dead.items())),
+            checks=tuple((self._check(name), outcome) for name, outcome in outcomes.items()),
+            notes=tuple(self._notes()),
+            subject=f"host syncs against {self.asked.expect}",
+        )
+
+    def _check(self, name: SubjectName) -> str:
+        """What was held, and which cases were not where the first stands for the file."""
+        others = self._not_held(name.target) if name.case is None else ()
+        if not others:
+            return f"host syncs of {name}"
+        verb = "is" if len(others) == 1 else "are"
+        return (
+            f"host syncs of {name}, case {self.cases[name.target or ''][0]} alone ({', '.join(others)} {verb} not held)"
+        )
+
+    def _not_held(self, target: str | None) -> tuple[str, ...]:
+        cases = self.cases.get(target or "", ())
+        names = {name for name in (*(found.name for found, _ in self.judged), *self.failed) if name.target == target}
+        held = {name.case or next(iter(cases), None) for name in names}
+        return tuple(one_line(case) for case in cases if case not in held)
+
+    def _notes(self) -> Iterator[str]:
+        for found, _ in self.judged:
+            cases = self.cases.get(found.name.target or "", ())
+            known = others_note(cases) if cases else None
+            yield from (f"{found.name}: {note}" for note in found.report.notes if note != known)
+        for target in self.cases if self.asked.case is None else ():
+            if others := self._not_held(target):
+                yield f"{target}: not held: {', '.join(others)}; {UPDATE} {target} holds all cases"
+        if self.left:
+            yield f"not watched: {', '.join(map(str, self.left))}"
 
 
-def _of_dead(name: SubjectName) -> Finding:
-    message = f"{name}: its file is not there any more; --update REASON without a target drops it"
-    return Finding(kind="counter", message=message)
+def _no_such_case(cases: Sequence[str]) -> str:
+    return f"its case is not there any more; there are {one_line(', '.join(cases))}"
+
+
+def _of_dead(name: SubjectName, why: str, expect: Path) -> Finding:
+    remedy = f"mend {expect}, or --update REASON without a target drops it"
+    return Finding(kind="counter", message=f"{name}: {why}; {remedy}")
 
 
 def _outcome(findings: Sequence[Finding]) -> str:
@@ -106,6 +238,7 @@ def _subjects(asked: Asked, expected: ExpectedCounts, root: Path) -> list[Subjec
     if asked.is_command:
         return [_of_command(asked.words)]
     if asked.words:
+        _refuse_files_of_counts(asked.words)
         subjects = [_of_target(target, asked.case, root) for target in parse_syncs_targets(asked.words)]
         double = next((name for name, times in Counter(str(each.name) for each in subjects).items() if times > 1), None)
         if double is not None:
@@ -118,6 +251,13 @@ def _subjects(asked: Asked, expected: ExpectedCounts, root: Path) -> list[Subjec
         remedy = f"{UPDATE} TARGET, or -- python SCRIPT"
         raise UsageError("nothing to gate", value=asked.expect, allowed="no target or command in it", remedy=remedy)
     return [_recorded_subject(name, root) for name in names]
+
+
+def _refuse_files_of_counts(words: Sequence[str]) -> None:
+    for word in words:
+        if word.endswith(".toml"):
+            remedy = f"bagel-perf gate counts --expect {word}"
+            raise UsageError("expected counts are no target", value=word, allowed="FILE.py", remedy=remedy)
 
 
 def _recorded_subject(name: SubjectName, root: Path) -> Subject:
@@ -143,7 +283,7 @@ def _of_target(target: Target, case: str | None, root: Path) -> Subject:
     file = Path(os.path.relpath(path, root)).as_posix()
     name = SubjectName(target=replace(target, file=file).place, case=case)
     watched = replace(target, file=os.path.relpath(path))  # as a recorded one: its sites are named alike
-    return Subject(name=name, target=watched, folder=path.parent)
+    return Subject(name=name, target=watched, folder=path.parent, is_whole=case is None)
 
 
 def _watch(subject: Subject, asked: Asked, output: GateOutput) -> Ended:

@@ -97,8 +97,10 @@ def watch_target(target: Target, job: Job) -> Ended:
     subject = subject_of(target, job.case)
     ended = watch_process(start, job.watching, job.output, run=run, subject=subject)
     if ended.error is None and ended.exit_code:
-        what = "interrupted" if ended.exit_code == INTERRUPTED else "the process of a target ended early"
-        return dataclasses.replace(ended, error=RunFailed(what, value=f"{subject}, exit code {ended.exit_code}"))
+        error = RunFailed("the process of a target ended early", value=f"{subject}, exit code {ended.exit_code}")
+        if ended.exit_code == INTERRUPTED:
+            error = RunFailed("interrupted", value=subject)
+        return dataclasses.replace(ended, error=error)
     return ended
 
 

@@ -138,11 +138,12 @@ def watch_variant(plan: Plan, output: Output) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What was seen of a process, its exit code, and the error that a target ended in."""
+    """What was seen of a process, its exit code, the error that a target ended in, and the cases of its file."""
 
     report: SyncReport
     exit_code: int
     error: BagelPerfError | None = None
+    cases: tuple[str, ...] = ()
 
 
 def watch_program(command: Sequence[str], watching: Watching, output: Output) -> Ended:
@@ -184,7 +185,7 @@ def watch_process(
             ended = _run(start, order, output)
         report, error = found.gathered(order, tuple(start))
         report = replace(report, is_unstarted=watching.is_paused and not (folder / STARTED).exists())
-    return Ended(report=as_it_ended(report, ended), exit_code=code_of(ended), error=error)
+    return Ended(report=as_it_ended(report, ended), exit_code=code_of(ended), error=error, cases=found.cases)
 
 
 def _run(start: Sequence[str], order: WatchOrder, output: Output) -> int:

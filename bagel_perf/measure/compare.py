@@ -139,11 +139,13 @@ def profile_work(case: Case, variant: str) -> None:
 def _check(case: Case, variant: str, counted: Output, repeated: Output, other: Output) -> None:
     outline = case.session.outline
 
-    def refuse(what: str, remedy: str) -> None:
-        raise OutputsDiffer(what, value=f"{variant} at {case.name}", remedy=f"nothing was timed; {remedy}")
+    def refuse(what: str, remedy: str, more: str = "") -> None:
+        value = f"{outline.place_of(variant)} at {case.name}{more}"
+        raise OutputsDiffer(what, value=value, remedy=f"nothing was timed; {remedy}")
 
     if fault := repeated.fault or other.fault:
-        refuse(f"a variant gives {fault}", "what shows nothing proves nothing; look at weights and inputs")
+        remedy = "look at weights and inputs" if outline.is_bagel else "choose another input, seed or --case"
+        refuse("output proves nothing", remedy, f" gives {fault}")
     if counted.identity != repeated.identity:
         refuse(f"a variant's {outline.noun} differs from itself on a second run", "look for unseeded noise")
     if other.sha256 == repeated.sha256:

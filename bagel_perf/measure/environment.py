@@ -13,9 +13,13 @@ from pathlib import Path
 import torch
 
 from bagel_perf.records.errors import EnvironmentUnfit
+from bagel_perf.records.results import LINES_FILE, RESULT_FILE
 from bagel_perf.records.runs import Environment
+from bagel_perf.records.store import PICTURES
 
 COMMIT_LENGTH = 7
+SCHEMA_WITHIN = 200
+"""Bytes."""
 
 
 def environment_of(device: torch.device, code: Path) -> Environment:
@@ -114,9 +118,9 @@ def _driver_version() -> str | None:
 def git_revision(directory: Path) -> tuple[str | None, bool | None]:
     """Short commit of the checkout that ``directory`` is part of, and whether it has uncommitted changes.
 
-    A directory that only lies in somebody else's checkout, as installed packages do, is not part of it. On a copy of
-    the tree (on a GPU machine, say) ``BAGEL_PERF_COMMIT`` says what was copied, whatever checkout the copy lies in;
-    without either the commit is None.
+    Untracked folders of results are no changes, as measuring writes them. A directory that only lies in somebody else's
+    checkout, as installed packages do, is not part of it. On a copy of the tree (on a GPU machine, say)
+    ``BAGEL_PERF_COMMIT`` says what was copied, whatever checkout the copy lies in; without either the commit is None.
     """
     copied = os.environ.get("BAGEL_PERF_COMMIT")
     if copied:
@@ -124,9 +128,37 @@ def git_revision(directory: Path) -> tuple[str | None, bool | None]:
     try:
         _git(directory, "ls-files", "--error-unmatch", ".")
         commit = _git(directory, "rev-parse", f"--short={COMMIT_LENGTH}", "HEAD")
-        return commit, bool(_git(directory, "status", "--porcelain"))
+        return commit, _is_dirty(directory)
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def _is_dirty(directory: Path) -> bool:
+    """Whether anything is changed, or untracked and not left there by a measurement."""
+    root = Path(_git(directory, "rev-parse", "--show-toplevel"))
+    entries = _git(directory, "status", "--porcelain", "-z", "--no-renames").split("\0")
+    return any(not (entry.startswith("?? ") and _is_left(root / entry[3:])) for entry in entries if entry)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether measuring alone made a path: byte code, a result, or a folder of nothing else."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    if path.name == "__pycache__" or path.name.startswith(PICTURES):
+        return True
+    inside = list(path.iterdir())
+    if any(_is_ours(path / name) for name in (RESULT_FILE, LINES_FILE)):
+        return not any(each.suffix == ".py" for each in inside)
+    return all(map(_is_left, inside))
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a file is a result, or the lines of one that has not ended; both name their schema at the beginning."""
+    try:
+        with file.open("rb") as content:
+            return b'"bagel-perf.' in content.read(SCHEMA_WITHIN)
+    except OSError:
+        return False
 
 
 def _git(directory: Path, *arguments: str) -> str:

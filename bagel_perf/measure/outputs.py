@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ from bagel_perf.measure.leaves import (
     num_unlike,
     numbers_of,
 )
-from bagel_perf.records.errors import OutputsDiffer, RunFailed, UsageError
+from bagel_perf.records.errors import OutputsDiffer, RunFailed, UsageError, reworded
 from bagel_perf.records.outlines import Tolerance
 from bagel_perf.records.runs import Output
 from bagel_perf.simulated.tensor import hidden
@@ -43,6 +44,15 @@ class Distance:
 
     raw: float
     num_differing: int
+
+
+@contextmanager
+def naming(subject: str, case: str) -> Iterator[None]:
+    """Has a refused output say what gave it, and in which case."""
+    try:
+        yield
+    except UsageError as problem:
+        raise reworded(problem, what=f"{subject} at {case}: {problem.what}") from problem
 
 
 def describe(value: Any) -> Output:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from msgspec.structs import replace
 
 from bagel_perf.measure.bench import Bench
-from bagel_perf.measure.outputs import Distance
+from bagel_perf.measure.outputs import Distance, naming
 from bagel_perf.records import codec
 from bagel_perf.records.errors import RunFailed
 from bagel_perf.records.events import Event, ProgressEvent, RunEvent, WaitingEvent
@@ -129,6 +129,11 @@ class Session:
             self.paths[output.md5] = path.name
         return replace(output, path=self.paths.get(output.md5))
 
+    def described(self, value: Any, variant: str, case: str) -> Output:
+        """Describes an output; ``UsageError`` names what gave it, and the part that nothing can be said of."""
+        with naming(self.outline.place_of(variant), case):
+            return self.bench.describe(value)
+
     def distance(
         self, value: Any, variant: str, place: tuple[str, int], tolerance: Tolerance | None
     ) -> Distance | None:
@@ -192,7 +197,7 @@ class Case:
         session = self.session
         seed = session.outline.seed if seed is None else seed
         tolerance = session.outline.tolerance_of(variant)
-        found = session.bench.describe(value) if output is None else output
+        found = session.described(value, variant, self.name) if output is None else output
         apart = session.distance(value, variant, (self.name, seed), tolerance)
         run = kind(
             variant=variant,

@@ -96,7 +96,7 @@ def _time_arm(case: Case, arm: Arm, number: int, telemetry: Telemetry) -> list[T
 def _taken(case: Case, arm: Arm, seed: int, outcome: Outcome) -> Timed:
     session = case.session
     is_held = session.outline.is_bagel or session.has_tolerance
-    output = session.bench.describe(outcome.output)
+    output = session.described(outcome.output, arm.variant, case.name)
     value = session.bench.copied(outcome.output) if is_held else None
     return Timed(arm=arm, seed=seed, outcome=replace(outcome, output=None), output=output, value=value)
 

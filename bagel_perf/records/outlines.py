@@ -185,6 +185,11 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
         found = [each.tolerance for each in self.variants if each.name in names and each.tolerance is not None]
         return found[0] if found else None
 
+    def place_of(self, variant: str) -> str:
+        """A variant as errors name it: its name, and the target where that says more."""
+        target = next((each.target for each in self.variants if each.name == variant), variant)
+        return variant if target in ("", variant) else f"{variant} ({target})"
+
 
 def timed_stages(stages: tuple[str, ...], kind: SubjectKind) -> tuple[str, ...]:
     """The stages and the whole of them; a single stage is the whole, unless a server tells it beside the whole."""

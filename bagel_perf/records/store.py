@@ -19,6 +19,8 @@ from bagel_perf.records.errors import RunFailed, UsageError
 
 GZIP_MAGIC = b"\x1f\x8b"
 """What a gzipped file begins with, whatever its name."""
+PICTURES = ".pictures-"
+"""What the names of temporary folders beside results begin with."""
 
 
 def device_slug(device_name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -17,6 +17,8 @@ from msgspec.structs import replace
 from bagel_perf.records.errors import UsageError, one_line
 
 DEFAULT_SEED = 42
+UNKNOWN_CASE = "unknown case"
+"""What the error says of a case that a file does not have."""
 
 
 class TargetRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +27,11 @@ class TargetRun(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     case: str | None = None
     seed: int = DEFAULT_SEED
+
+
+def others_note(cases: Sequence[str]) -> str:
+    """What is said where the first of a file's cases ran alone."""
+    return f"case {cases[0]}; the others with --case: {one_line(', '.join(cases[1:]))}"
 
 
 GRAMMAR = "FILE.py, FILE.py:NAME, LABEL=TARGET or LABEL@DIR=FILE.py"

@@ -13,15 +13,19 @@ from bagel_perf.report.ablation_tables import ablation_lines
 from bagel_perf.report.inert import markdown, markdown_line, provenance_line
 from bagel_perf.report.table import Table, counted, listed, stage_text, tolerant_variants
 from bagel_perf.report.tables import result_tables, tolerance_lines
+from bagel_perf.verdicts.identity import proves_nothing
 from bagel_perf.verdicts.statistics import MIN_PROCESSES
 
+PROVES_NOTHING = "output proves nothing"
+"""In place of the verdict of a result whose outputs are refused and do not differ."""
 UNWATCHED = "- host syncs are unknown: nobody watched the servers' processes"
 
 
 def verdict_lines(result: Result) -> tuple[str, ...]:
     """The verdict with its exit code, then each finding, warning and the error, a line each."""
     number = len({image.variant for image in result.outputs} - set(tolerant_variants(result)))
-    head = f"verdict: {result.verdict} (exit code {result.exit_code})"
+    word = PROVES_NOTHING if proves_nothing(result) else result.verdict
+    head = f"verdict: {word} (exit code {result.exit_code})"
     if result.verdict == "pass" and number > 1:
         head += f", the {result.outline.noun}s of {number} variants are identical in every run"
     lines = [head, *(f"- {finding}" for finding in result.findings)]
@@ -100,6 +104,8 @@ def verification_lines(verification: Verification) -> tuple[str, ...]:
 
 
 def _next_step(result: Result, path: Path) -> str:
+    if proves_nothing(result):
+        return "choose another input, seed or case, whose output shows something"
     if result.verdict == "outputs differ":
         return f"look at the {result.outline.noun}s in {path.parent}"
     if result.verdict == "incomplete":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,19 @@ from msgspec.structs import replace
 from bagel_perf.measure.bench import Counts
 from bagel_perf.measure.counting import count_on, count_simulated
 from bagel_perf.measure.environment import environment_of
-from bagel_perf.measure.outputs import Distance, decode, describe, distance, encode
+from bagel_perf.measure.outputs import Distance, decode, describe, distance, encode, naming
 from bagel_perf.measure.stages import Stage, Subject, run_stages
 from bagel_perf.records.errors import UsageError
 from bagel_perf.records.events import FloorsEvent
 from bagel_perf.records.outlines import TOGETHER, Outline, SubjectInfo, Tolerance, VariantInfo
 from bagel_perf.records.plans import Plan
 from bagel_perf.records.runs import Environment, Output
+from bagel_perf.records.syncs import UNUSED_REMEDY
 from bagel_perf.records.targets import Target
 from bagel_perf.simulated import SimulatedCuda
 from bagel_perf.subjects.files import UserFile
+
+UNUSED = f"nothing ran on the device: that it counts no waits says nothing about a GPU; {UNUSED_REMEDY}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,7 +129,8 @@ class FileBench:
     def count(self, variant: str, case: str) -> Counts:
         """Counts one run of the outline's seed, on a simulated device where there is no GPU."""
         if self.device.type == "cuda":
-            return count_on(self.device, self.subject(variant, case, self.outline.seed), describe)
+            described = self._describing(variant, case)
+            return count_on(self.device, self.subject(variant, case, self.outline.seed), described)
         if not self._counts:
             self._count_all()
         return self._counts[variant, case]
@@ -143,10 +147,12 @@ class FileBench:
                 for name, target in self._targets.items():
                     before = simulated.unjudged.copy()
                     subject = self._shaped(file.subject(target.function, state, case, self.outline.seed))
-                    counts = count_simulated(subject, simulated, describe)
+                    uses: list[str] = []
+                    with simulated.uses_to(_noting(uses)):
+                        counts = count_simulated(subject, simulated, self._describing(name, case))
                     value = self.copied(counts.value) if is_held else None
                     self._counts[name, case] = dataclasses.replace(
-                        _judged(counts, simulated.unjudged - before), value=value
+                        _judged(counts, simulated.unjudged - before, is_used=bool(uses)), value=value
                     )
 
     def loop(self, case: str) -> tuple[str, int] | None:
@@ -156,6 +162,13 @@ class FileBench:
     def describe(self, value: Any) -> Output:
         """Describes whatever a function returned."""
         return describe(value)
+
+    def _describing(self, variant: str, case: str) -> Callable[[Any], Output]:
+        def described(value: Any) -> Output:
+            with naming(self.outline.place_of(variant), case):
+                return describe(value)
+
+        return described
 
     def copied(self, value: Any) -> Any:
         """Gives a copy on the host: a function may return what its next run writes into."""
@@ -189,8 +202,21 @@ class FileBench:
         return None
 
 
-def _judged(counts: Counts, unjudged: Mapping[str, int]) -> Counts:
-    """Counts of a run; unknown where something could not be judged, as there may be more waits than were seen."""
+def _noting(uses: list[str]) -> Callable[[], bool]:
+    def note() -> bool:
+        uses.append("used")
+        return True
+
+    return note
+
+
+def _judged(counts: Counts, unjudged: Mapping[str, int], *, is_used: bool) -> Counts:
+    """Counts of a run, with a note where nothing ran on the device.
+
+    They are unknown where something could not be judged, as there may be more waits than were seen.
+    """
+    if not unjudged and not is_used:
+        return dataclasses.replace(counts, notes=(*counts.notes, UNUSED))
     if not unjudged:
         return counts
     names = ", ".join(sorted(unjudged))

@@ -30,7 +30,7 @@ import torch
 from bagel_perf.measure.stages import Stage, Subject
 from bagel_perf.records.errors import BagelPerfError, RunFailed, UsageError, one_line
 from bagel_perf.records.outlines import TOGETHER, WHOLE, Tolerance
-from bagel_perf.records.targets import SUFFIX, name_problem
+from bagel_perf.records.targets import SUFFIX, UNKNOWN_CASE, name_problem
 
 DEFAULT_CASE = "default"
 ARGUMENTS = ("state", "case", "seed")
@@ -156,7 +156,8 @@ class UserFile:
         if self._cases is None and name == DEFAULT_CASE:
             return None
         if self._cases is None or name not in self._cases:
-            raise UsageError("unknown case", value=name, allowed=_or_nearest(name, self.cases))
+            remedy = f"name one of {self.path} with --case"
+            raise UsageError(UNKNOWN_CASE, value=name, allowed=_or_nearest(name, self.cases), remedy=remedy)
         return self._cases[name]
 
     def _named(self, name: str) -> Any:

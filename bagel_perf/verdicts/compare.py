@@ -80,7 +80,8 @@ def build_result(
     parts = () if outline.is_server else outline.stages  # a server's stages overlap, and leave the way to it out
     sums = tuple(stage_sums(runs, parts, [*trusted], changes.clock_mhz, session.looks))
     invalid = () if unit == "pair" else tuple(_invalid(deltas, sums, environment))
-    verdict, exit_code = _verdict(wrong, missing, invalid, error)
+    is_refused = bool(wrong) and not (_ended_early(error) and _are_only_empty(outline, runs, wrong))
+    verdict, exit_code = _verdict(is_refused, missing, invalid, error)
     return Result(
         **asdict(outline),
         environment=environment,
@@ -146,10 +147,21 @@ def _invalid(deltas: Sequence[Delta], sums: Sequence[StageSum], environment: Env
     yield from disagreements(sums, environment)
 
 
+def _ended_early(error: BagelPerfError | None) -> bool:
+    return error is not None and not isinstance(error, OutputsDiffer)
+
+
+def _are_only_empty(outline: Outline, runs: Sequence[Run], wrong: Sequence[str]) -> bool:
+    """Whether all that is wrong is outputs that show nothing, which outrank no other end."""
+    places = [(case, variant) for case in outline.cases for variant in outline.measured]
+    empty = {finding for place in places for finding in pictures.empty_check(runs, *place)}
+    return empty.issuperset(wrong)
+
+
 def _verdict(
-    wrong: Sequence[str], missing: Sequence[str], invalid: Sequence[str], error: BagelPerfError | None
+    is_refused: bool, missing: Sequence[str], invalid: Sequence[str], error: BagelPerfError | None
 ) -> tuple[Verdict, int]:
-    if wrong or isinstance(error, OutputsDiffer):
+    if is_refused or isinstance(error, OutputsDiffer):
         return "outputs differ", OutputsDiffer.exit_code
     if error:
         return "incomplete", error.exit_code

@@ -100,6 +100,8 @@ def _doubts(found: Found) -> Iterator[Finding]:
         ended = report.signal or f"exit code {report.exit_code}"
         yield Finding(kind="incomplete", message=f"{found.name}: it ended with {ended}")
     for doubt in doubts(report):
+        if doubt.kind == "unused" and (report.signal or report.exit_code):
+            continue  # it may have been about to
         yield Finding(kind="inconclusive", message=f"{found.name}: {doubt}")
 
 

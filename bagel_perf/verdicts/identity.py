@@ -50,7 +50,13 @@ def _worst(compared: Sequence[Run], tolerance: Tolerance) -> float | None:
 
 
 def self_check(runs: Sequence[Run], case: str, variant: str, *, is_bagel: bool) -> tuple[str, ...]:
-    """What is wrong with a variant's own outputs in one case, in words; empty when nothing is.
+    """What is wrong with a variant's own outputs in one case, in words; empty when nothing is."""
+    unsteady = unsteady_check(runs, case, variant, is_bagel=is_bagel)
+    return (*unsteady, *empty_check(runs, case, variant))
+
+
+def unsteady_check(runs: Sequence[Run], case: str, variant: str, *, is_bagel: bool) -> tuple[str, ...]:
+    """Where a variant's own outputs differ that have to be equal, or the other way round, in words.
 
     Another seed has to give another picture of BAGEL's; somebody's own loop may draw nothing.
     """
@@ -62,10 +68,15 @@ def self_check(runs: Sequence[Run], case: str, variant: str, *, is_bagel: bool) 
         findings.append(f"{place} does not repeat its own {noun}")
     if is_bagel and len({run.output.sha256 for run in own}) < len(seeds):
         findings.append(f"{place} gives the same {noun} for different seeds")
+    return tuple(findings)
+
+
+def empty_check(runs: Sequence[Run], case: str, variant: str) -> tuple[str, ...]:
+    """Which of a variant's own outputs show nothing, in words: equal ones prove nothing."""
+    own, place = at(runs, case, variant), f"{variant} at {case}"
     ranked = sorted((run.output for run in own), key=lambda output: output.spread or 0.0)
     faults = {fault.partition(" (")[0]: fault for output in reversed(ranked) if (fault := output.fault)}
-    findings += [f"{place} gives {fault}" for fault in faults.values()]  # of flat pictures the flattest
-    return tuple(findings)
+    return tuple(f"{place} gives {fault}" for fault in faults.values())  # of flat pictures the flattest
 
 
 def _outputs_of_seed(runs: Iterable[Run], seed: int) -> set[tuple[object, ...]]:
@@ -75,6 +86,18 @@ def _outputs_of_seed(runs: Iterable[Run], seed: int) -> set[tuple[object, ...]]:
 def tolerant_variants(result: Result) -> frozenset[str]:
     """Those that declare a tolerance."""
     return frozenset(each.name for each in result.variants if each.tolerance is not None)
+
+
+def proves_nothing(result: Result) -> bool:
+    """Whether outputs are refused for nothing else than that they show nothing; none then differs from another."""
+    places = [(case, variant) for case in cases(result) for variant in variants(result)]
+    is_bagel = result.outline.is_bagel
+    return (
+        result.verdict == "outputs differ"
+        and all(check.is_ok for check in result.identity)
+        and not any(unsteady_check(result.runs, *place, is_bagel=is_bagel) for place in places)
+        and any(empty_check(result.runs, *place) for place in places)
+    )
 
 
 def wrong_pictures(result: Result) -> tuple[str, ...]:

@@ -327,3 +327,45 @@ def test_a_list_with_commas_is_one_of_targets_and_a_path_may_hold_one() -> None:
     Path("x,y/loop.py").write_text(Path("loop.py").read_text())
     assert compared("loop.py:f,loop.py:g").named == ("f", "g")
     assert main(["compare", "x,y/loop.py:f", "q=x,y/loop.py:g", "--quiet", "--out", "other"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [("torch.ones(3)", "all numbers are equal"), ("torch.tensor([1.0, float('nan')])", "not finite")],
+)
+def test_an_output_that_proves_nothing_is_not_said_to_differ(body: str, why: str, capsys: Capture) -> None:
+    two_functions(f=body, g=body)
+    assert main(["compare", "loop.py:f", "loop.py:g", "--out", "kept"]) == 3
+    out, err = capsys.readouterr()
+    assert "verdict: output proves nothing (exit code 3)" in out and "outputs differ" not in out + err
+    last = err.splitlines()[-1]
+    assert last.startswith("error: output proves nothing (f (loop.py:f) at default gives an output ") and why in last
+    assert "choose another input, seed or --case" in last
+
+
+@pytest.mark.parametrize("body", ["None", "None if seed == 43 else torch.arange(3)", "[iter([])]"])
+def test_an_output_that_is_refused_names_its_function_and_case(body: str, capsys: Capture) -> None:
+    two_functions(f=body)
+    assert main(["compare", "loop.py:f", "again=loop.py:f", "--out", "kept", "--quiet"]) == 2
+    assert capsys.readouterr().err.startswith("error: f (loop.py:f) at default: ")
+
+
+def test_counts_of_what_used_no_device_are_warned_of(capsys: Capture) -> None:
+    text = "import torch\n\n\ndef setup(device):\n    return torch.arange(3, device=device)\n"
+    for name, body in (("used", "state * 2 + seed"), ("unused", "torch.arange(3) * 2 + seed")):
+        text += f"\n\ndef {name}(state, case, seed):\n    return {body}\n"
+    Path("loop.py").write_text(text)
+    assert main(["compare", "loop.py:used", "loop.py:unused", "--out", "kept"]) == 0
+    found = [each for each in load_checked(Path("kept")).warnings if "nothing ran on the device" in each]
+    assert [each.partition(":")[0] for each in found] == ["default unused"]
+    assert "nothing ran on the device" in capsys.readouterr().out
+
+
+def test_an_error_in_a_file_says_how_its_traceback_is_shown(capsys: Capture) -> None:
+    two_functions(f="1 / 0")
+    words = ["compare", "loop.py:f", "a=loop.py:f", "--quiet", "--out", "kept"]
+    assert main(words) == 6
+    assert capsys.readouterr().err.rstrip().endswith("; --debug shows the traceback")
+    assert main([*words, "--debug"]) == 6
+    err = capsys.readouterr().err
+    assert "1 / 0" in err and "--debug shows" not in err.splitlines()[-1]

@@ -14,7 +14,7 @@ from bagel_perf.cli import main
 from bagel_perf.commands import gate_counts
 from bagel_perf.commands.sync_targets import Job
 from bagel_perf.commands.syncs import Ended
-from bagel_perf.records.errors import RunFailed
+from bagel_perf.records.errors import INTERRUPTED, BagelPerfError, RunFailed, UsageError
 from bagel_perf.records.expectations import load_counts
 from bagel_perf.records.sites import SyncSite
 from bagel_perf.records.syncs import SyncReport, Witnesses
@@ -38,6 +38,8 @@ class Scripted:
         self.rest: dict[str, Any] = {}
         self.error: RunFailed | None = None
         self.watched: list[str] = []
+        self.cases: tuple[str, ...] = ()
+        self.refused: dict[str, BagelPerfError] = {}
 
     def target(self, target: Target, job: Job) -> Ended:
         name = os.path.normpath(target.place) if job.case is None else f"{target.place} {job.case}"
@@ -48,13 +50,15 @@ class Scripted:
 
     def _ended(self, name: str) -> Ended:
         self.watched.append(name)
+        if name in self.refused:
+            raise self.refused[name]
         sites = self.sites.get(name, ())
         total = sum(each.count for each in sites)
         witnesses = Witnesses(simulated=total)
         report = SyncReport(
             device="simulated", host_syncs=total, unexplained=0, sites=sites, witnesses=witnesses, **self.rest
         )
-        return Ended(report=report, exit_code=report.exit_code, error=self.error)
+        return Ended(report=report, exit_code=report.exit_code, error=self.error, cases=self.cases)
 
 
 @pytest.fixture
@@ -297,3 +301,95 @@ def test_a_target_is_counted_without_a_gpu_end_to_end(
     )
     assert gate() == 0
     assert "host syncs of loop.py  pass" in capfd.readouterr().out
+
+
+def two_cases(world: Scripted) -> None:
+    """The file has two cases, and waits once more in the second."""
+    world.cases = ("b4", "b8")
+    world.sites["src/loop.py b8"] = (site(4),)
+
+
+def test_every_case_of_a_file_is_recorded_and_held(world: Scripted, capfd: Capture) -> None:
+    two_cases(world)
+    recorded()
+    assert [str(each.name) for each in load_counts(FILE, "").subjects] == [
+        "src/loop.py, case b4",
+        "src/loop.py, case b8",
+    ]
+    world.sites["src/loop.py b4"] = world.sites["src/loop.py"]
+    assert gate() == 0 and gate("src/loop.py") == 0
+    world.sites["src/loop.py b8"] = (site(5),)
+    assert gate() == 7 and gate("src/loop.py") == 7
+    assert "src/loop.py, case b8: src/loop.py:3 run: scalar read: 5, expected 4 (first)" in capfd.readouterr().out
+
+
+def test_a_file_of_which_the_first_case_was_recorded_says_what_is_not_held(world: Scripted, capfd: Capture) -> None:
+    recorded()
+    two_cases(world)
+    for words in ([], ["src/loop.py"]):
+        world.watched.clear()
+        assert gate(*words) == 0 and world.watched == ["src/loop.py"]
+        out = capfd.readouterr().out
+        assert "host syncs of src/loop.py, case b4 alone (b8 is not held)  pass" in out
+        assert 'not held: b8; bagel-perf gate counts --update "REASON" src/loop.py holds all cases' in out
+    assert gate("src/loop.py", "--quiet", "--update", "both") == 0
+    found = {str(each.name): each for each in load_counts(FILE, "").subjects}
+    assert list(found) == ["src/loop.py, case b4", "src/loop.py, case b8"]
+    assert {each.reason for each in found["src/loop.py, case b4"].syncs} == {"first"}
+
+
+def test_a_case_that_was_renamed_is_named_and_keeps_no_other_from_being_judged(world: Scripted, capfd: Capture) -> None:
+    two_cases(world)
+    Path("src/other.py").write_text("")
+    assert gate("src/loop.py", "src/other.py", "--quiet", "--update", "first") == 0
+    world.cases = ("b4", "b16")
+    unknown = UsageError("unknown case", value="b8", allowed="there are b4, b16", remedy="name one")
+    world.refused = {"src/loop.py b8": unknown}
+    world.sites["src/loop.py b4"] = world.sites["src/loop.py"]
+    assert gate() == 7
+    out = capfd.readouterr().out
+    assert "host syncs of src/other.py, case b4  pass" in out and "host syncs of src/loop.py, case b4   pass" in out
+    assert (
+        "counters drifted: src/loop.py, case b8: unknown case (b8); there are b4, b16; "
+        "mend bagel-perf.toml, or --update REASON without a target drops it"
+    ) in out
+    assert "src/loop.py: not held: b16" in out
+    assert gate("src/loop.py", "--quiet", "--update", "renamed") == 0
+    names = [str(each.name) for each in load_counts(FILE, "").subjects if each.target == "src/loop.py"]
+    assert names == ["src/loop.py, case b16", "src/loop.py, case b4"]
+
+
+def test_a_subject_that_cannot_be_watched_keeps_no_other_from_being_judged(world: Scripted, capfd: Capture) -> None:
+    Path("src/other.py").write_text("")
+    assert gate("src/loop.py", "src/other.py", "--quiet", "--update", "first") == 0
+    world.refused = {"src/loop.py": RunFailed("setup fails", value="src/loop.py:3")}
+    assert gate() == 6
+    out = capfd.readouterr().out
+    assert "src/loop.py: setup fails (src/loop.py:3)" in out and "host syncs of src/other.py  pass" in out
+    assert gate("src/loop.py") == 6
+    assert last_error(capfd) == "error: src/loop.py: setup fails (src/loop.py:3)"
+
+
+@pytest.mark.parametrize("ended", [6, INTERRUPTED])
+def test_of_what_ended_early_nobody_says_that_it_used_no_device(world: Scripted, capfd: Capture, ended: int) -> None:
+    world.rest = {"used_device": False, "exit_code": ended}
+    world.error = RunFailed("interrupted", value="src/loop.py")
+    assert gate("src/loop.py", "--update", "first") == 6
+    out, err = capfd.readouterr()
+    assert "nothing ran on the device" not in out + err
+    assert err.splitlines()[-1] == "error: incomplete (src/loop.py: interrupted (src/loop.py))" and not FILE.exists()
+
+
+def test_ctrl_c_ends_the_gate_and_names_what_was_not_watched(world: Scripted, capfd: Capture) -> None:
+    two_cases(world)
+    Path("src/other.py").write_text("")
+    world.rest = {"exit_code": INTERRUPTED}
+    assert gate("src/loop.py", "src/other.py", "--update", "first") == 6
+    assert world.watched == ["src/loop.py"]
+    assert "note: not watched: src/loop.py, case b8, src/other.py" in capfd.readouterr().out
+
+
+def test_a_file_of_expectations_is_no_target(world: Scripted, capfd: Capture) -> None:
+    recorded()
+    assert gate("bagel-perf.toml") == 2
+    assert last_error(capfd).endswith("bagel-perf gate counts --expect bagel-perf.toml")

@@ -193,3 +193,14 @@ def test_what_cannot_be_watched_or_compared_is_one_line(capfd: Capture, argument
     assert main(["syncs", *arguments]) == UsageError.exit_code
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"error: {message}")
+
+
+def test_a_second_ctrl_c_does_not_take_the_report_of_what_was_interrupted(capfd: Capture) -> None:
+    again = "os.fsync = lambda _: signal.raise_signal(signal.SIGINT)  # as the report is written"
+    Path("own/slow.py").write_text(
+        "import os, signal\nimport torch\n\n\ndef setup(device):\n    return torch.ones(3, device=device)\n\n\n"
+        f"def run(state, case, seed):\n    state.sum().item()\n    {again}\n    signal.raise_signal(signal.SIGINT)\n"
+    )
+    ended = watched("own/slow.py")
+    assert (ended.exit_code, ended.report.host_syncs, str(ended.error)) == (130, 1, "interrupted (own/slow.py)")
+    assert ended.report.used_device and "Traceback" not in capfd.readouterr().err

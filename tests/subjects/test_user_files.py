@@ -268,9 +268,11 @@ def test_ctrl_c_and_errors_of_ours_pass(write: Write) -> None:
 def test_an_unknown_case_is_refused(write: Write) -> None:
     text = f"CASES = {{'small': 1, 'large': 2}}\n{RUN}"
     assert message(write, text, lambda file: output(file, case="smal")) == (
-        "UsageError: unknown case (smal); did you mean small"
+        "UsageError: unknown case (smal); did you mean small; name one of subject/toy_loop.py with --case"
     )
-    assert message(write, RUN, lambda file: output(file, case="small")).endswith("(small); there are default")
+    assert message(write, RUN, lambda file: output(file, case="small")).endswith(
+        "(small); there are default; name one of subject/toy_loop.py with --case"
+    )
 
 
 def test_a_file_may_not_take_the_name_of_a_module_in_use(write: Write) -> None:

@@ -196,6 +196,14 @@ def test_a_proven_difference_outranks_an_early_end() -> None:
     assert judge(good_runs()[:20], error=OutputsDiffer("flat")).verdict == "outputs differ"
 
 
+def test_an_early_end_outranks_outputs_that_prove_nothing() -> None:
+    runs = change(good_runs()[:20], lambda run: run.variant == "pr3987", spread=0.0)
+    result = judge(runs, error=RunFailed("interrupted"))
+    assert (result.verdict, result.exit_code) == ("incomplete", RunFailed.exit_code)
+    assert any("flat picture" in finding for finding in result.findings)
+    assert judge(runs).exit_code == OutputsDiffer.exit_code
+
+
 def test_no_runs_at_all_give_no_pass() -> None:
     assert judge([]).exit_code == RunFailed.exit_code
 
