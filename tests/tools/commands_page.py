@@ -11,8 +11,8 @@ import typer.main
 
 from bagel_perf.cli import app
 from bagel_perf.report.inert import markdown
+from docs_results import replace_section
 
-BEGIN, END = "<!-- options:begin -->", "<!-- options:end -->"
 PAGES = {"gate counts": "gate", "gate result": "gate", "gate revision": "gate"}
 """Commands whose page is another one's."""
 SHARED = ("--json", "--quiet", "--debug", "--help")
@@ -49,10 +49,8 @@ def _code(words: str) -> str:
 
 def with_options(text: str) -> str:
     """The page with the sections of all commands between its markers."""
-    head, _, rest = text.partition(BEGIN)
-    tail = rest.partition(END)[2]
     sections = "\n\n".join(section(name, command) for name, command in commands().items())
-    return f"{head}{BEGIN}\n\n{sections}\n\n{END}{tail}"
+    return replace_section(text, f"\n{sections}\n", "options")
 
 
 def main() -> None:

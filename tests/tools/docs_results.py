@@ -36,8 +36,13 @@ from bagel_perf.report.table import (
 from bagel_perf.report.tables import PAIR_HEADERS, sync_caption, tolerance_tables
 from bagel_perf.verdicts.reading import load_checked
 
-BEGIN = "<!-- result:begin -->"
-END = "<!-- result:end -->"
+
+def markers(what: str) -> tuple[str, str]:
+    """What stands before and after a section that a program writes."""
+    return f"<!-- {what}:begin -->", f"<!-- {what}:end -->"
+
+
+BEGIN, END = markers("result")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,12 +134,13 @@ def _pictures_text(result: Result) -> str:
     return f"{what}: {same} in {runs} against {markdown(result.named[0])}. "
 
 
-def replace_section(text: str, content: str) -> str:
-    """``text`` with ``content`` between the markers; ``UsageError`` unless each marker stands there once, in order."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise UsageError("the file lacks the markers of the result", allowed=f"one {BEGIN} and below it one {END}")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n{content}\n{END}{rest.split(END)[1]}"
+def replace_section(text: str, content: str, what: str = "result") -> str:
+    """``text`` with ``content`` between its markers; ``UsageError`` unless each stands there once, in order."""
+    begin, end = markers(what)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise UsageError(f"the file lacks the markers of the {what}", allowed=f"one {begin} and below it one {end}")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{content}\n{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":
