@@ -127,16 +127,16 @@ def git_revision(directory: Path) -> tuple[str | None, bool | None]:
         return copied[:COMMIT_LENGTH] if re.fullmatch("[0-9a-f]{40}", copied) else copied, None
     try:
         _git(directory, "ls-files", "--error-unmatch", ".")
-        commit = _git(directory, "rev-parse", f"--short={COMMIT_LENGTH}", "HEAD")
-        return commit, _is_dirty(directory)
+        place = _git(directory, "rev-parse", "--show-toplevel", f"--short={COMMIT_LENGTH}", "HEAD")
+        root, _, commit = place.rpartition("\n")
+        return commit, _is_dirty(Path(root))
     except (OSError, subprocess.SubprocessError):
         return None, None
 
 
-def _is_dirty(directory: Path) -> bool:
-    """Whether anything is changed, or untracked and not left there by a measurement."""
-    root = Path(_git(directory, "rev-parse", "--show-toplevel"))
-    entries = _git(directory, "status", "--porcelain", "-z", "--no-renames").split("\0")
+def _is_dirty(root: Path) -> bool:
+    """Whether anything of a checkout is changed, or untracked and not left there by a measurement."""
+    entries = _git(root, "status", "--porcelain", "-z", "--no-renames").split("\0")
     return any(not (entry.startswith("?? ") and _is_left(root / entry[3:])) for entry in entries if entry)
 
 
