@@ -339,11 +339,10 @@ def _tolerance_table(result: Result, variants: Sequence[str], case: str) -> Tabl
 
 def _against(result: Result, case: str, stage: str, variant: str) -> Iterator[tuple[str, ...]]:
     """The name, both medians and the two changes, from the first variant and from the one before where that differs."""
-    before = {result.named[0]: result.deltas, result.named[result.named.index(variant) - 1]: result.steps}
-    before[result.named[0]] = result.deltas
-    after = cell_of(result, case, stage, variant)
-    for name, deltas in before.items():
+    first, after = result.named[0], cell_of(result, case, stage, variant)
+    for name in dict.fromkeys((first, result.named[result.named.index(variant) - 1])):
         medians = median_text(cell_of(result, case, stage, name)), median_text(after)
+        deltas = result.deltas if name == first else result.steps
         yield name, *medians, *_pair_texts(result, deltas, case, stage, name, variant)
 
 

@@ -294,10 +294,12 @@ def short_name(name: str, width: int = MAX_NAME) -> str:
     return plain if len(plain) <= width else plain[: width - 2] + ".."
 
 
+_LABELS: Mapping[str, str] = {kind: hint.label for kind, hint in HINTS.items()}
+
+
 def label_of(kind: str) -> str:
     """The words for a kind of wait; the kind itself where it is none that is known."""
-    known: Mapping[str, str] = {name: hint.label for name, hint in HINTS.items()}
-    return known.get(kind, kind)
+    return _LABELS.get(kind, kind)
 
 
 def count_text(count: int | None) -> str:

@@ -11,33 +11,12 @@ from bagel_perf.records.sites import HINTS
 from bagel_perf.records.syncs import SyncReport
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.bars import latency_bars
-from bagel_perf.report.html.content import (
-    Badge,
-    Badges,
-    Block,
-    Bullets,
-    Card,
-    Cards,
-    Section,
-)
+from bagel_perf.report.html.content import Badge, Badges, Block, Bullets, Card, Cards, Section, first_screen
 from bagel_perf.report.html.culprit import culprit_of
 from bagel_perf.report.html.headline import MAX_NAMES, headline
 from bagel_perf.report.html.sites import place_text
-from bagel_perf.report.html.standing import (
-    Pairing,
-    checks_of,
-    lead,
-    regressions,
-    without_waits,
-    wrong_checks,
-)
-from bagel_perf.report.html.words import (
-    case_text,
-    change_pct,
-    number_text,
-    percent_text,
-    stopped,
-)
+from bagel_perf.report.html.standing import Pairing, checks_of, lead, regressions, without_waits, wrong_checks
+from bagel_perf.report.html.words import case_text, change_pct, number_text, percent_text, stopped
 from bagel_perf.report.table import counted, listed, noise_floor_of, stage_text, unit_text
 from bagel_perf.report.tables import distance_text
 from bagel_perf.verdicts.plausible import contradictions
@@ -51,26 +30,21 @@ END_TO_END = "end to end"
 
 def answer_section(result: Result, reports: Sequence[SyncReport] = ()) -> Section:
     """What was shown, in the order in which somebody asks."""
-    found = None if contradictions(result) else lead(result)
-    cards = tuple(_cards(result, found))
-    culprit = culprit_of(result, reports)
-    return Section(
-        anchor="answer",
-        title="Answer",
-        headline=headline(result),
-        blocks=(
-            Badges(badges=tuple(badges(result, found))),
-            *_findings(result),
-            *((Cards(cards=cards),) if cards else ()),
-            *latency_bars(result),
-            *((culprit,) if culprit else ()),
-        ),
+    wrong = contradictions(result)
+    found = None if wrong else lead(result)
+    return first_screen(
+        headline(result, found, is_contradictory=bool(wrong)),
+        Badges(badges=tuple(badges(result, found))),
+        *_findings(result, wrong),
+        Cards(cards=tuple(_cards(result, found))),
+        *latency_bars(result),
+        culprit_of(result, reports),
     )
 
 
-def _findings(result: Result) -> Iterator[Block]:
-    """Why it did not pass, below the sentence that says so."""
-    found = [*contradictions(result), *map(stopped, result.findings)]
+def _findings(result: Result, wrong: Sequence[str]) -> Iterator[Block]:
+    """Why it did not pass, below the sentence that says so; ``wrong`` is where the result contradicts itself."""
+    found = [*wrong, *map(stopped, result.findings)]
     found += [f"Ended early: {stopped(result.error)}"] if result.error is not None else []
     more = [f"{len(found) - MAX_FINDINGS} more are in the notes."] if len(found) > MAX_FINDINGS else []
     if found:

@@ -231,6 +231,12 @@ class Section:
         return "".join(span.text for span in self.headline) or self.title
 
 
+def first_screen(headline: Sequence[Span], *blocks: Block | None) -> Section:
+    """The section that answers, with its blocks in order; those that are None, and cards of nothing, are left out."""
+    shown = (each for each in blocks if each is not None and each != Cards(cards=()))
+    return Section(anchor="answer", title="Answer", headline=tuple(headline), blocks=tuple(shown))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """All of it; the headline of the first section is that of the page, ``subtitle`` the line above it.

@@ -10,6 +10,7 @@ from bagel_perf.records.results import Result
 from bagel_perf.records.runs import CountedRun, runs_of
 from bagel_perf.records.sites import HINTS, SyncSite
 from bagel_perf.records.syncs import SavingCheck, SyncReport
+from bagel_perf.records.traces import WaitSite
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.colours import kind_name
 from bagel_perf.report.html.content import Culprit
@@ -65,7 +66,7 @@ def _gone(sites: Sequence[SyncSite], result: Result, case: str) -> tuple[Sequenc
 
 
 def _rank(site: SyncSite) -> tuple[float, int]:
-    return _cost_ms(site), site.count
+    return cost_ms(site), site.count
 
 
 def _ties_text(site: SyncSite, sites: Sequence[SyncSite]) -> str:
@@ -81,10 +82,11 @@ def costliest(sites: Sequence[SyncSite]) -> SyncSite | None:
     """What would save most if it went, else what left the GPU idle longest; None where no site has a time."""
     work, _ = split_setup(sites)
     found = [site for site in work if site.allowed is None and (site.predicted_saving_ms or site.lost_gpu_ms)]
-    return max(found, key=_cost_ms, default=None)
+    return max(found, key=cost_ms, default=None)
 
 
-def _cost_ms(site: SyncSite) -> float:
+def cost_ms(site: SyncSite | WaitSite) -> float:
+    """What a site costs: what the program would save without it, else the idle time that it caused."""
     return site.predicted_saving_ms[1] if site.predicted_saving_ms else site.lost_gpu_ms or 0.0
 
 

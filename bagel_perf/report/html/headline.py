@@ -8,39 +8,25 @@ from bagel_perf.records.outlines import WHOLE
 from bagel_perf.records.results import Delta, Result
 from bagel_perf.report.html import svg
 from bagel_perf.report.html.colours import variant_name
-from bagel_perf.report.html.content import (
-    Span,
-)
-from bagel_perf.report.html.standing import (
-    Pairing,
-    checks_of,
-    lead,
-    pairing,
-    wrong_checks,
-)
-from bagel_perf.report.html.words import (
-    case_text,
-    many,
-    number_text,
-    percent_text,
-    thing_text,
-    times_text,
-)
-from bagel_perf.report.table import counted, listed, unit_text
-from bagel_perf.verdicts.plausible import contradictions
+from bagel_perf.report.html.content import Span
+from bagel_perf.report.html.standing import Pairing, checks_of, pairing, wrong_checks
+from bagel_perf.report.html.words import case_text, many, number_text, percent_text, thing_text, times_text
+from bagel_perf.report.table import counted, delta_of, listed, unit_text
 
 MAX_NAMES = 3
 
 
-def headline(result: Result) -> tuple[Span, ...]:
-    """What is wrong, if anything is; then what was measured; then whether outputs are the same."""
-    spans = [*_trouble(result)]
-    found = None if contradictions(result) else lead(result)
+def headline(result: Result, found: Pairing | None, *, is_contradictory: bool) -> tuple[Span, ...]:
+    """What is wrong, if anything is; then what was measured; then whether outputs are the same.
+
+    ``found`` stands for the result, None where nothing does or it ``is_contradictory``.
+    """
+    spans = [*_trouble(result, is_contradictory=is_contradictory)]
     if found is not None:
         spans += [*_spaced(spans), *_gain(result, found)]
     elif not spans:
         spans += [*_alone(result)]
-    if not (wrong_checks(result) or contradictions(result)) and (same := _sameness(result, found)):
+    if not (wrong_checks(result) or is_contradictory) and (same := _sameness(result, found)):
         spans.append(Span(text=f" {same}"))
     return tuple(spans)
 
@@ -55,11 +41,11 @@ def _named(result: Result, name: str) -> Span:
     return Span(text=svg.short(name), colour=colour)
 
 
-def _trouble(result: Result) -> Iterator[Span]:
+def _trouble(result: Result, *, is_contradictory: bool) -> Iterator[Span]:
     """What a reader has to know before any figure."""
     wrong = wrong_checks(result)
     nouns = f"{result.outline.noun}s"
-    if contradictions(result):
+    if is_contradictory:
         yield Span(text="This file contradicts itself, so none of its figures can be trusted.")
     elif wrong:
         names = list(dict.fromkeys(each.candidate for each in wrong))
@@ -132,7 +118,7 @@ def _other_case(result: Result, found: Pairing) -> Iterator[Span]:
     """The first other case that says something else of the same variant."""
     assert found.delta is not None
     for case in result.cases:
-        other = next((d for d in result.deltas if (d.case, d.stage, d.candidate) == (case, WHOLE, found.name)), None)
+        other = delta_of(result.deltas, case, WHOLE, found.name)
         if case == found.case or other is None or other.verdict == found.delta.verdict:
             continue
         there = pairing(result, case, found.name)

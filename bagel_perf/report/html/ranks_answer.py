@@ -20,6 +20,7 @@ from bagel_perf.report.html.content import (
     Section,
     Span,
     Text,
+    first_screen,
 )
 from bagel_perf.report.html.words import number_text, sentence, times_text
 from bagel_perf.report.ranks import advice, exposed_ms, headline, shown_rank
@@ -42,20 +43,14 @@ def ranks_answer(report: RanksReport) -> Section:
     warnings = [Badge(text=warning, tone="bad") for warning in report.warnings]
     size = [Badge(text=counted(len(report.ranks), "rank"))]
     size += [Badge(text=counted(len(report.steps), "shared step"))] if report.steps else []
-    cards = tuple(_cards(report))
-    culprit = _culprit(report)
-    return Section(
-        anchor="answer",
-        title="Answer",
-        headline=(Span(text=sentence(late)),),
-        blocks=(
-            Badges(badges=(*warnings, *size)),
-            *((Cards(cards=cards),) if cards else ()),
-            *_bars(report),
-            *((culprit,) if culprit else ()),
-            Text(text=sentence(busy)),
-            Text(text=f"Next: {sentence(advice(report))}"),
-        ),
+    return first_screen(
+        [Span(text=sentence(late))],
+        Badges(badges=(*warnings, *size)),
+        Cards(cards=tuple(_cards(report))),
+        *_bars(report),
+        _culprit(report),
+        Text(text=sentence(busy)),
+        Text(text=f"Next: {sentence(advice(report))}"),
     )
 
 

@@ -51,7 +51,8 @@ def is_odd(delta: Delta, before_ms: float, after_ms: float) -> bool:
 
 def checks_of(result: Result, *, bitwise: bool) -> list[IdentityCheck]:
     """Of the variants whose output has to be the same to the bit, or of those that declare a tolerance."""
-    return [each for each in result.identity if (each.candidate in tolerant_variants(result)) is not bitwise]
+    tolerant = tolerant_variants(result)
+    return [each for each in result.identity if (each.candidate in tolerant) is not bitwise]
 
 
 def wrong_checks(result: Result) -> list[IdentityCheck]:

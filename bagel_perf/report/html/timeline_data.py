@@ -20,8 +20,6 @@ from bagel_perf.report.html.timeline_plot import HEIGHTS, LANE_HEIGHT, Strip, ba
 from bagel_perf.report.trace_tables import CAUSE_LABELS
 
 UNIT_MS = 1e-4
-LABELLED = ("syncs", "idle")
-"""Lanes whose bars have a label."""
 
 
 def timeline_data(strips: Sequence[Strip], axis: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bagel_perf.records.sites import HINTS
-from bagel_perf.records.traces import CAUSES, Cause, TraceReport, WaitSite
+from bagel_perf.records.traces import CAUSES, Cause, TraceReport
 from bagel_perf.report.html.colours import cause_name, kind_name
 from bagel_perf.report.html.content import (
     Badge,
@@ -22,7 +22,9 @@ from bagel_perf.report.html.content import (
     Section,
     Span,
     Text,
+    first_screen,
 )
+from bagel_perf.report.html.culprit import cost_ms
 from bagel_perf.report.html.trace_plots import Row, cause_rows
 from bagel_perf.report.html.words import number_text, sentence, times_text
 from bagel_perf.report.table import counted
@@ -51,19 +53,14 @@ WHY: dict[Cause, str] = {
 
 def answer_section(report: TraceReport) -> Section:
     """The answer in a sentence, warnings as badges, figures, the window as a bar, one culprit, and what to do next."""
-    culprit = _culprit(report)
-    return Section(
-        anchor="answer",
-        title="Answer",
-        headline=(Span(text=answer(report)),),
-        blocks=(
-            Badges(badges=tuple(_badges(report))),
-            Cards(cards=tuple(_cards(report))),
-            *_bars(report),
-            *((culprit,) if culprit else ()),
-            Text(text=f"Next: {sentence(next_line(report).removeprefix('next: '))}"),
-            *_figures(report),
-        ),
+    return first_screen(
+        [Span(text=answer(report))],
+        Badges(badges=tuple(_badges(report))),
+        Cards(cards=tuple(_cards(report))),
+        *_bars(report),
+        _culprit(report),
+        Text(text=f"Next: {sentence(next_line(report).removeprefix('next: '))}"),
+        *_figures(report),
     )
 
 
@@ -129,7 +126,7 @@ def _culprit(report: TraceReport) -> Culprit | None:
     """What cost most: a place that waits where the idle time is of waits, else what the host was in; or None."""
     cause = _chief_cause(report)
     if cause in SYNC_CAUSES and report.sites:
-        number, site = max(enumerate(report.sites), key=lambda each: _cost_ms(each[1]))
+        number, site = max(enumerate(report.sites), key=lambda each: cost_ms(each[1]))
         cost = (
             f"Taking them out should save {range_text(site.predicted_saving_ms)} ms."
             if site.predicted_saving_ms
@@ -153,10 +150,6 @@ def _culprit(report: TraceReport) -> Culprit | None:
         text=f"The GPU was idle for {worst.idle_ms:.2f} ms in {parts} meanwhile; {CAUSE_MEANINGS[cause]}.",
         colour=cause_name(cause),
     )
-
-
-def _cost_ms(site: WaitSite) -> float:
-    return site.predicted_saving_ms[1] if site.predicted_saving_ms else site.lost_gpu_ms or 0.0
 
 
 def _figures(report: TraceReport) -> Iterator[Block]:

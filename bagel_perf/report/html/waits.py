@@ -23,6 +23,7 @@ from bagel_perf.report.html.content import (
     Section,
     Span,
     Text,
+    first_screen,
     shortened,
     tables,
 )
@@ -44,17 +45,13 @@ PROGRAM = "the program"
 def waits_answer(report: SyncReport) -> Section:
     """Of one program."""
     culprit = _culprit(report)
-    return Section(
-        anchor="answer",
-        title="Answer",
-        headline=(Span(text=waits_sentence(report)),),
-        blocks=(
-            Badges(badges=tuple(_badges(report))),
-            Cards(cards=tuple(_cards(report))),
-            *_bars(report),
-            *((culprit,) if culprit else ()),
-            *_next(report, culprit),
-        ),
+    return first_screen(
+        [Span(text=waits_sentence(report))],
+        Badges(badges=tuple(_badges(report))),
+        Cards(cards=tuple(_cards(report))),
+        *_bars(report),
+        culprit,
+        *_next(report, culprit),
     )
 
 
@@ -79,16 +76,11 @@ def programs_answer(reports: Sequence[SyncReport]) -> Section:
         )
         for number, each in enumerate(reports[:MAX_LINES])
     )
-    culprit = _culprit(max(reports, key=lambda each: each.host_syncs))
-    return Section(
-        anchor="answer",
-        title="Answer",
-        headline=(Span(text=f"{listed([*told, *more])}."),),
-        blocks=(
-            Badges(badges=tuple(dict.fromkeys(_device_badge(each) for each in reports))),
-            Bars(title="Host syncs by program", bars=bars),
-            *((culprit,) if culprit else ()),
-        ),
+    return first_screen(
+        [Span(text=f"{listed([*told, *more])}.")],
+        Badges(badges=tuple(dict.fromkeys(_device_badge(each) for each in reports))),
+        Bars(title="Host syncs by program", bars=bars),
+        _culprit(max(reports, key=lambda each: each.host_syncs)),
     )
 
 

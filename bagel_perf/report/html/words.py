@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bagel_perf.records.results import Result
+from bagel_perf.verdicts.statistics import change_of_medians_pct
 
 MINUS = "\u2212"
 TIMES = "\u00d7"
@@ -34,7 +35,7 @@ def times_text(values_ms: Sequence[float]) -> list[str]:
 
 def change_pct(before_ms: float, after_ms: float) -> float:
     """The delta of two medians in percent, as a reader gets it who divides them."""
-    return 100 * (after_ms / before_ms - 1) if before_ms else 0.0
+    return change_of_medians_pct(before_ms, after_ms) or 0.0
 
 
 def percent_text(value: float) -> str:
